@@ -1,0 +1,71 @@
+"""The command line: one file per command group, loaded only when asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from deepmmsearch import __version__
+from deepmmsearch.errors import UserError
+
+COMMANDS = {
+    "ask": ("ask", "Ask a question about a picture; the turns are shown as they happen."),
+    "demo": ("demo", "Make an invented world, index it, and watch the bundled model answer questions about it."),
+    "show": ("show", "Show a stored trajectory, turn by turn or token by token."),
+    "index": ("index", "Build, change, search and serve an index of your own documents and pictures."),
+    "atlas": ("atlas", "Make invented worlds: pages, pictures, questions, gold answers."),
+    "pretrain": ("pretrain", "Train the small base model from scratch on invented worlds."),
+    "sft": ("sft", "Supervised fine-tuning on trajectories."),
+}
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"deepmmsearch.cli.{COMMANDS[name][0]}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from deepmmsearch.errors import UnknownName
+
+            raise UnknownName("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def group() -> None:
+    """Answers to questions about pictures: the model decides what to look up, with which tool, and when to stop.
+
+    \b
+    Example:  deepmmsearch demo
+              deepmmsearch ask picture.png "What is the capital of the country whose flag is on the ship?"
+    """
+
+
+def main() -> None:
+    """Entry point: user errors are one sentence on stderr and exit code 2."""
+    try:
+        group.main(standalone_mode=False)
+    except UserError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)

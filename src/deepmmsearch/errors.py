@@ -1,0 +1,31 @@
+"""The errors a user can meet. Each message says what was found, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user gave cannot be used; the command line prints the message alone and exits with 2."""
+
+
+class MissingExtra(UserError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs the extra '{extra}'. Install it with: pip install 'deepmmsearch[{extra}]'")
+
+
+class UnknownName(UserError):
+    """A name that is not one of the known ones; the message offers the nearest."""
+
+    def __init__(self, kind: str, found: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        close = difflib.get_close_matches(found, names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        super().__init__(f"Unknown {kind} {found!r}.{hint} Known: {', '.join(names) or 'none'}.")
+
+
+class ToolError(Exception):
+    """A tool could not do its work (down, refused, nothing readable). Becomes `Observation.error`, which the policy reads."""

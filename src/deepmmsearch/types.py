@@ -1,0 +1,225 @@
+"""The values that everything else reads and writes: one question, its turns, one trajectory.
+
+All are frozen: an episode grows by `Trajectory.then`, which also decides when it stops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+from PIL.Image import Image
+
+Stop = Literal["answer", "turns", "length", "context", "error"]
+Finish = Literal["stop", "length", "context"]
+
+
+@dataclass(frozen=True)
+class TextSearch:
+    query: str
+
+
+@dataclass(frozen=True)
+class ImageSearch:
+    """`region` is a referring expression ("the flag on the ship"); None searches with the whole image."""
+
+    region: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """No valid action; `problem` is written for the policy, which reads it and can act upon it."""
+
+    problem: str
+
+
+Action = TextSearch | ImageSearch | Answer | Malformed
+Search = TextSearch | ImageSearch
+
+
+@dataclass(frozen=True)
+class Box:
+    """A region in pixels of the image it was located in: left, top, right, bottom (right and bottom exclusive)."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    score: float = 1.0
+
+    @property
+    def area(self) -> float:
+        return max(0.0, self.right - self.left) * max(0.0, self.bottom - self.top)
+
+
+@dataclass(frozen=True)
+class Question:
+    """`image` is as it was given, at full resolution; crops are cut from it. `answers` are the accepted ones, if known."""
+
+    id: str
+    text: str
+    image: Image | None = None
+    answers: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One search result. `score` is comparable only within one list. `matched`: does it show what was searched for
+    (image search; None where that is unknown)."""
+
+    title: str
+    url: str
+    snippet: str = ""
+    score: float = 0.0
+    image: Image | None = None
+    matched: bool | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """What became of a referring expression: the box used for the crop, or why the whole image was used."""
+
+    phrase: str
+    box: Box | None = None
+    fallback: str | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What comes back from a tool. An error is data that the policy reads; it never stops the episode."""
+
+    text: str
+    images: tuple[Image, ...] = ()
+    hits: tuple[Hit, ...] = ()
+    error: str | None = None
+    grounding: Grounding | None = None
+    crop: Image | None = None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the policy wrote. `ids` are the sampled tokens, verbatim, or None where the endpoint hides them;
+    `logprobs` are natural logarithms, one per id. `finish`: the model stopped by itself (stop), ran into its token
+    budget (length), or had no room left in its window (context)."""
+
+    text: str
+    ids: tuple[int, ...] | None = None
+    logprobs: tuple[float, ...] | None = None
+    finish: Finish = "stop"
+    prompt_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    completion: Completion
+    action: Action
+    observation: Observation | None = None
+    seconds: float = 0.0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The paper's limits (DeepMMSearch-R1, section 3; facts: 10 tool calls, 1 image search, 8192 response tokens)."""
+
+    calls: int = 10
+    image_searches: int = 1
+    tokens: int = 8192
+
+    @property
+    def turns(self) -> int:
+        return self.calls + 1
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The exact texts an episode was played with: the trajectory holds them, so it is complete by itself.
+
+    `user` holds `{question}`. The state texts follow an observation: `after_image` after an image search,
+    `after_text` after a text search, `after_malformed` after anything that was not an action.
+    """
+
+    name: str
+    dialect: str
+    system: str
+    user: str = "{question}"
+    after_image: str = ""
+    after_text: str = ""
+    after_malformed: str = ""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One episode, complete by itself: it can be re-rendered, re-scored, trained on or shown a year later.
+
+    `context` is put before the first turn (the RAG workflow retrieves there); `stop` is None while it runs.
+    """
+
+    question: Question
+    prompt: Prompt
+    context: tuple[Observation, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    stop: Stop | None = None
+    error: str | None = None
+    policy: str = ""
+
+    @property
+    def answer(self) -> str | None:
+        match self.turns[-1].action if self.turns else None:
+            case Answer(text):
+                return text
+        return None
+
+    @property
+    def searches(self) -> tuple[Search, ...]:
+        return tuple(t.action for t in self.turns if isinstance(t.action, TextSearch | ImageSearch))
+
+    @property
+    def sampled_tokens(self) -> int:
+        return sum(len(t.completion.ids or ()) for t in self.turns)
+
+    def then(self, turn: Turn, limits: Limits) -> Trajectory:
+        """The trajectory with one more turn; sets `stop` when the episode is over."""
+        turns = (*self.turns, turn)
+        stop: Stop | None = None
+        if turn.completion.finish != "stop":
+            stop = turn.completion.finish
+        elif isinstance(turn.action, Answer):
+            stop = "answer"
+        elif len(turns) >= limits.turns:
+            stop = "turns"
+        elif sum(len(t.completion.ids or ()) for t in turns) >= limits.tokens:
+            stop = "length"
+        return replace(self, turns=turns, stop=stop)
+
+    def failed(self, error: str) -> Trajectory:
+        """The trajectory as it stands, stopped by an error outside the policy's reach."""
+        return replace(self, stop="error", error=error)
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """A trajectory as tokens. `mask` is provenance: 1 where the policy sampled the token, 0 elsewhere.
+
+    `logprobs` has one entry per id (0.0 where mask is 0). `images` are in order of their placeholders, one
+    placeholder per image (the canonical form; a model's processor expands it to as many as the image has features).
+    """
+
+    ids: tuple[int, ...]
+    mask: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    images: tuple[Image, ...]
+
+
+class Policy(Protocol):
+    """Reads a trajectory, writes the next completion."""
+
+    async def act(self, trajectory: Trajectory) -> Completion: ...
