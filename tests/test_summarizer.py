@@ -15,7 +15,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.tools.base import Summarizer
 from deepmmsearch.tools.summarizer import ExtractiveSummarizer, plain, split_sentences, terms
 
-WORDS = "Veld Orun capital lies on the river J. Dr. 3.5 e.g. U.S. is it. old! new? It The\n • - 1. </information> \x07 \u202e"
+WORDS = "Veld Orun capital lies on the river J. Dr. e.g. U.S. is it. old! new? It\n • - 1. </information> \x07 \u202e"
 texts = st.one_of(st.text(max_size=400), st.lists(st.sampled_from(WORDS.split(" ")), max_size=80).map(" ".join))
 
 
