@@ -1,0 +1,101 @@
+"""The perfect player: follows the question's plan, but reads every fact from what the tools return.
+
+It never looks into the world. Where the tools fail it, it fails too: its accuracy is an upper bound for any agent with
+these tools, and its trajectories are honest teaching material.
+"""
+
+from __future__ import annotations
+
+import re
+
+from deepmmsearch.atlas import language as say
+from deepmmsearch.atlas.names import FAMOUS
+from deepmmsearch.atlas.questions import Plan
+from deepmmsearch.protocol import write_turn
+from deepmmsearch.types import Action, Answer, Completion, ImageSearch, TextSearch, Trajectory
+
+_SHOWN = re.compile(r"\] (match|similar): (?:The (?:flag|portrait|building) of (\w+)|(\w+) (?:flag|portrait|building))")
+_WHAT = {"flag": "flag", "building": "building", "person": "portrait"}
+
+
+def read_picture(text: str) -> str | None:
+    """The name an image search gives: the first match, else the most similar."""
+    shown = [(kind, a or b) for kind, a, b in _SHOWN.findall(text)]
+    return next((name for kind, name in shown if kind == "match"), shown[0][1] if shown else None)
+
+
+def read_fact(text: str, relation: str, entity: str) -> str | None:
+    """The value of a fact stated in one of the wordings to be believed; former facts and rumours are not."""
+    name = re.escape(entity)
+    patterns = [
+        rf"\bThe {relation} of {name} is (\w+(?: metres)?)\.",
+        rf"\b(\w+(?: metres)?) is the {relation} of {name}\.",
+        rf"\b{name} has the {relation} (\w+(?: metres)?)\.",
+    ]
+    if relation == "currency":
+        patterns.append(rf"\bIn the economy of {name} people pay with (\w+)\.")
+    return next((found.group(1) for p in patterns if (found := re.search(p, text))), None)
+
+
+def decide(trajectory: Trajectory) -> tuple[str, Action]:
+    """The reason and the action of the next turn."""
+    plan = Plan.from_dict(dict(trajectory.question.metadata["plan"]))
+    direct = trajectory.prompt.name.endswith("direct")
+    if plan.look:
+        return plan.look[1], Answer(plan.look[0])
+    if plan.by_heart:
+        return _by_heart(plan)
+    if direct:
+        return "I do not know.", Answer(say.GIVE_UP)
+    reasons: list[str] = []
+    name: str | None = plan.entity
+    if plan.start:
+        looked = [t for t in trajectory.turns if isinstance(t.action, ImageSearch) and t.observation]
+        if not looked:
+            if plan.start == "flag":
+                region = say.region(plan.carrier) if plan.flags > 1 else None
+                return say.reason_look(plan.flags, plan.carrier), ImageSearch(region)
+            return say.reason_picture(plan.start), ImageSearch()
+        name = read_picture(looked[0].observation.text if looked[0].observation else "")
+        if name is None:
+            return say.REASON_GIVE_UP, Answer(say.GIVE_UP)
+        if isinstance(trajectory.turns[-1].action, ImageSearch):
+            reasons.append(say.reason_shows(_WHAT[plan.start], name))
+    return _follow(plan, trajectory, name, reasons)
+
+
+def _by_heart(plan: Plan) -> tuple[str, Action]:
+    reasons = [f"I know the flag of {plan.entity}."] if plan.start else []
+    answer = plan.entity
+    for relation in plan.relations:
+        answer = FAMOUS[plan.entity][relation]
+        reasons.append(say.reason_fact(relation, plan.entity, answer))
+    return " ".join(reasons), Answer(answer)
+
+
+def _follow(plan: Plan, trajectory: Trajectory, name: str, reasons: list[str]) -> tuple[str, Action]:
+    """Goes along the chain of relations as far as the observations carry, then asks for the next fact."""
+    observed = "\n".join(t.observation.text for t in trajectory.turns if t.observation)
+    latest = trajectory.turns[-1].observation.text if trajectory.turns and trajectory.turns[-1].observation else ""
+    asked = {t.action.query for t in trajectory.turns if isinstance(t.action, TextSearch)}
+    for relation in plan.relations:
+        value = read_fact(observed, relation, name)
+        if value is not None:
+            if read_fact(latest, relation, name) is not None:
+                reasons.append(say.reason_fact(relation, name, value))
+            name = value
+        elif (query := say.query(relation, name)) not in asked:
+            return " ".join([*reasons, say.reason_need(relation, name)]), TextSearch(query)
+        elif relation == "currency" and (query := say.query("economy", name)) not in asked:
+            return say.reason_again(relation, name), TextSearch(query)
+        else:
+            return say.REASON_GIVE_UP, Answer(say.GIVE_UP)
+    return " ".join(reasons), Answer(name)
+
+
+class OraclePolicy:
+    """Policy: writes the perfect player's turns in the prompt's dialect."""
+
+    async def act(self, trajectory: Trajectory) -> Completion:
+        reason, action = decide(trajectory)
+        return Completion(write_turn(reason, action, trajectory.prompt.dialect))

@@ -1,0 +1,29 @@
+"""`deepmmsearch pretrain`: the small base model from scratch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+def command(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Train the small base model from scratch, as RECIPE says; an interrupted run goes on where it was.
+
+    \b
+    Example:  deepmmsearch pretrain recipes/atlas/base.yaml
+              deepmmsearch pretrain recipes/atlas/base.yaml output=runs/mine text.steps=200
+    """
+    from deepmmsearch.config import load_recipe
+
+    try:
+        from deepmmsearch.train.pretrain import Recipe, pretrain
+    except ImportError as error:
+        from deepmmsearch.errors import MissingExtra
+
+        raise MissingExtra("Training", "train") from error
+    folder = pretrain(load_recipe(recipe, Recipe, overrides))
+    click.echo(f"The base model is in {folder}")
