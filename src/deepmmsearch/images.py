@@ -1,0 +1,238 @@
+"""Every pixel in the system has passed here: checked, upright, RGB, and resized once.
+
+Sizes are (width, height) in pixels; boxes are in pixels of the image they were located in.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+import os
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.types import Box
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 80_000_000
+MAX_RATIO = 180.0
+
+_NAMED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+
+
+def load(source: str | Path | bytes | Image.Image, *, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
+    """The picture as upright RGB, alpha on white, first frame, without metadata. `name` stands in messages for bytes.
+
+    Raises UserError when it is missing, empty, truncated, of no format we read, or has more than `max_pixels` pixels
+    (told by its header, before anything is decoded).
+    """
+    if isinstance(source, Image.Image):
+        label = name or "the picture"
+        _check_size(source.size, max_pixels, label)
+        return _decode(source, label)
+    if isinstance(source, bytes):
+        label = name or "the picture"
+        if not source:
+            raise UserError(f"There are no bytes in {label}. Give a {_NAMED} picture.")
+        return _open(io.BytesIO(source), label, max_pixels)
+    return _open(_existing(source), name or str(source), max_pixels)
+
+
+def digest(image: Image.Image) -> str:
+    """sha256 of size and pixels (hexadecimal): the name of the image everywhere."""
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    return hashlib.sha256(b"%dx%d:" % rgb.size + rgb.tobytes()).hexdigest()
+
+
+def save(image: Image.Image, folder: Path) -> Path:
+    """Writes `folder`/<sha256>.png unless it is there, and gives its path. Never leaves a half-written file."""
+    path = folder / f"{digest(image)}.png"
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(suffix=".part", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            image.convert("RGB").save(file, "PNG", compress_level=3)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def data_url(image: Image.Image, format: Literal["PNG", "JPEG"] = "PNG", quality: int = 90) -> str:
+    """The image as a `data:` address, as OpenAI-compatible endpoints take it. PNG is exact."""
+    buffer = io.BytesIO()
+    options = {"quality": quality} if format == "JPEG" else {}
+    image.convert("RGB").save(buffer, format, **options)
+    return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def view_size(size: tuple[int, int], min_pixels: int, max_pixels: int, multiple: int = 28) -> tuple[int, int]:
+    """The size at which the model sees a picture: sides are multiples of `multiple`, the area is within the bounds, the
+    aspect ratio is kept as well as both allow. Where Qwen's smart_resize keeps the bounds too, it is the same size, so
+    that its processor has nothing left to resize.
+
+    Raises UserError when no such size exists.
+    """
+    width, height = size
+    w, h = (max(multiple, round(side / multiple) * multiple) for side in size)
+    if w * h > max_pixels:
+        shrink = math.sqrt(width * height / max_pixels)
+        w, h = (max(multiple, math.floor(side / shrink / multiple) * multiple) for side in size)
+    elif w * h < min_pixels:
+        grow = math.sqrt(min_pixels / (width * height))
+        w, h = (math.ceil(side * grow / multiple) * multiple for side in size)
+    if min_pixels <= w * h <= max_pixels and max(w / h, h / w) <= MAX_RATIO:
+        return w, h
+    return _nearest_size(width / height, min_pixels, max_pixels, multiple)
+
+
+def model_view(image: Image.Image, min_pixels: int, max_pixels: int, multiple: int = 28) -> Image.Image:
+    """The picture as the model sees it: resized once, here and nowhere else. See `view_size`."""
+    size = view_size(image.size, min_pixels, max_pixels, multiple)
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def clamp(box: Box, size: tuple[int, int]) -> Box:
+    """The part of the box that lies within an image of that size."""
+    width, height = size
+    left, right = min(max(box.left, 0.0), width), min(max(box.right, 0.0), width)
+    top, bottom = min(max(box.top, 0.0), height), min(max(box.bottom, 0.0), height)
+    return Box(left, top, max(left, right), max(top, bottom), box.score)
+
+
+def scale(box: Box, seen: tuple[int, int], original: tuple[int, int]) -> Box:
+    """The box in pixels of the original, from pixels of the view it was located in."""
+    x, y = original[0] / seen[0], original[1] / seen[1]
+    return Box(box.left * x, box.top * y, box.right * x, box.bottom * y, box.score)
+
+
+def crop(image: Image.Image, box: Box, padding: float = 0.05) -> Image.Image:
+    """What the box shows, with `padding` (a share of its sides) around it, within the image; at least 1 x 1 pixel.
+
+    Raises ValueError for a box that is not finite.
+    """
+    if not all(math.isfinite(v) for v in (box.left, box.top, box.right, box.bottom)):
+        raise ValueError(f"A crop needs a finite box, got {box}.")
+    dx, dy = padding * (box.right - box.left), padding * (box.bottom - box.top)
+    padded = clamp(Box(box.left - dx, box.top - dy, box.right + dx, box.bottom + dy), image.size)
+    left, top = min(math.floor(padded.left), image.width - 1), min(math.floor(padded.top), image.height - 1)
+    return image.crop((left, top, max(left + 1, math.ceil(padded.right)), max(top + 1, math.ceil(padded.bottom))))
+
+
+def _existing(source: str | Path) -> Path:
+    text = str(source)
+    if text.startswith(("http://", "https://", "data:")):
+        raise UserError(f"{text[:80]!r} is an address, not a file. Save the picture and give its path.")
+    path = Path(source)
+    try:
+        if not path.exists():
+            raise UserError(f"There is no picture at {text!r}. Check the path.")
+        if not path.is_file():
+            raise UserError(f"{text!r} is not a file. Give the path of a {_NAMED} picture.")
+        if path.stat().st_size == 0:
+            raise UserError(f"The file {text!r} is empty. Give a {_NAMED} picture.")
+    except (OSError, ValueError) as error:
+        raise UserError(f"The path {text[:80]!r} cannot be used ({error}). Check it.") from None
+    return path
+
+
+def _open(source: Path | io.BytesIO, label: str, max_pixels: int) -> Image.Image:
+    try:
+        # Pillow only warns between one and two times its own limit; ours is the one that counts.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            opened = Image.open(source, formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise UserError(_too_large(label, max_pixels)) from None
+    except UnidentifiedImageError:
+        raise UserError(f"{label} is not a picture that can be read. Give a {_NAMED} file.") from None
+    except PermissionError:
+        raise UserError(f"{label} may not be read (permission denied). Change its permissions.") from None
+    # A broken header raises whatever the format's parser trips over; the file is untrusted.
+    except Exception as error:
+        raise UserError(f"{label} is damaged ({type(error).__name__}). Save the picture again.") from None
+    with opened:
+        _check_size(opened.size, max_pixels, label)
+        return _decode(opened, label)
+
+
+def _check_size(size: tuple[int, int], max_pixels: int, label: str) -> None:
+    if size[0] * size[1] == 0:
+        raise UserError(f"{label} has no pixels ({size[0]} x {size[1]}). Give another picture.")
+    if size[0] * size[1] > max_pixels:
+        raise UserError(_too_large(f"{label} ({size[0]} x {size[1]})", max_pixels))
+
+
+def _too_large(label: str, max_pixels: int) -> str:
+    return f"{label} is too large: more than {max_pixels / 1e6:g} megapixels. Make the picture smaller."
+
+
+def _decode(image: Image.Image, label: str) -> Image.Image:
+    # Decoders of untrusted files raise far more than OSError (SyntaxError, struct.error, zlib.error, ...).
+    try:
+        image.load()
+        rgb = _to_rgb(_upright(image))
+    except Exception as error:
+        cause = "truncated" if "truncated" in str(error) or isinstance(error, EOFError) else "damaged"
+        raise UserError(f"{label} is {cause} and cannot be decoded. Save the picture again.") from None
+    rgb.info = {}
+    return rgb
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # A broken EXIF block must not cost the picture: it is then taken as it lies.
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        return _from_numbers(np.asarray(image, dtype=np.float64), image.mode)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.copy() if image.mode == "RGB" else image.convert("RGB")
+
+
+def _from_numbers(values: np.ndarray, mode: str) -> Image.Image:
+    """A picture of 16 or 32 bits or floats as 8 bits: Pillow's own conversion clips at 255, which shows white."""
+    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    ranges = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0)}.get(mode, (65535.0,))
+    white = next((w for w in ranges if values.max() <= w), float(values.max()))
+    return Image.fromarray(np.clip(values / white * 255.0, 0, 255).round().astype(np.uint8)).convert("RGB")
+
+
+def _nearest_size(ratio: float, min_pixels: int, max_pixels: int, multiple: int) -> tuple[int, int]:
+    """For pictures so long that rounding leaves the bounds: the allowed size with the nearest aspect ratio."""
+    cells = max_pixels // multiple**2
+    best: tuple[float, tuple[int, int]] | None = None
+    for rows in range(1, cells + 1):
+        fewest = max(1, math.ceil(min_pixels / multiple**2 / rows), math.ceil(rows / MAX_RATIO))
+        most = min(cells // rows, math.floor(rows * MAX_RATIO))
+        if fewest > most:
+            continue
+        columns = min(max(round(rows * ratio), fewest), most)
+        found = (abs(math.log(columns / rows / ratio)), (columns * multiple, rows * multiple))
+        best = min(best, found) if best else found
+    if best is None:
+        raise UserError(
+            f"No picture with sides that are multiples of {multiple} has between {min_pixels} and {max_pixels} pixels. "
+            f"Set max_pixels to at least {multiple**2} and min_pixels well below it."
+        )
+    return best[1]

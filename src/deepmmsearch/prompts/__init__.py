@@ -1,0 +1,53 @@
+"""The texts a policy reads, as plain files: one folder per set, and the grounding prompt.
+
+A set holds `system.md` and `user.md` (with `{question}`), and, where it has them, the state texts that follow an
+observation: `after_image.md`, `after_text.md`, `after_malformed.md`.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.protocol import DEEPMMSEARCH_R1, DIALECTS, find_dialect
+from deepmmsearch.types import Prompt
+
+_STATES = ("after_image", "after_text", "after_malformed")
+
+
+def prompt_names() -> tuple[str, ...]:
+    """The sets that come with the package."""
+    return tuple(sorted(f.name for f in files(__name__).iterdir() if f.is_dir() and f.joinpath("system.md").is_file()))
+
+
+def load_prompt(name: str, dialect: str | None = None) -> Prompt:
+    """The set of that name, or one in a folder of your own (`name` is then its path).
+
+    `dialect` defaults to the one the set is named after, else to the paper's. Raises UserError for an unknown set, a
+    missing file, or a user text without `{question}`.
+    """
+    folder: Traversable = files(__name__).joinpath(name) if name in prompt_names() else Path(name)
+    if not folder.is_dir():
+        raise UnknownName("prompt set", name, prompt_names())
+    label = folder.name
+    dialect = dialect or (label if label in DIALECTS else DEEPMMSEARCH_R1.name)
+    find_dialect(dialect)
+    user = _read(folder, "user.md")
+    if "{question}" not in user:
+        raise UserError(f"The prompt file {name}/user.md has no {{question}} in it. Say where the question belongs.")
+    states = {s: _read(folder, f"{s}.md") if folder.joinpath(f"{s}.md").is_file() else "" for s in _STATES}
+    return Prompt(label, dialect, _read(folder, "system.md"), user, **states)
+
+
+def grounding_prompt(phrase: str) -> str:
+    """The user's text that asks a model for the box of what `phrase` names; the image stands before it."""
+    return _read(files(__name__), "grounding.md").replace("{phrase}", " ".join(phrase.split()))
+
+
+def _read(folder: Traversable, name: str) -> str:
+    try:
+        return folder.joinpath(name).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise UserError(f"The prompt set {folder.name!r} has no file {name}. Add it.") from None

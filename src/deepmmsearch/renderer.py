@@ -1,0 +1,247 @@
+"""Trajectory -> chat messages | tokens: the only code that renders and tokenises.
+
+The ids of a turn are a prefix of those of the next: the prompt comes from the chat template once, sampled ids are
+appended verbatim, and what the template puts between a completion and the next one (the bridge) follows unmasked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Protocol
+
+from PIL.Image import Image
+
+from deepmmsearch import protocol
+from deepmmsearch.errors import UserError
+from deepmmsearch.types import ImageSearch, Malformed, Observation, TextSearch, TokenSequence, Trajectory, Turn
+
+Message = dict[str, Any]
+
+# Stands for a completion while the template is asked what it puts around one: plain letters, so that no template
+# trims it and no tokenizer merges it with a special token.
+_SENTINEL = "completionsentinel"
+
+
+class Tokenizer(Protocol):
+    """The part of a transformers tokenizer that is used here."""
+
+    @property
+    def all_special_tokens(self) -> list[str]: ...
+    def apply_chat_template(
+        self, conversation: list[Message], *, tokenize: bool, add_generation_prompt: bool
+    ) -> Any: ...
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+    def convert_tokens_to_ids(self, tokens: str) -> Any: ...
+
+
+def messages(trajectory: Trajectory) -> tuple[list[Message], list[Image]]:
+    """The conversation so far in transformers' multimodal format, and its images in the order of their `image` parts.
+
+    What users, pages and tools wrote is escaped (`protocol.escape_observation`); what the policy wrote is kept, with
+    chat tokens disarmed.
+    """
+    return _messages(trajectory, protocol.escape_chat_tokens)
+
+
+class Renderer:
+    """Renders trajectories for one tokenizer and its chat template.
+
+    `image_token` is the placeholder that the template writes for an image; the default is what the tokenizer calls
+    its image token. `view` makes of an image what the model sees (`images.model_view` with its bounds): it is applied
+    here, so that the policy and the trainer see the same pixels. Raises UserError for a tokenizer without a usable
+    chat template.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        image_token: str | None = None,
+        view: Callable[[Image], Image] | None = None,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.view = view or (lambda image: image)
+        self.image_token = image_token or getattr(tokenizer, "image_token", None) or "<|image_pad|>"
+        self.image_id = self._special_id(self.image_token)
+        self.end_text, self.end_id = self._end_of_turn()
+        special = sorted({*tokenizer.all_special_tokens, self.image_token}, key=len, reverse=True)
+        self._special = re.compile("|".join(re.escape(t[0]) + "(?=" + re.escape(t[1:]) + ")" for t in special if t[1:]))
+        self._encode = lru_cache(maxsize=4096)(self._encode_uncached)
+
+    def sequence(self, trajectory: Trajectory, *, teacher: bool = False) -> TokenSequence:
+        """The trajectory as tokens: the prompt of the next turn while it runs, the training row when it has stopped.
+
+        `teacher`: completions without ids were written, not sampled; their text and the end of the turn are encoded
+        and count as the policy's (mask 1), so that fine-tuning teaches stopping. Without it, a completion without ids
+        raises UserError: a guess at sampled tokens is never trained on.
+        """
+        built = _Builder(self.image_id)
+        opening, pictures = _messages(trajectory, self.disarm, turns=())
+        built.add(self._encode(self._render(opening)), 0)
+        built.images += [self.view(p) for p in pictures]
+        for number, turn in enumerate(trajectory.turns):
+            ended = self._add_completion(built, turn, number, teacher)
+            if turn.observation is None or (trajectory.stop is not None and number + 1 == len(trajectory.turns)):
+                break
+            built.add(self._bridge(turn, trajectory, ended), 0)
+            built.images += [self.view(p) for p in turn.observation.images]
+        return built.build()
+
+    def disarm(self, text: str) -> str:
+        """The text with every special token broken, this tokenizer's included: text from outside stays text."""
+        return self._special.sub(lambda m: f"{m.group()} ", protocol.escape_chat_tokens(text))
+
+    def expand(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
+        """The ids as the model wants them: the i-th placeholder repeated counts[i] times."""
+        return [i for i, n in zip(ids, self._repeats(ids, counts), strict=True) for _ in range(n)]
+
+    def expand_sequence(self, sequence: TokenSequence, counts: Sequence[int]) -> TokenSequence:
+        """`expand` for ids, mask and logprobs together."""
+        repeats = self._repeats(sequence.ids, counts)
+
+        spread = [i for i, n in enumerate(repeats) for _ in range(n)]
+        return TokenSequence(
+            tuple(sequence.ids[i] for i in spread),
+            tuple(sequence.mask[i] for i in spread),
+            tuple(sequence.logprobs[i] for i in spread),
+            sequence.images,
+        )
+
+    def _repeats(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
+        left = list(counts)
+        found = ids.count(self.image_id) if self.image_id is not None else 0
+        if found != len(left):
+            raise ValueError(f"{found} image placeholders cannot be expanded by {len(left)} counts.")
+        left.reverse()
+        return [left.pop() if i == self.image_id else 1 for i in ids]
+
+    def _add_completion(self, built: _Builder, turn: Turn, number: int, teacher: bool) -> bool:
+        """Appends what the policy wrote; tells whether that ends the turn."""
+        completion = turn.completion
+        if completion.ids is not None:
+            if self.image_id is not None and self.image_id in completion.ids:
+                raise ValueError(f"Turn {number + 1} samples the image placeholder {self.image_token}; suppress it.")
+            built.add(completion.ids, 1, completion.logprobs)
+            return bool(completion.ids) and completion.ids[-1] == self.end_id
+        if not teacher:
+            raise UserError(
+                f"Turn {number + 1} has no token ids: the endpoint hides them. Use the local policy, an endpoint that "
+                "returns token ids, or train on the text as teacher data."
+            )
+        built.add([*self._encode(self.disarm(completion.text)), self.end_id], 1)
+        return True
+
+    def _bridge(self, turn: Turn, trajectory: Trajectory, ended: bool) -> list[int]:
+        """What stands between a completion and the next one; the end of the turn only if the policy left it out."""
+        said = {"role": "assistant", "content": [_text(_SENTINEL)]}
+        text = self._render([_user(_text("?")), said, _reply(turn, trajectory, self.disarm)])
+        rest = text.split(_SENTINEL, 1)[1].removeprefix(self.end_text)
+        return [*(() if ended else self._encode(self.end_text)), *self._encode(rest)]
+
+    def _end_of_turn(self) -> tuple[str, int]:
+        """What the template writes at the end of a completion, up to its special token, and that token's id."""
+        said = [_user(_text("?")), {"role": "assistant", "content": [_text(_SENTINEL)]}]
+        tail = self._render(said, reply=False).split(_SENTINEL, 1)[-1]
+        special = [t for t in self.tokenizer.all_special_tokens if t in tail]
+        first = min(special, key=tail.index, default=None)
+        end_id = self._special_id(first) if first else None
+        if first is None or end_id is None:
+            raise UserError(
+                f"The chat template ends a completion with {tail!r}, which holds no special token. "
+                "Use a model whose template marks the end of a turn."
+            )
+        return tail[: tail.index(first) + len(first)], end_id
+
+    def _render(self, conversation: list[Message], reply: bool = True) -> str:
+        try:
+            text = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=reply)
+        except ValueError as error:
+            raise UserError(f"The tokenizer cannot render a conversation: {error}") from None
+        return str(text)
+
+    def _special_id(self, token: str) -> int | None:
+        """The id of a token that is one token, else None."""
+        ids = self.tokenizer.encode(token, add_special_tokens=False)
+        return ids[0] if len(ids) == 1 and ids[0] == self.tokenizer.convert_tokens_to_ids(token) else None
+
+    def _encode_uncached(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+class _Builder:
+    """A token sequence in the making: every token arrives together with its provenance."""
+
+    def __init__(self, image_id: int | None) -> None:
+        self.image_id = image_id
+        self.ids: list[int] = []
+        self.mask: list[int] = []
+        self.logprobs: list[float] = []
+        self.images: list[Image] = []
+
+    def add(self, ids: Sequence[int], mask: int, logprobs: Sequence[float] | None = None) -> None:
+        if logprobs is not None and len(logprobs) != len(ids):
+            raise ValueError(f"A completion has {len(ids)} ids but {len(logprobs)} logprobs.")
+        self.ids += ids
+        self.mask += [mask] * len(ids)
+        self.logprobs += logprobs if logprobs is not None else [0.0] * len(ids)
+
+    def build(self) -> TokenSequence:
+        placeholders = self.ids.count(self.image_id) if self.image_id is not None else 0
+        if placeholders != len(self.images):
+            raise UserError(
+                f"The chat template wrote {placeholders} image placeholders for {len(self.images)} images. "
+                "Use a vision-language model whose tokenizer has one placeholder token per image."
+            )
+        return TokenSequence(tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.images))
+
+
+def _messages(
+    trajectory: Trajectory, clean: Callable[[str], str], turns: Sequence[Turn] | None = None
+) -> tuple[list[Message], list[Image]]:
+    prompt, question = trajectory.prompt, trajectory.question
+    opening = _user(_text(prompt.user.replace("{question}", clean(question.text))))
+    pictures = [question.image] if question.image is not None else []
+    opening["content"][:0] = [{"type": "image"} for _ in pictures]
+    for found in trajectory.context:
+        opening["content"] += [*_image_parts(found), _text("\n" + protocol.information(clean(found.text)))]
+        pictures += found.images
+    conversation = [{"role": "system", "content": [_text(prompt.system)]}] if prompt.system else []
+    conversation.append(opening)
+    for turn in trajectory.turns if turns is None else turns:
+        conversation.append({"role": "assistant", "content": [_text(clean(turn.completion.text))]})
+        if turn.observation is not None:
+            conversation.append(_reply(turn, trajectory, clean))
+            pictures += turn.observation.images
+    return conversation, pictures
+
+
+def _reply(turn: Turn, trajectory: Trajectory, clean: Callable[[str], str]) -> Message:
+    """The user's message that carries an observation, and the state text that belongs to the call."""
+    if turn.observation is None:
+        raise ValueError("A turn without an observation has no reply.")
+    prompt = trajectory.prompt
+    match turn.action:
+        case ImageSearch():
+            state = prompt.after_image
+        case TextSearch():
+            state = prompt.after_text
+        case Malformed():
+            state = prompt.after_malformed
+        case _:
+            state = ""
+    text = protocol.information(clean(turn.observation.text)) + (f"\n{state}" if state else "")
+    return _user(*_image_parts(turn.observation), _text(text))
+
+
+def _user(*parts: dict[str, str]) -> Message:
+    return {"role": "user", "content": list(parts)}
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+def _image_parts(observation: Observation) -> list[dict[str, str]]:
+    return [{"type": "image"} for _ in observation.images]
