@@ -16,7 +16,7 @@ def normalize_answer(text: str) -> str:
 
 
 def is_correct(answer: str | None, answers: Iterable[str]) -> bool:
-    """True when the answer equals any accepted one after normalisation; no answer, or one of nothing, is never right."""
+    """True when the answer equals any accepted one after normalisation; no answer, or one of nothing, is not."""
     if answer is None or not (found := normalize_answer(answer)):
         return False
     return any(found == normalize_answer(accepted) for accepted in answers)

@@ -57,7 +57,8 @@ _README = """\
 {pages} pages on seven small websites (`sites/`), {questions} questions about pictures (`questions.jsonl`, `images/`).
 All of it is invented and made from the seed; the same command makes the same files.
 
-    deepmmsearch atlas make {name} --seed {seed} --split {split} --countries {countries} --famous {famous} --questions {questions}
+    deepmmsearch atlas make {name} --seed {seed} --split {split} --countries {countries} --famous {famous} \\
+        --questions {questions}
     deepmmsearch index build {name}/sites --index {name}-index
     deepmmsearch atlas play {name} --index {name}-index --out {name}-trajectories
 
@@ -165,13 +166,14 @@ def _write_questions(questions: Iterable[Question], folder: Path) -> int:
     (folder / "images").mkdir()
     count = 0
     with (folder / QUESTIONS).open("w", encoding="utf-8") as lines:
-        for count, question in enumerate(questions, 1):
+        for question in questions:
             image = None
             if question.image is not None:
                 image = f"images/{question.id}.jpg"
                 _save(question.image, folder / image)
             row = {"id": question.id, "question": question.text, "image": image, "answers": list(question.answers)}
             lines.write(json.dumps({**row, "metadata": dict(question.metadata)}, ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 

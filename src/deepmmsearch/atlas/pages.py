@@ -3,7 +3,7 @@
 | site | pages | wording |
 |---|---|---|
 | encyclopedia | one per country, town, person, landmark | plain: "The river of Balor is Tanmir." |
-| travel | one per entity with a fact told there; the flags' second pictures | inverse: "Tanmir is the river of Balor." |
+| travel | one per entity with a fact told there, and flags | inverse: "Tanmir is the river of Balor." |
 | almanac | one per entity with a fact told there | has: "Balor has the river Tanmir." |
 | old-almanac | leaves of former facts, wrong today | former |
 | chatter | threads of rumours, wrong | rumour |
@@ -140,13 +140,11 @@ def _entity_page(rng: random.Random, site: str, entity: Entity, facts: Sequence[
         picture = _photograph(rng, entity) if entity.look and rng.random() < 0.5 else None
     else:
         picture = _flag_photograph(rng, entity) if site == "travel" and entity.flag else None
+    if not sentences and site == "encyclopedia":
+        # It knows everybody, if only by name.
+        sentences.append(f"{entity.name} is a {entity.kind}.")
     if not sentences and not picture:
-        # The encyclopedia knows everybody, if only by name.
-        return (
-            Page(site, entity.name.lower(), entity.name, (f"{entity.name} is a {entity.kind}.",))
-            if site == "encyclopedia"
-            else None
-        )
+        return None
     half = (len(sentences) + 1) // 2
     paragraphs = [" ".join(part) for part in (sentences[:half], sentences[half:]) if part]
     if picture:
