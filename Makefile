@@ -1,0 +1,41 @@
+# Two commands do all: `make demo` and `make test`. Both install what they need into .venv.
+PYTHON ?= python3
+# The CPU build is enough for everything here; name another build with TORCH=...
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test lint install-run install-dev bench clean
+
+demo: install-run
+	$(BIN)/deepmmsearch demo
+
+test: install-dev lint
+	$(BIN)/python -m pytest -q -n 2
+
+lint: install-dev
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+bench: install-dev
+	$(BIN)/python benchmarks/engine.py --quick
+
+install-run: .venv/.run
+install-dev: .venv/.dev
+
+.venv/bin/python:
+	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, found ' + sys.version"
+	$(PYTHON) -m venv .venv
+
+.venv/.run: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,engine]'
+	touch $@
+
+.venv/.dev: pyproject.toml | .venv/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	touch $@ .venv/.run
+
+clean:
+	rm -rf .venv demo
