@@ -89,7 +89,9 @@ def _emblem(draw: ImageDraw.ImageDraw, kind: str, x: float, y: float, r: float, 
 
     def around(n: int, inner: float) -> list[tuple[float, float]]:
         angles = [math.pi * i / n - math.pi / 2 for i in range(2 * n)]
-        return [(math.cos(a) * (inner if i % 2 else 1), math.sin(a) * (inner if i % 2 else 1)) for i, a in enumerate(angles)]
+        return [
+            (math.cos(a) * (inner if i % 2 else 1), math.sin(a) * (inner if i % 2 else 1)) for i, a in enumerate(angles)
+        ]
 
     match kind:
         case "star":
@@ -101,11 +103,35 @@ def _emblem(draw: ImageDraw.ImageDraw, kind: str, x: float, y: float, r: float, 
         case "tree":
             polygon([(0, -1), (0.8, 0.4), (0.2, 0.4), (0.2, 1), (-0.2, 1), (-0.2, 0.4), (-0.8, 0.4)])
         case "anchor":
-            polygon([(-0.15, -1), (0.15, -1), (0.15, 0.5), (0.8, 0.1), (0.6, 0.8), (0, 1), (-0.6, 0.8), (-0.8, 0.1), (-0.15, 0.5)])
+            polygon(
+                [
+                    (-0.15, -1),
+                    (0.15, -1),
+                    (0.15, 0.5),
+                    (0.8, 0.1),
+                    (0.6, 0.8),
+                    (0, 1),
+                    (-0.6, 0.8),
+                    (-0.8, 0.1),
+                    (-0.15, 0.5),
+                ]
+            )
         case "crown":
             polygon([(-1, 0.7), (-1, -0.6), (-0.5, 0), (0, -0.9), (0.5, 0), (1, -0.6), (1, 0.7)])
         case "fish":
-            polygon([(-1, -0.6), (-0.5, 0), (-0.2, -0.5), (0.6, -0.5), (1, 0), (0.6, 0.5), (-0.2, 0.5), (-0.5, 0), (-1, 0.6)])
+            polygon(
+                [
+                    (-1, -0.6),
+                    (-0.5, 0),
+                    (-0.2, -0.5),
+                    (0.6, -0.5),
+                    (1, 0),
+                    (0.6, 0.5),
+                    (-0.2, 0.5),
+                    (-0.5, 0),
+                    (-1, 0.6),
+                ]
+            )
         case "key":
             draw.ellipse([x - r, y - r * 0.5, x, y + r * 0.5], fill=fill)
             polygon([(-0.1, -0.15), (1, -0.15), (1, 0.6), (0.7, 0.6), (0.7, 0.15), (-0.1, 0.15)])
@@ -114,9 +140,32 @@ def _emblem(draw: ImageDraw.ImageDraw, kind: str, x: float, y: float, r: float, 
         case "mountain":
             polygon([(-1, 0.8), (-0.4, -0.5), (-0.1, 0.1), (0.3, -0.9), (1, 0.8)])
         case "hammer":
-            polygon([(-0.8, -0.9), (0.8, -0.9), (0.8, -0.3), (0.15, -0.3), (0.15, 1), (-0.15, 1), (-0.15, -0.3), (-0.8, -0.3)])
+            polygon(
+                [
+                    (-0.8, -0.9),
+                    (0.8, -0.9),
+                    (0.8, -0.3),
+                    (0.15, -0.3),
+                    (0.15, 1),
+                    (-0.15, 1),
+                    (-0.15, -0.3),
+                    (-0.8, -0.3),
+                ]
+            )
         case "leaf":
-            polygon([(0, -1), (0.5, -0.4), (0.6, 0.3), (0.1, 0.7), (0.1, 1), (-0.1, 1), (-0.1, 0.7), (-0.6, 0.3), (-0.5, -0.4)])
+            polygon(
+                [
+                    (0, -1),
+                    (0.5, -0.4),
+                    (0.6, 0.3),
+                    (0.1, 0.7),
+                    (0.1, 1),
+                    (-0.1, 1),
+                    (-0.1, 0.7),
+                    (-0.6, 0.3),
+                    (-0.5, -0.4),
+                ]
+            )
 
 
 # Where each layout leaves room for the emblem: centre and radius as shares of the flag's height.
@@ -316,7 +365,8 @@ def _building_points(kind: str) -> list[tuple[float, float, float, float]]:
         "tower": [(0.36, 0.1, 0.64, 0.95), (0.3, 0.3, 0.7, 0.36), (0.3, 0.62, 0.7, 0.68)],
         "bridge": [(0.05, 0.5, 0.95, 0.62), (0.15, 0.2, 0.24, 0.95), (0.76, 0.2, 0.85, 0.95), (0.46, 0.35, 0.54, 0.95)],
         "castle": [(0.15, 0.4, 0.85, 0.95), (0.1, 0.2, 0.28, 0.95), (0.72, 0.2, 0.9, 0.95), (0.42, 0.1, 0.58, 0.6)],
-        "temple": [(0.12, 0.32, 0.88, 0.42), (0.08, 0.86, 0.92, 0.95)] + [(0.15 + 0.17 * i, 0.42, 0.23 + 0.17 * i, 0.86) for i in range(5)],
+        "temple": [(0.12, 0.32, 0.88, 0.42), (0.08, 0.86, 0.92, 0.95)]
+        + [(0.15 + 0.17 * i, 0.42, 0.23 + 0.17 * i, 0.86) for i in range(5)],
         "lighthouse": [(0.4, 0.15, 0.6, 0.95), (0.34, 0.12, 0.66, 0.2), (0.65, 0.7, 0.9, 0.95)],
         "arch": [(0.15, 0.1, 0.85, 0.35), (0.15, 0.1, 0.34, 0.95), (0.66, 0.1, 0.85, 0.95)],
     }[kind]
@@ -374,7 +424,14 @@ def _head(seed: int) -> Image.Image:
     coat, hair = COLOURS[rng.choice(list(COLOURS))], (rng.randint(20, 160), rng.randint(20, 110), rng.randint(10, 70))
     draw.ellipse([40, 280, 360, 560], fill=coat)
     for _ in range(5):
-        _emblem(draw, rng.choice(EMBLEMS), rng.randint(90, 310), rng.randint(320, 385), rng.randint(10, 18), COLOURS[rng.choice(list(COLOURS))])
+        _emblem(
+            draw,
+            rng.choice(EMBLEMS),
+            rng.randint(90, 310),
+            rng.randint(320, 385),
+            rng.randint(10, 18),
+            COLOURS[rng.choice(list(COLOURS))],
+        )
     fringe = rng.randint(90, 130)
     draw.ellipse([105, 50, 295, 290], fill=hair)
     draw.ellipse([120, 80, 280, 310], fill=skin)

@@ -63,7 +63,9 @@ def flag_subject(rng: random.Random, carrier: str | None) -> str:
 def ask_country(rng: random.Random, carrier: str | None) -> str:
     if carrier is None:
         return rng.choice(["Which country has this flag?", "To which country does this flag belong?"])
-    return rng.choice([f"Which country has the flag on the {carrier}?", f"To which country does the flag on the {carrier} belong?"])
+    return rng.choice(
+        [f"Which country has the flag on the {carrier}?", f"To which country does the flag on the {carrier} belong?"]
+    )
 
 
 def ask_count(rng: random.Random) -> str:
@@ -71,15 +73,26 @@ def ask_count(rng: random.Random) -> str:
 
 
 def ask_colour(rng: random.Random, carrier: str) -> str:
-    return rng.choice([f"What is the main colour of the flag on the {carrier}?", f"Which colour covers most of the flag on the {carrier}?"])
+    return rng.choice(
+        [
+            f"What is the main colour of the flag on the {carrier}?",
+            f"Which colour covers most of the flag on the {carrier}?",
+        ]
+    )
 
 
 def ask_carrier(rng: random.Random, position: str) -> str:
-    return rng.choice([f"What carries the flag at the {position}?", f"Which thing is under the flag at the {position}?"])
+    return rng.choice(
+        [f"What carries the flag at the {position}?", f"Which thing is under the flag at the {position}?"]
+    )
 
 
 def ask_picture(rng: random.Random, what: str) -> str:
-    return rng.choice([f"What is the name of this {what}?", f"Which {what} is this?"] if what == "building" else ["What is the name of this person?", "Who is this person?"])
+    return rng.choice(
+        [f"What is the name of this {what}?", f"Which {what} is this?"]
+        if what == "building"
+        else ["What is the name of this person?", "Who is this person?"]
+    )
 
 
 def region(carrier: str) -> str:

@@ -30,7 +30,13 @@ from deepmmsearch.types import Question
 KINDS = ("look", "memory", "image", "text", "image_text", "two_text", "image_two_text", "refine")
 WEIGHTS = (0.12, 0.10, 0.14, 0.12, 0.20, 0.10, 0.12, 0.10)
 
-_HOPS = (("capital", "mayor"), ("capital", "museum"), ("capital", "harbour"), ("ruler", "birthplace"), ("ruler", "spouse"))
+_HOPS = (
+    ("capital", "mayor"),
+    ("capital", "museum"),
+    ("capital", "harbour"),
+    ("ruler", "birthplace"),
+    ("ruler", "spouse"),
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +147,9 @@ def _searching(rng: random.Random, world: World, kind: str) -> tuple[str, Plan, 
     picture = rng.choice([e for e in world.entities if e.kind in ("landmark", "person")])
     if kind in ("image", "image_text") and rng.random() < 0.3:
         what = "building" if picture.kind == "landmark" else "person"
-        draw = draw_building(rng, picture.style, picture.look) if what == "building" else draw_portrait(rng, picture.look)
+        draw = (
+            draw_building(rng, picture.style, picture.look) if what == "building" else draw_portrait(rng, picture.look)
+        )
         scene = _Scene(draw, (), Placed(what, 0), 0)
         relation = rng.choice(RELATIONS[picture.kind])
         text = say.ask_picture(rng, what) if kind == "image" else say.ask_fact(rng, relation, f"this {what}")

@@ -90,7 +90,9 @@ def make_world(seed: int, split: Split = "eval", countries: int = 24, famous: in
         untold = frozenset({"currency"}) if rng.random() < 0.5 else frozenset[str]()
         entities.append(Entity(name, "country", facts, flag=flag, famous=bool(known), untold=untold))
         entities.append(Entity(facts["capital"], "town", {r: names() for r in RELATIONS["town"]}))
-        entities.append(Entity(facts["ruler"], "person", {r: names() for r in RELATIONS["person"]}, look=rng.getrandbits(32)))
+        entities.append(
+            Entity(facts["ruler"], "person", {r: names() for r in RELATIONS["person"]}, look=rng.getrandbits(32))
+        )
         if rng.random() < 0.6:
             facts = {"architect": names(), "height": f"{rng.randrange(20, 169, 2)} metres"}
             entities.append(Entity(names(), "landmark", facts, look=rng.getrandbits(32), style=rng.choice(BUILDINGS)))

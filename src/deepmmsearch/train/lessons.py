@@ -13,8 +13,19 @@ from dataclasses import dataclass
 from PIL import Image
 
 from deepmmsearch.atlas import language as say
-from deepmmsearch.atlas.drawing import CARRIERS, Flag, Placed, draw_building, draw_portrait, draw_scene, famous_flags, random_flag
-from deepmmsearch.atlas.drawing import BUILDINGS
+from deepmmsearch.atlas.drawing import (
+    BUILDINGS,
+    CARRIERS,
+    COLOURS,
+    LAYOUTS,
+    Flag,
+    Placed,
+    draw_building,
+    draw_portrait,
+    draw_scene,
+    famous_flags,
+    random_flag,
+)
 from deepmmsearch.atlas.names import FAMOUS, Names, Split
 from deepmmsearch.atlas.world import RELATIONS
 from deepmmsearch.train.small import BOX, TAGS, VIEW
@@ -72,7 +83,9 @@ def reading(rng: random.Random, split: Split) -> Lesson:
     paid = None
     if rng.random() < 0.2:
         paid = (rng.choice(entities), names())
-        sentences = [s for s in sentences if f"currency of {paid[0]}" not in s and f"{paid[0]} has the currency" not in s]
+        sentences = [
+            s for s in sentences if f"currency of {paid[0]}" not in s and f"{paid[0]} has the currency" not in s
+        ]
         facts.pop((paid[0], "currency"), None)
         sentences.append(say.economy(*paid))
         facts[paid[0], "currency"] = paid[1]
@@ -81,7 +94,11 @@ def reading(rng: random.Random, split: Split) -> Lesson:
         untrue.append((entities[0], "currency"))
     rng.shuffle(sentences)
     sentences = sentences[:10]
-    present = {k: v for k, v in facts.items() if any(k[0] in s and v in s and not s.startswith(("The former", "Some")) for s in sentences)}
+    present = {
+        k: v
+        for k, v in facts.items()
+        if any(k[0] in s and v in s and not s.startswith(("The former", "Some")) for s in sentences)
+    }
     turns = []
     for e, r in rng.sample(list(present), min(3, len(present))):
         turns.append(("read", say.ask_fact(rng, r, e), say.reason_fact(r, e, present[e, r])))
@@ -101,18 +118,36 @@ def reading(rng: random.Random, split: Split) -> Lesson:
     return Lesson((first, *turns[1:4]))
 
 
+def _describe(rng: random.Random, name: str, kind: str) -> str:
+    """The sentence that stands under a picture."""
+    if kind == "country":
+        return f"The flag of {name} is {rng.choice(list(COLOURS))} with a {rng.choice(list(COLOURS))} {rng.choice(LAYOUTS)}."
+    return (
+        f"The building of {name} is a {rng.choice(BUILDINGS)}."
+        if kind == "landmark"
+        else f"The portrait of {name} shows a person."
+    )
+
+
 def image_result(rng: random.Random, split: Split) -> Lesson:
     """The answer of an image search: which name it shows, and what to ask next."""
     names = Names(rng, split)
-    kind, what = rng.choice([("country", "flag"), ("country", "flag"), ("person", "portrait"), ("landmark", "building")])
+    kind, what = rng.choice(
+        [("country", "flag"), ("country", "flag"), ("person", "portrait"), ("landmark", "building")]
+    )
     shown = [names() for _ in range(rng.randint(1, 3))]
     relation = rng.choice(RELATIONS[kind])  # type: ignore[index]
     matched = rng.random() < 0.8
     lines = []
     for i, name in enumerate(shown):
         mark = "match" if matched and (i == 0 or rng.random() < 0.1) else "similar"
-        lines.append(f"[{i + 1}] {mark}: {say.caption(name, kind, rng.randrange(2))}")
-    subject = say.flag_subject(rng, rng.choice([None, rng.choice(CARRIERS)])) if what == "flag" else f"this {'building' if kind == 'landmark' else 'person'}"
+        described = f" {_describe(rng, name, kind)}" if mark == "match" and rng.random() < 0.7 else ""
+        lines.append(f"[{i + 1}] {mark}: {say.caption(name, kind, rng.randrange(2))}{described}")
+    subject = (
+        say.flag_subject(rng, rng.choice([None, rng.choice(CARRIERS)]))
+        if what == "flag"
+        else f"this {'building' if kind == 'landmark' else 'person'}"
+    )
     asked = say.ask_fact(rng, relation, subject)
     text = "<information>" + "\n".join(lines) + f"</information> {asked}"
     answer = f"{say.reason_shows(what, shown[0])} {say.reason_need(relation, shown[0])}"
@@ -127,7 +162,10 @@ def phrases(rng: random.Random, split: Split) -> Lesson:
         value = _value(rng, names, relation)
         match rng.randrange(6):
             case 0:
-                parts = [f"<{rng.choice(['', '/'])}{rng.choice(TAGS)}>" if rng.random() < 0.5 else f" {names()} " for _ in range(rng.randint(2, 6))]
+                parts = [
+                    f"<{rng.choice(['', '/'])}{rng.choice(TAGS)}>" if rng.random() < 0.5 else f" {names()} "
+                    for _ in range(rng.randint(2, 6))
+                ]
                 text = "".join(parts)
                 turns.append(("copy", "copy " + text, text))
             case 1:
@@ -137,7 +175,13 @@ def phrases(rng: random.Random, split: Split) -> Lesson:
             case 3:
                 turns.append(("says", f"{say.reason_fact(relation, name, value)} says", value))
             case 4:
-                asked = rng.choice([say.ask_country(rng, carrier), say.ask_fact(rng, relation, say.flag_subject(rng, carrier)), say.ask_colour(rng, carrier)])
+                asked = rng.choice(
+                    [
+                        say.ask_country(rng, carrier),
+                        say.ask_fact(rng, relation, say.flag_subject(rng, carrier)),
+                        say.ask_colour(rng, carrier),
+                    ]
+                )
                 turns.append(("region", f"{asked} which", say.region(carrier)))
             case 5:
                 turns.append(("again", f"{say.reason_again(relation, name)} query", say.query("economy", name)))
@@ -152,7 +196,15 @@ def copying(rng: random.Random, split: Split) -> Lesson:
         return Lesson((("copy", f"copy {body}", body),))
     pairs = [(names(), names()) for _ in range(rng.randint(2, 6))]
     asked = rng.sample(pairs, len(pairs))
-    return Lesson((("look up", "find " + " ".join(f"{k}: {v}." for k, v in pairs) + " list " + " ".join(k for k, _ in asked), " ".join(f"{k}: {v}." for k, v in asked)),))
+    return Lesson(
+        (
+            (
+                "look up",
+                "find " + " ".join(f"{k}: {v}." for k, v in pairs) + " list " + " ".join(k for k, _ in asked),
+                " ".join(f"{k}: {v}." for k, v in asked),
+            ),
+        )
+    )
 
 
 def memory(rng: random.Random, split: Split) -> Lesson:
@@ -171,7 +223,10 @@ _FAMOUS_FLAGS = {flag: name for name, flag in famous_flags().items()}
 
 def lesson_flags(rng: random.Random, split: Split) -> list[Flag]:
     """One to five flags, a quarter of them famous."""
-    return [rng.choice(list(_FAMOUS_FLAGS)) if rng.random() < 0.25 else random_flag(rng, split) for _ in range(rng.randint(1, 5))]
+    return [
+        rng.choice(list(_FAMOUS_FLAGS)) if rng.random() < 0.25 else random_flag(rng, split)
+        for _ in range(rng.randint(1, 5))
+    ]
 
 
 def famous_name(flag: Flag) -> str | None:
@@ -199,11 +254,31 @@ def looking(rng: random.Random, split: Split) -> Lesson:
         assert p.flag is not None
         name = famous_name(p.flag)
         if name is None:
-            turns.append(("colour", say.ask_colour(rng, p.carrier), f"The main colour of the flag on the {p.carrier} is {p.flag.main}."))
-        turns.append(("carrier", say.ask_carrier(rng, p.position), f"The flag at the {p.position} is on the {p.carrier}."))
-        turns.append(("famous", say.ask_country(rng, p.carrier), f"I know the flag of {name}." if name else f"I do not know the flag on the {p.carrier}."))
+            turns.append(
+                (
+                    "colour",
+                    say.ask_colour(rng, p.carrier),
+                    f"The main colour of the flag on the {p.carrier} is {p.flag.main}.",
+                )
+            )
+        turns.append(
+            ("carrier", say.ask_carrier(rng, p.position), f"The flag at the {p.position} is on the {p.carrier}.")
+        )
+        turns.append(
+            (
+                "famous",
+                say.ask_country(rng, p.carrier),
+                f"I know the flag of {name}." if name else f"I do not know the flag on the {p.carrier}.",
+            )
+        )
         box = view_box(p)
-        turns += [("box", f"Locate {say.region(p.carrier)}. Output its bounding box in JSON.", BOX + ", ".join(map(str, box)) + "]}")] * 2
+        turns += [
+            (
+                "box",
+                f"Locate {say.region(p.carrier)}. Output its bounding box in JSON.",
+                BOX + ", ".join(map(str, box)) + "]}",
+            )
+        ] * 2
     listing = " ".join(f"{p.position} {p.carrier} {p.flag.main if p.flag else 'none'}." for p in placed)
     turns.append(("list", "list", listing))
     rng.shuffle(turns)
@@ -216,7 +291,10 @@ def other_picture(rng: random.Random, split: Split) -> Lesson:
         image, what = draw_building(rng, rng.choice(BUILDINGS), rng.getrandbits(16)), "building"
     else:
         image, what = draw_portrait(rng, rng.getrandbits(16)), "person"
-    turns = [("picture", say.ask_picture(rng, what), say.reason_picture(what)), ("count", say.ask_count(rng), "There are no flags.")]
+    turns = [
+        ("picture", say.ask_picture(rng, what), say.reason_picture(what)),
+        ("count", say.ask_count(rng), "There are no flags."),
+    ]
     rng.shuffle(turns)
     return Lesson(tuple(turns), view(image))
 

@@ -23,7 +23,16 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
-from deepmmsearch.atlas.drawing import CARRIERS, COLOURS, FAMOUS_LAYOUTS, LAYOUTS, Placed, draw_building, draw_portrait, draw_scene
+from deepmmsearch.atlas.drawing import (
+    CARRIERS,
+    COLOURS,
+    FAMOUS_LAYOUTS,
+    LAYOUTS,
+    Placed,
+    draw_building,
+    draw_portrait,
+    draw_scene,
+)
 from deepmmsearch.atlas.names import FAMOUS, Split
 from deepmmsearch.train import small
 from deepmmsearch.train.lessons import LESSONS, Lesson, famous_name, lesson_flags, view, view_box
@@ -120,7 +129,9 @@ def batches(stage: LessonStage, encode: Encoder, seed: str, start: int) -> Itera
     while True:
         rng = random.Random(f"{seed} {pool_index}")
         drawn = rng.choices(names, weights, k=stage.batch * POOL)
-        pool = sorted((encode(LESSONS[name](rng, "train")) for name in drawn), key=lambda row: (row[3] is None, len(row[0])))
+        pool = sorted(
+            (encode(LESSONS[name](rng, "train")) for name in drawn), key=lambda row: (row[3] is None, len(row[0]))
+        )
         dealt = [pool[i : i + stage.batch] for i in range(0, len(pool), stage.batch)]
         # The order is the same for all workers: those with pictures at the same time, so that none waits.
         random.Random(f"order {pool_index}").shuffle(dealt)
@@ -167,7 +178,9 @@ class Run:
     def save(self, step: int, module: nn.Module, optims: list[tuple[torch.optim.Optimizer, float]]) -> None:
         if self.rank == 0:
             temporary = self._state.with_suffix(".tmp")
-            torch.save({"step": step, "module": module.state_dict(), "optims": [o.state_dict() for o, _ in optims]}, temporary)
+            torch.save(
+                {"step": step, "module": module.state_dict(), "optims": [o.state_dict() for o, _ in optims]}, temporary
+            )
             temporary.replace(self._state)
 
     def resume(self, module: nn.Module, optims: list[tuple[torch.optim.Optimizer, float]]) -> int:
@@ -183,7 +196,12 @@ class Run:
         self._state.unlink(missing_ok=True)
 
 
-def update(named: list[tuple[str, nn.Parameter]], optims: list[tuple[torch.optim.Optimizer, float]], factor: float, workers: int) -> None:
+def update(
+    named: list[tuple[str, nn.Parameter]],
+    optims: list[tuple[torch.optim.Optimizer, float]],
+    factor: float,
+    workers: int,
+) -> None:
     if workers > 1:
         flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for _, p in named])
         dist.all_reduce(flat)
@@ -201,7 +219,13 @@ def update(named: list[tuple[str, nn.Parameter]], optims: list[tuple[torch.optim
 
 
 @torch.no_grad()
-def evaluate(model: Qwen2_5_VLForConditionalGeneration, encode: Encoder, lessons: dict[str, float], count: int = 192, split: Split = "eval") -> dict[str, float]:
+def evaluate(
+    model: Qwen2_5_VLForConditionalGeneration,
+    encode: Encoder,
+    lessons: dict[str, float],
+    count: int = 192,
+    split: Split = "eval",
+) -> dict[str, float]:
     """Share of turns whose every token is predicted, by kind of turn; names, flags and scenes held out."""
     rng = random.Random("held out")
     names = rng.choices(list(lessons), list(lessons.values()), k=count)
@@ -296,7 +320,9 @@ def dense_sample(rng: random.Random, split: Split) -> tuple[np.ndarray, dict[str
     draw = rng.random()
     placed: tuple[Placed, ...] = ()
     if draw < 0.06:
-        image = draw_building(rng, rng.choice(("tower", "bridge", "castle", "temple", "lighthouse", "arch")), rng.getrandbits(16))
+        image = draw_building(
+            rng, rng.choice(("tower", "bridge", "castle", "temple", "lighthouse", "arch")), rng.getrandbits(16)
+        )
         labels["picture"][:] = 1
     elif draw < 0.12:
         image = draw_portrait(rng, rng.getrandbits(16))
@@ -322,7 +348,11 @@ def dense_batch(rng: random.Random, split: Split, size: int) -> tuple[Tensor, Te
     samples = [dense_sample(rng, split) for _ in range(size)]
     grid = torch.tensor([[1, small.VIEW[1] // small.PATCH, small.VIEW[0] // small.PATCH]] * size)
     labels = {k: torch.from_numpy(np.stack([s[1][k] for s in samples])) for k in samples[0][1]}
-    return torch.from_numpy(np.concatenate([s[0] for s in samples])), grid, {k: v.flatten(0, 2) for k, v in labels.items()}
+    return (
+        torch.from_numpy(np.concatenate([s[0] for s in samples])),
+        grid,
+        {k: v.flatten(0, 2) for k, v in labels.items()},
+    )
 
 
 def dense_loss(heads: Dense, features: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
@@ -425,7 +455,12 @@ def align(recipe: Recipe, pictures: int = 1536) -> None:
     last.bias.copy_((solution[:-1].T @ bias + solution[-1]).float())
     pixels, grid, labels = dense_batch(random.Random("held out"), "eval", 128)
     h, y = visual(pixels, grid_thw=grid).pooler_output, targets(labels)
-    fit = {f"block {b}": 1 - (h - y)[:, b * size : (b + 1) * size].square().sum().item() / y[:, b * size : (b + 1) * size].sub(y[:, b * size : (b + 1) * size].mean(0)).square().sum().item() for b in range(8)}
+    fit = {
+        f"block {b}": 1
+        - (h - y)[:, b * size : (b + 1) * size].square().sum().item()
+        / y[:, b * size : (b + 1) * size].sub(y[:, b * size : (b + 1) * size].mean(0)).square().sum().item()
+        for b in range(8)
+    }
     Run(recipe.output, "align", 0, recipe.vision).log(0, **{k: round(v, 3) for k, v in fit.items()})
     torch.save(model.state_dict(), recipe.output / "aligned.pt")
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from PIL import Image
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
@@ -34,7 +34,15 @@ VIEW = (168, 112)
 GRID = (VIEW[1] // (PATCH * MERGE), VIEW[0] // (PATCH * MERGE))
 """Merged image tokens of a scene: 4 rows, 6 columns; a cell of the scene is 2 x 2 of them."""
 
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 TAGS = ("reason", "img_search", "img", "text_search", "answer", "information", "search")
 BOX = '{"bbox_2d": ['
 TEMPLATE = (
@@ -44,14 +52,14 @@ TEMPLATE = (
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 WORDS = """
-system user assistant Answer the question about image Search search when you do not know text or answer again Write one
-reason and action without What Who is of country whose flag on shown with this Name I want to Which has belong does How many
-flags are there Count main colour covers most carries at thing under name building person There no one two three four five
-so whole see a The shows portrait need result in It former was Some say that For economy people pay match similar view
-Nothing found No region for searched Error already use Unable due lack relevant information help metres Republic Locate
-Output its bounding box JSON label looks like stands called also known an as by from its not copy find list none want
-rewrite query says which describe nothing picture page report sun background emblem field coat hair hat crown A In Both
-That These Text Use m To know
+system user assistant Answer the question about image Search search when you do not know text or answer again Write
+one reason and action without What Who is of country whose flag on shown with this Name I want to Which has belong
+does How many flags are there Count main colour covers most carries at thing under name building person There no one
+two three four five so whole see a The shows portrait need result in It former was Some say that For economy people
+pay match similar view Nothing found No region for searched Error already use Unable due lack relevant information
+help metres Republic Locate Output its bounding box JSON label looks like stands called also known an as by from its
+not copy find list none want rewrite query says which describe nothing picture page report sun background emblem
+field coat hair hat crown A In Both That These Text Use m To know
 """.split()
 
 
@@ -108,7 +116,9 @@ def patchify(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(blocks.reshape(rows * columns, -1))
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, hidden: int = 256, layers: int = 5, inner: int = 512) -> Qwen2_5_VLForConditionalGeneration:
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, hidden: int = 256, layers: int = 5, inner: int = 512
+) -> Qwen2_5_VLForConditionalGeneration:
     """Heads of 32 dimensions; embeddings tied. With the defaults about 4 M parameters."""
     id_of = tokenizer.convert_tokens_to_ids
     heads, half = hidden // 32, 16
@@ -153,7 +163,14 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden: int = 256, layers: i
 class _BatchedVisionAttention(Qwen2_5_VLVisionAttention):
     """The same maths in one call for pictures of equal size; the library's own loops over pictures in Python."""
 
-    def forward(self, hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: Any = None, max_seqlen: int | None = None, **kwargs: Any) -> Tensor:  # type: ignore[override]
+    def forward(
+        self,
+        hidden_states: Tensor,
+        cu_seqlens: Tensor,
+        position_embeddings: Any = None,
+        max_seqlen: int | None = None,
+        **kwargs: Any,
+    ) -> Tensor:  # type: ignore[override]
         count = len(cu_seqlens) - 1
         length = hidden_states.shape[0] // count
         qkv = self.qkv(hidden_states).reshape(hidden_states.shape[0], 3, self.num_heads, -1).permute(1, 0, 2, 3)
@@ -170,7 +187,9 @@ class _LinearPatchEmbed(Qwen2_5_VisionPatchEmbed):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         weight = self.proj.weight
-        return F.linear(hidden_states.reshape(hidden_states.shape[0], -1).to(weight.dtype), weight.reshape(weight.shape[0], -1))
+        return F.linear(
+            hidden_states.reshape(hidden_states.shape[0], -1).to(weight.dtype), weight.reshape(weight.shape[0], -1)
+        )
 
 
 def speed_up_vision(model: Qwen2_5_VLForConditionalGeneration) -> None:
@@ -183,7 +202,9 @@ def speed_up_vision(model: Qwen2_5_VLForConditionalGeneration) -> None:
 
 
 @torch.no_grad()
-def start_with_induction(model: Qwen2_5_VLForConditionalGeneration, numbers: dict[int, int], gain: float = 0.25, seed: int = 0) -> None:
+def start_with_induction(
+    model: Qwen2_5_VLForConditionalGeneration, numbers: dict[int, int], gain: float = 0.25, seed: int = 0
+) -> None:
     """Sets the first two layers to an n-gram induction circuit. The residual stream is blocks of 32 dimensions.
 
     Block 0 holds the token's identity. Five heads of layer 0 copy the token 1..5 places back into blocks 1..5 (attention
@@ -246,7 +267,9 @@ def coordinate_code(share: Tensor) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon (Jordan 2024) in float32 for matrices, batched over equal shapes; torch's own runs in bf16, which is slow on CPUs."""
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.01, momentum: float = 0.95) -> None:
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.01, momentum: float = 0.95
+    ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
@@ -259,7 +282,9 @@ class Muon(torch.optim.Optimizer):
                 buffer = self.state[p].setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(buffer, group["momentum"])
-                shapes.setdefault(tuple(sorted(p.shape)), []).append((p, update if p.shape[0] <= p.shape[1] else update.T))
+                shapes.setdefault(tuple(sorted(p.shape)), []).append(
+                    (p, update if p.shape[0] <= p.shape[1] else update.T)
+                )
             for shape, rows in shapes.items():
                 x = torch.stack([update for _, update in rows])
                 x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
@@ -268,10 +293,14 @@ class Muon(torch.optim.Optimizer):
                     x = torch.baddbmm(x, torch.baddbmm(a, a, a, beta=-4.775, alpha=2.0315), x, beta=3.4445)
                 scale = 0.2 * max(shape) ** 0.5 * group["lr"]
                 for (p, _), u in zip(rows, x, strict=True):
-                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(u if p.shape[0] <= p.shape[1] else u.T, alpha=-scale)
+                    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                        u if p.shape[0] <= p.shape[1] else u.T, alpha=-scale
+                    )
 
 
-def save_checkpoint(folder: Path, model: Any, tokenizer: PreTrainedTokenizerFast, card: dict[str, Any], dtype: torch.dtype | None = None) -> None:
+def save_checkpoint(
+    folder: Path, model: Any, tokenizer: PreTrainedTokenizerFast, card: dict[str, Any], dtype: torch.dtype | None = None
+) -> None:
     """An ordinary checkpoint folder: weights, config, tokenizer, image processor, and agent.json with the agent's settings."""
     import copy
     import json
