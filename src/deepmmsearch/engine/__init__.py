@@ -1,0 +1,5 @@
+"""The local search engine: a folder of documents and pictures, indexed and searched offline."""
+
+from deepmmsearch.engine.index import Index, Settings
+
+__all__ = ["Index", "Settings"]

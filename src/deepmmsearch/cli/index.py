@@ -1,0 +1,197 @@
+"""deepmmsearch index: build, change, search and serve an index of your own documents and pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deepmmsearch.errors import UserError
+
+if TYPE_CHECKING:
+    from deepmmsearch.engine.ingest import Report
+    from deepmmsearch.types import Hit
+
+DEFAULT = "index"
+
+_index_option = click.option(
+    "--index", "folder", default=DEFAULT, show_default=True, type=click.Path(path_type=Path), help="The index folder."
+)
+
+
+@click.group(name="index")
+def command() -> None:
+    """Build, change, search and serve an index of your own documents and pictures.
+
+    \b
+    Example:  deepmmsearch index build my-documents --out index
+              deepmmsearch index search "highest point of Bhutan"
+              deepmmsearch index search --image crop.png
+    """
+
+
+@command.command()
+@click.argument("source", metavar="FOLDER", type=click.Path(path_type=Path))
+@click.option("--out", default=DEFAULT, show_default=True, type=click.Path(path_type=Path), help="The index folder.")
+@click.option("--dense", metavar="MODEL", help="Dense vectors too: a sentence-transformers model, or minilm (offline).")
+@click.option("--vision", metavar="MODEL", help="A SigLIP, CLIP or DINO model for pictures, through transformers.")
+@click.option("--passage", type=click.IntRange(100, 20_000), help="The longest passage, in characters.  [default: 900]")
+def build(source: Path, out: Path, dense: str | None, vision: str | None, passage: int | None) -> None:
+    """Index a folder: HTML, Markdown, text, PDF and pictures. Run it again to bring the index up to date.
+
+    \b
+    Example:  deepmmsearch index build my-documents
+              deepmmsearch index build my-documents --out better --dense minilm
+    """
+    from deepmmsearch.engine import Index, Settings
+
+    settings = Settings(dense, vision, passage or Settings.passage) if dense or vision or passage else None
+    start = time.perf_counter()
+    with _progress() as progress:
+        index = Index.build(source, out, settings, _reporter(progress))
+    _summary(index.report, time.perf_counter() - start)
+
+
+@command.command()
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_index_option
+def add(paths: tuple[Path, ...], folder: Path) -> None:
+    """Add files or folders to an index, or replace what is there of them.
+
+    \b
+    Example:  deepmmsearch index add notes.md photos/ --index index
+    """
+    from deepmmsearch.engine import Index
+
+    start = time.perf_counter()
+    with _progress() as progress:
+        report = Index.open(folder).add(paths, _reporter(progress))
+    _summary(report, time.perf_counter() - start)
+
+
+@command.command()
+@click.argument("names", metavar="PATHS-OR-URLS...", nargs=-1, required=True)
+@_index_option
+def remove(names: tuple[str, ...], folder: Path) -> None:
+    """Take files, folders or urls out of an index (the files themselves stay).
+
+    \b
+    Example:  deepmmsearch index remove notes.md https://example.org/page
+    """
+    from deepmmsearch.engine import Index
+
+    click.echo(f"{Index.open(folder).remove(names)} files removed.")
+
+
+@command.command()
+@_index_option
+def stats(folder: Path) -> None:
+    """What an index holds.
+
+    \b
+    Example:  deepmmsearch index stats --index index
+    """
+    from deepmmsearch.engine import Index
+
+    for name, value in Index.open(folder).stats().items():
+        click.echo(f"{name:10} {value if value is not None else '-'}")
+
+
+@command.command()
+@click.argument("query", required=False)
+@click.option("--image", type=click.Path(path_type=Path), help="Search with this picture instead of words.")
+@click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per hit.")
+@_index_option
+def search(query: str | None, image: Path | None, k: int, as_json: bool, folder: Path) -> None:
+    """Search with words or with a picture; shows hits with their scores.
+
+    \b
+    Example:  deepmmsearch index search "national anthem of Kenya"
+              deepmmsearch index search --image crop.png -k 3
+    """
+    from deepmmsearch import images
+    from deepmmsearch.engine import Index
+
+    if (query is None) == (image is None):
+        raise UserError("Give either words to search for or --image FILE.")
+    index = Index.open(folder)
+    hits = index.search_image(images.load(image), k) if image is not None else index.search_text(query or "", k)
+    if as_json:
+        for hit in hits:
+            click.echo(json.dumps(_plain(hit), ensure_ascii=False))
+    else:
+        _show(hits)
+
+
+@command.command()
+@_index_option
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; there is no key.")
+def serve(folder: Path, port: int, host: str) -> None:
+    """Answer POST /retrieve over HTTP: {"queries": [...], "topk": 3, "return_scores": true} or {"query": "..."}.
+
+    \b
+    Example:  deepmmsearch index serve --index index --port 8000
+    """
+    from deepmmsearch.engine import Index
+    from deepmmsearch.engine.server import make_server
+
+    index = Index.open(folder)
+    try:
+        server = make_server(index, port, host)
+    except OSError as error:
+        raise UserError(f"Cannot listen on {host}:{port} ({error.strerror}). Choose another --port.") from error
+    with server:
+        click.echo(f"http://{host}:{server.server_address[1]}/retrieve (Ctrl-C ends it)")
+        server.serve_forever()
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+def _reporter(progress: Progress) -> Any:
+    task = progress.add_task("Indexing", total=None)
+
+    def report(done: int, total: int, _: str) -> None:
+        progress.update(task, completed=done, total=total)
+
+    return report
+
+
+def _summary(report: Report, seconds: float) -> None:
+    click.echo(f"{report.sentence} {seconds:.1f} s")
+    for reason, files in sorted(report.skipped.items()):
+        shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        click.echo(f"  skipped, {reason}: {shown}", err=True)
+
+
+def _plain(hit: Hit) -> dict[str, Any]:
+    plain = {"title": hit.title, "url": hit.url, "score": hit.score, "snippet": hit.snippet}
+    return plain if hit.matched is None else {**plain, "matched": hit.matched}
+
+
+def _show(hits: list[Hit]) -> None:
+    console = Console(highlight=False)
+    if not hits:
+        console.print("Nothing found.")
+    for number, hit in enumerate(hits, 1):
+        mark = " [green]match[/green]" if hit.matched else ""
+        console.print(f"[bold]{number}. {escape(hit.title)}[/bold]  [dim]{hit.score:.3f}[/dim]{mark}")
+        console.print(f"   [cyan]{escape(hit.url)}[/cyan]", soft_wrap=True)
+        if hit.snippet:
+            console.print(f"   {escape(' '.join(hit.snippet.split())[:400])}")

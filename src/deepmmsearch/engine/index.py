@@ -1,0 +1,266 @@
+"""An index of a folder of documents and pictures: build, change, search."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from deepmmsearch.engine import ingest, text
+from deepmmsearch.engine.encoders import ImageEncoder, SentenceEncoder, TextEncoder, VisionEncoder
+from deepmmsearch.engine.extract import PAGES, PICTURES
+from deepmmsearch.engine.image import Gallery
+from deepmmsearch.engine.ingest import Ingest, Progress, Report
+from deepmmsearch.engine.store import Record, Snapshot, Store
+from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.tools.base import Page
+from deepmmsearch.types import Hit
+
+SOURCE = "local"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an index is built with; kept in it, so that it is searched the same way.
+
+    dense: a sentence-transformers model, or "minilm"; None = BM25 alone.
+    vision: a SigLIP, CLIP or DINO model; None = descriptors alone.
+    passage: the longest passage, in characters. stem: English stemming.
+    """
+
+    dense: str | None = None
+    vision: str | None = None
+    passage: int = 900
+    stem: bool = True
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Settings:
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise UnknownName("index setting", name, known)
+        return cls(**values)
+
+
+class Index:
+    """An open index. Searching always sees the last commit, also those of other processes."""
+
+    def __init__(self, store: Store, report: Report | None = None) -> None:
+        self.store = store
+        self.report = report or Report()
+        values = {key: value for key, value in store.meta.items() if key not in ("format", "root")}
+        self.settings = Settings.read(values)
+        self.root = Path(store.meta["root"])
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Index:
+        """UserError when the folder is not an index, or one of another version."""
+        return cls(Store(_absolute(folder)))
+
+    @classmethod
+    def build(
+        cls,
+        source: str | os.PathLike[str],
+        folder: str | os.PathLike[str],
+        settings: Settings | None = None,
+        progress: Progress | None = None,
+        timeout: float = 15.0,
+    ) -> Index:
+        """Index a folder, or bring its index up to date: what changed is read again, what vanished is removed.
+
+        Settings of an existing index are kept when none are given; others than its own are a UserError.
+        `timeout`: seconds that the extraction of one page may take. The outcome is in `.report`.
+        """
+        source, folder = _absolute(source), _absolute(folder)
+        if not source.is_dir():
+            found = "is not a folder" if source.exists() else "does not exist"
+            raise UserError(f"{source} {found}. Give a folder of documents and pictures.")
+        if (folder / "meta.json").exists():
+            index = cls.open(folder)
+            if settings is not None and settings != index.settings:
+                raise UserError(
+                    f"The index in {folder} was built with other settings ({_differences(index.settings, settings)}). "
+                    "Build into a new folder, or keep the settings."
+                )
+            if index.root != source:
+                raise UserError(
+                    f"The index in {folder} belongs to {index.root}, not to {source}. Build into a new folder, or use: "
+                    f"deepmmsearch index add {folder} PATHS"
+                )
+        else:
+            index = cls._create(folder, source, settings or Settings())
+        index._update(source, progress, timeout)
+        return index
+
+    @classmethod
+    def _create(cls, folder: Path, root: Path, settings: Settings) -> Index:
+        # load the encoders first: a wrong name must leave nothing half-made
+        text_encoder = SentenceEncoder(settings.dense) if settings.dense else None
+        image_encoder = VisionEncoder(settings.vision) if settings.vision else None
+        index = cls(Store.create(folder, {"root": str(root), **asdict(settings)}))
+        index.__dict__["text_encoder"], index.__dict__["image_encoder"] = text_encoder, image_encoder
+        return index
+
+    @cached_property
+    def text_encoder(self) -> TextEncoder | None:
+        return SentenceEncoder(self.settings.dense) if self.settings.dense else None
+
+    @cached_property
+    def image_encoder(self) -> ImageEncoder | None:
+        return VisionEncoder(self.settings.vision) if self.settings.vision else None
+
+    def _ingest(self, timeout: float = 15.0) -> Ingest:
+        return Ingest(self.root, self.settings.passage, self.text_encoder, self.image_encoder, timeout)
+
+    def _update(self, source: Path, progress: Progress | None, timeout: float) -> None:
+        uncounted = Report()
+        paths = list(ingest.walk(source, self.store.folder, uncounted))
+        ingestion = self._ingest(timeout)
+        with self.store.writer() as writer:
+            present = {ingestion.file_id(path) for path in paths}
+            vanished = [
+                record.file
+                for record in writer.snapshot.find("kind", "file")
+                if record.file not in present and not Path(record.file).is_absolute()
+            ]
+            for file in vanished:
+                writer.remove(file)
+            writer.commit()
+            self.report = ingestion.run(writer, paths, progress)
+        self.report.removed = len(vanished)
+        self.report.skipped.update(uncounted.skipped)
+        self.store.refresh()
+
+    def add(self, paths: Iterable[str | os.PathLike[str]], progress: Progress | None = None) -> Report:
+        """Add or replace files, or all files of folders. UserError for a path that does not exist."""
+        files: list[Path] = []
+        uncounted = Report()
+        for given in map(_absolute, paths):
+            if given.is_dir():
+                files += ingest.walk(given, self.store.folder, uncounted)
+            elif not given.exists():
+                raise UserError(f"{given} does not exist. Give files or folders to add.")
+            elif given.suffix.lower() not in (*PAGES, *PICTURES):
+                raise UserError(
+                    f"{given} is of a kind that is not indexed. Known: {', '.join(sorted((*PAGES, *PICTURES)))}."
+                )
+            else:
+                files.append(given)
+        with self.store.writer() as writer:
+            self.report = self._ingest().run(writer, files, progress)
+        self.report.skipped.update(uncounted.skipped)
+        self.store.refresh()
+        return self.report
+
+    def remove(self, names: Iterable[str | os.PathLike[str]]) -> int:
+        """Remove files by path (folders with all that came from them) or by url; returns how many files went.
+        UserError when a name is not in the index."""
+        removed = 0
+        with self.store.writer() as writer:
+            known = {record.file for record in writer.snapshot.find("kind", "file")}
+            for given in names:
+                name = str(given)
+                files = self._files(writer.snapshot, name, known)
+                if not files:
+                    raise UserError(f"{name} is not in the index. Nothing was removed.")
+                removed += sum(writer.remove(file) for file in sorted(files))
+                known -= files
+            writer.commit()
+        self.store.refresh()
+        return removed
+
+    def _files(self, snapshot: Snapshot, name: str, known: set[str]) -> set[str]:
+        by_url = {record.file for record in snapshot.find("url", name) if record.kind == "passage"}
+        identities = {name, self._ingest_id(name), self._ingest_id(self.root / name)}
+        return by_url | {f for f in known for i in identities if f == i or f.startswith(i.rstrip("/") + "/")}
+
+    def _ingest_id(self, path: str | Path) -> str:
+        return Ingest(self.root).file_id(Path(path))
+
+    def search_text(self, query: str, k: int = 5, per_page: int = 2) -> list[Hit]:
+        """At most k passages, best first, at most `per_page` of one page. Any string is a query."""
+        records = self._consistent(lambda s: text.search(s, query, k, self.text_encoder, per_page)) if k > 0 else []
+        return [Hit(r.content["title"], r.content["url"], r.content["text"], r.score, source=SOURCE) for r in records]
+
+    def search_image(self, image: Image, k: int = 5) -> list[Hit]:
+        """At most k pictures, best first, with thumbnails; `matched` is True only for a confident match."""
+        embedding = self.image_encoder.encode([image])[0] if self.image_encoder is not None else None
+
+        def found(snapshot: Snapshot) -> list[Hit]:
+            gallery = _gallery(snapshot)
+            if gallery is None or k <= 0:
+                return []
+            with snapshot.lock:
+                matches = gallery.search(image, k, embedding)
+                hits = [_picture_hit(snapshot, gallery, m.row, m.score, m.matched) for m in matches]
+            return [hit for hit in hits if hit is not None]
+
+        return self._consistent(found)
+
+    def read(self, url: str) -> Page:
+        """The whole text of an indexed page. UserError when no page has this url."""
+        records = [r for r in self.store.snapshot().find("url", url) if r.kind == "passage"]
+        if not records:
+            raise UserError(f"No page of the index has the address {url}.")
+        first = min(records, key=lambda r: r.file)
+        own = sorted((r for r in records if r.file == first.file), key=lambda r: int(r.content["position"]))
+        return Page(url, first.content["title"], "\n".join(r.content["text"] for r in own))
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, sizes and settings."""
+        snapshot = self.store.snapshot()
+        size = sum(path.stat().st_size for path in self.store.folder.rglob("*") if path.is_file())
+        return {
+            "folder": str(self.store.folder),
+            "source": str(self.root),
+            "files": snapshot.count("file"),
+            "passages": snapshot.count("passage"),
+            "pictures": snapshot.count("picture"),
+            "captions": snapshot.count("mention"),
+            "segments": len(snapshot.segments),
+            "bytes": size,
+            **asdict(self.settings),
+        }
+
+    def _consistent(self, work: Any) -> list[Any]:
+        for attempt in range(5):
+            try:
+                return list(work(self.store.snapshot()))
+            except FileNotFoundError:
+                # a writer merged the segments of this commit away before their arrays were read
+                self.store.refresh()
+                if attempt == 4:
+                    raise
+        return []
+
+
+def _gallery(snapshot: Snapshot) -> Gallery | None:
+    with snapshot.lock:
+        if "gallery" not in snapshot.derived:
+            arrays = snapshot.arrays("pictures")
+            snapshot.derived["gallery"] = Gallery(arrays) if arrays is not None else None
+        gallery: Gallery | None = snapshot.derived["gallery"]
+        return gallery
+
+
+def _picture_hit(snapshot: Snapshot, gallery: Gallery, row: int, score: float, matched: bool) -> Hit | None:
+    files = sorted({record.file for record in snapshot.find("ref", f"picture:{row}")})
+    if not files:
+        return None
+    mentions: list[Record] = [m for file in files for m in snapshot.find("ref", f"mention:{file}", 50)]
+    title, snippet, url = ingest.caption(mentions, files)
+    return Hit(title, url, snippet, score, gallery.thumbnail(row), matched, SOURCE)
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(path).resolve()
+
+
+def _differences(old: Settings, new: Settings) -> str:
+    before, after = asdict(old), asdict(new)
+    return ", ".join(f"{name} {before[name]!r}, now {after[name]!r}" for name in before if before[name] != after[name])

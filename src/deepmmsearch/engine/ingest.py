@@ -1,0 +1,255 @@
+"""Files into the store: what is new or changed is read, what vanished is removed, what cannot be read is counted.
+
+Committed in batches, so an interrupted build keeps what it has done and goes on from there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote, unquote, urlsplit
+
+import numpy as np
+from PIL import Image
+
+from deepmmsearch.engine import descriptors, image
+from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
+from deepmmsearch.engine.extract import PAGES, PICTURES, Document, Showing, Unreadable, readable_name
+from deepmmsearch.engine.passages import passages
+from deepmmsearch.engine.store import Record, Writer
+from deepmmsearch.engine.worker import Extractor
+
+BATCH = 2_000  # documents, about one per passage
+PICTURE_BATCH = 256
+MAX_PICTURE_BYTES = 64_000_000
+MAX_PICTURE_PIXELS = 64_000_000
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Report:
+    """What a build did; `skipped` maps a reason to the files it held for."""
+
+    added: int = 0
+    changed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+
+    def skip(self, file: str, reason: str) -> None:
+        self.skipped.setdefault(reason, []).append(file)
+
+    @property
+    def sentence(self) -> str:
+        parts = [
+            f"{self.added} added",
+            f"{self.changed} changed",
+            f"{self.unchanged} unchanged",
+            f"{self.removed} removed",
+        ]
+        skipped = sum(map(len, self.skipped.values()))
+        reasons = ", ".join(f"{len(files)} {reason}" for reason, files in sorted(self.skipped.items()))
+        return ", ".join(parts) + (f", {skipped} skipped ({reasons})." if skipped else ".")
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """How files become documents: `root` is the folder that file ids and urls are relative to."""
+
+    root: Path
+    passage_size: int = 900
+    text_encoder: TextEncoder | None = None
+    image_encoder: ImageEncoder | None = None
+    timeout: float = 15.0
+
+    def file_id(self, path: Path) -> str:
+        """Relative to the root in POSIX form, or absolute for files outside of it."""
+        absolute = path.parent.resolve() / path.name
+        try:
+            return absolute.relative_to(self.root).as_posix()
+        except ValueError:
+            return absolute.as_posix()
+
+    def run(self, writer: Writer, files: Iterable[Path], progress: Progress | None = None) -> Report:
+        """Adds or replaces the files. Anything wrong with one file skips that file."""
+        report = Report()
+        known = {record.file: record for record in writer.snapshot.find("kind", "file")}
+        listed = sorted({self.file_id(path): path for path in files}.items())
+        pictures = 0
+        with Extractor(self.timeout) as extractor:
+            for done, (file, path) in enumerate(listed):
+                if progress is not None:
+                    progress(done, len(listed), file)
+                pictures += self._one(writer, extractor, file, path, known.get(file), report)
+                if writer.pending >= BATCH or pictures >= PICTURE_BATCH:
+                    self.commit(writer)
+                    pictures = 0
+        self.commit(writer)
+        if progress is not None:
+            progress(len(listed), len(listed), "")
+        return report
+
+    def commit(self, writer: Writer) -> None:
+        writer.commit()
+
+    def _one(
+        self, writer: Writer, extractor: Extractor, file: str, path: Path, known: Record | None, report: Report
+    ) -> bool:
+        """Returns whether a picture was described (the slow kind)."""
+        suffix = path.suffix.lower()
+        described = False
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+                raise Unreadable("not an ordinary file")
+            stamp = [status.st_size, status.st_mtime_ns]
+            if known is not None and known.content["stamp"] == stamp:
+                _again(report, known, file)
+                return False
+            content, sha = _read(path, status.st_size)
+            if known is not None and known.content["sha"] == sha and "reason" not in known.content:
+                # touched, not changed: only the stamp is new, but a record cannot be replaced alone
+                _again(report, known, file)
+                return False
+            writer.remove(file)
+            if suffix in PICTURES:
+                described = self._picture(writer, file, path, sha)
+            else:
+                self._page(writer, file, extractor.extract(file, content))
+            writer.add("file", file, {"stamp": stamp, "sha": sha})
+            report.added += known is None
+            report.changed += known is not None
+        except Unreadable as error:
+            report.skip(file, str(error))
+            writer.remove(file)
+        except OSError as error:
+            report.skip(file, (error.strerror or "cannot be read").lower())
+            writer.remove(file)
+        return described
+
+    def _picture(self, writer: Writer, file: str, path: Path, sha: str) -> bool:
+        if writer.knows_picture(sha):
+            writer.add_picture(file, sha, None)
+            return False
+        picture = open_picture(path)
+        with descriptors.one_thread():
+            embedding = self.image_encoder.encode([picture])[0] if self.image_encoder is not None else None
+            row = image.picture_row(descriptors.pixels(picture), embedding)
+        writer.add_picture(file, sha, row)
+        return True
+
+    def _page(self, writer: Writer, file: str, document: Document) -> None:
+        url = document.url or file_url(file)
+        texts = passages(document.text, self.passage_size)
+        vectors = self._vectors(document.title, texts)
+        for position, text in enumerate(texts):
+            content = {"url": url, "title": document.title, "text": text, "position": position}
+            ref = ""
+            if vectors is not None:
+                content["row"] = writer.add_row("vectors", {"vector": vectors[position].astype(np.float16)})
+                ref = f"passage:{content['row']}"
+            writer.add("passage", file, content, url=url, ref=ref, title=document.title, body=text)
+        for showing in document.pictures:
+            for target in self._targets(file, showing):
+                content = {
+                    "url": url,
+                    "page": document.title,
+                    "title": showing.title,
+                    "snippet": showing.snippet,
+                    "rank": showing.rank,
+                }
+                writer.add("mention", file, content, ref=f"mention:{target}")
+
+    def _vectors(self, title: str, texts: list[str]) -> np.ndarray | None:
+        if self.text_encoder is None or not texts:
+            return None
+        return self.text_encoder.encode([f"{title}. {text}" for text in texts])
+
+    def _targets(self, file: str, showing: Showing) -> list[str]:
+        """The file ids that a picture's address in a page may mean; a mention of no indexed file is never shown."""
+        address = urlsplit(showing.src)
+        if address.scheme not in ("", "file") or (address.netloc and address.scheme != "file"):
+            return []
+        path = unquote(address.path)
+        folder = PurePosixPath(file).parent
+        if not path.startswith("/"):
+            return [_normal(folder / path)]
+        # an absolute path is relative to the site's root, which may be any folder above the page
+        bases = [folder, *folder.parents]
+        candidates = [_normal(base / path.lstrip("/")) for base in bases] + [path]
+        return [c for c in candidates if (self.root / c).is_file()][:1]
+
+
+def _again(report: Report, known: Record, file: str) -> None:
+    report.unchanged += 1
+
+
+def _normal(path: PurePosixPath) -> str:
+    return PurePosixPath(os.path.normpath(path)).as_posix()
+
+
+def file_url(file: str) -> str:
+    """A file's own address: relative to the indexed folder, or a file URL for one outside of it."""
+    return Path(file).as_uri() if PurePosixPath(file).is_absolute() else quote(file)
+
+
+def _read(path: Path, size: int) -> tuple[bytes, str]:
+    """The content (empty for pictures, which are decoded from the file) and its hash."""
+    if path.suffix.lower() in PICTURES:
+        if size > MAX_PICTURE_BYTES:
+            raise Unreadable(f"larger than {MAX_PICTURE_BYTES // 1_000_000} MB")
+        with path.open("rb") as file:
+            return b"", hashlib.file_digest(file, "sha256").hexdigest()
+    if size > 64_000_000:
+        raise Unreadable("larger than 64 MB")
+    content = path.read_bytes()
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Decoded, upright, within the caps. Raises Unreadable."""
+    try:
+        picture = Image.open(path)
+        if picture.width * picture.height > MAX_PICTURE_PIXELS:
+            raise Unreadable(f"picture of more than {MAX_PICTURE_PIXELS // 1_000_000} megapixels")
+        picture.load()
+    except Unreadable:
+        raise
+    except Image.DecompressionBombError:
+        raise Unreadable(f"picture of more than {MAX_PICTURE_PIXELS // 1_000_000} megapixels") from None
+    except Exception:  # Pillow's plug-ins raise nearly anything on damaged files
+        reason = "empty file" if path.stat().st_size == 0 else "damaged picture"
+        raise Unreadable(reason) from None
+    return picture
+
+
+def walk(folder: Path, index: Path | None, report: Report | None = None) -> Iterator[Path]:
+    """The files of a folder that can be indexed, hidden ones and the index itself left out. Others are counted."""
+    for base, folders, names in os.walk(folder):
+        here = Path(base)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and (index is None or here / f != index))
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            if (here / name).suffix.lower() in (*PAGES, *PICTURES):
+                yield here / name
+            elif report is not None:
+                report.skip(name, "of a kind that is not indexed")
+
+
+def caption(mentions: list[Record], files: list[str]) -> tuple[str, str, str]:
+    """(title, snippet, url) of a picture: the best mention's, else its own file's readable name."""
+    best = max(mentions, key=lambda m: float(m.content["rank"]), default=None)
+    file = min(files, key=lambda f: (len(f), f))
+    if best is None:
+        return readable_name(file), "", file_url(file)
+    content = best.content
+    title = content["title"] or readable_name(file)
+    page = content["page"]
+    snippet = content["snippet"]
+    return title, snippet or (page if page != title else ""), content["url"]

@@ -1,0 +1,375 @@
+"""The index on disk: one tantivy index as the single commit point, array segments beside it.
+
+A commit writes segments (fsynced), then documents and the manifest that names the segments, in one tantivy commit.
+Killed at any moment, the index is as the last commit left it; segments that no manifest names go with the next
+writer. Many processes read while one writes; a second writer is refused.
+
+    meta.json    format version and settings      text/    tantivy      arrays/    segments
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepmmsearch.engine import segments as seg
+from deepmmsearch.engine.segments import Segment
+from deepmmsearch.errors import MissingExtra, UserError
+
+FORMAT = 1
+HEAP = 48_000_000
+MAX_SEGMENTS = 8
+MAX_DEAD = 0.3
+MAX_QUERY_TERMS = 64
+ALL = 10_000_000
+
+# English function words; question words too, they say nothing about the page that answers
+STOPWORDS = ["a", "an", "the", "of", "in", "on", "at", "by", "for", "from", "to", "with", "and", "or", "but", "is", "are", "was", "were", "be", "been", "being", "do", "does", "did", "done", "has", "have", "had", "it", "its", "this", "that", "these", "those", "as", "into", "than", "then", "there", "their", "they", "he", "she", "his", "her", "we", "you", "your", "i", "me", "my", "our", "us", "them", "what", "which", "who", "whom", "whose", "when", "where", "why", "how"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One document of the store: what it is (`kind`), the file it came from, and its content as stored."""
+
+    kind: str
+    file: str
+    content: dict[str, Any]
+    score: float = 0.0
+
+
+def _tantivy() -> Any:
+    try:
+        import tantivy
+    except ImportError:
+        raise MissingExtra("The local search engine", "engine") from None
+    return tantivy
+
+
+def _schema(stemmed: bool) -> Any:
+    builder = _tantivy().SchemaBuilder()
+    for name in ("kind", "file", "url", "ref"):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+    for name in ("title", "body"):
+        builder.add_text_field(name, tokenizer_name="words_stemmed" if stemmed else "words", index_option="freq")
+    builder.add_bytes_field("content", stored=True)
+    return builder.build()
+
+
+def _analyzer(stemmed: bool) -> Any:
+    tantivy = _tantivy()
+    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
+    for step in (tantivy.Filter.remove_long(60), tantivy.Filter.lowercase(), tantivy.Filter.ascii_fold()):
+        builder = builder.filter(step)
+    builder = builder.filter(tantivy.Filter.custom_stopword(STOPWORDS))
+    return (builder.filter(tantivy.Filter.stemmer("english")) if stemmed else builder).build()
+
+
+class Store:
+    """An open index folder. Reading is through `snapshot()`, writing through `writer()`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.meta = read_meta(folder)
+        self.arrays = folder / "arrays"
+        stemmed = bool(self.meta.get("stem", True))
+        self.analyzer = _analyzer(stemmed)
+        try:
+            self.index = _tantivy().Index.open(str(folder / "text"))
+        except ValueError as error:
+            raise UserError(
+                f"The index in {folder} is damaged: its text part cannot be opened. Build it again."
+            ) from error
+        # reloading is ours (snapshot): the default keeps a thread that watches the folder
+        self.index.config_reader("manual")
+        self.index.register_tokenizer("words_stemmed" if stemmed else "words", self.analyzer)
+        self._lock = threading.Lock()
+        self._stamp: tuple[int, int] | None = None
+        self._snapshot: Snapshot | None = None
+
+    @classmethod
+    def create(cls, folder: Path, settings: Mapping[str, Any]) -> Store:
+        """A new, empty index. The folder must be absent or empty: nothing of the user's is ever overwritten."""
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} exists and is not an index. Choose a new or empty folder for the index.")
+        (folder / "text").mkdir(parents=True, exist_ok=True)
+        (folder / "arrays").mkdir(exist_ok=True)
+        _tantivy().Index(_schema(bool(settings.get("stem", True))), path=str(folder / "text"))
+        # meta.json last: a folder without it is not an index yet
+        temporary = folder / "meta.json.new"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump({"format": FORMAT, **settings}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / "meta.json")
+        return cls(folder)
+
+    def snapshot(self) -> Snapshot:
+        """The last commit; the same object until there is a newer one."""
+        with self._lock:
+            status = (self.folder / "text" / "meta.json").stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if self._snapshot is None or stamp != self._stamp:
+                self.index.reload()
+                self._snapshot, self._stamp = Snapshot(self), stamp
+            return self._snapshot
+
+    def refresh(self) -> None:
+        """Forget the snapshot: the next one is read anew."""
+        with self._lock:
+            self._snapshot = None
+
+    def writer(self) -> Writer:
+        """The only writer; UserError when another process (or this one) is writing already."""
+        try:
+            writer = self.index.writer(HEAP, 1)
+        except ValueError as error:
+            if re.search("lock", str(error), re.I):
+                raise UserError(
+                    f"Another process is writing to the index in {self.folder}. Wait until it has finished, then retry."
+                ) from None
+            raise UserError(f"The index in {self.folder} cannot be written: {error}") from error
+        self.refresh()
+        return Writer(self, writer)
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """UserError unless this is an index of this version."""
+    try:
+        meta = json.loads((folder / "meta.json").read_text("utf-8"))
+        version = meta["format"]
+    except FileNotFoundError:
+        found = "is not an index folder" if folder.exists() else "does not exist"
+        raise UserError(
+            f"{folder} {found}. Make an index with: deepmmsearch index build FOLDER --out {folder}"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{folder} is not an index folder: its meta.json cannot be read.") from None
+    if version != FORMAT:
+        raise UserError(
+            f"The index in {folder} has format {version}, this version reads format {FORMAT}. Build it again."
+        )
+    return dict(meta)
+
+
+class Snapshot:
+    """What one commit holds. Arrays are read on first use."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.schema = store.index.schema
+        self.searcher = store.index.searcher()
+        manifest = next(self.find("kind", "manifest"), None)
+        content: dict[str, Any] = manifest.content if manifest else {"segments": [], "next_id": 0}
+        self.segments = tuple(Segment.from_json(s) for s in content["segments"])
+        self.next_id = int(content["next_id"])
+        self._loaded: dict[str, dict[str, np.ndarray] | None] = {}
+        # derived structures (a search tree over descriptors) live as long as the arrays they are made of
+        self.derived: dict[str, Any] = {}
+        self.lock = threading.RLock()
+
+    def arrays(self, kind: str) -> dict[str, np.ndarray] | None:
+        """The live rows of all segments of a kind, or None when there are none. FileNotFoundError when the commit
+        is no longer the last one and a writer has merged its segments away: take a new snapshot."""
+        with self.lock:
+            if kind not in self._loaded:
+                parts = [
+                    (seg.read_segment(self.store.arrays, segment), segment.dead)
+                    for segment in self.segments
+                    if segment.kind == kind
+                ]
+                merged = seg.concatenate(parts) if parts else None
+                self._loaded[kind] = merged if merged is not None and len(merged[seg.IDS]) else None
+            return self._loaded[kind]
+
+    def find(self, field: str, value: str, limit: int = ALL) -> Iterator[Record]:
+        """Records whose field is exactly this value."""
+        query = _tantivy().Query.term_query(self.schema, field, value, index_option="basic")
+        return self._records(query, limit)
+
+    def count(self, kind: str) -> int:
+        query = _tantivy().Query.term_query(self.schema, "kind", kind, index_option="basic")
+        return int(self.searcher.search(query, 1, count=True).count)
+
+    def rank(self, words: str, limit: int, title_boost: float) -> list[Record]:
+        """Passages by BM25. The words are data: they are analysed like the text, never parsed as a query."""
+        tantivy = _tantivy()
+        terms = list(dict.fromkeys(self.store.analyzer.analyze(words)))[:MAX_QUERY_TERMS]
+        if not terms or limit <= 0:
+            return []
+        parts = []
+        for term in terms:
+            title = tantivy.Query.term_query(self.schema, "title", term, index_option="freq")
+            body = tantivy.Query.term_query(self.schema, "body", term, index_option="freq")
+            parts.append((tantivy.Occur.Should, tantivy.Query.boost_query(title, title_boost)))
+            parts.append((tantivy.Occur.Should, body))
+        return list(self._records(tantivy.Query.boolean_query(parts), limit))
+
+    def _records(self, query: Any, limit: int) -> Iterator[Record]:
+        # a limit far above the number of documents costs tantivy memory up front
+        for score, address in self.searcher.search(query, max(1, min(limit, self.searcher.num_docs)), count=False).hits:
+            stored = json.loads(bytes(self.searcher.doc(address).get_first("content")))
+            yield Record(stored.pop("_kind"), stored.pop("_file"), stored, float(score))
+
+
+class Writer:
+    """Changes, made visible and durable together by commit(); close() without it drops them."""
+
+    def __init__(self, store: Store, writer: Any) -> None:
+        self.store = store
+        self._writer = writer
+        self._begin()
+        seg.remove_orphans(store.arrays, {s.name for s in self._segments})
+
+    def _begin(self) -> None:
+        self.snapshot = self.store.snapshot()
+        self._segments = list(self.snapshot.segments)
+        self._next_id = self.snapshot.next_id
+        self._rows: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
+        self._dying: set[int] = set()
+        self._pictures: dict[str, set[str]] = {}  # content hash -> the files that hold it
+        self._picture_rows: dict[str, int] = {}
+        self.pending = 0
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(
+        self,
+        kind: str,
+        file: str,
+        content: Mapping[str, Any],
+        *,
+        url: str = "",
+        ref: str = "",
+        title: str = "",
+        body: str = "",
+    ) -> None:
+        """One document; title and body are what text search sees, `url` and `ref` are found by exact value."""
+        document = _tantivy().Document()
+        document.add_text("kind", kind)
+        document.add_text("file", file)
+        for name, value in (("url", url), ("ref", ref), ("title", title), ("body", body)):
+            if value:
+                document.add_text(name, value)
+        document.add_bytes("content", json.dumps({"_kind": kind, "_file": file, **content}).encode())
+        self._writer.add_document(document)
+        self.pending += 1
+
+    def add_row(self, kind: str, row: Mapping[str, Any]) -> int:
+        """One row of arrays; returns the id by which a document names it. Values that are arrays of varying length
+        are given as `name` with a leading axis, all others as arrays of one shape."""
+        identity = self._next_id
+        self._next_id += 1
+        self._rows[kind].append((identity, row))
+        return identity
+
+    def add_picture(self, file: str, sha: str, row: Mapping[str, Any] | None) -> None:
+        """A picture file; its row is stored once per content, however many files hold it (None: known already)."""
+        holders = self._holders(sha)
+        if not holders and sha in self._picture_rows:
+            self._dying.discard(self._picture_rows[sha])
+        elif not holders:
+            assert row is not None, "a picture that is not in the index needs its row"
+            self._picture_rows[sha] = self.add_row("pictures", row)
+        holders.add(file)
+        identity = self._picture_rows[sha]
+        self.add("picture", file, {"sha": sha, "row": identity}, ref=f"picture:{identity}", url=f"sha:{sha}")
+
+    def knows_picture(self, sha: str) -> bool:
+        return bool(self._holders(sha)) or sha in self._picture_rows
+
+    def _holders(self, sha: str) -> set[str]:
+        if sha not in self._pictures:
+            records = list(self.snapshot.find("url", f"sha:{sha}"))
+            self._pictures[sha] = {r.file for r in records}
+            if records:
+                self._picture_rows[sha] = int(records[0].content["row"])
+        return self._pictures[sha]
+
+    def remove(self, file: str) -> bool:
+        """Everything that came from the file, as of the last commit. False when there was nothing."""
+        found = False
+        for record in self.snapshot.find("file", file):
+            found = True
+            if record.kind == "picture":
+                holders = self._holders(record.content["sha"])
+                holders.discard(file)
+                if not holders:
+                    self._dying.add(int(record.content["row"]))
+            elif "row" in record.content:
+                self._dying.add(int(record.content["row"]))
+        if found:
+            self._writer.delete_documents_by_term("file", file)
+            self.pending += 1
+        return found
+
+    def commit(self) -> None:
+        """Everything since the last commit, at once; merges segments when there are many or much of them is dead."""
+        if not self.pending:
+            return
+        for kind, rows in self._rows.items():
+            self._segments.append(seg.write_segment(self.store.arrays, kind, _stack(rows)))
+        if self._dying:
+            self._segments = [self._bury(s) for s in self._segments]
+        self._merge()
+        manifest = {"segments": [s.to_json() for s in self._segments], "next_id": self._next_id}
+        self._writer.delete_documents_by_term("kind", "manifest")
+        self.add("manifest", "", manifest)
+        self._writer.commit()
+        seg.remove_orphans(self.store.arrays, {s.name for s in self._segments})
+        self.store.refresh()
+        self._begin()
+
+    def close(self) -> None:
+        """Ends writing; what was not committed is gone."""
+        if self._writer is not None:
+            self._writer.rollback()
+            self._writer.wait_merging_threads()
+            self._writer = None
+            seg.remove_orphans(self.store.arrays, {s.name for s in self._segments})
+
+    def _bury(self, segment: Segment) -> Segment:
+        ids = np.asarray(seg.read_segment(self.store.arrays, segment)[seg.IDS])
+        return segment.without(ids, self._dying)
+
+    def _merge(self) -> None:
+        for kind in sorted({s.kind for s in self._segments}):
+            own = sorted((s for s in self._segments if s.kind == kind), key=lambda s: s.rows)
+            chosen = [s for s in own if s.dead.sum() > MAX_DEAD * s.rows]
+            if len(own) > MAX_SEGMENTS:
+                # the small ones: each row is then rewritten a logarithmic number of times
+                chosen += [s for s in own[: MAX_SEGMENTS // 2 + 1] if all(s is not c for c in chosen)]
+            if not chosen:
+                continue
+            parts = [(seg.read_segment(self.store.arrays, s), s.dead) for s in chosen]
+            merged = seg.concatenate(parts)
+            self._segments = [s for s in self._segments if all(s is not c for c in chosen)]
+            if len(merged[seg.IDS]):
+                self._segments.append(seg.write_segment(self.store.arrays, kind, merged))
+
+
+def _stack(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarray]:
+    """Rows to arrays. A value wrapped in a list is ragged: its rows are concatenated and offsets kept."""
+    identities, values = zip(*rows, strict=True)
+    arrays: dict[str, np.ndarray] = {seg.IDS: np.array(identities, np.int64)}
+    for key, first in values[0].items():
+        column = [row[key] for row in values]
+        if isinstance(first, list):
+            pieces = [piece[0] for piece in column]
+            arrays[key] = np.concatenate(pieces)
+            arrays[key + seg.OFFSETS] = np.concatenate([[0], np.cumsum([len(p) for p in pieces])]).astype(np.int64)
+        else:
+            arrays[key] = np.stack(column)
+    return arrays

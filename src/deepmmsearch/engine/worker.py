@@ -1,0 +1,126 @@
+"""Extraction in a process of its own, which can be killed: a page that hangs its parser costs one timeout.
+
+A plain subprocess rather than multiprocessing: it needs no guarded main module in the caller's script.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from deepmmsearch.engine.extract import Document, Showing, Unreadable, extract
+from deepmmsearch.errors import MissingExtra, UserError
+
+MEMORY_LIMIT = 2 * 1024**3
+
+
+class Extractor:
+    """`extract` behind a pipe. Started on the first call, restarted after a kill or a crash; close() ends it."""
+
+    def __init__(self, timeout: float = 15.0) -> None:
+        self.timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Extractor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def extract(self, path: str, content: bytes) -> Document:
+        """Raises Unreadable: refused by the extraction, over the time limit, or the process died of it."""
+        process = self._started()
+        # a timer that kills works on every system, a selector on pipes does not
+        clock = threading.Timer(self.timeout, process.kill)
+        clock.start()
+        try:
+            _send(process.stdin, json.dumps({"path": path}).encode(), content)
+            answer = json.loads(_read(process.stdout) or b"")
+        except (OSError, ValueError):
+            expired = not clock.is_alive()
+            self.close()
+            problem = f"took more than {self.timeout:g} s to read" if expired else "its extraction crashed"
+            raise Unreadable(problem) from None
+        finally:
+            clock.cancel()
+        if "missing" in answer:
+            raise UserError(answer["missing"])
+        if "reason" in answer:
+            raise Unreadable(answer["reason"])
+        shown = tuple(Showing(**picture) for picture in answer.pop("pictures"))
+        return Document(**answer, pictures=shown)
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(OSError):  # unsent bytes of a killed process
+                        pipe.close()
+            self._process = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "deepmmsearch.engine.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        return self._process
+
+
+def _send(pipe: Any, *parts: bytes) -> None:
+    for part in parts:
+        pipe.write(struct.pack(">I", len(part)) + part)
+    pipe.flush()
+
+
+def _read(pipe: Any) -> bytes | None:
+    head = pipe.read(4)
+    return pipe.read(struct.unpack(">I", head)[0]) if len(head) == 4 else None
+
+
+def _answer(path: str, content: bytes) -> dict[str, Any]:
+    try:
+        document = extract(path, content)
+    except Unreadable as error:
+        return {"reason": str(error)}
+    except MissingExtra as error:
+        return {"missing": str(error)}
+    except (MemoryError, RecursionError):
+        return {"reason": "too complex to read"}
+    except Exception:  # whatever a parser throws at a hostile page: the build goes on
+        return {"reason": "its extraction failed"}
+    return {
+        "title": document.title,
+        "text": document.text,
+        "url": document.url,
+        "pictures": [vars(picture) for picture in document.pictures],
+    }
+
+
+def main() -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    except (ImportError, ValueError, OSError):  # not on this system: the time limit still holds
+        pass
+    # libraries that print must not write into the answers
+    output, sys.stdout = sys.stdout.buffer, sys.stderr
+    while (head := _read(sys.stdin.buffer)) is not None:
+        content = _read(sys.stdin.buffer)
+        if content is None:
+            break
+        _send(output, json.dumps(_answer(json.loads(head)["path"], content)).encode("utf-8", "surrogatepass"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Search and reading over a local index, behind the tool protocols."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from PIL.Image import Image
+
+from deepmmsearch.engine import Index
+from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.tools.base import Page
+from deepmmsearch.types import Hit
+
+T = TypeVar("T")
+
+
+class LocalTextSearch:
+    """TextSearchTool: passages of the index, with their whole text as snippet."""
+
+    def __init__(self, index: Index, per_page: int = 2) -> None:
+        self.index, self.per_page = index, per_page
+
+    async def search(self, query: str, k: int) -> list[Hit]:
+        # in a thread: other episodes go on meanwhile
+        return await _run(self.index.search_text, query, k, self.per_page)
+
+
+class LocalImageSearch:
+    """ImageSearchTool: pictures of the index, described by the pages that show them."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+
+    async def search(self, image: Image, k: int) -> list[Hit]:
+        return await _run(self.index.search_image, image, k)
+
+
+class LocalReader:
+    """PageReader: the text of pages in the index."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+
+    async def read(self, url: str) -> Page:
+        return await _run(self.index.read, url)
+
+
+async def _run(call: Callable[..., T], *arguments: object) -> T:
+    try:
+        return await asyncio.to_thread(call, *arguments)
+    except (UserError, OSError) as error:
+        raise ToolError(f"The local index could not be searched: {error}") from error
