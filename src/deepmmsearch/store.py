@@ -1,0 +1,202 @@
+"""Trajectories on disk: one JSON line each, their pictures beside them as images/<sha256>.png.
+
+Append-only and crash-safe: pictures are complete before the line that names them, a line counts once its line end is
+written, and a half-written last line is ignored by readers and cut off by the next append.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL.Image import Image
+
+from deepmmsearch import images
+from deepmmsearch.errors import UserError
+from deepmmsearch.types import Trajectory
+
+if sys.platform != "win32":
+    import fcntl
+
+VERSION = 1
+FILE = "trajectories.jsonl"
+
+
+class TrajectoryStore:
+    """A folder of trajectories, in the order in which they were appended.
+
+    Several processes may append and read at once; where the platform has no file locks (Windows), one may append.
+    Raises UserError when the folder is a file, or holds something else.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{str(folder)!r} is a file, not a folder of trajectories. Give a folder.")
+        self.path = self.folder / FILE
+
+    def append(self, trajectory: Trajectory, id: str | None = None) -> str:
+        """Stores the trajectory under `id` (default: its question's) and returns once it is on the disk.
+
+        Raises UserError when the metadata of the question are no JSON, before a line is written.
+        """
+        name = trajectory.question.id if id is None else id
+        pictures = self.folder / "images"
+        record = to_dict(trajectory, lambda image: images.save(image, pictures).stem)
+        line = {"version": VERSION, "id": name, "trajectory": record}
+        try:
+            text = json.dumps(line, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"The trajectory of {name!r} cannot be stored: {error}. Use plain JSON metadata.") from None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            _lock(file)
+            _cut_half_line(file)
+            # surrogatepass: a model may write half a surrogate pair, and what it wrote must survive.
+            file.write(text.encode("utf-8", "surrogatepass") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return name
+
+    def ids(self) -> tuple[str, ...]:
+        """The ids in order; one that was appended twice stands there twice."""
+        return tuple(str(line["id"]) for line in self._lines())
+
+    def get(self, id: str) -> Trajectory:
+        """The trajectory last appended under `id`. Raises UserError when there is none."""
+        found = None
+        for line in self._lines():
+            found = line if line["id"] == id else found
+        if found is None:
+            raise UserError(f"There is no trajectory {id!r} in {str(self.folder)!r}. `ids` lists those it holds.")
+        return self._read(found)
+
+    def items(self) -> Iterator[tuple[str, Trajectory]]:
+        for line in self._lines():
+            yield str(line["id"]), self._read(line)
+
+    def __iter__(self) -> Iterator[Trajectory]:
+        return (trajectory for _, trajectory in self.items())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._lines())
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for number, raw in enumerate(file, 1):
+                if not raw.endswith(b"\n"):
+                    return
+                yield _parse(raw, f"{self.path}, line {number}")
+
+    def _read(self, line: dict[str, Any]) -> Trajectory:
+        return from_dict(line["trajectory"], self._image)
+
+    def _image(self, sha: str) -> Image:
+        return images.load(self.folder / "images" / f"{sha}.png")
+
+
+def to_dict(trajectory: Trajectory, save_image: Callable[[Image], str]) -> dict[str, Any]:
+    """The trajectory as plain JSON values; `save_image` keeps a picture and gives its sha256.
+
+    Dataclasses become objects; where several types are possible (the actions) `kind` names the one.
+    """
+    record = _plain(trajectory, save_image)
+    assert isinstance(record, dict)
+    return record
+
+
+def from_dict(record: Mapping[str, Any], load_image: Callable[[str], Image]) -> Trajectory:
+    """The inverse of `to_dict`. Raises UserError for fields or kinds that this version does not know."""
+    loaded = _typed(record, Trajectory, load_image)
+    assert isinstance(loaded, Trajectory)
+    return loaded
+
+
+def _plain(value: Any, save_image: Callable[[Image], str]) -> Any:
+    if isinstance(value, Image):
+        return {"sha256": save_image(value)}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name), save_image) for f in dataclasses.fields(value)}
+        return {"kind": type(value).__name__, **fields}
+    if isinstance(value, tuple):
+        return [_plain(v, save_image) for v in value]
+    # Metadata are the only mapping, and plain JSON already.
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _typed(value: Any, wanted: Any, load_image: Callable[[str], Image]) -> Any:
+    """`value` as the annotation `wanted` says; the annotations of `types` are the whole schema."""
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        classes = [a for a in arguments if a is not type(None)]
+        if len(classes) == 1:
+            return _typed(value, classes[0], load_image)
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        named = [c for c in classes if c.__name__ == kind]
+        if not named:
+            raise UserError(f"A stored trajectory has a {kind!r} where one of {[c.__name__ for c in classes]} belongs.")
+        return _typed(value, named[0], load_image)
+    if origin is tuple:
+        return tuple(_typed(v, arguments[0], load_image) for v in value)
+    if wanted is Image:
+        return load_image(value["sha256"])
+    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
+        hints = _hints(wanted)
+        given = {k: v for k, v in value.items() if k != "kind"}
+        if unknown := sorted(set(given) - set(hints)):
+            raise UserError(f"A stored {wanted.__name__} has unknown fields {unknown}: a newer version wrote it.")
+        return wanted(**{k: _typed(v, hints[k], load_image) for k, v in given.items()})
+    return value
+
+
+@cache
+def _hints(wanted: type) -> dict[str, Any]:
+    return typing.get_type_hints(wanted)
+
+
+def _parse(raw: bytes, place: str) -> dict[str, Any]:
+    try:
+        line = json.loads(raw.decode("utf-8", "surrogatepass"))
+        version = line["version"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{place}: this is no stored trajectory. Remove the line or give another folder.") from None
+    if version != VERSION:
+        raise UserError(
+            f"{place}: written in version {version!r} of the format, this is {VERSION}. Update deepmmsearch."
+        )
+    return dict(line)
+
+
+def _lock(file: BinaryIO) -> None:
+    """Held until the file is closed."""
+    if sys.platform != "win32":
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+
+
+def _cut_half_line(file: BinaryIO) -> None:
+    """Removes what a killed process left after the last line end."""
+    end = file.seek(0, os.SEEK_END)
+    at = end
+    while at > 0:
+        start = max(0, at - 65536)
+        file.seek(start)
+        found = file.read(at - start).rfind(b"\n")
+        if found >= 0:
+            at = start + found + 1
+            break
+        at = start
+    if at < end:
+        file.truncate(at)
+    file.seek(0, os.SEEK_END)
