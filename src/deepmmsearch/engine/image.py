@@ -131,9 +131,9 @@ class Gallery:
             return np.zeros(0, int)
         near, distance = self._nearest(rooted, NEIGHBOURS + 1)
         weight = np.maximum(0.0, distance[:, -1:] - distance[:, :-1]) / (distance[:, -1:] + 1e-6)
-        votes = np.bincount(self._owner[near[:, :-1]].ravel(), weight.ravel(), len(self._vectors))
+        counted = np.bincount(self._owner[near[:, :-1]].ravel(), weight.ravel(), len(self._vectors))
         # a picture with many features catches more chance votes
-        votes = votes / np.sqrt(np.maximum(30, np.diff(self._starts)))
+        votes = counted / np.sqrt(np.maximum(30, np.diff(self._starts)))
         best = np.argsort(-votes)[:VOTED_CANDIDATES]
         return best[votes[best] > 0]
 

@@ -33,7 +33,12 @@ MAX_QUERY_TERMS = 64
 ALL = 10_000_000
 
 # English function words; question words too, they say nothing about the page that answers
-STOPWORDS = ["a", "an", "the", "of", "in", "on", "at", "by", "for", "from", "to", "with", "and", "or", "but", "is", "are", "was", "were", "be", "been", "being", "do", "does", "did", "done", "has", "have", "had", "it", "its", "this", "that", "these", "those", "as", "into", "than", "then", "there", "their", "they", "he", "she", "his", "her", "we", "you", "your", "i", "me", "my", "our", "us", "them", "what", "which", "who", "whom", "whose", "when", "where", "why", "how"]
+_FUNCTION_WORDS = (
+    "a an the of in on at by for from to with and or but is are was were be been being do does did done has have had",
+    "it its this that these those as into than then there their they he she his her we you your i me my our us them",
+    "what which who whom whose when where why how",
+)
+STOPWORDS = [word for line in _FUNCTION_WORDS for word in line.split()]
 
 
 @dataclass(frozen=True)

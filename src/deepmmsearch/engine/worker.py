@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import struct
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from deepmmsearch.engine.extract import Document, Showing, Unreadable, extract
 from deepmmsearch.errors import MissingExtra, UserError
 
 MEMORY_LIMIT = 2 * 1024**3
+# the limit is on processor time where the system can do that: a busy machine must not cost pages
+WALL_FACTOR = 8
 
 
 class Extractor:
@@ -36,14 +39,15 @@ class Extractor:
         """Raises Unreadable: refused by the extraction, over the time limit, or the process died of it."""
         process = self._started()
         # a timer that kills works on every system, a selector on pipes does not
-        clock = threading.Timer(self.timeout, process.kill)
+        clock = threading.Timer(self.timeout * WALL_FACTOR, process.kill)
         clock.start()
         try:
-            _send(process.stdin, json.dumps({"path": path}).encode(), content)
+            _send(process.stdin, json.dumps({"path": path, "timeout": self.timeout}).encode(), content)
             answer = json.loads(_read(process.stdout) or b"")
         except (OSError, ValueError):
             expired = not clock.is_alive()
             self.close()
+            expired = expired or process.returncode == -getattr(signal, "SIGPROF", 0)
             problem = f"took more than {self.timeout:g} s to read" if expired else "its extraction crashed"
             raise Unreadable(problem) from None
         finally:
@@ -119,7 +123,11 @@ def main() -> None:
         content = _read(sys.stdin.buffer)
         if content is None:
             break
-        _send(output, json.dumps(_answer(json.loads(head)["path"], content)).encode("utf-8", "surrogatepass"))
+        request = json.loads(head)
+        if hasattr(signal, "setitimer"):
+            # left to its default, the signal ends the process, also in the middle of C code
+            signal.setitimer(signal.ITIMER_PROF, request["timeout"])
+        _send(output, json.dumps(_answer(request["path"], content)).encode())
 
 
 if __name__ == "__main__":
