@@ -109,9 +109,7 @@ def reason_count(count: int) -> str:
 
 
 def reason_look(count: int, carrier: str) -> str:
-    if count == 1:
-        return "There is one flag, so I search the whole image."
-    return f"There are {NUMBERS[count]} flags, so I search {region(carrier)}."
+    return f"{reason_count(count)[:-1]}, so I search {region(carrier)}."
 
 
 def reason_picture(what: str) -> str:

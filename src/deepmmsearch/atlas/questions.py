@@ -192,7 +192,7 @@ def make_question(rng: random.Random, world: World, kind: str, id: str) -> Quest
         "category": TAXONOMY[relation],
         "search_required": kind not in ("look", "memory"),
         "flags": scene.count,
-        "crop": plan.start == "flag" and scene.count > 1 and not plan.by_heart,
+        "crop": plan.start == "flag" and not plan.by_heart,
         "gold_box": list(scene.target.box) if scene.target.box else None,
         "gold_tools": _gold_tools(plan, world, kind),
         "plan": plan.to_dict(),
@@ -206,7 +206,7 @@ def _gold_tools(plan: Plan, world: World, kind: str) -> list[list[str]]:
         return []
     calls: list[list[str]] = []
     if plan.start:
-        calls.append(["image_search", say.region(plan.carrier) if plan.start == "flag" and plan.flags > 1 else ""])
+        calls.append(["image_search", say.region(plan.carrier) if plan.start == "flag" else ""])
     name = plan.entity
     for relation in plan.relations:
         calls.append(["text_search", say.query(relation, name)])
