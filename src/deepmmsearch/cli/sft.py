@@ -1,0 +1,35 @@
+"""`deepmmsearch sft`: supervised fine-tuning on stored trajectories."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+def command(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Fine-tune a vision-language model on trajectories, as RECIPE says; an interrupted run goes on where it was.
+
+    The result, an ordinary checkpoint, is in `merged` in the recipe's output folder, beside metrics and curves.
+
+    \b
+    Example:  deepmmsearch sft recipes/atlas/sft.yaml
+              deepmmsearch sft recipes/atlas/sft.yaml output=runs/mine trl.learning_rate=1e-3
+    """
+    from deepmmsearch.config import load_recipe
+
+    try:
+        from deepmmsearch.train.sft import SftRecipe, train
+    except ImportError as error:
+        from deepmmsearch.errors import MissingExtra
+
+        raise MissingExtra("Fine-tuning", "train") from error
+    with warnings.catch_warnings():
+        # TRL and transformers warn about each other's settings, not about anything the user can change
+        warnings.simplefilter("ignore", FutureWarning)
+        result = train(load_recipe(recipe, SftRecipe, overrides), report=click.echo)
+    click.echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")

@@ -1,0 +1,47 @@
+"""Curves of a training run as a PNG, from its metrics (one mapping per logged line, each with its `step`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepmmsearch.errors import MissingExtra, UserError
+
+LOSS_AND_ACCURACY = {"loss": ("loss",), "accuracy": ("mean_token_accuracy",)}
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics file; a last line cut off by a crash is left out."""
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(lines := path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise UserError(f"Line {number} of {path} is not JSON: {error}.") from error
+    return rows
+
+
+def plot_curves(
+    rows: Sequence[Mapping[str, Any]], path: Path, title: str, panels: Mapping[str, Sequence[str]] = LOSS_AND_ACCURACY
+) -> None:
+    """One panel per axis label, one curve per metric name; a metric that was never logged is left out."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Plots", "train") from error
+    # Figure without pyplot: no display is looked for and nothing is kept open
+    figure = Figure(figsize=(5 * len(panels), 3.2), layout="constrained")
+    figure.suptitle(title)
+    for axes, (label, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name in names:
+            points = [(row["step"], row[name]) for row in rows if name in row and "step" in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 30 else "")
+        axes.set(xlabel="optimizer step", ylabel=label)
+        axes.grid(alpha=0.3)
+        if len(axes.lines) > 1:
+            axes.legend(fontsize="small")
+    figure.savefig(path, dpi=120)

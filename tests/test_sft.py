@@ -1,0 +1,424 @@
+"""Supervised fine-tuning: labels, features, training, resuming, merging, and what we rely on in TRL."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import ValidationError
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from trl import SFTConfig, SFTTrainer
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.testing import SPECIAL_TOKENS, tiny_tokenizer
+from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash
+from deepmmsearch.train.collate import (
+    IGNORED,
+    Collator,
+    LengthGrouped,
+    Pictures,
+    encode_pictures,
+    make_example,
+    make_examples,
+)
+from deepmmsearch.train.plots import plot_curves, read_metrics
+from deepmmsearch.train.sft import FIXED, SftRecipe, SftResult, fine_tune, trl_settings
+from deepmmsearch.types import Answer, Completion, ImageSearch, Observation, Prompt, Question, Trajectory, Turn
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
+PROMPT = Prompt("test", "deepmmsearch-r1", "Look.", "{question}", after_image="Go on.")
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
+    torch.manual_seed(0)
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
+            "eos_token_id": ids["<|im_end|>"],
+            "pad_token_id": ids["<|endoftext|>"],
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": 32,
+            "patch_size": 14,
+            "window_size": 112,
+            "fullatt_block_indexes": [0],
+        },
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+    )
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    with torch.no_grad():
+        # LoRA leaves the tied embeddings as they are; at their initial scale no logit could stand out
+        model.get_input_embeddings().weight.mul_(20)
+    return model
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = tiny_tokenizer()
+    make_model(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil(patch_size=14, merge_size=2, temporal_patch_size=2).save_pretrained(folder)
+    (folder / "agent.json").write_text(json.dumps({"prompt": "atlas", "min_pixels": 3136, "max_pixels": 6272}))
+    return folder
+
+
+@pytest.fixture
+def checkpoint(base: Path) -> Checkpoint:
+    return load_checkpoint(str(base), torch.float32)
+
+
+def picture(colour: str, size: tuple[int, int] = (60, 60)) -> Image.Image:
+    return Image.new("RGB", size, COLOURS[colour])
+
+
+def answer(text: str) -> Turn:
+    return Turn(Completion(f"<reason>I see.</reason><answer>{text}</answer>"), Answer(text))
+
+
+def search(*thumbnails: Image.Image) -> Turn:
+    text = "<reason>I search.</reason><img_search><img></img_search>"
+    return Turn(Completion(text), ImageSearch(), Observation("[1] match: a flag", images=thumbnails))
+
+
+def play(colour: str, *turns: Turn, image: Image.Image | None = None, stop: Any = "answer") -> Trajectory:
+    question = Question(colour, "Which colour?", image)
+    return Trajectory(question, PROMPT, turns=(*turns, answer(colour)), stop=stop)
+
+
+def trajectories() -> list[Trajectory]:
+    """Without a picture, with one, and with three of two sizes; each colour in each form."""
+    played = []
+    for colour in COLOURS:
+        played.append(play(colour))
+        played.append(play(colour, image=picture(colour)))
+        thumbnails = (picture(colour, (28, 90)), picture("red", (40, 40)))
+        played.append(play(colour, search(*thumbnails), image=picture(colour)))
+    return played
+
+
+def recipe(base: Path, output: Path, **changes: Any) -> SftRecipe:
+    trl: dict[str, Any] = {
+        "max_steps": 12,
+        "per_device_train_batch_size": 3,
+        "learning_rate": 0.02,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.1,
+        "logging_steps": 2,
+        "save_steps": 4,
+        "gradient_checkpointing": False,
+        "use_cpu": True,
+    }
+    settings: dict[str, Any] = {"model": str(base), "data": [output], "output": output, "save_dtype": "float32"}
+    return SftRecipe(**settings | {"trl": trl | changes.pop("trl", {})} | changes)
+
+
+def train(base: Path, output: Path, **changes: Any) -> SftResult:
+    settings = recipe(base, output, **changes)
+    return fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), report=lambda line: None)
+
+
+def batch_of(checkpoint: Checkpoint, played: Sequence[Trajectory], cached: bool = False) -> dict[str, Any]:
+    pictures = Pictures(checkpoint.image_processor)
+    examples, _ = make_examples(played, checkpoint.renderer(), pictures, 500)
+    features = encode_pictures(checkpoint.model, pictures) if cached else None
+    collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, checkpoint.image_token, features)
+    return collator([{"row": i} for i in range(len(examples))])
+
+
+def losses(output: Path) -> list[float]:
+    return [row["loss"] for row in read_metrics(output / "metrics.jsonl") if "loss" in row]
+
+
+# data
+
+
+def test_labels_are_the_policys_tokens_and_nothing_else(checkpoint: Checkpoint) -> None:
+    played = play("red", search(picture("blue")), image=picture("red"))
+    batch = batch_of(checkpoint, [played])
+    labels = batch["labels"][0]
+    learnt = checkpoint.tokenizer.decode(labels[labels != IGNORED])
+    assert learnt == "".join(f"{turn.completion.text}<|im_end|>" for turn in played.turns)
+    assert torch.equal(labels[labels != IGNORED], batch["input_ids"][0][labels != IGNORED])
+
+
+def test_labels_equal_the_renderers_mask(checkpoint: Checkpoint) -> None:
+    for played in trajectories():
+        sequence = checkpoint.renderer().sequence(played, teacher=True)
+        example = make_example(played, checkpoint.renderer(), Pictures(checkpoint.image_processor))
+        assert example.mask.sum() == sum(sequence.mask)
+        assert (example.labels[example.mask] == example.ids[example.mask]).all()
+        assert (example.labels[~example.mask] == IGNORED).all()
+
+
+def test_ids_sampled_by_another_model_are_not_taught(checkpoint: Checkpoint) -> None:
+    written = play("red")
+    foreign = dataclasses.replace(written.turns[0], completion=Completion(written.turns[0].completion.text, ids=(7, 8)))
+    played = dataclasses.replace(written, turns=(foreign,))
+    assert torch.equal(batch_of(checkpoint, [played])["labels"], batch_of(checkpoint, [written])["labels"])
+
+
+def test_trajectories_with_and_without_pictures_share_a_batch(checkpoint: Checkpoint) -> None:
+    played = trajectories()[:3]
+    batch = batch_of(checkpoint, played)
+    per_row = (batch["input_ids"] == checkpoint.image_token).sum(-1).tolist()
+    # a view of 56 x 56 has 4 features; the thumbnail of 28 x 90 is seen at 56 x 112, the one of 40 x 40 at 56 x 56
+    assert per_row == [0, 4, 4 + 8 + 4]
+    assert int(batch["image_grid_thw"].prod(-1).sum()) == 4 * sum(per_row) == len(batch["pixel_values"])
+    with torch.no_grad():
+        together = checkpoint.model(**batch).logits
+        for i, one in enumerate(played):
+            alone = batch_of(checkpoint, [one])
+            length = int(alone["attention_mask"].sum())
+            logits = checkpoint.model(**alone).logits[0, :length]
+            assert torch.allclose(logits, together[i, :length], atol=1e-5)
+
+
+def test_kept_features_give_the_same_outputs_as_pixels(checkpoint: Checkpoint) -> None:
+    pixels, kept = (batch_of(checkpoint, trajectories(), cached) for cached in (False, True))
+    assert "pixel_values" not in kept
+    with torch.no_grad():
+        assert torch.allclose(checkpoint.model(**pixels).logits, checkpoint.model(**kept).logits, atol=1e-5)
+
+
+def test_a_missing_feature_is_never_trained_over(checkpoint: Checkpoint) -> None:
+    pictures = Pictures(checkpoint.image_processor)
+    examples, _ = make_examples([play("red", image=picture("red"))], checkpoint.renderer(), pictures, 500)
+    damaged = [dataclasses.replace(examples[0], ids=examples[0].ids[examples[0].ids != checkpoint.image_token])]
+    damaged[0] = dataclasses.replace(damaged[0], mask=examples[0].mask[: len(damaged[0].ids)])
+    with pytest.raises(AssertionError, match="0 placeholders for 4 image features"):
+        Collator(damaged, pictures, 0, checkpoint.image_token)([{"row": 0}])
+
+
+def test_equal_pictures_are_kept_once(checkpoint: Checkpoint) -> None:
+    pictures = Pictures(checkpoint.image_processor)
+    make_examples(trajectories(), checkpoint.renderer(), pictures, 500)
+    # 3 questions' pictures, 3 tall thumbnails; the small red one equals the question's red picture in the model's view
+    assert len(pictures) == 6
+
+
+def test_broken_off_and_too_long_trajectories_are_left_out(checkpoint: Checkpoint) -> None:
+    long = play("red", *[search()] * 40)
+    played = [play("red"), play("red", stop="error"), play("red", stop="length"), long]
+    examples, left_out = make_examples(played, checkpoint.renderer(), Pictures(checkpoint.image_processor), 200)
+    assert (len(examples), left_out) == (1, 3)
+    with pytest.raises(UserError, match=r"found 3 trajectories.*over 200 tokens"):
+        make_examples(played[1:], checkpoint.renderer(), Pictures(checkpoint.image_processor), 200)
+    with pytest.raises(UserError, match="found none"):
+        make_examples([], checkpoint.renderer(), Pictures(checkpoint.image_processor), 200)
+
+
+@given(st.lists(st.integers(1, 99), min_size=1, max_size=300), st.integers(1, 7), st.integers(0, 3))
+def test_length_grouping_takes_each_example_once_and_repeats_itself(lengths: list[int], batch: int, epoch: int) -> None:
+    sampler = LengthGrouped(lengths, batch, seed=1, epoch=lambda: epoch)
+    order = list(sampler)
+    assert sorted(order) == list(range(len(lengths))) and order == list(sampler)
+
+
+def test_length_grouping_makes_batches_of_similar_length_in_another_order_each_epoch() -> None:
+    lengths = [(i * 37) % 100 for i in range(100)]
+    first, second = (list(LengthGrouped(lengths, 10, seed=1, epoch=lambda e=e: e)) for e in (0, 1))
+    for i in range(0, 100, 10):
+        batch = [lengths[number] for number in first[i : i + 10]]
+        assert max(batch) - min(batch) < 10
+    assert first != second and first != sorted(first, key=lengths.__getitem__)
+
+
+# training
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["pixels", "features"])
+def test_training_lowers_the_loss_and_leaves_the_vision_tower_alone(base: Path, tmp_path: Path, cached: bool) -> None:
+    lora = {"r": 16, "alpha": 64}
+    result = train(base, tmp_path / "run", cache_features=cached, lora=lora, trl={"max_steps": 30})
+    curve = losses(tmp_path / "run")
+    assert len(curve) == 15 and curve[-1] < 0.6 * curve[0]
+    before, after = (load_checkpoint(str(folder), torch.float32).model for folder in (base, result.merged))
+    assert parameter_hash(before, ["vision"]) == parameter_hash(after, ["vision"])
+    assert parameter_hash(before, ["projector"]) == parameter_hash(after, ["projector"])
+    assert parameter_hash(before, ["language"]) != parameter_hash(after, ["language"])
+    assert parameter_hash(before, ["projector"]) != parameter_hash(before, ["vision"])
+
+
+def test_the_result_is_an_ordinary_checkpoint_with_all_that_belongs_to_it(base: Path, tmp_path: Path) -> None:
+    result = train(base, tmp_path / "run", save_dtype="bfloat16", trl={"max_steps": 1})
+    assert (result.examples, result.left_out) == (9, 0)
+    copied = {path.name for path in base.iterdir()} - {"model.safetensors", "config.json", "generation_config.json"}
+    assert "agent.json" in copied and "preprocessor_config.json" in copied
+    for name in copied:
+        assert (result.merged / name).read_bytes() == (base / name).read_bytes()
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(result.merged)
+    assert model.dtype == torch.bfloat16
+    assert not any("lora" in name for name in model.state_dict())
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
+    described = SftRecipe.model_validate(yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text()))
+    assert described == recipe(base, tmp_path / "run", save_dtype="bfloat16", trl={"max_steps": 1})
+
+
+def test_the_merged_weights_compute_what_base_and_adapter_do(base: Path, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    result = train(base, tmp_path / "run")
+    base_checkpoint = load_checkpoint(str(base), torch.float32)
+    batch = batch_of(base_checkpoint, trajectories())
+    adapter = PeftModel.from_pretrained(base_checkpoint.model, str(tmp_path / "run" / "checkpoints" / "checkpoint-12"))
+    merged = load_checkpoint(str(result.merged), torch.float32).model
+    with torch.no_grad():
+        assert torch.allclose(adapter.eval()(**batch).logits, merged.eval()(**batch).logits, atol=1e-4)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt(model: PreTrainedModel, step: int) -> dict[str, float]:
+    if step == 7:
+        raise Interrupted
+    return {"answers": step / 10}
+
+
+@pytest.mark.parametrize("damage", [False, True], ids=["whole", "last checkpoint cut off"])
+def test_an_interrupted_run_goes_on_to_the_same_weights(base: Path, tmp_path: Path, damage: bool) -> None:
+    straight = train(base, tmp_path / "straight", trl={"save_total_limit": 9})
+    settings = recipe(base, tmp_path / "broken", evaluate_every=1, trl={"save_total_limit": 9})
+    with pytest.raises(Interrupted):
+        fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), interrupt, lambda line: None)
+    if damage:
+        (tmp_path / "broken" / "checkpoints" / "checkpoint-8").mkdir()
+    resumed = fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), report=lambda line: None)
+    weights = [load_checkpoint(str(run.merged), torch.float32).model.state_dict() for run in (straight, resumed)]
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-6) for name in weights[0])
+    rows = read_metrics(tmp_path / "broken" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6, 8, 10, 12]
+    assert [row["eval/answers"] for row in rows if "eval/answers" in row] == [0.1, 0.2, 0.3, 0.4]
+    assert losses(tmp_path / "broken") == pytest.approx(losses(tmp_path / "straight"), abs=1e-4)
+
+
+def test_an_output_folder_of_another_run_is_refused(base: Path, tmp_path: Path) -> None:
+    train(base, tmp_path / "run", trl={"max_steps": 4})
+    with pytest.raises(UserError, match="another recipe or other data"):
+        train(base, tmp_path / "run", trl={"max_steps": 4, "learning_rate": 0.01})
+
+
+def test_the_evaluation_sees_a_model_that_can_generate(base: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, bool, int]] = []
+
+    def evaluate(model: PreTrainedModel, step: int) -> dict[str, float]:
+        prompt = torch.tensor([[1, 10, 11]])
+        made = model.generate(
+            input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=2, do_sample=False
+        )
+        seen.append((step, model.training, made.shape[1]))
+        return {"accuracy": 0.5}
+
+    settings = recipe(base, tmp_path / "run", evaluate_every=2, trl={"max_steps": 4})
+    fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), evaluate, lambda line: None)
+    assert [(step, training) for step, training, _ in seen] == [(2, False), (4, False)]
+    assert all(length > 3 for _, _, length in seen)
+
+
+def test_without_lora_all_but_the_frozen_parts_learn(base: Path, tmp_path: Path) -> None:
+    result = train(base, tmp_path / "run", lora=None, freeze=["vision"], trl={"max_steps": 2})
+    before, after = (load_checkpoint(str(folder), torch.float32).model for folder in (base, result.merged))
+    assert parameter_hash(before, ["vision"]) == parameter_hash(after, ["vision"])
+    assert parameter_hash(before, ["projector"]) != parameter_hash(after, ["projector"])
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trl": {"packing": True}}, "trl.packing follows from the rest of the recipe"),
+        ({"trl": {"learning_rat": 1.0}}, "Did you mean 'learning_rate'"),
+        ({"trl": {"lr_scheduler_type": "zigzag"}}, "TRL refuses.*zigzag"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_a_user_error(
+    base: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        trl_settings(recipe(base, tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cache_features": True, "lora": None, "freeze": ["vision"]}, "cache_features"),
+        ({"freeze": []}, "LoRA"),
+        ({"learning_rate": 1.0}, "learning_rate"),
+        ({"lora": {"rank": 8}}, "rank"),
+        ({"data": []}, "data"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(base: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        recipe(base, tmp_path, **changes)
+
+
+def test_an_unknown_checkpoint_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No vision-language checkpoint"):
+        load_checkpoint(str(tmp_path / "absent"), torch.float32)
+
+
+def test_a_metrics_file_with_a_last_line_cut_off_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert read_metrics(path) == [{"step": 1, "loss": 2.0}]
+    path.write_text('{"step": 1, "lo\n{"step": 2}\n')
+    with pytest.raises(UserError, match="Line 1"):
+        read_metrics(path)
+    plot_curves([{"step": 1, "loss": 2.0}], tmp_path / "curves.png", "one point")
+    with Image.open(tmp_path / "curves.png") as drawn:
+        assert drawn.width > 500
+
+
+# what TRL must have: the parts of its surface, public and private, that this file's subject leans on
+
+
+def test_trl_contract() -> None:
+    settings = {f.name for f in dataclasses.fields(SFTConfig)}
+    assert {*FIXED, "output_dir", "seed", "data_seed", "train_sampling_strategy", "length_column_name"} <= settings
+    arguments = inspect.signature(SFTTrainer.__init__).parameters
+    assert {"model", "args", "data_collator", "train_dataset", "processing_class", "callbacks"} <= set(arguments)
+    assert callable(SFTTrainer._send_telemetry)
+    assert list(inspect.signature(SFTTrainer._get_train_sampler).parameters) == ["self", "train_dataset"]
+    preparation = inspect.getsource(SFTTrainer.__init__)
+    assert 'args.dataset_kwargs.get("skip_prepare_dataset", False)' in preparation
+    forward = inspect.signature(Qwen2_5_VLForConditionalGeneration.forward).parameters
+    assert {"mm_encoder_outputs", "mm_token_type_ids", "image_grid_thw"} <= set(forward)
