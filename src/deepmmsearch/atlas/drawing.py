@@ -289,18 +289,13 @@ class Placed:
         return POSITIONS[self.cell]
 
 
-@lru_cache(maxsize=1)
-def _noise() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 12, (SCENE[1] + 64, SCENE[0] + 64, 1)).astype(np.uint8)
-
-
 def _sky(rng: random.Random, size: tuple[int, int]) -> Image.Image:
     top, bottom = rng.randint(195, 225), rng.randint(180, 215)
     tint = [rng.randint(-12, 12) for _ in range(3)]
     column = (np.linspace(top, bottom, size[1])[:, None] + tint).astype(np.uint8)
-    dx, dy = rng.randint(0, 63), rng.randint(0, 63)
-    # Tones stay between 168 and 244, so that a byte is enough and nothing wraps around.
-    return Image.fromarray(column[:, None, :] + _noise()[dy : dy + size[1], dx : dx + size[0]])
+    # Fresh grain for every picture: were it shared, pictures would be recognised by it. Tones stay within a byte.
+    grain = np.random.default_rng(rng.getrandbits(64)).integers(0, 12, (size[1], size[0], 1), np.uint8)
+    return Image.fromarray(column[:, None, :] + grain)
 
 
 def _clutter(rng: random.Random, draw: ImageDraw.ImageDraw, size: tuple[int, int], amount: int) -> None:

@@ -50,3 +50,23 @@ def make(folder: Path, seed: int, split: str, countries: int, famous: int, quest
     ) as rows:
         write_atlas(world, folder, rows)
     click.echo(f"Wrote {folder}. Index its pages with: deepmmsearch index build {folder / 'sites'}")
+
+
+@command.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of trajectories to write to.")
+@click.option("--worlds", type=click.IntRange(min=1), default=16, show_default=True, help="Training worlds to play.")
+@click.option("--questions", type=click.IntRange(min=1), default=400, show_default=True, help="Questions a world.")
+@click.option("--seed", type=int, default=1000, show_default=True, help="Seed of the first world.")
+def teach(out: Path, worlds: int, questions: int, seed: int) -> None:
+    """Play the oracle on training worlds through the real engine, for supervised fine-tuning.
+
+    An interrupted run goes on with the world it was at.
+
+    \b
+    Example:  deepmmsearch atlas teach --out runs/atlas/teacher --worlds 16 --questions 400
+    """
+    from deepmmsearch.atlas.teach import Lessons
+    from deepmmsearch.atlas.teach import teach as play_worlds
+    from deepmmsearch.store import TrajectoryStore
+
+    play_worlds(Lessons(worlds, questions, seed), TrajectoryStore(out), click.echo)

@@ -1,0 +1,121 @@
+"""Teaching material: the oracle's trajectories on training worlds, played through the real engine.
+
+Three kinds of rows: episodes with tools, the same questions answered without tools (by looking or by heart, else giving
+up), and pointing: where in the picture is the flag on the ship?
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deepmmsearch import images
+from deepmmsearch.agent import Toolbox
+from deepmmsearch.atlas.files import load_questions, write_atlas
+from deepmmsearch.atlas.oracle import OraclePolicy
+from deepmmsearch.atlas.play import correct, play_all, with_gold_boxes
+from deepmmsearch.atlas.questions import each_question
+from deepmmsearch.atlas.world import make_world
+from deepmmsearch.engine.index import Index
+from deepmmsearch.prompts import grounding_prompt, load_prompt
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
+from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+from deepmmsearch.types import Answer, Completion, Prompt, Question, Trajectory, Turn
+
+POINTING = Prompt("grounding", "deepmmsearch-r1", system="")
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """How many worlds of how many questions; the shares of questions also asked without tools, and of pictures in which
+    something is pointed at; the pixels that the student sees."""
+
+    worlds: int = 16
+    questions: int = 400
+    seed: int = 1000
+    direct: float = 0.15
+    pointing: float = 0.25
+    max_pixels: int = 168 * 112
+
+
+def teach(lessons: Lessons, store: TrajectoryStore, report: Callable[[str], None]) -> None:
+    """Appends every world's rows to the store; worlds that are there already are skipped, half-finished ones completed."""
+    done = set(store.ids())
+    for seed in range(lessons.seed, lessons.seed + lessons.worlds):
+        mark = store.folder / f"world-{seed}.json"
+        if mark.exists():
+            continue
+        kept = 0
+        for row in _world_rows(seed, lessons):
+            if row.question.id not in done:
+                store.append(row)
+            kept += 1
+        mark.write_text(json.dumps({"seed": seed, "rows": kept}) + "\n")
+        report(f"World {seed}: {kept} rows")
+
+
+def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
+    import asyncio
+
+    world = make_world(seed, "train")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_atlas(world, root / "atlas", each_question(world, lessons.questions))
+        index = Index.build(root / "atlas" / "sites", root / "index")
+        tools = Toolbox(LocalTextSearch(index), LocalImageSearch(index), summarizer=ExtractiveSummarizer())
+        questions = list(load_questions(root / "atlas"))
+        for trajectory in asyncio.run(_play(questions, tools, "atlas")):
+            if correct(trajectory):
+                yield _as_seen(trajectory, lessons.max_pixels)
+        rng = random.Random(f"teach {seed}")
+        asked = [replace(q, id=f"{q.id}-direct") for q in questions if rng.random() < lessons.direct]
+        for trajectory in asyncio.run(_play(asked, Toolbox(), "atlas-direct")):
+            yield _as_seen(trajectory, lessons.max_pixels)
+        for question in questions:
+            if rng.random() < lessons.pointing and (row := _pointing(question, lessons.max_pixels)):
+                yield row
+
+
+async def _play(questions: list[Question], tools: Toolbox, prompt: str) -> list[Trajectory]:
+    rows = play_all(questions, OraclePolicy(), with_gold_boxes(tools), load_prompt(prompt), concurrency=4, label="oracle")
+    return [row async for row in rows]
+
+
+def _as_seen(trajectory: Trajectory, max_pixels: int) -> Trajectory:
+    """Without the pixels that the student never sees: a tenth of the size on disk, the same training rows."""
+    turns = tuple(
+        replace(
+            turn,
+            observation=turn.observation
+            and replace(
+                turn.observation, crop=None, hits=tuple(replace(h, image=None) for h in turn.observation.hits)
+            ),
+        )
+        for turn in trajectory.turns
+    )
+    return replace(trajectory, question=_small(trajectory.question, max_pixels), turns=turns)
+
+
+def _small(question: Question, max_pixels: int) -> Question:
+    assert question.image is not None
+    return replace(question, image=images.model_view(question.image, 56 * 56, max_pixels))
+
+
+def _pointing(question: Question, max_pixels: int) -> Trajectory | None:
+    """The gold box in pixels of the picture as the student sees it, even numbers, in Qwen2.5-VL's JSON."""
+    box, plan = question.metadata.get("gold_box"), question.metadata["plan"]
+    if not box or not plan["carrier"] or question.image is None:
+        return None
+    seen = _small(question, max_pixels)
+    assert seen.image is not None
+    scale = seen.image.width / question.image.width
+    numbers = ", ".join(str(round(c * scale / 2) * 2) for c in box)
+    text = f'{{"bbox_2d": [{numbers}]}}'
+    asked = replace(seen, id=f"{question.id}-box", text=grounding_prompt(f"the flag on the {plan['carrier']}"))
+    turn = Turn(Completion(text), Answer(text))
+    return Trajectory(asked, POINTING, turns=(turn,), stop="answer", policy="oracle")
