@@ -34,10 +34,10 @@ DOUBTS = {"old-almanac": "former", "chatter": "rumour"}
 SITES = (*WORDING, *DOUBTS, "gallery", "trade")
 
 # Shares of all facts that have a wrong version on each of the two doubtful sites.
-DOUBTED = 0.2
-FACTS_A_LEAF = 4
+DOUBTED = 0.12
+FACTS_A_LEAF = 3
 ECONOMIES_A_REPORT = 6
-PHOTOGRAPH = (480, 320)
+PHOTOGRAPH = (400, 360)
 
 _T = TypeVar("_T")
 
@@ -137,7 +137,7 @@ def _entity_page(rng: random.Random, site: str, entity: Entity, facts: Sequence[
     sentences = [fact.say(WORDING[site]) for fact in facts]
     if site == "encyclopedia":
         sentences += [say.see_economy(entity.name) for _ in entity.untold]
-        picture = _photograph(rng, entity) if entity.look and rng.random() < 0.5 else None
+        picture = _photograph(rng, entity) if entity.look else None
     else:
         picture = _flag_photograph(rng, entity) if site == "travel" and entity.flag else None
     if not sentences and site == "encyclopedia":
