@@ -9,6 +9,8 @@ from typing import Any
 
 from deepmmsearch.errors import MissingExtra, UserError
 
+# matplotlib's tab20, the strong ones first: its default cycle repeats after ten
+COLOURS = [f"C{i}" for i in range(10)] + ["#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2"]
 LOSS_AND_ACCURACY = {"loss": ("loss",), "accuracy": ("mean_token_accuracy",)}
 
 
@@ -36,12 +38,15 @@ def plot_curves(
     figure = Figure(figsize=(5 * len(panels), 3.2), layout="constrained")
     figure.suptitle(title)
     for axes, (label, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.set_prop_cycle(color=COLOURS)
         for name in names:
             points = [(row["step"], row[name]) for row in rows if name in row and "step" in row]
             if points:
                 axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 30 else "")
         axes.set(xlabel="optimizer step", ylabel=label)
         axes.grid(alpha=0.3)
-        if len(axes.lines) > 1:
+        if len(axes.lines) > 4:
+            axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        elif len(axes.lines) > 1:
             axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)

@@ -36,6 +36,7 @@ from deepmmsearch.atlas.drawing import (
 from deepmmsearch.atlas.names import FAMOUS, Split
 from deepmmsearch.train import small
 from deepmmsearch.train.lessons import LESSONS, Lesson, famous_name, lesson_flags, view, view_box
+from deepmmsearch.train.plots import plot_curves, read_metrics
 
 POOL = 8
 """Batches drawn at once, sorted by length and dealt out in random order: less padding."""
@@ -493,10 +494,23 @@ def pretrain(recipe: Recipe) -> Path:
         align(recipe)
     if not (recipe.output / "joint.pt").exists():
         mp.spawn(_lesson_worker, (recipe, "joint", _free_port()), recipe.joint.workers)
+    plot(recipe)
     tokenizer = small.build_tokenizer()
     folder = recipe.output / "checkpoint"
     small.save_checkpoint(folder, load(recipe, tokenizer, "joint"), tokenizer, CARD)
     return folder
+
+
+def plot(recipe: Recipe) -> None:
+    """One picture a stage: the loss, and what held-out lessons say."""
+    for name in ("text", "vision", "joint"):
+        rows = read_metrics(recipe.output / f"{name}.log.jsonl")
+        told = {"stage", "step", "seconds", "loss", "samples", "final", "box px"}
+        kinds = sorted({key for row in rows for key in row} - told)
+        panels = {"loss": ("loss",), "share right on held-out lessons": kinds}
+        if name == "vision":
+            panels = {"loss": ("loss",), "share of image tokens right": kinds, "box error, pixels": ("box px",)}
+        plot_curves(rows, recipe.output / f"{name}.png", f"base model, stage {name}", panels)
 
 
 CARD: dict[str, Any] = {

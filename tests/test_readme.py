@@ -1,0 +1,77 @@
+"""What README and docs promise: the commands exist with these options, and the tree is the one on the disk."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from deepmmsearch.cli import COMMANDS, group
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _commands() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        text = page.read_text().replace("\\\n", " ")
+        for block in re.findall(r"^```(?:bash|sh)\n(.*?)^```", text, re.S | re.M):
+            lines = (line.split("  #")[0].strip() for line in block.splitlines())
+            found += [(page.name, line) for line in lines if line.startswith("deepmmsearch ")]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), _commands())
+def test_commands_of_the_docs_exist(page: str, line: str) -> None:
+    words = shlex.split(line)[1:]
+    command: click.Command = group
+    context = click.Context(group)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        name = words.pop(0)
+        found = command.get_command(context, name)
+        assert found is not None, f"{page}: no command {name!r} in {line!r}"
+        command = found
+    options = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help", "-h", "--version"}
+    for word in words:
+        if word.startswith("-") and not re.fullmatch(r"-?\d+(\.\d+)?", word):
+            assert word.split("=")[0] in options, f"{page}: {line!r} uses {word}, known are {sorted(options)}"
+
+
+def test_every_command_explains_itself_with_an_example() -> None:
+    for name in COMMANDS:
+        command = group.get_command(click.Context(group), name)
+        assert command is not None and command.help and "Example" in command.help, name
+
+
+def test_the_tree_in_the_readme_is_the_one_on_the_disk() -> None:
+    block = re.search(r"^## Files\n+```\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    assert block is not None
+    folders: list[str] = []
+    listed = set()
+    for line in block[1].splitlines():
+        path = line.split("  ")[0].strip() or line.split()[0]
+        depth = (len(line) - len(line.lstrip())) // 2
+        name = line.split()[0]
+        folders = [*folders[:depth], name]
+        path = "".join(folders)
+        assert (ROOT / path).exists(), f"README lists {path}"
+        listed.add(path)
+    for module in (ROOT / "src/deepmmsearch").iterdir():
+        if module.name not in ("__init__.py", "__pycache__", "py.typed"):
+            name = module.name + ("/" if module.is_dir() else "")
+            assert f"src/deepmmsearch/{name}" in listed, f"README does not list src/deepmmsearch/{name}"
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_loads(recipe: Path) -> None:
+    pytest.importorskip("torch")
+    from deepmmsearch.train.pretrain import Recipe
+    from deepmmsearch.train.sft import SftRecipe
+
+    row = yaml.safe_load(recipe.read_text())
+    (Recipe if "vision" in row else SftRecipe).model_validate(row)
