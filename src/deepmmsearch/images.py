@@ -150,11 +150,18 @@ def _existing(source: str | Path) -> Path:
 
 
 def _open(source: Path | io.BytesIO, label: str, max_pixels: int) -> Image.Image:
+    # Pillow warns of odd metadata and of sizes between one and two times its own limit: ours is the one that counts,
+    # and who gave the picture gets one sentence or none.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with _opened(source, label, max_pixels) as image:
+            _check_size(image.size, max_pixels, label)
+            return _decode(image, label)
+
+
+def _opened(source: Path | io.BytesIO, label: str, max_pixels: int) -> Image.Image:
     try:
-        # Pillow only warns between one and two times its own limit; ours is the one that counts.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            opened = Image.open(source, formats=FORMATS)
+        return Image.open(source, formats=FORMATS)
     except Image.DecompressionBombError:
         raise UserError(_too_large(label, max_pixels)) from None
     except UnidentifiedImageError:
@@ -164,9 +171,6 @@ def _open(source: Path | io.BytesIO, label: str, max_pixels: int) -> Image.Image
     # A broken header raises whatever the format's parser trips over; the file is untrusted.
     except Exception as error:
         raise UserError(f"{label} is damaged ({type(error).__name__}). Save the picture again.") from None
-    with opened:
-        _check_size(opened.size, max_pixels, label)
-        return _decode(opened, label)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int, label: str) -> None:

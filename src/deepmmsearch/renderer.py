@@ -15,7 +15,7 @@ from PIL.Image import Image
 
 from deepmmsearch import protocol
 from deepmmsearch.errors import UserError
-from deepmmsearch.types import ImageSearch, Malformed, Observation, TextSearch, TokenSequence, Trajectory, Turn
+from deepmmsearch.types import Answer, ImageSearch, Malformed, Observation, TextSearch, TokenSequence, Trajectory, Turn
 
 Message = dict[str, Any]
 
@@ -68,7 +68,9 @@ class Renderer:
         self.end_text, self.end_id = self._end_of_turn()
         special = sorted({*tokenizer.all_special_tokens, self.image_token}, key=len, reverse=True)
         self._special = re.compile("|".join(re.escape(t[0]) + "(?=" + re.escape(t[1:]) + ")" for t in special if t[1:]))
+        # Every turn renders the episode so far; what was rendered and encoded before is remembered, not done again.
         self._encode = lru_cache(maxsize=4096)(self._encode_uncached)
+        self._bridge = lru_cache(maxsize=4096)(self._bridge_uncached)
 
     def sequence(self, trajectory: Trajectory, *, teacher: bool = False) -> TokenSequence:
         """The trajectory as tokens: the prompt of the next turn while it runs, the training row when it has stopped.
@@ -85,7 +87,8 @@ class Renderer:
             ended = self._add_completion(built, turn, number, teacher)
             if turn.observation is None or (trajectory.stop is not None and number + 1 == len(trajectory.turns)):
                 break
-            built.add(self._bridge(turn, trajectory, ended), 0)
+            words = _reply_text(turn, turn.observation, trajectory, self.disarm)
+            built.add(self._bridge(words, len(turn.observation.images), ended), 0)
             built.images += [self.view(p) for p in turn.observation.images]
         return built.build()
 
@@ -133,12 +136,12 @@ class Renderer:
         built.add([*self._encode(self.disarm(completion.text)), self.end_id], 1)
         return True
 
-    def _bridge(self, turn: Turn, trajectory: Trajectory, ended: bool) -> list[int]:
+    def _bridge_uncached(self, words: str, pictures: int, ended: bool) -> tuple[int, ...]:
         """What stands between a completion and the next one; the end of the turn only if the policy left it out."""
         said = {"role": "assistant", "content": [_text(_SENTINEL)]}
-        text = self._render([_user(_text("?")), said, _reply(turn, trajectory, self.disarm)])
+        text = self._render([_user(_text("?")), said, _user(*_image_parts(pictures), _text(words))])
         rest = text.split(_SENTINEL, 1)[1].removeprefix(self.end_text)
-        return [*(() if ended else self._encode(self.end_text)), *self._encode(rest)]
+        return (*(() if ended else self._encode(self.end_text)), *self._encode(rest))
 
     def _end_of_turn(self) -> tuple[str, int]:
         """What the template writes at the end of a completion, up to its special token, and that token's id."""
@@ -201,26 +204,27 @@ def _messages(
     trajectory: Trajectory, clean: Callable[[str], str], turns: Sequence[Turn] | None = None
 ) -> tuple[list[Message], list[Image]]:
     prompt, question = trajectory.prompt, trajectory.question
-    opening = _user(_text(prompt.user.replace("{question}", clean(question.text))))
+    asked = protocol.escape_observation(clean(question.text))
+    opening = _user(_text(prompt.user.replace("{question}", asked)))
     pictures = [question.image] if question.image is not None else []
     opening["content"][:0] = [{"type": "image"} for _ in pictures]
     for found in trajectory.context:
-        opening["content"] += [*_image_parts(found), _text("\n" + protocol.information(clean(found.text)))]
+        opening["content"] += [*_image_parts(len(found.images)), _text("\n" + protocol.information(clean(found.text)))]
         pictures += found.images
     conversation = [{"role": "system", "content": [_text(prompt.system)]}] if prompt.system else []
     conversation.append(opening)
     for turn in trajectory.turns if turns is None else turns:
         conversation.append({"role": "assistant", "content": [_text(clean(turn.completion.text))]})
         if turn.observation is not None:
-            conversation.append(_reply(turn, trajectory, clean))
-            pictures += turn.observation.images
+            seen = turn.observation.images
+            words = _reply_text(turn, turn.observation, trajectory, clean)
+            conversation.append(_user(*_image_parts(len(seen)), _text(words)))
+            pictures += seen
     return conversation, pictures
 
 
-def _reply(turn: Turn, trajectory: Trajectory, clean: Callable[[str], str]) -> Message:
-    """The user's message that carries an observation, and the state text that belongs to the call."""
-    if turn.observation is None:
-        raise ValueError("A turn without an observation has no reply.")
+def _reply_text(turn: Turn, found: Observation, trajectory: Trajectory, clean: Callable[[str], str]) -> str:
+    """The text that carries an observation, and the state text that belongs to the call."""
     prompt = trajectory.prompt
     match turn.action:
         case ImageSearch():
@@ -229,10 +233,9 @@ def _reply(turn: Turn, trajectory: Trajectory, clean: Callable[[str], str]) -> M
             state = prompt.after_text
         case Malformed():
             state = prompt.after_malformed
-        case _:
+        case Answer():
             state = ""
-    text = protocol.information(clean(turn.observation.text)) + (f"\n{state}" if state else "")
-    return _user(*_image_parts(turn.observation), _text(text))
+    return protocol.information(clean(found.text)) + (f"\n{state}" if state else "")
 
 
 def _user(*parts: dict[str, str]) -> Message:
@@ -243,5 +246,5 @@ def _text(text: str) -> dict[str, str]:
     return {"type": "text", "text": text}
 
 
-def _image_parts(observation: Observation) -> list[dict[str, str]]:
-    return [{"type": "image"} for _ in observation.images]
+def _image_parts(count: int) -> list[dict[str, str]]:
+    return [{"type": "image"} for _ in range(count)]
