@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 from PIL.Image import Image
 
-from deepmmsearch.agent import Toolbox, play
+from deepmmsearch.agent import PAPER_LIMITS, Toolbox, play
 from deepmmsearch.atlas.questions import KINDS
 from deepmmsearch.judge import is_correct
-from deepmmsearch.types import Box, Limits, Policy, Prompt, Question, Trajectory
+from deepmmsearch.types import Box, Limits, Observation, Policy, Prompt, Question, Trajectory
 
 ToolsFor = Callable[[Question], Toolbox]
 
@@ -41,7 +41,7 @@ async def play_all(
     policy: Policy,
     tools_for: ToolsFor,
     prompt: Prompt,
-    limits: Limits = Limits(),
+    limits: Limits = PAPER_LIMITS,
     concurrency: int = 16,
     label: str = "",
 ) -> AsyncIterator[Trajectory]:
@@ -112,3 +112,16 @@ def by_kind(trajectories: Iterable[Trajectory]) -> dict[str, Score]:
             scores[kind] = scores.get(kind, Score()).plus(trajectory)
     order = [*(k for k in KINDS if k in scores), *sorted(k for k in scores if k not in (*KINDS, "all")), "all"]
     return {kind: scores[kind] for kind in order if kind in scores}
+
+
+def without_pictures(trajectory: Trajectory) -> Trajectory:
+    """Everything but the pixels: what scores and reports of many episodes need."""
+    turns = tuple(
+        replace(turn, observation=turn.observation and _without_pictures(turn.observation)) for turn in trajectory.turns
+    )
+    return replace(trajectory, question=replace(trajectory.question, image=None), turns=turns)
+
+
+def _without_pictures(observation: Observation) -> Observation:
+    hits = tuple(replace(hit, image=None) for hit in observation.hits)
+    return replace(observation, images=(), hits=hits, crop=None)

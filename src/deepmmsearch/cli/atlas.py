@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from deepmmsearch.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from deepmmsearch.atlas.play import Score
+
+
+def score_table(columns: Mapping[str, Mapping[str, Score]]) -> Table:
+    """Accuracy by kind of question, one column for each player; searches per question and seconds at the end."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("kind")
+    for name in columns:
+        table.add_column(name, justify="right")
+    kinds = list(next(iter(columns.values())))
+    for kind in kinds:
+        scores = [c.get(kind) for c in columns.values()]
+        cells = [f"{s.right}/{s.count} {s.accuracy:4.0%}" if s else "-" for s in scores]
+        table.add_row(kind, *cells, style="bold" if kind == "all" else None, end_section=kind in kinds[-2:])
+    table.add_row("searches per question", *(f"{c['all'].searches_each:.2f}" for c in columns.values()))
+    return table
 
 
 @click.group()
@@ -13,7 +40,7 @@ def command() -> None:
 
     \b
     Example:  deepmmsearch atlas make world --seed 1
-              deepmmsearch index build world/sites --index world-index
+              deepmmsearch index build world/sites --out world-index
               deepmmsearch atlas play world --index world-index --out world-trajectories
     """
 
@@ -70,3 +97,69 @@ def teach(out: Path, worlds: int, questions: int, seed: int) -> None:
     from deepmmsearch.store import TrajectoryStore
 
     play_worlds(Lessons(worlds, questions, seed), TrajectoryStore(out), click.echo)
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--index", type=click.Path(path_type=Path), required=True, help="The index of FOLDER/sites.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of trajectories to write to.")
+@click.option("--policy", type=click.Choice(["oracle"]), default="oracle", show_default=True, help="Who plays.")
+@click.option(
+    "--prompt",
+    type=click.Choice(["atlas", "atlas-direct"]),
+    default="atlas",
+    show_default=True,
+    help="With tools, or answering directly.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
+def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: int | None) -> None:
+    """Play the questions of an atlas through its index and store the trajectories.
+
+    Questions whose trajectories are in --out already are skipped, so an interrupted run goes on where it was.
+    Ends with accuracy and searches by kind of question. The oracle reads what the tools return, never the world: its
+    accuracy is the upper bound for any policy with these tools.
+
+    \b
+    Example:  deepmmsearch atlas play world --index world-index --out world-trajectories --policy oracle
+    """
+    import asyncio
+    from itertools import islice
+
+    from rich.console import Console
+
+    from deepmmsearch.agent import Toolbox
+    from deepmmsearch.atlas.files import count_questions, read_questions
+    from deepmmsearch.atlas.oracle import OraclePolicy
+    from deepmmsearch.atlas.play import by_kind, play_all, with_gold_boxes, without_pictures
+    from deepmmsearch.engine import Index
+    from deepmmsearch.prompts import load_prompt
+    from deepmmsearch.store import TrajectoryStore
+    from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
+    from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+    from deepmmsearch.types import Trajectory
+
+    opened = Index.open(index)
+    if not opened.stats()["passages"]:
+        raise UserError(f"The index {index} holds no pages. Run: deepmmsearch index build {folder}/sites --out {index}")
+    tools = Toolbox(LocalTextSearch(opened), LocalImageSearch(opened), summarizer=ExtractiveSummarizer())
+    store = TrajectoryStore(out)
+    done = set(store.ids())
+    count = min(count_questions(folder), limit or sys.maxsize)
+    questions = (q for q in islice(read_questions(folder), count) if q.id not in done)
+
+    async def run(advance: Callable[[int], None]) -> list[Trajectory]:
+        finished = []
+        rows = play_all(questions, OraclePolicy(), with_gold_boxes(tools), load_prompt(prompt), label=policy)
+        async for trajectory in rows:
+            await asyncio.to_thread(store.append, trajectory)
+            # Scenes are on the disk now; thousands of them would not fit into memory.
+            finished.append(without_pictures(trajectory))
+            advance(1)
+        return finished
+
+    with click.progressbar(length=count, label="Questions") as bar:
+        bar.update(min(len(done), count))
+        finished = asyncio.run(run(bar.update))
+    click.echo(f"Played {len(finished)} questions, {count - len(finished)} were in {out} already.")
+    if finished:
+        Console().print(score_table({policy: by_kind(finished)}))
