@@ -107,6 +107,11 @@ def test_trl_is_imported_by_training_alone() -> None:
     assert all(within(m, ("train", "scale")) for m in users), users
 
 
+def test_nothing_is_pickled() -> None:
+    pickles = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "joblib"}
+    assert not {m for m, path in MODULES.items() if pickles & {n.split(".")[0] for n in imports(path)}}
+
+
 def test_no_catch_all_modules() -> None:
     names = {m.split(".")[-1] for m in MODULES}
     assert not names & {"utils", "util", "common", "helpers", "misc"}
