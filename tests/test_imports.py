@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("testing", "policies", "tools", "engine", "atlas"),
     ("rewards", "judge"),
     # atlas.play evaluates: it plays many questions and judges the answers.
-    ("data", "eval", "train", "atlas.play"),
+    ("data", "eval", "train", "atlas.play", "atlas.teach", "report"),
     ("config",),
     ("cli", "serve", "scale"),
 )

@@ -1,4 +1,4 @@
-"""Trajectories as one HTML page that can be mailed: pictures inside as data URLs, no script, nothing loaded from anywhere.
+"""Trajectories as one HTML page that can be mailed: pictures inside as data URLs, no script, nothing from outside.
 
 Everything that a policy, a page or a hit wrote is untrusted and escaped; a content security policy forbids the rest.
 """
