@@ -63,14 +63,13 @@ def render(report: Report) -> str:
 
 def _table(table: Table) -> str:
     head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
-    rows = "".join(
-        "<tr>"
-        + "".join(f"<{'td' if i else 'th'}>{escape(cell)}</{'td' if i else 'th'}>" for i, cell in enumerate(row))
-        + "</tr>"
-        for row in table.rows
-    )
+    rows = "".join(f"<tr{' class=all' if row[:1] == ['all'] else ''}>{_row(row)}</tr>" for row in map(list, table.rows))
     note = f"<p class=note>{escape(table.note)}</p>" if table.note else ""
     return f"<div class=table><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"<th>{escape(cells[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells[1:])
 
 
 def _card(trajectory: Trajectory, answers: Mapping[str, Mapping[str, str | None]], opened: bool) -> str:
@@ -258,7 +257,7 @@ aside { flex: 0 1 420px; }
 .scene img { max-width: 100%; height: auto; border-radius: 6px; }
 .scene i { position: absolute; border: 3px solid #ff2d78; border-radius: 3px; box-shadow: 0 0 0 1px #fff; }
 .crop img { border: 3px solid #ff2d78; border-radius: 4px; display: block; margin: 6px 0; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 14px; margin: 14px 0 0; font-size: .92rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 4px 14px; margin: 14px 0 8px; font-size: .92rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 p { margin: 0 0 4px; } .reason { font-style: italic; color: var(--soft); }
 .action b { color: var(--accent); font-weight: 600; margin-right: 6px; }

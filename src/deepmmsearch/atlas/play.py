@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from PIL.Image import Image
@@ -112,6 +112,19 @@ def by_kind(trajectories: Iterable[Trajectory]) -> dict[str, Score]:
             scores[kind] = scores.get(kind, Score()).plus(trajectory)
     order = [*(k for k in KINDS if k in scores), *sorted(k for k in scores if k not in (*KINDS, "all")), "all"]
     return {kind: scores[kind] for kind in order if kind in scores}
+
+
+def score_rows(players: Mapping[str, Mapping[str, Score]]) -> list[list[str]]:
+    """`by_kind` of several players as a table, the kinds of the first: a row for each kind, then for "all", searches
+    and seconds of a question (from its first turn to its last, waiting for others in the same batch included)."""
+    rows = []
+    for kind in next(iter(players.values())):
+        scores = [own.get(kind) for own in players.values()]
+        rows.append([kind.replace("_", " "), *(f"{s.right}/{s.count} {s.accuracy:4.0%}" if s else "-" for s in scores)])
+    overall = [own["all"] for own in players.values()]
+    rows.append(["searches a question", *(f"{s.searches_each:.2f}" for s in overall)])
+    rows.append(["seconds a question", *(f"{s.seconds / s.count:.2f}" for s in overall)])
+    return rows
 
 
 def without_pictures(trajectory: Trajectory) -> Trajectory:

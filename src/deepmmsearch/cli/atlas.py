@@ -17,20 +17,19 @@ if TYPE_CHECKING:
     from deepmmsearch.atlas.play import Score
 
 
-def score_table(columns: Mapping[str, Mapping[str, Score]]) -> Table:
-    """Accuracy by kind of question, one column for each player; searches per question and seconds at the end."""
+def score_table(players: Mapping[str, Mapping[str, Score]]) -> Table:
+    """Accuracy by kind of question, one column for each player."""
     from rich.table import Table
 
-    table = Table()
-    table.add_column("kind")
-    for name in columns:
+    from deepmmsearch.atlas.play import score_rows
+
+    table = Table("kind")
+    for name in players:
         table.add_column(name, justify="right")
-    kinds = list(next(iter(columns.values())))
-    for kind in kinds:
-        scores = [c.get(kind) for c in columns.values()]
-        cells = [f"{s.right}/{s.count} {s.accuracy:4.0%}" if s else "-" for s in scores]
-        table.add_row(kind, *cells, style="bold" if kind == "all" else None, end_section=kind in kinds[-2:])
-    table.add_row("searches per question", *(f"{c['all'].searches_each:.2f}" for c in columns.values()))
+    rows = score_rows(players)
+    for row, following in zip(rows, [*rows[1:], None], strict=True):
+        before_all = following is not None and following[0] == "all"
+        table.add_row(*row, style="bold" if row[0] == "all" else None, end_section=before_all or row[0] == "all")
     return table
 
 
