@@ -1,29 +1,34 @@
-"""Picture search: global similarity and SIFT votes propose, alignment decides.
+"""Picture search: global similarity, SIFT votes and colour windows propose pictures, alignment decides (align.py).
 
-A proposed picture is laid over the query by a similarity transform (RANSAC over its SIFT matches, or the best global
-window); how well the colours agree after that is its `appearance`. A hit counts as matched only when the agreement is
-good, and no other picture explains the query as well or explains another part of it.
+A hit counts as matched only when the picture agrees with a part of the query, and no other picture explains the query
+as well or explains another part of it: a scene with several flags is a match of none of them.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from deepmmsearch.engine import align
 from deepmmsearch.engine import descriptors as d
+from deepmmsearch.engine.align import Placement, Scene, Template
 
 GALLERY_FEATURES = 300
 QUERY_FEATURES = 500
 NEIGHBOURS = 4
-GLOBAL_CANDIDATES = 10
-VOTED_CANDIDATES = 12
+PROPOSED = {"global": 8, "votes": 10, "windows": 12}
 
-# the query as a whole, then with each side trimmed: a jittered crop shows some of what surrounds the subject
+MATCHED = 0.72  # agreement from which a picture is taken to be shown
+RIVAL = 0.6  # agreement from which a picture elsewhere in the query makes it ambiguous
+MARGIN = 0.04  # by which the best must agree better than a look-alike at the same place
+WHOLE = 0.45  # share of the query that a match covers from which no search elsewhere is needed
+
+# the query as a whole, then with its sides trimmed: a jittered crop shows some of what surrounds the subject
 WINDOWS: tuple[d.Window, ...] = (
     d.WHOLE,
     (0.08, 0.08, 0.92, 0.92),
@@ -36,16 +41,29 @@ WINDOWS: tuple[d.Window, ...] = (
 
 @dataclass(frozen=True)
 class Match:
-    """`row` is the picture's id in the store. `appearance` in [0, 1]: agreement of colours after alignment;
-    `region`: where in the query it was found, in fractions, None when nowhere in particular."""
+    """`row` is the picture's id in the store; `placement` where in the query it shows best, None where unknown."""
 
     row: int
     score: float
     matched: bool
-    appearance: float = 0.0
-    inliers: int = 0
-    similarity: float = 0.0
-    region: tuple[float, float, float, float] | None = None
+    similarity: float
+    placement: Placement | None = None
+
+
+@dataclass
+class _Candidate:
+    index: int
+    similarity: float
+    placement: Placement | None = None
+
+    @property
+    def agreement(self) -> float:
+        return self.placement.agreement if self.placement else 0.0
+
+    @property
+    def score(self) -> float:
+        inliers = self.placement.inliers if self.placement else 0
+        return 0.3 * self.similarity + self.agreement + 0.4 * min(1.0, inliers / 20)
 
 
 def picture_row(pixels: np.ndarray, embedding: np.ndarray | None = None) -> dict[str, Any]:
@@ -53,6 +71,7 @@ def picture_row(pixels: np.ndarray, embedding: np.ndarray | None = None) -> dict
     features = d.local_features(pixels, GALLERY_FEATURES)
     row: dict[str, Any] = {
         "vector": d.global_vector(pixels).astype(np.float16),
+        "grid": align.grid(pixels).astype(np.float16),
         "size": np.array([features.width, features.height], np.float32),
         "points": [features.points],
         "descriptors": [features.descriptors],
@@ -63,66 +82,77 @@ def picture_row(pixels: np.ndarray, embedding: np.ndarray | None = None) -> dict
     return row
 
 
-@dataclass
-class _Candidate:
-    index: int
-    similarity: float
-    window: d.Window
-    inliers: int = 0
-    appearance: float = 0.0
-    region: tuple[float, float, float, float] | None = None
-    located: bool = False
-
-
-@dataclass
 class Gallery:
     """The pictures of one commit, ready to be searched. Not for two threads at once."""
 
-    arrays: Mapping[str, np.ndarray]
-    _vectors: np.ndarray = field(init=False)
-    _descriptors: np.ndarray = field(init=False)
-    _owner: np.ndarray = field(init=False)
-    _starts: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._vectors = self.arrays["vector"].astype(np.float32)
-        self._starts = self.arrays["points_offsets"]
-        self._descriptors = d.root_sift(self.arrays["descriptors"])
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.arrays = arrays
+        self._vectors = arrays["vector"].astype(np.float32)
+        self._starts = arrays["points_offsets"]
+        self._descriptors = d.root_sift(arrays["descriptors"])
         self._owner = np.repeat(np.arange(len(self._vectors)), np.diff(self._starts))
+        self._coarse = align.coarse(arrays["grid"].astype(np.float32))
+        self._templates: dict[int, Template] = {}
 
     def thumbnail(self, row: int) -> Image.Image | None:
         positions = np.flatnonzero(self.arrays["ids"] == row)
-        return self._thumbnail(int(positions[0])) if len(positions) else None
-
-    def _thumbnail(self, index: int) -> Image.Image:
-        start, end = self.arrays["thumbnail_offsets"][index : index + 2]
+        if not len(positions):
+            return None
+        start, end = self.arrays["thumbnail_offsets"][positions[0] : positions[0] + 2]
         return Image.open(io.BytesIO(self.arrays["thumbnail"][start:end].tobytes())).convert("RGB")
 
     def search(self, image: Image.Image, k: int, embedding: np.ndarray | None = None) -> list[Match]:
         """At most k, best first. `embedding` replaces the global similarity where the index was built with one."""
         with d.one_thread():
             query = d.pixels(image)
-            similarity, windows = self._global(query)
-            if embedding is not None and "embedding" in self.arrays:
-                ranking = self.arrays["embedding"].astype(np.float32) @ embedding
-            else:
-                ranking = similarity
-            features = d.local_features(query, QUERY_FEATURES)
-            rooted = d.root_sift(features.descriptors)
-            chosen = list(np.argsort(-ranking)[:GLOBAL_CANDIDATES])
-            chosen += list(self._voted(rooted))
-            candidates = [
-                _Candidate(int(i), float(ranking[i]), WINDOWS[windows[i]])
-                for i in dict.fromkeys(int(i) for i in chosen)
-            ]
-            for candidate in candidates:
-                self._align(candidate, query, features, rooted)
-        return self._decide(candidates, k)
+            scene = Scene(query)
+            ranking, trimmed = self._global(query, embedding)
+            candidates: dict[int, _Candidate] = {}
+            for index in np.argsort(-ranking)[: PROPOSED["global"]]:
+                self._consider(candidates, ranking, int(index), scene, [_matrix(WINDOWS[trimmed[index]])])
+            if not any(_covers(c) for c in candidates.values()):
+                self._search_inside(candidates, ranking, query, scene)
+        return self._decide(list(candidates.values()), k)
 
-    def _global(self, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _global(self, query: np.ndarray, embedding: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         vectors = np.stack([d.global_vector(query, window) for window in WINDOWS])
-        all_similarities = self._vectors @ vectors.T
-        return all_similarities.max(1), all_similarities.argmax(1)
+        similarities = self._vectors @ vectors.T
+        if embedding is not None and "embedding" in self.arrays:
+            return self.arrays["embedding"].astype(np.float32) @ embedding, similarities.argmax(1)
+        return similarities.max(1), similarities.argmax(1)
+
+    def _search_inside(
+        self, candidates: dict[int, _Candidate], ranking: np.ndarray, query: np.ndarray, scene: Scene
+    ) -> None:
+        features = d.local_features(query, QUERY_FEATURES)
+        rooted = d.root_sift(features.descriptors)
+        voted = {int(i) for i in self._voted(rooted)}
+        for index in voted | set(candidates):
+            matrix, inliers = self._transform(index, features, rooted)
+            if matrix is not None:
+                self._consider(candidates, ranking, index, scene, [matrix], inliers)
+        for index, matrices in self._windows(scene).items():
+            self._consider(candidates, ranking, index, scene, matrices)
+
+    def _consider(
+        self,
+        candidates: dict[int, _Candidate],
+        ranking: np.ndarray,
+        index: int,
+        scene: Scene,
+        matrices: list[np.ndarray],
+        inliers: int = 0,
+    ) -> None:
+        candidate = candidates.setdefault(index, _Candidate(index, float(ranking[index])))
+        for matrix in matrices:
+            placed = align.refine(scene, self._template(index), matrix)
+            if placed.agreement > candidate.agreement or (candidate.placement is None):
+                candidate.placement = Placement(placed.matrix, placed.agreement, inliers)
+
+    def _template(self, index: int) -> Template:
+        if index not in self._templates:
+            self._templates[index] = align.template(self.arrays["grid"][index].astype(np.float32))
+        return self._templates[index]
 
     def _voted(self, rooted: np.ndarray) -> np.ndarray:
         """The pictures whose features are near those of the query (a vote per feature, by how much nearer than the
@@ -134,8 +164,8 @@ class Gallery:
         counted = np.bincount(self._owner[near[:, :-1]].ravel(), weight.ravel(), len(self._vectors))
         # a picture with many features catches more chance votes
         votes = counted / np.sqrt(np.maximum(30, np.diff(self._starts)))
-        best = np.argsort(-votes)[:VOTED_CANDIDATES]
-        return best[votes[best] > 0]
+        best = np.argsort(-votes)[: PROPOSED["votes"]]
+        return np.asarray(best[votes[best] > 0])
 
     def _nearest(self, rooted: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         cosine = rooted @ self._descriptors.T
@@ -145,89 +175,101 @@ class Gallery:
         near, values = np.take_along_axis(near, order, 1), np.take_along_axis(values, order, 1)
         return near, np.sqrt(np.maximum(0.0, 2 - 2 * values))
 
-    def _align(self, candidate: _Candidate, query: np.ndarray, features: d.Features, rooted: np.ndarray) -> None:
-        cv2 = d.cv2_module()
-        picture = np.asarray(self._thumbnail(candidate.index))
-        height, width = picture.shape[:2]
-        rows, columns = query.shape[:2]
-        best = None
-        transform, inliers = self._transform(candidate.index, features, rooted)
-        if transform is not None:
-            gallery_width, gallery_height = self.arrays["size"][candidate.index]
-            to_feature = np.diag([gallery_width / width, gallery_height / height, 1.0])
-            to_query = np.diag([columns / features.width, rows / features.height, 1.0])
-            best = to_query @ np.vstack([transform, [0, 0, 1]]) @ to_feature
-            candidate.inliers, candidate.located = inliers, True
-        left, top, right, bottom = candidate.window
-        scale = np.array(
-            [
-                [(right - left) * columns / width, 0, left * columns],
-                [0, (bottom - top) * rows / height, top * rows],
-                [0, 0, 1.0],
-            ]
-        )
-        options = [(scale, False)] + ([(best, True)] if best is not None else [])
-        for matrix, located in options:
-            warped = cv2.warpPerspective(
-                query, np.linalg.inv(matrix), (width, height), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE
-            )
-            agreement = appearance(warped, picture)
-            if agreement > candidate.appearance:
-                candidate.appearance, candidate.located = agreement, located
-                corners = np.array([[0, 0, 1], [width, 0, 1], [width, height, 1], [0, height, 1]], float) @ matrix.T
-                x, y = corners[:, 0] / columns, corners[:, 1] / rows
-                candidate.region = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
-
     def _transform(self, index: int, features: d.Features, rooted: np.ndarray) -> tuple[np.ndarray | None, int]:
-        cv2 = d.cv2_module()
+        """Picture to query, from mutual nearest SIFT features, and how many distinct places agree on it."""
         start, end = self._starts[index : index + 2]
         if end - start < 3 or len(rooted) < 3:
             return None, 0
         cosine = rooted @ self._descriptors[start:end].T
-        near, _ = cosine.argmax(1), None
-        value = cosine[np.arange(len(near)), near]
-        # mutual nearest neighbours; the ratio test fails on the repeated corners of a flag
-        mutual = (cosine.argmax(0)[near] == np.arange(len(near))) & (value > 0.75)
+        near = cosine.argmax(1)
+        # no ratio test: it fails on the repeated corners of a flag
+        mutual = (cosine.argmax(0)[near] == np.arange(len(near))) & (cosine[np.arange(len(near)), near] > 0.75)
         if mutual.sum() < 3:
             return None, 0
         source = self.arrays["points"][start:end][near[mutual], :2]
         target = features.points[mutual, :2]
+        cv2 = d.cv2_module()
         transform, kept = cv2.estimateAffinePartial2D(
             source, target, method=cv2.RANSAC, ransacReprojThreshold=6.0, maxIters=500, confidence=0.995
         )
         if transform is None:
             return None, 0
-        scale = float(np.hypot(transform[0, 0], transform[1, 0]))
-        # corners that coincide are one observation
         distinct = len(np.unique(np.round(target[kept.ravel() > 0] / 4), axis=0))
-        return (transform, distinct) if 0.08 < scale < 8 and distinct >= 3 else (None, 0)
+        width, height = self.arrays["size"][index]
+        to_fractions = np.diag([1 / features.width, 1 / features.height])
+        matrix = to_fractions @ transform @ np.diag([width, height, 1.0])
+        return (matrix, distinct) if distinct >= 3 and align.sane(matrix) else (None, 0)
+
+    def _windows(self, scene: Scene) -> dict[int, list[np.ndarray]]:
+        """The pictures that some colour window resembles most, each with its best windows."""
+        matrices, grids = align.windows(scene, align.MAX_COMPARISONS // max(1, len(self._coarse)))
+        energy = (self._coarse**2).sum(1)
+        squared = (grids**2).sum(1)[:, None] + energy - 2 * grids @ self._coarse.T
+        # relative to the picture's own contrast: a plain one resembles any plain region
+        spread = self._coarse.reshape(len(self._coarse), -1, 3).var(1).sum(1) + 60
+        relative = squared / (spread * align.CELLS**2)
+        best = relative.min(0)
+        chosen = np.argsort(best)[: PROPOSED["windows"]]
+        return {int(i): [matrices[j] for j in _distinct(relative[:, i], matrices)] for i in chosen}
 
     def _decide(self, candidates: list[_Candidate], k: int) -> list[Match]:
-        ranked = sorted(candidates, key=score, reverse=True)[: max(0, k)]
+        ranked = sorted(candidates, key=lambda c: -c.score)
+        confident = bool(ranked) and _confident(ranked)
         return [
             Match(
                 int(self.arrays["ids"][c.index]),
-                round(score(c), 4),
-                c.appearance > 0.8,
-                c.appearance,
-                c.inliers,
-                c.similarity,
-                c.region,
+                round(c.score, 4),
+                confident and position == 0,
+                round(c.similarity, 4),
+                c.placement,
             )
-            for c in ranked
+            for position, c in enumerate(ranked[: max(0, k)])
         ]
 
 
-def score(candidate: _Candidate) -> float:
-    return candidate.similarity + 2 * candidate.appearance + 0.3 * min(1.0, candidate.inliers / 20)
+def _confident(ranked: list[_Candidate]) -> bool:
+    best = ranked[0]
+    if best.agreement < MATCHED or best.placement is None:
+        return False
+    for other in ranked[1:]:
+        if other.placement is None:
+            continue
+        apart = _overlap(best.placement.region, other.placement.region) < 0.3
+        if apart and other.agreement >= RIVAL:
+            return False
+        if not apart and other.agreement > best.agreement - MARGIN:
+            return False
+    return True
 
 
-def appearance(warped: np.ndarray, picture: np.ndarray, grid: int = 24) -> float:
-    """Agreement of two pictures of one shape, in [0, 1]: mean colour difference on a coarse grid, brightness and
-    contrast fitted first."""
-    found, expected = d.lab(warped, grid, grid), d.lab(picture, grid, grid)
-    shift = np.clip(np.mean(expected[..., 0] - found[..., 0]), -15, 15)
-    difference = found - expected
-    difference[..., 0] = (difference[..., 0] + shift) * 0.7
-    distance = np.minimum(np.sqrt((difference**2).sum(-1)), 60).mean()
-    return float(max(0.0, 1 - distance / 40))
+def _covers(candidate: _Candidate) -> bool:
+    if candidate.placement is None or candidate.agreement < MATCHED:
+        return False
+    left, top, right, bottom = np.clip(candidate.placement.region, 0, 1)
+    return bool((right - left) * (bottom - top) >= WHOLE)
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+    """Intersection over the smaller of the two."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+    return max(0.0, width) * max(0.0, height) / max(smaller, 1e-9)
+
+
+def _matrix(window: d.Window) -> np.ndarray:
+    left, top, right, bottom = window
+    return np.array([[right - left, 0, left], [0, bottom - top, top]], float)
+
+
+def _distinct(distance: np.ndarray, matrices: np.ndarray, count: int = 2) -> list[int]:
+    """The best windows, no two about the same place."""
+    chosen: list[int] = []
+    for position in np.argsort(distance)[:60]:
+        centre = matrices[position] @ (0.5, 0.5, 1)
+        reach = 0.4 * np.diag(matrices[position][:, :2])
+        if all((np.abs(matrices[c] @ (0.5, 0.5, 1) - centre) > reach).any() for c in chosen):
+            chosen.append(int(position))
+        if len(chosen) == count:
+            break
+    return chosen

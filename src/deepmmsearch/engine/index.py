@@ -182,7 +182,7 @@ class Index:
     def _ingest_id(self, path: str | Path) -> str:
         return Ingest(self.root).file_id(Path(path))
 
-    def search_text(self, query: str, k: int = 5, per_page: int = 2) -> list[Hit]:
+    def search_text(self, query: str, k: int = 5, per_page: int = text.PER_PAGE) -> list[Hit]:
         """At most k passages, best first, at most `per_page` of one page. Any string is a query."""
         records = self._consistent(lambda s: text.search(s, query, k, self.text_encoder, per_page)) if k > 0 else []
         return [Hit(r.content["title"], r.content["url"], r.content["text"], r.score, source=SOURCE) for r in records]

@@ -30,6 +30,7 @@ HEAP = 48_000_000
 MAX_SEGMENTS = 8
 MAX_DEAD = 0.3
 MAX_QUERY_TERMS = 64
+TIE = 0.05
 ALL = 10_000_000
 
 # English function words; question words too, they say nothing about the page that answers
@@ -214,8 +215,9 @@ class Snapshot:
         for term in terms:
             title = tantivy.Query.term_query(self.schema, "title", term, index_option="freq")
             body = tantivy.Query.term_query(self.schema, "body", term, index_option="freq")
-            parts.append((tantivy.Occur.Should, tantivy.Query.boost_query(title, title_boost)))
-            parts.append((tantivy.Occur.Should, body))
+            # the better field counts: summed, a page that repeats its own title outranks the passage that answers
+            either = [tantivy.Query.boost_query(title, title_boost), body]
+            parts.append((tantivy.Occur.Should, tantivy.Query.disjunction_max_query(either, TIE)))
         return list(self._records(tantivy.Query.boolean_query(parts), limit))
 
     def _records(self, query: Any, limit: int) -> Iterator[Record]:

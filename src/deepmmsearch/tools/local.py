@@ -9,6 +9,7 @@ from typing import TypeVar
 from PIL.Image import Image
 
 from deepmmsearch.engine import Index
+from deepmmsearch.engine.text import PER_PAGE
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.tools.base import Page
 from deepmmsearch.types import Hit
@@ -19,7 +20,7 @@ T = TypeVar("T")
 class LocalTextSearch:
     """TextSearchTool: passages of the index, with their whole text as snippet."""
 
-    def __init__(self, index: Index, per_page: int = 2) -> None:
+    def __init__(self, index: Index, per_page: int = PER_PAGE) -> None:
         self.index, self.per_page = index, per_page
 
     async def search(self, query: str, k: int) -> list[Hit]:
