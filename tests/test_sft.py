@@ -37,6 +37,7 @@ from deepmmsearch.train.collate import (
     make_example,
     make_examples,
 )
+from deepmmsearch.train.plots import COLOURS as CURVES
 from deepmmsearch.train.plots import plot_curves, read_metrics
 from deepmmsearch.train.sft import FIXED, SftRecipe, SftResult, fine_tune, trl_settings
 from deepmmsearch.types import Answer, Completion, ImageSearch, Observation, Prompt, Question, Trajectory, Turn
@@ -403,9 +404,16 @@ def test_a_metrics_file_with_a_last_line_cut_off_is_read(tmp_path: Path) -> None
     path.write_text('{"step": 1, "lo\n{"step": 2}\n')
     with pytest.raises(UserError, match="Line 1"):
         read_metrics(path)
-    plot_curves([{"step": 1, "loss": 2.0}], tmp_path / "curves.png", "one point")
+
+
+@pytest.mark.parametrize("curves", [1, 3, 17])
+def test_curves_are_drawn(tmp_path: Path, curves: int) -> None:
+    names = tuple(f"curve {i}" for i in range(curves))
+    rows = [{"step": step, **{name: step / (i + 1) for i, name in enumerate(names)}} for step in (1, 2)]
+    plot_curves(rows, tmp_path / "curves.png", "curves", {"loss": names[:1], "all": (*names, "never logged")})
     with Image.open(tmp_path / "curves.png") as drawn:
-        assert drawn.width > 500
+        colours = {colour for _, colour in drawn.convert("RGB").getcolors(2**20) or ()}
+    assert all(tuple(bytes.fromhex(colour[1:])) in colours for colour in CURVES[:curves])
 
 
 # what TRL must have: the parts of its surface, public and private, that this file's subject leans on

@@ -9,8 +9,10 @@ from typing import Any
 
 from deepmmsearch.errors import MissingExtra, UserError
 
-# matplotlib's tab20, the strong ones first: its default cycle repeats after ten
-COLOURS = [f"C{i}" for i in range(10)] + ["#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2"]
+# matplotlib's tab20, the strong ones first: its default cycle repeats after ten, and a cycle may not refer to it (C0)
+_STRONG = "#1f77b4 #ff7f0e #2ca02c #d62728 #9467bd #8c564b #e377c2 #7f7f7f #bcbd22 #17becf"
+_PALE = "#aec7e8 #ffbb78 #98df8a #ff9896 #c5b0d5 #c49c94 #f7b6d2"
+COLOURS = (*_STRONG.split(), *_PALE.split())
 LOSS_AND_ACCURACY = {"loss": ("loss",), "accuracy": ("mean_token_accuracy",)}
 
 
