@@ -111,24 +111,28 @@ def load_questions(folder: Path) -> list[Question]:
 
 def read_questions(folder: Path) -> Iterator[Question]:
     """The questions in order, each image read when its question is asked for. Raises UserError on a damaged atlas."""
-    folder = Path(folder)
-    path = folder / QUESTIONS
-    if not path.is_file():
-        raise UserError(
-            f"{folder} is not an atlas: it has no {QUESTIONS}. Make one with: deepmmsearch atlas make {folder}"
-        )
+    path = _questions_file(folder)
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield _question(folder, json.loads(line))
+                yield _question(path.parent, json.loads(line))
             except (ValueError, KeyError, TypeError, OSError) as error:
                 raise UserError(f"{path}, line {number} cannot be read as a question: {error}") from None
 
 
 def count_questions(folder: Path) -> int:
-    """How many lines questions.jsonl has."""
-    with (Path(folder) / QUESTIONS).open(encoding="utf-8") as lines:
+    """How many questions an atlas has. Raises UserError when it is none."""
+    with _questions_file(folder).open(encoding="utf-8") as lines:
         return sum(1 for _ in lines)
+
+
+def _questions_file(folder: Path) -> Path:
+    path = Path(folder) / QUESTIONS
+    if not path.is_file():
+        raise UserError(
+            f"{folder} is no atlas: it has no {QUESTIONS}. Make one with: deepmmsearch atlas make {folder} --seed 1"
+        )
+    return path
 
 
 def _question(folder: Path, row: dict[str, Any]) -> Question:
