@@ -10,7 +10,7 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,7 @@ class Recipe(BaseModel):
     inner: int = 512
     text: LessonStage
     vision: Stage
+    align: Stage
     joint: LessonStage
     save_every: int = 100
     evaluate_every: int = 200
@@ -408,7 +409,7 @@ def train_vision(recipe: Recipe) -> None:
 
 @torch.no_grad()
 def align(recipe: Recipe, pictures: int = 1536) -> None:
-    """Ridge regression of the projector onto token embeddings, block by block of the residual stream.
+    """The tower's output onto token embeddings, block by block of the residual stream: ridge regression, then training.
 
     Block 0 is what is there (the main colour), blocks 1, 2 and 4 what it stands on, as if the carrier's name had just been
     read: so an induction head that looks for "... on the ship" finds the picture's cell. Block 3 counts, 4 and 5 give the
@@ -454,16 +455,34 @@ def align(recipe: Recipe, pictures: int = 1536) -> None:
     weight, bias = last.weight.double(), last.bias.double()
     last.weight.copy_((solution[:-1].T @ weight).float())
     last.bias.copy_((solution[:-1].T @ bias + solution[-1]).float())
-    pixels, grid, labels = dense_batch(random.Random("held out"), "eval", 128)
-    h, y = visual(pixels, grid_thw=grid).pooler_output, targets(labels)
-    fit = {
-        f"block {b}": 1
-        - (h - y)[:, b * size : (b + 1) * size].square().sum().item()
-        / y[:, b * size : (b + 1) * size].sub(y[:, b * size : (b + 1) * size].mean(0)).square().sum().item()
-        for b in range(8)
-    }
-    Run(recipe.output, "align", 0, recipe.vision).log(0, **{k: round(v, 3) for k, v in fit.items()})
+    spread = y.var(0).float().view(-1, size).mean(1)
+    _fit(recipe, visual, targets, spread)
     torch.save(model.state_dict(), recipe.output / "aligned.pt")
+
+
+def _fit(recipe: Recipe, visual: nn.Module, targets: Callable[[dict[str, Tensor]], Tensor], spread: Tensor) -> None:
+    """The whole tower trained on, to say exactly what the regression made it say roughly. `spread`: (blocks,) variances."""
+    stage = recipe.align
+    named = list(visual.named_parameters())
+    optims, run = optimizers(named, stage), Run(recipe.output, "align", 0, stage)
+
+    def unexplained(rng: random.Random, split: Split, count: int) -> Tensor:
+        """Share of each block's variance that is not explained, (blocks,)."""
+        pixels, grid, labels = dense_batch(rng, split, count)
+        error = (visual(pixels, grid_thw=grid).pooler_output - targets(labels)).square()
+        return error.mean(0).view(len(spread), -1).mean(1) / spread
+
+    for step in range(run.resume(visual, optims), stage.steps):
+        with torch.enable_grad():
+            loss = unexplained(random.Random(f"{recipe.seed} fit {step}"), "train", stage.batch).sum()
+            loss.backward()
+        update(named, optims, schedule(step, stage), 1)
+        run.loss(step, loss.item())
+        if (step + 1) % recipe.save_every == 0:
+            run.save(step + 1, visual, optims)
+    rest = unexplained(random.Random("held out"), "eval", 128)
+    run.log(stage.steps, final=True, **{f"block {b}": round(1 - v, 3) for b, v in enumerate(rest.tolist())})
+    run.finish()
 
 
 def _vision_worker(rank: int, recipe: Recipe) -> None:
@@ -503,7 +522,7 @@ def pretrain(recipe: Recipe) -> Path:
 
 def plot(recipe: Recipe) -> None:
     """One picture a stage: the loss, and what held-out lessons say."""
-    for name in ("text", "vision", "joint"):
+    for name in ("text", "vision", "align", "joint"):
         rows = read_metrics(recipe.output / f"{name}.log.jsonl")
         told = {"stage", "step", "seconds", "loss", "samples", "final", "box px"}
         kinds = sorted({key for row in rows for key in row} - told)
@@ -515,7 +534,6 @@ def plot(recipe: Recipe) -> None:
 
 CARD: dict[str, Any] = {
     "prompt": "atlas",
-    "direct_prompt": "atlas-direct",
     "grounding": "qwen2.5-vl",
     "max_new_tokens": 64,
     "min_pixels": (2 * small.PATCH * small.MERGE) ** 2,
