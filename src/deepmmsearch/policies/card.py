@@ -1,0 +1,50 @@
+"""agent.json: what a checkpoint says about how it is to be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepmmsearch.errors import UnknownName, UserError
+
+CARD = "agent.json"
+
+
+@dataclass(frozen=True)
+class AgentCard:
+    """Settings that a checkpoint was trained with; None where the card leaves them open.
+
+    `prompt`: the prompt set. `grounding`: the dialect of its boxes. `max_new_tokens`: of one turn. `min_pixels`,
+    `max_pixels`: area of a picture as the model sees it.
+    """
+
+    prompt: str | None = None
+    grounding: str | None = None
+    max_new_tokens: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+
+def read_card(source: str | Path) -> AgentCard:
+    """The card in a checkpoint folder; an empty one where `source` has none or is no folder.
+
+    Raises UserError for a card that cannot be read, UnknownName for a setting that is none.
+    """
+    path = Path(source) / CARD
+    if not path.is_file():
+        return AgentCard()
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}). Mend it or remove it.") from None
+    kinds = {f.name: (str if f.name in ("prompt", "grounding") else int) for f in dataclasses.fields(AgentCard)}
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no JSON object. Write one with any of: {', '.join(kinds)}.")
+    for name, value in values.items():
+        if name not in kinds:
+            raise UnknownName("setting in agent.json", name, kinds)
+        if value is not None and type(value) is not kinds[name]:
+            raise UserError(f"{path}: {name} is {value!r}, but {kinds[name].__name__} is expected.")
+    return AgentCard(**values)
