@@ -1,0 +1,277 @@
+"""`deepmmsearch demo`: an invented world that the model has never seen, asked about through the real tools."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.text import Text
+
+from deepmmsearch.errors import UserError
+
+if TYPE_CHECKING:
+    from deepmmsearch.agent import Toolbox
+    from deepmmsearch.atlas.play import ToolsFor
+    from deepmmsearch.types import Policy, Question, Trajectory
+
+BUNDLED = Path(__file__).parent.parent / "atlas" / "model"
+MARK = "demo.json"
+# Kinds shown turn by turn, the most telling first.
+SHOWN = ("image_two_text", "refine", "image_text", "memory")
+AGENT, DIRECT, NO_CROP = "with tools", "answering directly", "without crop"
+
+
+@click.command()
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another world and other questions.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to write."
+)
+@click.option("--questions", type=click.IntRange(1, 2000), default=100, show_default=True, help="Questions to score.")
+@click.option(
+    "--policy",
+    default="bundled",
+    show_default=True,
+    metavar="bundled|oracle|FOLDER",
+    help="The bundled model, the perfect player (upper bound for these tools), or a checkpoint of your own.",
+)
+@click.option("--show", type=click.IntRange(0, 4), default=3, show_default=True, help="Questions shown turn by turn.")
+def command(seed: int, out: Path, questions: int, policy: str, show: int) -> None:
+    """Make a world that the model has never seen, index it, and watch the model answer questions about its pictures.
+
+    A few questions are shown turn by turn. Then all are played three times: with tools, answering directly, and with
+    the image search limited to whole pictures. Ends with the accuracies and writes OUT/report.html; nothing is written
+    outside OUT.
+
+    \b
+    Example:  deepmmsearch demo
+              deepmmsearch demo --seed 7 --questions 200 --out demo-7
+              deepmmsearch demo --policy oracle
+    """
+    console = Console()
+    _refuse_other(out)
+    began = time.perf_counter()
+    player = _player(policy)
+    tools = _world(console, out, seed, questions)
+    asked = _questions(out)
+    shown = asyncio.run(_show(console, player, tools, _chosen(asked, show)))
+    played = asyncio.run(_compare(console, player, tools, asked, shown))
+    _store(out, played[AGENT])
+    _finish(console, out, seed, player, played, time.perf_counter() - began)
+
+
+@dataclass(frozen=True)
+class _Player:
+    """A policy, the tools it plays with (what grounds its phrases differs), its prompts with tools and without."""
+
+    name: str
+    policy: Policy
+    tools_for: Callable[[Toolbox], ToolsFor]
+    prompt: str = "atlas"
+    direct: str = "atlas-direct"
+
+
+def _player(name: str) -> _Player:
+    if name == "oracle":
+        from deepmmsearch.atlas.oracle import OraclePolicy
+        from deepmmsearch.atlas.play import with_gold_boxes
+
+        return _Player("the oracle", OraclePolicy(), with_gold_boxes)
+    folder = BUNDLED if name == "bundled" else Path(name)
+    if not (folder / "config.json").is_file():
+        raise UserError(f"There is no model in {folder}. Give --policy bundled, oracle or a checkpoint folder.")
+    from deepmmsearch.policies.local import LocalPolicy
+    from deepmmsearch.tools.grounding import OwnModelGrounder
+
+    local = LocalPolicy.load(folder)
+    grounder = OwnModelGrounder(local, local.renderer.view)
+    prompt = local.card.prompt or "deepmmsearch-r1"
+    return _Player(
+        "the bundled model" if name == "bundled" else str(folder),
+        local,
+        lambda tools: lambda question: replace(tools, grounder=grounder),
+        prompt,
+        "atlas-direct" if prompt == "atlas" else "direct",
+    )
+
+
+def _refuse_other(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file. Give a folder for the demo.")
+    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
+        raise UserError(f"{out} is not empty and holds no demo (no {MARK}). Give a new folder with --out.")
+
+
+def _world(console: Console, out: Path, seed: int, questions: int) -> Toolbox:
+    """Writes and indexes the world, unless an earlier run of the same seed did; returns the tools that search it."""
+    from deepmmsearch.agent import Toolbox
+    from deepmmsearch.atlas.files import write_atlas
+    from deepmmsearch.atlas.questions import each_question
+    from deepmmsearch.atlas.world import make_world
+    from deepmmsearch.engine import Index
+    from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
+    from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+
+    out.mkdir(parents=True, exist_ok=True)
+    wanted = {"seed": seed, "questions": questions, "finished": True}
+    if _marked(out) != wanted:
+        (out / MARK).write_text(json.dumps({**wanted, "finished": False}) + "\n")
+        for name in ("world", "index", "trajectories"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        world = make_world(seed, "eval")
+        with console.status("Drawing a world ..."):
+            write_atlas(world, out / "world", each_question(world, questions))
+        with console.status("Indexing its pages and pictures ..."):
+            Index.build(out / "world" / "sites", out / "index")
+        (out / MARK).write_text(json.dumps(wanted) + "\n")
+    index = Index.open(out / "index")
+    stats = index.stats()
+    console.print(
+        f"A world that no model has seen (seed {seed}): {stats['passages']} passages and {stats['pictures']} pictures "
+        "on seven websites, searched by BM25 and by image descriptors, all on this machine.\n"
+    )
+    return Toolbox(LocalTextSearch(index), LocalImageSearch(index), summarizer=ExtractiveSummarizer())
+
+
+def _marked(out: Path) -> object:
+    try:
+        return json.loads((out / MARK).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _questions(out: Path) -> list[Question]:
+    from deepmmsearch.atlas.files import load_questions
+
+    return load_questions(out / "world")
+
+
+def _chosen(questions: Sequence[Question], count: int) -> list[Question]:
+    """One question of each kind in SHOWN, several flags in its picture where there is one."""
+    chosen = []
+    for kind in SHOWN[:count]:
+        own = [q for q in questions if q.metadata["kind"] == kind]
+        own.sort(key=lambda q: -int(q.metadata["flags"] > 2))
+        chosen += own[:1]
+    return chosen
+
+
+async def _show(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> list[Trajectory]:
+    from deepmmsearch.agent import episode
+    from deepmmsearch.atlas.play import correct
+    from deepmmsearch.prompts import load_prompt
+    from deepmmsearch.types import Trajectory
+
+    finished = []
+    for question in questions:
+        console.rule(Text(question.text, "bold"), align="left")
+        last = start = Trajectory(question, load_prompt(player.prompt), policy=player.name)
+        async for last in episode(start, player.policy, player.tools_for(tools)(question)):
+            show_turn(console, last)
+        verdict = ("right", "green") if correct(last) else (f"wrong, accepted: {' / '.join(question.answers)}", "red")
+        console.print(Text(*verdict), end="\n\n")
+        finished.append(last)
+    return finished
+
+
+def show_turn(console: Console, trajectory: Trajectory) -> None:
+    """The latest turn: reason, action, what came back. Only `Text` is printed, so nothing read is taken for markup."""
+    from deepmmsearch.protocol import parse_reason
+    from deepmmsearch.types import Answer, ImageSearch, TextSearch
+
+    turn = trajectory.turns[-1]
+    console.print(Text(parse_reason(turn.completion.text), "italic"))
+    match turn.action:
+        case ImageSearch(region):
+            said = f"image search: {region or 'the whole image'}"
+        case TextSearch(query):
+            said = f"text search: {query}"
+        case Answer(text):
+            said = f"answer: {text}"
+        case _:
+            said = "no action"
+    console.print(Text(said, "bold cyan"))
+    if turn.observation is not None:
+        for line in turn.observation.text.splitlines():
+            console.print(Text(f"  {line}", "dim"))
+
+
+async def _compare(
+    console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question], shown: Sequence[Trajectory]
+) -> dict[str, list[Trajectory]]:
+    """All questions three times, in the order of the questions; what was shown is not played again."""
+    from deepmmsearch.agent import Toolbox
+
+    known = {t.question.id: t for t in shown}
+    rest = [q for q in questions if q.id not in known]
+    fresh = await _play(console, AGENT, rest, player, player.tools_for(tools), player.prompt)
+    known |= {t.question.id: t for t in fresh}
+    direct = await _play(console, DIRECT, questions, player, lambda _: Toolbox(), player.direct)
+    whole = await _play(console, NO_CROP, questions, player, lambda _: replace(tools, grounder=None), player.prompt)
+    return {AGENT: [known[q.id] for q in questions], DIRECT: direct, NO_CROP: whole}
+
+
+async def _play(
+    console: Console, name: str, questions: Sequence[Question], player: _Player, tools_for: ToolsFor, prompt: str
+) -> list[Trajectory]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from deepmmsearch.atlas.play import play_all
+    from deepmmsearch.prompts import load_prompt
+
+    finished: dict[str, Trajectory] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(f"{len(questions)} questions, {name}", total=len(questions))
+        rows = play_all(questions, player.policy, tools_for, load_prompt(prompt), concurrency=32, label=player.name)
+        async for trajectory in rows:
+            finished[trajectory.question.id] = trajectory
+            progress.advance(task)
+    return [finished[q.id] for q in questions]
+
+
+def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
+    from deepmmsearch.atlas.play import without_pictures
+    from deepmmsearch.store import TrajectoryStore
+
+    shutil.rmtree(out / "trajectories", ignore_errors=True)
+    store = TrajectoryStore(out / "trajectories")
+    for trajectory in trajectories:
+        # The scene is kept for `deepmmsearch show`; pictures of hits are in the index.
+        image = trajectory.question.image
+        bare = without_pictures(trajectory)
+        store.append(replace(bare, question=replace(bare.question, image=image)))
+
+
+def _finish(
+    console: Console, out: Path, seed: int, player: _Player, played: Mapping[str, list[Trajectory]], seconds: float
+) -> None:
+    from deepmmsearch.atlas.play import by_kind, score_rows
+    from deepmmsearch.cli.atlas import score_table
+    from deepmmsearch.report import Report, Table, answers_by_question, write_report
+
+    scores = {name: by_kind(rows) for name, rows in played.items()}
+    console.print(score_table(scores))
+    errors = [t.error for rows in played.values() for t in rows if t.error]
+    if errors:
+        console.print(f"[red]{len(errors)} episodes failed, the first: {escape(errors[0])}[/]")
+    count = len(played[AGENT])
+    lead = (
+        f"{count} questions about a world that no model has seen (seed {seed}), answered by {player.name} with a local "
+        "search engine. Each is shown with what was searched, what came back and what was read."
+    )
+    table = Table(["kind", *scores], score_rows(scores))
+    others = {name: answers_by_question(rows) for name, rows in played.items() if name != AGENT}
+    # The sharpest first: those with the most searches tell the most.
+    ordered = sorted(played[AGENT], key=lambda t: -len(t.searches))
+    report = Report("Questions about an invented world", lead, [table], ordered, others)
+    write_report(report, out / "report.html")
+    console.print(f"Trajectories with pictures and crops: {escape(str(out / 'report.html'))}  ({seconds:.0f} s in all)")
