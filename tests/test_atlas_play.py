@@ -85,7 +85,7 @@ async def test_each_question_is_grounded_by_its_own_box() -> None:
 def test_scores_by_kind() -> None:
     def played(kind: str, said: str) -> Trajectory:
         question = Question("q", "?", answers=("yes",), metadata={"kind": kind})
-        return Trajectory(question, PROMPT, turns=(Turn(Completion(""), Answer(said), seconds=0.5),), stop="answer")
+        return Trajectory(question, PROMPT, turns=(Turn(Completion(""), Answer(said)),), stop="answer")
 
     scores = by_kind(
         [played("two_text", "yes"), played("look", "The yes!"), played("look", "no"), played("zebra", "no")]
@@ -93,7 +93,7 @@ def test_scores_by_kind() -> None:
     assert list(scores) == ["look", "two_text", "zebra", "all"]
     assert (scores["look"].right, scores["look"].count, scores["all"].right, scores["all"].count) == (1, 2, 2, 4)
     rows = score_rows({"one": scores, "two": {"all": scores["all"]}})
-    assert rows[0] == ["look", "1/2  50%", "-"] and rows[-1] == ["seconds a question", "0.50", "0.50"]
+    assert rows[0] == ["look", "1/2  50%", "-"] and rows[-1] == ["searches a question", "0.00", "0.00"]
 
 
 def test_without_pictures_keeps_everything_else() -> None:

@@ -76,12 +76,11 @@ async def play_all(
 
 @dataclass(frozen=True)
 class Score:
-    """Of `count` answers `right` were right, after `searches` searches in all and `seconds` of turns."""
+    """Of `count` answers `right` were right, after `searches` searches in all."""
 
     count: int = 0
     right: int = 0
     searches: int = 0
-    seconds: float = 0.0
 
     @property
     def accuracy(self) -> float:
@@ -92,12 +91,8 @@ class Score:
         return self.searches / self.count if self.count else 0.0
 
     def plus(self, trajectory: Trajectory) -> Score:
-        return Score(
-            self.count + 1,
-            self.right + correct(trajectory),
-            self.searches + len(trajectory.searches),
-            self.seconds + sum(t.seconds for t in trajectory.turns),
-        )
+        right = self.right + correct(trajectory)
+        return Score(self.count + 1, right, self.searches + len(trajectory.searches))
 
 
 def correct(trajectory: Trajectory) -> bool:
@@ -115,15 +110,12 @@ def by_kind(trajectories: Iterable[Trajectory]) -> dict[str, Score]:
 
 
 def score_rows(players: Mapping[str, Mapping[str, Score]]) -> list[list[str]]:
-    """`by_kind` of several players as a table, the kinds of the first: a row for each kind, then for "all", searches
-    and seconds of a question (from its first turn to its last, waiting for others in the same batch included)."""
+    """`by_kind` of several players as a table: a row for each kind of the first, for "all", and for searches."""
     rows = []
     for kind in next(iter(players.values())):
         scores = [own.get(kind) for own in players.values()]
         rows.append([kind.replace("_", " "), *(f"{s.right}/{s.count} {s.accuracy:4.0%}" if s else "-" for s in scores)])
-    overall = [own["all"] for own in players.values()]
-    rows.append(["searches a question", *(f"{s.searches_each:.2f}" for s in overall)])
-    rows.append(["seconds a question", *(f"{s.seconds / s.count:.2f}" for s in overall)])
+    rows.append(["searches a question", *(f"{own['all'].searches_each:.2f}" for own in players.values())])
     return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,22 +14,16 @@ from deepmmsearch.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from deepmmsearch.atlas.play import Score
 
-
-def score_table(players: Mapping[str, Mapping[str, Score]]) -> Table:
-    """Accuracy by kind of question, one column for each player."""
+def score_table(players: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """`atlas.play.score_rows` for the console, one column for each player."""
     from rich.table import Table
-
-    from deepmmsearch.atlas.play import score_rows
 
     table = Table("kind")
     for name in players:
         table.add_column(name, justify="right")
-    rows = score_rows(players)
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        before_all = following is not None and following[0] == "all"
-        table.add_row(*row, style="bold" if row[0] == "all" else None, end_section=before_all or row[0] == "all")
+    for row, following in zip(rows, [*rows[1:], ("",)], strict=True):
+        table.add_row(*row, style="bold" if row[0] == "all" else None, end_section="all" in (row[0], following[0]))
     return table
 
 
@@ -129,7 +123,7 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     from deepmmsearch.agent import Toolbox
     from deepmmsearch.atlas.files import count_questions, read_questions
     from deepmmsearch.atlas.oracle import OraclePolicy
-    from deepmmsearch.atlas.play import by_kind, play_all, with_gold_boxes, without_pictures
+    from deepmmsearch.atlas.play import by_kind, play_all, score_rows, with_gold_boxes, without_pictures
     from deepmmsearch.engine import Index
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.store import TrajectoryStore
@@ -161,4 +155,4 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
         finished = asyncio.run(run(bar.update))
     click.echo(f"Played {len(finished)} questions, {count - len(finished)} were in {out} already.")
     if finished:
-        Console().print(score_table({policy: by_kind(finished)}))
+        Console().print(score_table([policy], score_rows({policy: by_kind(finished)})))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.text import Text
 
 from deepmmsearch.errors import UserError
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from deepmmsearch.atlas.play import ToolsFor
     from deepmmsearch.types import Policy, Question, Trajectory
 
-BUNDLED = Path(__file__).parent.parent / "atlas" / "model"
 MARK = "demo.json"
 # Kinds shown turn by turn, the most telling first.
 SHOWN = ("image_two_text", "refine", "image_text", "memory")
@@ -62,10 +60,10 @@ def command(seed: int, out: Path, questions: int, policy: str, show: int) -> Non
     player = _player(policy)
     tools = _world(console, out, seed, questions)
     asked = _questions(out)
-    shown = asyncio.run(_show(console, player, tools, _chosen(asked, show)))
-    played = asyncio.run(_compare(console, player, tools, asked, shown))
-    _store(out, played[AGENT])
-    _finish(console, out, seed, player, played, time.perf_counter() - began)
+    asyncio.run(_show(console, player, tools, _chosen(asked, show)))
+    runs = asyncio.run(_compare(console, player, tools, asked))
+    _store(out, runs[AGENT].trajectories)
+    _finish(console, out, seed, player, runs, time.perf_counter() - began)
 
 
 @dataclass(frozen=True)
@@ -85,14 +83,13 @@ def _player(name: str) -> _Player:
         from deepmmsearch.atlas.play import with_gold_boxes
 
         return _Player("the oracle", OraclePolicy(), with_gold_boxes)
+    from deepmmsearch.config import BUNDLED, local_policy, policy_grounder
+
     folder = BUNDLED if name == "bundled" else Path(name)
     if not (folder / "config.json").is_file():
         raise UserError(f"There is no model in {folder}. Give --policy bundled, oracle or a checkpoint folder.")
-    from deepmmsearch.policies.local import LocalPolicy
-    from deepmmsearch.tools.grounding import OwnModelGrounder
-
-    local = LocalPolicy.load(folder)
-    grounder = OwnModelGrounder(local, local.renderer.view)
+    local = local_policy(folder)
+    grounder = policy_grounder(local)
     prompt = local.card.prompt or "deepmmsearch-r1"
     return _Player(
         "the bundled model" if name == "bundled" else str(folder),
@@ -164,13 +161,12 @@ def _chosen(questions: Sequence[Question], count: int) -> list[Question]:
     return chosen
 
 
-async def _show(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> list[Trajectory]:
+async def _show(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> None:
     from deepmmsearch.agent import episode
     from deepmmsearch.atlas.play import correct
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.types import Trajectory
 
-    finished = []
     for question in questions:
         console.rule(Text(question.text, "bold"), align="left")
         last = start = Trajectory(question, load_prompt(player.prompt), policy=player.name)
@@ -178,8 +174,6 @@ async def _show(console: Console, player: _Player, tools: Toolbox, questions: Se
             show_turn(console, last)
         verdict = ("right", "green") if correct(last) else (f"wrong, accepted: {' / '.join(question.answers)}", "red")
         console.print(Text(*verdict), end="\n\n")
-        finished.append(last)
-    return finished
 
 
 def show_turn(console: Console, trajectory: Trajectory) -> None:
@@ -204,29 +198,36 @@ def show_turn(console: Console, trajectory: Trajectory) -> None:
             console.print(Text(f"  {line}", "dim"))
 
 
-async def _compare(
-    console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question], shown: Sequence[Trajectory]
-) -> dict[str, list[Trajectory]]:
-    """All questions three times, in the order of the questions; what was shown is not played again."""
+@dataclass(frozen=True)
+class _Run:
+    """One player's episodes, in the order of the questions, and how long they took together."""
+
+    trajectories: list[Trajectory]
+    seconds: float
+
+
+async def _compare(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> dict[str, _Run]:
+    """All questions three times."""
     from deepmmsearch.agent import Toolbox
 
-    known = {t.question.id: t for t in shown}
-    rest = [q for q in questions if q.id not in known]
-    fresh = await _play(console, AGENT, rest, player, player.tools_for(tools), player.prompt)
-    known |= {t.question.id: t for t in fresh}
-    direct = await _play(console, DIRECT, questions, player, lambda _: Toolbox(), player.direct)
-    whole = await _play(console, NO_CROP, questions, player, lambda _: replace(tools, grounder=None), player.prompt)
-    return {AGENT: [known[q.id] for q in questions], DIRECT: direct, NO_CROP: whole}
+    return {
+        AGENT: await _play(console, AGENT, questions, player, player.tools_for(tools), player.prompt),
+        DIRECT: await _play(console, DIRECT, questions, player, lambda _: Toolbox(), player.direct),
+        NO_CROP: await _play(
+            console, NO_CROP, questions, player, lambda _: replace(tools, grounder=None), player.prompt
+        ),
+    }
 
 
 async def _play(
     console: Console, name: str, questions: Sequence[Question], player: _Player, tools_for: ToolsFor, prompt: str
-) -> list[Trajectory]:
+) -> _Run:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from deepmmsearch.atlas.play import play_all
     from deepmmsearch.prompts import load_prompt
 
+    began = time.perf_counter()
     finished: dict[str, Trajectory] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as progress:
@@ -235,7 +236,7 @@ async def _play(
         async for trajectory in rows:
             finished[trajectory.question.id] = trajectory
             progress.advance(task)
-    return [finished[q.id] for q in questions]
+    return _Run([finished[q.id] for q in questions], time.perf_counter() - began)
 
 
 def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
@@ -251,27 +252,25 @@ def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
         store.append(replace(bare, question=replace(bare.question, image=image)))
 
 
-def _finish(
-    console: Console, out: Path, seed: int, player: _Player, played: Mapping[str, list[Trajectory]], seconds: float
-) -> None:
+def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mapping[str, _Run], seconds: float) -> None:
     from deepmmsearch.atlas.play import by_kind, score_rows
     from deepmmsearch.cli.atlas import score_table
     from deepmmsearch.report import Report, Table, answers_by_question, write_report
 
-    scores = {name: by_kind(rows) for name, rows in played.items()}
-    console.print(score_table(scores))
-    errors = [t.error for rows in played.values() for t in rows if t.error]
+    rows = score_rows({name: by_kind(run.trajectories) for name, run in runs.items()})
+    rows.append(["seconds in all", *(f"{run.seconds:.1f}" for run in runs.values())])
+    console.print(score_table(list(runs), rows))
+    errors = [t.error for run in runs.values() for t in run.trajectories if t.error]
     if errors:
-        console.print(f"[red]{len(errors)} episodes failed, the first: {escape(errors[0])}[/]")
-    count = len(played[AGENT])
+        console.print(Text(f"{len(errors)} episodes failed, the first: {errors[0]}", "red"))
+    own = runs[AGENT].trajectories
     lead = (
-        f"{count} questions about a world that no model has seen (seed {seed}), answered by {player.name} with a local "
-        "search engine. Each is shown with what was searched, what came back and what was read."
+        f"{len(own)} questions about a world that no model has seen (seed {seed}), answered by {player.name} with a "
+        "local search engine. Each is shown with what was searched, what came back and what was read."
     )
-    table = Table(["kind", *scores], score_rows(scores))
-    others = {name: answers_by_question(rows) for name, rows in played.items() if name != AGENT}
-    # The sharpest first: those with the most searches tell the most.
-    ordered = sorted(played[AGENT], key=lambda t: -len(t.searches))
-    report = Report("Questions about an invented world", lead, [table], ordered, others)
-    write_report(report, out / "report.html")
-    console.print(f"Trajectories with pictures and crops: {escape(str(out / 'report.html'))}  ({seconds:.0f} s in all)")
+    others = {name: answers_by_question(run.trajectories) for name, run in runs.items() if name != AGENT}
+    # Those with the most searches tell the most.
+    ordered = sorted(own, key=lambda t: -len(t.searches))
+    table = Table(["kind", *runs], rows)
+    write_report(Report("Questions about an invented world", lead, [table], ordered, others), out / "report.html")
+    console.print(Text(f"Trajectories with pictures and crops: {out / 'report.html'} ({seconds:.0f} s in all)"))
