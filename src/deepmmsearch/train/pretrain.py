@@ -6,6 +6,7 @@ learns neither. The first two stages do not need each other and run side by side
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -422,6 +423,10 @@ def align(recipe: Recipe, pictures: int = 1536) -> None:
     small.speed_up_vision(model)
     table = model.get_input_embeddings().weight
     size = 32
+    heard = _heard(recipe.text, Encoder(tokenizer), recipe.seed)
+    unheard = [i for i in range(len(tokenizer)) if i not in heard]
+    # Words that no text lesson used were only ever pushed away, all in one direction: by now they are all alike.
+    table[unheard] = start(recipe, tokenizer).get_input_embeddings().weight[unheard]
 
     def word(w: str) -> Tensor:
         return table[int(tokenizer.convert_tokens_to_ids(w)), :size]  # type: ignore[arg-type]
@@ -458,6 +463,15 @@ def align(recipe: Recipe, pictures: int = 1536) -> None:
     spread = y.var(0).float().view(-1, size).mean(1)
     _fit(recipe, visual, targets, spread)
     torch.save(model.state_dict(), recipe.output / "aligned.pt")
+
+
+def _heard(stage: LessonStage, encode: Encoder, seed: int) -> set[int]:
+    """The tokens that a stage's lessons used, found by drawing them again."""
+    heard: set[int] = set()
+    for rank in range(stage.workers):
+        for rows in itertools.islice(batches(stage, encode, f"{seed} text {rank}", 0), stage.steps):
+            heard.update(i for row in rows for i in row[0])
+    return heard
 
 
 def _fit(recipe: Recipe, visual: nn.Module, targets: Callable[[dict[str, Tensor]], Tensor], spread: Tensor) -> None:
