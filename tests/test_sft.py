@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,7 +26,10 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from trl import SFTConfig, SFTTrainer
 
+from deepmmsearch.cli.sft import command
+from deepmmsearch.config import load_recipe
 from deepmmsearch.errors import UserError
+from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import SPECIAL_TOKENS, tiny_tokenizer
 from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash
 from deepmmsearch.train.collate import (
@@ -40,6 +44,7 @@ from deepmmsearch.train.collate import (
 from deepmmsearch.train.plots import COLOURS as CURVES
 from deepmmsearch.train.plots import plot_curves, read_metrics
 from deepmmsearch.train.sft import FIXED, SftRecipe, SftResult, fine_tune, trl_settings
+from deepmmsearch.train.sft import train as train_recipe
 from deepmmsearch.types import Answer, Completion, ImageSearch, Observation, Prompt, Question, Trajectory, Turn
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
@@ -282,6 +287,8 @@ def test_the_result_is_an_ordinary_checkpoint_with_all_that_belongs_to_it(base: 
     assert "agent.json" in copied and "preprocessor_config.json" in copied
     for name in copied:
         assert (result.merged / name).read_bytes() == (base / name).read_bytes()
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (base, result.merged)]
+    assert configs[1] == configs[0] | {"dtype": "bfloat16"}
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(result.merged)
     assert model.dtype == torch.bfloat16
     assert not any("lora" in name for name in model.state_dict())
@@ -360,6 +367,29 @@ def test_without_lora_all_but_the_frozen_parts_learn(base: Path, tmp_path: Path)
 
 
 # settings
+
+
+def test_the_command_trains_on_stored_trajectories(base: Path, tmp_path: Path) -> None:
+    store = TrajectoryStore(tmp_path / "played")
+    for number, played in enumerate(trajectories()):
+        store.append(played, str(number))
+    settings = recipe(base, tmp_path / "run", data=[tmp_path / "played"]).model_dump(mode="json")
+    (tmp_path / "sft.yaml").write_text(yaml.safe_dump(settings))
+    result = CliRunner().invoke(command, [str(tmp_path / "sft.yaml"), "trl.max_steps=2", "lora.r=4"])
+    assert result.exit_code == 0, result.output
+    assert "9 trajectories (0 left out)" in result.output and "2/2  loss" in result.output
+    assert (tmp_path / "run" / "merged" / "model.safetensors").exists()
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["lora"]["r"] == 4
+
+
+def test_data_without_trajectories_is_a_user_error(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no trajectories in .*absent"):
+        train_recipe(recipe(base, tmp_path / "run", data=[tmp_path / "absent"]))
+
+
+def test_the_atlas_recipe_loads() -> None:
+    loaded = load_recipe(Path(__file__).parents[1] / "recipes" / "atlas" / "sft.yaml", SftRecipe)
+    assert trl_settings(loaded).per_device_train_batch_size == 16
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoTokenizer,
@@ -85,6 +86,11 @@ def save_merged(checkpoint: Checkpoint, model: PreTrainedModel, folder: Path) ->
     temporary = folder.with_name(folder.name + ".part")
     shutil.rmtree(temporary, ignore_errors=True)
     model.save_pretrained(temporary)
+    # the base's own configuration: training turned the cache off, and who generates would pay for it
+    config = AutoConfig.from_pretrained(checkpoint.source)
+    config.architectures = [type(model).__name__]
+    config.dtype = model.dtype
+    config.save_pretrained(temporary)
     base = Path(checkpoint.source)
     if base.is_dir():
         for path in base.iterdir():
