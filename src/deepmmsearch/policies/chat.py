@@ -1,0 +1,289 @@
+"""Any OpenAI-compatible endpoint: vLLM, SGLang, Ollama, transformers serve, hosted ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from PIL.Image import Image
+
+from deepmmsearch import images
+from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.renderer import Message, messages
+from deepmmsearch.types import Completion, Finish, Trajectory
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+OFFICIAL = "https://api.openai.com/v1"
+# Qwen2.5-VL's own bounds: a picture within them is not resized again by the server, so boxes are in pixels of what was
+# sent.
+MIN_PIXELS, MAX_PIXELS = 56 * 56, 1280 * 28 * 28
+# Models that were not trained for the protocol like to go on and invent the result of their own search.
+STOP = ("<information>",)
+
+_TOO_LONG = re.compile(r"context (length|window|size)|maximum context|max_model_len|too (long|many tokens)", re.I)
+_NO_IMAGES = re.compile(r"image|vision|multi-?modal|picture", re.I)
+_NO_MODEL = re.compile(r"model", re.I)
+
+
+class EndpointError(UserError):
+    """The endpoint could not be used: down, slow, refusing, or answering something else than a completion."""
+
+
+class ChatPolicy:
+    """Writes turns through `POST {base_url}/chat/completions`.
+
+    `model` None takes the endpoint's only model. The key comes from the environment variable `key_variable` and from
+    nowhere else; endpoints of one's own need none. `tokens` asks for token ids and logprobs (vLLM gives both); servers
+    that do not know the question may refuse it. `on_text` is called with each piece of text as it is written.
+    `timeout` is in seconds, for one request; `retries` are the client's, with growing pauses.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        base_url: str | None = None,
+        *,
+        key_variable: str = "OPENAI_API_KEY",
+        max_new_tokens: int = 1024,
+        temperature: float = 0.0,
+        seed: int | None = None,
+        stop: Sequence[str] = STOP,
+        tokens: bool = False,
+        timeout: float = 120.0,
+        retries: int = 2,
+        min_pixels: int = MIN_PIXELS,
+        max_pixels: int = MAX_PIXELS,
+        on_text: Callable[[str], None] | None = None,
+    ) -> None:
+        try:
+            import openai
+        except ImportError:
+            raise MissingExtra("An OpenAI-compatible endpoint", "chat") from None
+        self.base_url = _checked_url(base_url or OFFICIAL)
+        self._key = os.environ.get(key_variable, "")
+        if not self._key and self.base_url == OFFICIAL:
+            raise UserError(
+                f"No key for {OFFICIAL}. Set {key_variable}, or give --base-url of an endpoint of your own."
+            )
+        self._openai, self._key_variable = openai, key_variable
+        self.model, self.max_new_tokens, self.temperature, self.seed = model, max_new_tokens, temperature, seed
+        self.stop, self.tokens, self.timeout, self.retries = tuple(stop), tokens, timeout, retries
+        self.view = partial(images.model_view, min_pixels=min_pixels, max_pixels=max_pixels)
+        self.on_text = on_text
+        self._client: tuple[asyncio.AbstractEventLoop, AsyncOpenAI] | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.model or 'model'} at {self.base_url}"
+
+    async def act(self, trajectory: Trajectory) -> Completion:
+        """The next turn. Raises EndpointError, or UnknownName for a model that the endpoint does not serve."""
+        return await self._ask(*messages(trajectory), stop=self.stop)
+
+    async def complete(self, conversation: Sequence[Message], pictures: Sequence[Image] = ()) -> Completion:
+        """The reply to a conversation in transformers' format, whose `image` parts stand for `pictures` in order."""
+        return await self._ask(list(conversation), list(pictures), stop=())
+
+    async def check(self) -> None:
+        """Raises EndpointError when nothing answers at the address; chooses the model where none was named."""
+        served = await self._served()
+        if self.model is None:
+            if len(served) != 1:
+                found = f"{len(served) or 'no'} models ({', '.join(served[:8])})"
+                raise EndpointError(f"{self.base_url} serves {found}. Name one with --model.")
+            self.model = served[0]
+
+    async def _ask(self, conversation: list[Message], pictures: list[Image], stop: Sequence[str]) -> Completion:
+        if self.model is None:
+            await self.check()
+        request = self._request(conversation, pictures, stop)
+        try:
+            if self.on_text is not None:
+                reply = await self._stream(request, self.on_text)
+            else:
+                reply = _read_reply(await self._connected().chat.completions.create(**request))
+        except self._openai.BadRequestError as error:
+            if _TOO_LONG.search(str(error)):
+                return Completion("", finish="context")
+            raise self._explain(error, bool(pictures)) from None
+        except self._openai.NotFoundError as error:
+            raise await self._not_found(error) from None
+        except (self._openai.OpenAIError, _Nonsense, ValueError, TypeError, AttributeError) as error:
+            raise self._explain(error, bool(pictures)) from None
+        return reply
+
+    def _request(self, conversation: list[Message], pictures: list[Image], stop: Sequence[str]) -> dict[str, Any]:
+        budget = "max_completion_tokens" if self.base_url == OFFICIAL else "max_tokens"
+        request: dict[str, Any] = {
+            "model": self.model,
+            "messages": _openai_messages(conversation, [images.data_url(self.view(p)) for p in pictures]),
+            "temperature": self.temperature,
+            budget: self.max_new_tokens,
+        }
+        if stop:
+            request["stop"] = list(stop)
+        if self.seed is not None:
+            request["seed"] = self.seed
+        if self.tokens:
+            request |= {"logprobs": True, "extra_body": {"return_token_ids": True}}
+        return request
+
+    async def _stream(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Completion:
+        text = ""
+        ids: list[int] = []
+        logprobs: list[float] = []
+        finish: str | None = None
+        prompt: int | None = None
+        async for chunk in await self._connected().chat.completions.create(**request, stream=True):
+            if getattr(chunk, "error", None):
+                raise _Nonsense(str(chunk.error))
+            prompt = _prompt_tokens(chunk) or prompt
+            for choice in chunk.choices or ():
+                piece = choice.delta.content if choice.delta else None
+                if piece:
+                    text += piece
+                    on_text(piece)
+                ids += getattr(choice, "token_ids", None) or []
+                logprobs += _logprobs(choice) or []
+                finish = choice.finish_reason or finish
+        if finish is None:
+            raise _Nonsense("the stream ended in the middle of the reply")
+        return _completion(text, ids or None, logprobs or None, finish, prompt)
+
+    def _connected(self) -> AsyncOpenAI:
+        """The client of the running event loop: connections must not be used in another."""
+        loop = asyncio.get_running_loop()
+        if self._client is None or self._client[0] is not loop:
+            client = self._openai.AsyncOpenAI(
+                api_key=self._key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=self.retries
+            )
+            self._client = (loop, client)
+        return self._client[1]
+
+    async def _served(self) -> list[str]:
+        """The models the endpoint lists; none where it lists nothing."""
+        try:
+            page = await self._connected().models.list()
+            return [str(m.id) for m in page.data]
+        except (self._openai.APIConnectionError, self._openai.AuthenticationError) as error:
+            raise self._explain(error, False) from None
+        # Many servers answer completions but list no models, each in its own way.
+        except Exception:
+            return []
+
+    async def _not_found(self, error: Exception) -> UserError:
+        served = await self._served()
+        if self.model is not None and served and self.model not in served:
+            return UnknownName(f"model at {self.base_url}", self.model, served)
+        if _NO_MODEL.search(str(error)):
+            return EndpointError(f"{self.base_url} does not serve the model {self.model!r}: {self._said(error)}.")
+        return EndpointError(
+            f"{self.base_url} has no chat completions (HTTP 404). Give the address up to and with its /v1."
+        )
+
+    def _explain(self, error: Exception, pictured: bool) -> EndpointError:
+        o, where = self._openai, self.base_url
+        if isinstance(error, o.APITimeoutError):
+            return EndpointError(f"{where} did not answer within {self.timeout:g} s. Try again or raise the timeout.")
+        if isinstance(error, o.APIConnectionError) and not isinstance(error, o.APITimeoutError):
+            cause = self._said(error.__cause__ or error)
+            return EndpointError(f"Nothing answers at {where} ({cause}). Start the server or correct --base-url.")
+        if isinstance(error, o.AuthenticationError | o.PermissionDeniedError):
+            state = "refuses the key in" if self._key else "wants a key, and there is none in"
+            return EndpointError(f"{where} {state} {self._key_variable}. Set it to a key of that endpoint.")
+        if isinstance(error, o.RateLimitError):
+            return EndpointError(f"{where} refuses more requests for now (HTTP 429): {self._said(error)}.")
+        if isinstance(error, o.APIStatusError):
+            said = self._said(error)
+            if pictured and error.status_code < 500 and _NO_IMAGES.search(said):
+                return EndpointError(
+                    f"{self.model} at {where} refuses the picture ({said}). Use a vision-language model."
+                )
+            return EndpointError(f"{where} refused the request (HTTP {error.status_code}): {said}.")
+        return EndpointError(
+            f"{where} answered something that is no chat completion ({self._said(error)}). "
+            "Check that it is an OpenAI-compatible endpoint."
+        )
+
+    def _said(self, error: BaseException) -> str:
+        """The error's own words in one short line, without the key, which some servers repeat."""
+        body = getattr(error, "body", None)
+        said = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else None
+        line = " ".join(str(said or error or type(error).__name__).split()) or type(error).__name__
+        return (line.replace(self._key, "***") if self._key else line)[:240].rstrip(".")
+
+
+class _Nonsense(Exception):
+    """A reply that parses but is no chat completion."""
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    urls: list[str]
+
+    def parts(self, content: Any) -> Any:
+        """OpenAI's parts for transformers'; a single text becomes a plain string, which every server takes."""
+        if isinstance(content, str):
+            return content
+        if len(content) == 1 and content[0]["type"] == "text":
+            return content[0]["text"]
+        return [self._part(p) for p in content]
+
+    def _part(self, part: dict[str, Any]) -> dict[str, Any]:
+        if part["type"] != "image":
+            return {"type": "text", "text": part["text"]}
+        return {"type": "image_url", "image_url": {"url": self.urls.pop(0)}}
+
+
+def _openai_messages(conversation: Sequence[Message], urls: list[str]) -> list[dict[str, Any]]:
+    pictures = _Pictures(list(urls))
+    told = [{"role": m["role"], "content": pictures.parts(m["content"])} for m in conversation]
+    if pictures.urls:
+        raise ValueError(f"{len(urls)} pictures were given, but {len(pictures.urls)} of them have no image part.")
+    return told
+
+
+def _read_reply(reply: Any) -> Completion:
+    choices = getattr(reply, "choices", None)
+    if not isinstance(choices, list) or not choices:
+        raise _Nonsense(f"it begins {str(reply)[:60]!r}")
+    choice = choices[0]
+    text = choice.message.content
+    # Some servers say null for an empty reply.
+    if text is not None and not isinstance(text, str):
+        raise _Nonsense(f"its content is a {type(text).__name__}")
+    ids = getattr(choice, "token_ids", None)
+    return _completion(text or "", ids, _logprobs(choice), choice.finish_reason, _prompt_tokens(reply))
+
+
+def _completion(
+    text: str, ids: list[int] | None, logprobs: list[float] | None, finish: str | None, prompt: int | None
+) -> Completion:
+    ended: Finish = "length" if finish == "length" else "stop"
+    known = tuple(int(i) for i in ids) if ids else None
+    # Logprobs without ids, or of another length, belong to nothing.
+    paired = tuple(logprobs) if logprobs and (known is None or len(known) == len(logprobs)) else None
+    return Completion(text, known, paired, ended, prompt)
+
+
+def _logprobs(choice: Any) -> list[float] | None:
+    content = getattr(getattr(choice, "logprobs", None), "content", None)
+    return [float(token.logprob) for token in content] if content else None
+
+
+def _prompt_tokens(reply: Any) -> int | None:
+    count = getattr(getattr(reply, "usage", None), "prompt_tokens", None)
+    return count if isinstance(count, int) else None
+
+
+def _checked_url(url: str) -> str:
+    if not re.match(r"https?://[^/\s]+", url):
+        raise UserError(f"{url!r} is no address of an endpoint. Give one such as http://127.0.0.1:8000/v1.")
+    return url.rstrip("/")

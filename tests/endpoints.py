@@ -1,0 +1,106 @@
+"""A small OpenAI-compatible server on 127.0.0.1 that says what a test wants; it keeps what it was asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, str, bytes]
+
+
+@dataclass
+class Endpoint:
+    """`reply` makes status, content type and body of what was asked."""
+
+    reply: Callable[[dict[str, Any]], Answer]
+    models: list[str] = field(default_factory=lambda: ["vlm"])
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    url: str = ""
+
+
+def said(text: str, finish: str = "stop", **choice: Any) -> Answer:
+    return as_json(
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "vlm",
+            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+            "choices": [
+                {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}, **choice}
+            ],
+        }
+    )
+
+
+def streamed(*pieces: str, finish: str | None = "stop") -> Answer:
+    def chunk(delta: dict[str, Any], reason: str | None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        row = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "vlm", "choices": [choice]}
+        return f"data: {json.dumps(row)}\n\n"
+
+    lines = [chunk({"role": "assistant"}, None), *(chunk({"content": p}, None) for p in pieces)]
+    lines += [chunk({}, finish), "data: [DONE]\n\n"] if finish else []
+    return 200, "text/event-stream", "".join(lines).encode()
+
+
+def as_json(value: object, status: int = 200) -> Answer:
+    return status, "application/json", json.dumps(value).encode()
+
+
+def error(message: str, status: int = 400, code: str = "") -> Answer:
+    return as_json({"error": {"message": message, "type": "invalid_request_error", "code": code}}, status)
+
+
+def slow(seconds: float) -> Answer:
+    time.sleep(seconds)
+    return said("late")
+
+
+@contextmanager
+def endpoint(reply: Callable[[dict[str, Any]], Answer]) -> Iterator[Endpoint]:
+    state = Endpoint(reply)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            state.asked.append(body)
+            state.keys.append(self.headers.get("Authorization", ""))
+            if self.path != "/v1/chat/completions":
+                return self._send((404, "text/plain", b"no such path"))
+            self._send(state.reply(body))
+
+        def do_GET(self) -> None:
+            listed = [{"id": m, "object": "model", "created": 0, "owned_by": "me"} for m in state.models]
+            self._send(as_json({"object": "list", "data": listed} if self.path == "/v1/models" else {}))
+
+        def _send(self, answer: Answer) -> None:
+            status, kind, body = answer
+            try:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+            except OSError:
+                pass  # the client gave up waiting
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
