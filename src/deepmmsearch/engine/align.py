@@ -16,6 +16,9 @@ from deepmmsearch.engine import descriptors as d
 
 GRID = 24
 CELLS = 6
+MAX_FLAT = 0.9
+LIGHT = 20.0  # brightness that light may add or take, of 100
+GAIN = 1.3  # contrast and saturation that light may change, as a factor either way
 WORST = CELLS * CELLS // 12
 HOPELESS = 0.3  # agreement below which five turns of alignment were in vain
 COARSE = 144  # longer side of the query in which windows are compared, pixels
@@ -80,6 +83,7 @@ class Template:
 
     grid: np.ndarray
     descent: np.ndarray
+    flat: float
 
 
 def grid(pixels: np.ndarray) -> np.ndarray:
@@ -98,7 +102,9 @@ def template(grid: np.ndarray) -> Template:
     steepest = np.stack([c.reshape(-1) for c in columns], 1)
     hessian = steepest.T @ steepest
     damping = np.diag([1e-3 * np.trace(hessian[:6, :6]) + 1e-3] * 6 + [1e-3])
-    return Template(grid, (np.linalg.inv(hessian + damping) @ steepest.T).astype(np.float32))
+    descent = (np.linalg.inv(hessian + damping) @ steepest.T).astype(np.float32)
+    plain = np.broadcast_to(grid.mean((0, 1)), grid.shape)
+    return Template(grid, descent, min(MAX_FLAT, raw_agreement(plain, grid)))
 
 
 def refine(scene: Scene, picture: Template, matrix: np.ndarray, turns: int = 12) -> Placement:
@@ -107,15 +113,15 @@ def refine(scene: Scene, picture: Template, matrix: np.ndarray, turns: int = 12)
     current = matrix
     stale = 0
     for turn in range(turns):
-        difference = scene.sample(current, GRID) - picture.grid
-        score = agreement(difference)
+        found = scene.sample(current, GRID)
+        score = agreement(found, picture)
         stale = 0 if score > best.agreement + 0.01 else stale + 1
         if score > best.agreement:
             best = Placement(current, score)
         if stale == 3 or (turn == 4 and best.agreement < HOPELESS):
             break
         # what disagrees wholly (an overlap, the surroundings) must not pull
-        error = np.minimum(np.maximum(difference.reshape(-1), -40), 40)
+        error = np.minimum(np.maximum((found - picture.grid).reshape(-1), -40), 40)
         a, b, c, e, f, g, _ = picture.descent @ error
         determinant = (1 + a) * (1 + f) - b * e
         if not 0.3 < determinant < 3:
@@ -138,16 +144,31 @@ def sane(matrix: np.ndarray) -> bool:
     return sine > 0.7 and 0 < x + (a + b) / 2 < 1 and 0 < y + (c + e) / 2 < 1
 
 
-def agreement(difference: np.ndarray) -> float:
-    """Of two Lab grids, from their difference, in [0, 1]: from the mean difference and that of the worst twelfth of blocks (a missing emblem
-    is a small part of a flag, but all that tells it from another)."""
-    light = difference[..., 0]
-    light = 0.7 * (light - min(15.0, max(-15.0, float(light.mean()))))
-    a, b = difference[..., 1], difference[..., 2]
-    distance = np.minimum(np.sqrt(light * light + a * a + b * b), 60)
+def raw_agreement(found: np.ndarray, expected: np.ndarray) -> float:
+    """Of two Lab grids, in [0, 1]: from the mean difference and that of the worst twelfth of blocks (a missing emblem
+    is a small part of a flag, but all that tells it from another). Light is fitted first, within LIGHT and GAIN."""
+    light, truth = found[..., 0], expected[..., 0]
+    mean, target = float(light.mean()), float(truth.mean())
+    centred, wanted = light - mean, truth - target
+    gain = _gain(float((centred * wanted).sum()), float((centred * centred).sum()))
+    offset = mean - target
+    difference = gain * centred - wanted + (offset - min(LIGHT, max(-LIGHT, offset)))
+    colour, hue = found[..., 1:], expected[..., 1:]
+    saturation = _gain(float((colour * hue).sum()), float((colour * colour).sum()))
+    distance = np.sqrt((0.7 * difference) ** 2 + ((saturation * colour - hue) ** 2).sum(-1))
+    distance = np.minimum(distance, 60)
     blocks = (_BLOCKS @ distance @ _BLOCKS.T).ravel()
     worst = np.sort(blocks)[-WORST:].mean()
     return float(max(0.0, 1 - distance.mean() / 80 - worst / 100))
+
+
+def _gain(product: float, square: float) -> float:
+    return min(GAIN, max(1 / GAIN, product / (square + 1)))
+
+
+def agreement(found: np.ndarray, picture: Template) -> float:
+    """In [0, 1], 0 being what a plain field would reach: a plain picture agrees with every plain region."""
+    return max(0.0, (raw_agreement(found, picture.grid) - picture.flat) / (1 - picture.flat))
 
 
 def coarse(grids: np.ndarray) -> np.ndarray:

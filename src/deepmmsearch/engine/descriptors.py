@@ -65,17 +65,16 @@ class Features:
 
 
 def pixels(image: Image.Image) -> np.ndarray:
-    """uint8 (height, width, 3) RGB, longer side at most SIDE; transparency on white."""
+    """uint8 (height, width, 3) RGB, longer side at most SIDE, shorter at least 8; transparency on white."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         ground.alpha_composite(image)
         image = ground
     image = image.convert("RGB")
-    factor = SIDE / max(image.size)
-    if factor < 1 or min(image.size) < 8:
-        factor = max(factor, 8 / min(image.size)) if factor >= 1 else factor
-        size = (max(8, round(image.width * factor)), max(8, round(image.height * factor)))
+    factor = min(1.0, SIDE / max(image.size))
+    size = (max(8, round(image.width * factor)), max(8, round(image.height * factor)))
+    if size != image.size:
         image = image.resize(size, Image.Resampling.BOX if factor < 1 else Image.Resampling.BICUBIC)
     return np.asarray(image)
 

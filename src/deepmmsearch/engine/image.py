@@ -23,10 +23,14 @@ QUERY_FEATURES = 500
 NEIGHBOURS = 4
 PROPOSED = {"global": 8, "votes": 10, "windows": 12}
 
-MATCHED = 0.72  # agreement from which a picture is taken to be shown
-RIVAL = 0.6  # agreement from which a picture elsewhere in the query makes it ambiguous
-MARGIN = 0.04  # by which the best must agree better than a look-alike at the same place
-WHOLE = 0.45  # share of the query that a match covers from which no search elsewhere is needed
+# Calibrated on crops, scenes and clutter with and without the pictured flag (docs/engine.md has the figures).
+FILLS = 0.35  # share of the query from which a place counts as the subject of the query
+SMALL = 0.03  # share below which a place says nothing: at that size plain regions agree with anything
+AGREES = 0.42  # agreement that identifies the subject of the query
+AGREES_INSIDE = 0.7  # agreement that identifies a small part of it
+RIVAL = 0.4  # agreement of another picture elsewhere that makes a small part ambiguous
+MARGIN = 0.03  # by which a picture must agree better than another one at its place
+SAME = 0.85  # agreement of two pictures of the index that count as copies of one, not as rivals
 
 # the query as a whole, then with its sides trimmed: a jittered crop shows some of what surrounds the subject
 WINDOWS: tuple[d.Window, ...] = (
@@ -50,7 +54,7 @@ class Match:
     placement: Placement | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Candidate:
     index: int
     similarity: float
@@ -63,7 +67,15 @@ class _Candidate:
     @property
     def score(self) -> float:
         inliers = self.placement.inliers if self.placement else 0
-        return 0.3 * self.similarity + self.agreement + 0.4 * min(1.0, inliers / 20)
+        return 0.1 * self.similarity + self.agreement + 0.2 * min(1.0, inliers / 20)
+
+    @property
+    def share(self) -> float:
+        """Of the query that the picture covers where it agrees best."""
+        if self.placement is None:
+            return 0.0
+        left, top, right, bottom = np.clip(self.placement.region, 0, 1)
+        return float((right - left) * (bottom - top))
 
 
 def picture_row(pixels: np.ndarray, embedding: np.ndarray | None = None) -> dict[str, Any]:
@@ -214,39 +226,44 @@ class Gallery:
 
     def _decide(self, candidates: list[_Candidate], k: int) -> list[Match]:
         ranked = sorted(candidates, key=lambda c: -c.score)
-        confident = bool(ranked) and _confident(ranked)
+        copies = [c for c in ranked if self._same(c, ranked[0])]
+        confident = bool(ranked) and _confident(ranked[0], [c for c in ranked if c not in copies])
         return [
             Match(
                 int(self.arrays["ids"][c.index]),
                 round(c.score, 4),
-                confident and position == 0,
+                confident and c in copies and c.agreement >= AGREES,
                 round(c.similarity, 4),
                 c.placement,
             )
-            for position, c in enumerate(ranked[: max(0, k)])
+            for c in ranked[: max(0, k)]
         ]
 
+    def _same(self, a: _Candidate, b: _Candidate) -> bool:
+        grids = self._template(a.index).grid, self._template(b.index).grid
+        return a is b or align.raw_agreement(*grids) >= SAME
 
-def _confident(ranked: list[_Candidate]) -> bool:
-    best = ranked[0]
-    if best.agreement < MATCHED or best.placement is None:
+
+def _confident(best: _Candidate, others: list[_Candidate]) -> bool:
+    if best.placement is None or best.share < SMALL:
         return False
-    for other in ranked[1:]:
+    fills = best.share >= FILLS
+    if best.agreement < (AGREES if fills else AGREES_INSIDE):
+        return False
+    for other in others:
         if other.placement is None:
             continue
-        apart = _overlap(best.placement.region, other.placement.region) < 0.3
-        if apart and other.agreement >= RIVAL:
-            return False
-        if not apart and other.agreement > best.agreement - MARGIN:
+        if _overlap(best.placement.region, other.placement.region) < 0.3:
+            if not fills and other.agreement >= RIVAL and other.share >= SMALL:
+                return False
+        elif other.agreement > best.agreement - MARGIN and other.share >= 0.3 * best.share:
             return False
     return True
 
 
 def _covers(candidate: _Candidate) -> bool:
-    if candidate.placement is None or candidate.agreement < MATCHED:
-        return False
-    left, top, right, bottom = np.clip(candidate.placement.region, 0, 1)
-    return bool((right - left) * (bottom - top) >= WHOLE)
+    """So clearly the subject of the query that nothing else need be looked for inside of it."""
+    return candidate.agreement >= AGREES_INSIDE and candidate.share >= FILLS
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -16,12 +16,14 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 from PIL import Image
 
+from deepmmsearch import images
 from deepmmsearch.engine import descriptors, image
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
 from deepmmsearch.engine.extract import PAGES, PICTURES, Document, Showing, Unreadable, readable_name
 from deepmmsearch.engine.passages import passages
 from deepmmsearch.engine.store import Record, Writer
 from deepmmsearch.engine.worker import Extractor
+from deepmmsearch.errors import UserError
 
 BATCH = 2_000  # documents, about one per passage
 PICTURE_BATCH = 256
@@ -87,15 +89,12 @@ class Ingest:
                     progress(done, len(listed), file)
                 pictures += self._one(writer, extractor, file, path, known.get(file), report)
                 if writer.pending >= BATCH or pictures >= PICTURE_BATCH:
-                    self.commit(writer)
+                    writer.commit()
                     pictures = 0
-        self.commit(writer)
+        writer.commit()
         if progress is not None:
             progress(len(listed), len(listed), "")
         return report
-
-    def commit(self, writer: Writer) -> None:
-        writer.commit()
 
     def _one(
         self, writer: Writer, extractor: Extractor, file: str, path: Path, known: Record | None, report: Report
@@ -109,12 +108,11 @@ class Ingest:
                 raise Unreadable("not an ordinary file")
             stamp = [status.st_size, status.st_mtime_ns]
             if known is not None and known.content["stamp"] == stamp:
-                _again(report, known, file)
+                report.unchanged += 1
                 return False
             content, sha = _read(path, status.st_size)
-            if known is not None and known.content["sha"] == sha and "reason" not in known.content:
-                # touched, not changed: only the stamp is new, but a record cannot be replaced alone
-                _again(report, known, file)
+            if known is not None and known.content["sha"] == sha:  # touched, not changed
+                report.unchanged += 1
                 return False
             writer.remove(file)
             if suffix in PICTURES:
@@ -185,10 +183,6 @@ class Ingest:
         return [c for c in candidates if (self.root / c).is_file()][:1]
 
 
-def _again(report: Report, known: Record, file: str) -> None:
-    report.unchanged += 1
-
-
 def _normal(path: PurePosixPath) -> str:
     return PurePosixPath(os.path.normpath(path)).as_posix()
 
@@ -212,20 +206,15 @@ def _read(path: Path, size: int) -> tuple[bytes, str]:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Decoded, upright, within the caps. Raises Unreadable."""
+    """Upright RGB, within the caps of images.py and ours. Raises Unreadable."""
+    if path.stat().st_size == 0:
+        raise Unreadable("empty file")
     try:
-        picture = Image.open(path)
-        if picture.width * picture.height > MAX_PICTURE_PIXELS:
-            raise Unreadable(f"picture of more than {MAX_PICTURE_PIXELS // 1_000_000} megapixels")
-        picture.load()
-    except Unreadable:
-        raise
-    except Image.DecompressionBombError:
-        raise Unreadable(f"picture of more than {MAX_PICTURE_PIXELS // 1_000_000} megapixels") from None
-    except Exception:  # Pillow's plug-ins raise nearly anything on damaged files
-        reason = "empty file" if path.stat().st_size == 0 else "damaged picture"
+        return images.load(path, max_pixels=MAX_PICTURE_PIXELS)
+    except UserError as error:
+        reasons = {"too large": f"of more than {MAX_PICTURE_PIXELS // 1_000_000} megapixels"}
+        reason = next((reason for words, reason in reasons.items() if words in str(error)), "a damaged picture")
         raise Unreadable(reason) from None
-    return picture
 
 
 def walk(folder: Path, index: Path | None, report: Report | None = None) -> Iterator[Path]:
