@@ -15,11 +15,16 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.errors import ToolError
 from deepmmsearch.prompts import grounding_prompt
+from deepmmsearch.protocol import escape_chat_tokens
 from deepmmsearch.types import Box, Completion
 
 BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]
-_NUMBER = r"\s*(-?\d+(?:\.\d+)?)\s*"
-_FOUR = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]")
+_NUMBER = r"\s*[\"']?(-?\d{1,9}(?:\.\d+)?)[\"']?\s*"
+_PAIR = rf"[\[(]{_NUMBER},{_NUMBER}[\])]"
+# [x0, y0, x1, y1], and the two corners (x0, y0), (x1, y1) of Qwen2-VL
+_BOX = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]|{_PAIR}\s*,?\s*{_PAIR}")
+_BARE = re.compile(r"(?<![\w.])-?\d{1,9}(?:\.\d+)?(?![\w])")
+MOST_BOXES = 32
 
 
 class Speaker(Protocol):
@@ -31,32 +36,42 @@ class Speaker(Protocol):
 def parse_boxes(text: str, seen: tuple[int, int], dialect: BoxDialect = "qwen2.5-vl") -> list[Box]:
     """The boxes in a model's answer, in pixels of the picture it saw (width, height), in the order it named them.
 
-    Four numbers in brackets are a box wherever they stand; corners may be swapped; what lies outside is cut off; boxes
-    without area are left out. No text raises.
+    A box is four numbers in brackets, two corners, or a text that holds four numbers and no more. Corners may be
+    swapped; what lies outside is cut off; boxes without area and repeated ones are left out. No text raises.
     """
     across, down = (1.0, 1.0) if dialect == "qwen2.5-vl" else (seen[0] / 1000, seen[1] / 1000)
-    boxes = []
-    for found in _FOUR.findall(text):
-        x0, y0, x1, y1 = (float(n) for n in found)
-        if not all(math.isfinite(n) for n in (x0, y0, x1, y1)):
-            continue
+    boxes: dict[Box, None] = {}
+    for x0, y0, x1, y1 in _quadruples(text):
         corners = Box(min(x0, x1) * across, min(y0, y1) * down, max(x0, x1) * across, max(y0, y1) * down)
         box = images.clamp(corners, seen)
         if box.area > 0:
-            boxes.append(box)
-    return boxes
+            boxes[box] = None
+    return list(boxes)[:MOST_BOXES]
+
+
+def _quadruples(text: str) -> list[list[float]]:
+    found = [[float(n) for n in groups if n] for groups in _BOX.findall(text)]
+    if found:
+        return found
+    bare = [float(n) for n in _BARE.findall(text)]
+    return [bare] if len(bare) == 4 else []
 
 
 class OwnModelGrounder:
-    """Grounder: asks the policy's own model. A box's score is the geometric mean probability of the answer's tokens
-    where the endpoint gives them, else 1."""
+    """Grounder: asks the policy's own model, which sees `view` of the picture.
+
+    A box's score is the geometric mean probability of all tokens of the answer where the endpoint gives them, else 1:
+    the coordinates alone would score low for good boxes, because a model that names pixels spreads its belief over
+    neighbouring ones.
+    """
 
     def __init__(self, speaker: Speaker, view: Callable[[Image], Image], dialect: BoxDialect = "qwen2.5-vl") -> None:
         self._speaker, self._view, self._dialect = speaker, view, dialect
 
     async def locate(self, image: Image, phrase: str) -> list[Box]:
         seen = self._view(image)
-        question = {"type": "text", "text": grounding_prompt(phrase)}
+        # The phrase is the policy's: it must not end its own turn.
+        question = {"type": "text", "text": grounding_prompt(escape_chat_tokens(phrase))}
         conversation = [{"role": "user", "content": [{"type": "image"}, question]}]
         completion = await self._speaker.complete(conversation, [seen])
         if completion.finish == "context":
