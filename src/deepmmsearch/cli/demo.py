@@ -168,7 +168,7 @@ async def _show(console: Console, player: _Player, tools: Toolbox, questions: Se
     from deepmmsearch.types import Trajectory
 
     for question in questions:
-        console.rule(Text(question.text, "bold"), align="left")
+        console.print(Text(question.text, "bold underline"))
         last = start = Trajectory(question, load_prompt(player.prompt), policy=player.name)
         async for last in episode(start, player.policy, player.tools_for(tools)(question)):
             show_turn(console, last)
@@ -191,7 +191,7 @@ def show_turn(console: Console, trajectory: Trajectory) -> None:
         case Answer(text):
             said = f"answer: {text}"
         case _:
-            said = "no action"
+            said = f"no action: {turn.completion.text}"
     console.print(Text(said, "bold cyan"))
     if turn.observation is not None:
         for line in turn.observation.text.splitlines():
