@@ -263,6 +263,16 @@ def listing(rng: random.Random, split: Split) -> Lesson:
     return Lesson(tuple(turns), view(image))
 
 
+def keys(rng: random.Random, split: Split) -> Lesson:
+    """One word for one word: the first lesson that joins pictures and words. Longer answers come later; next to their
+    many tokens, which a text model half guesses, the few that need the picture are not learnt."""
+    image, placed = draw_scene(rng, lesson_flags(rng, split))
+    turns = [("key", p.carrier, p.flag.main if p.flag else "none") for p in placed]
+    turns += [("key", p.position, p.carrier) for p in placed]
+    rng.shuffle(turns)
+    return Lesson(tuple(turns[:8]), view(image))
+
+
 def looking(rng: random.Random, split: Split) -> Lesson:
     """Questions about one scene: count, colour, carrier, box, famous or not."""
     flags = lesson_flags(rng, split)
@@ -322,6 +332,7 @@ LESSONS: dict[str, Callable[[random.Random, Split], Lesson]] = {
     "phrases": phrases,
     "copying": copying,
     "memory": memory,
+    "keys": keys,
     "listing": listing,
     "looking": looking,
     "other_picture": other_picture,

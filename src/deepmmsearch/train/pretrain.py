@@ -70,10 +70,14 @@ class Recipe(BaseModel):
     text: LessonStage
     vision: Stage
     align: Stage
+    keys: LessonStage
     joint: LessonStage
     save_every: int = 100
     evaluate_every: int = 200
 
+
+BEFORE = {"keys": "aligned", "joint": "keys"}
+"""Which stage's result a stage starts from."""
 
 Encoded = tuple[list[int], list[int], list[tuple[str, int, int]], np.ndarray | None]
 
@@ -246,7 +250,7 @@ def evaluate(
     return {kind: round(sum(r) / len(r), 3) for kind, r in sorted(right.items())}
 
 
-def _lesson_worker(rank: int, recipe: Recipe, name: Literal["text", "joint"], port: int) -> None:
+def _lesson_worker(rank: int, recipe: Recipe, name: Literal["text", "keys", "joint"], port: int) -> None:
     stage: LessonStage = getattr(recipe, name)
     torch.set_num_threads(1)
     if stage.workers > 1:
@@ -254,9 +258,9 @@ def _lesson_worker(rank: int, recipe: Recipe, name: Literal["text", "joint"], po
     torch.manual_seed(recipe.seed)
     tokenizer = small.build_tokenizer()
     encode = Encoder(tokenizer)
-    model = start(recipe, tokenizer) if name == "text" else load(recipe, tokenizer, "aligned")
+    model = start(recipe, tokenizer) if name == "text" else load(recipe, tokenizer, BEFORE[name])
     small.speed_up_vision(model)
-    if name == "joint":
+    if name != "text":
         model.model.visual.requires_grad_(False)
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad and not (name == "text" and "visual" in n)]
     optims, run = optimizers(named, stage), Run(recipe.output, name, rank, stage)
@@ -525,8 +529,9 @@ def pretrain(recipe: Recipe) -> Path:
             pass
     if not (recipe.output / "aligned.pt").exists():
         align(recipe)
-    if not (recipe.output / "joint.pt").exists():
-        mp.spawn(_lesson_worker, (recipe, "joint", _free_port()), recipe.joint.workers)
+    for name in ("keys", "joint"):
+        if not (recipe.output / f"{name}.pt").exists():
+            mp.spawn(_lesson_worker, (recipe, name, _free_port()), getattr(recipe, name).workers)
     plot(recipe)
     tokenizer = small.build_tokenizer()
     folder = recipe.output / "checkpoint"
@@ -536,7 +541,7 @@ def pretrain(recipe: Recipe) -> Path:
 
 def plot(recipe: Recipe) -> None:
     """One picture a stage: the loss, and what held-out lessons say."""
-    for name in ("text", "vision", "align", "joint"):
+    for name in ("text", "vision", "align", "keys", "joint"):
         rows = read_metrics(recipe.output / f"{name}.log.jsonl")
         told = {"stage", "step", "seconds", "loss", "samples", "final", "box px"}
         kinds = sorted({key for row in rows for key in row} - told)
