@@ -58,7 +58,9 @@ class Scene:
         level = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
         self.levels = [level]
         while min(level.shape[:2]) > 2 * GRID:
-            level = cv2.pyrDown(level)
+            height, width = level.shape[:2]
+            # not pyrDown: it stands on even pixels, which shifts every level by half a pixel
+            level = cv2.resize(level, ((width + 1) // 2, (height + 1) // 2), interpolation=cv2.INTER_AREA)
             self.levels.append(level)
 
     def sample(self, matrix: np.ndarray, size: int) -> np.ndarray:
@@ -66,15 +68,17 @@ class Scene:
         cv2 = d.cv2_module()
         across = math.hypot(matrix[0, 0] * self.width, matrix[1, 0] * self.height)
         down = math.hypot(matrix[0, 1] * self.width, matrix[1, 1] * self.height)
-        coarseness = max(min(across, down) / size, 1.0)
+        fine = 2 * size  # sampled finer, then averaged, like the grids of the pictures
+        coarseness = max(min(across, down) / fine, 1.0)
         level = self.levels[min(int(math.log2(coarseness)), len(self.levels) - 1)]
         height, width = level.shape[:2]
-        # grid point i stands at (i + 0.5) / size of the picture, pixel j of the level at j + 0.5
+        # grid point i stands at (i + 0.5) / fine of the picture, pixel j of the level at j + 0.5
         to_level = matrix * np.array([[width], [height]])
-        to_level[:, :2] /= size
+        to_level[:, :2] /= fine
         to_level[:, 2] += 0.5 * to_level[:, :2].sum(1) - 0.5
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        return np.asarray(cv2.warpAffine(level, to_level, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+        found = cv2.warpAffine(level, to_level, (fine, fine), flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(cv2.resize(found, (size, size), interpolation=cv2.INTER_AREA))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from deepmmsearch.engine.extract import PAGES, PICTURES
 from deepmmsearch.engine.image import Gallery
 from deepmmsearch.engine.ingest import Ingest, Progress, Report
 from deepmmsearch.engine.store import Record, Snapshot, Store
+from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.tools.base import Page
 from deepmmsearch.types import Hit
@@ -121,7 +122,7 @@ class Index:
         uncounted = Report()
         paths = list(ingest.walk(source, self.store.folder, uncounted))
         ingestion = self._ingest(timeout)
-        with self.store.writer() as writer:
+        with Writer(self.store) as writer:
             present = {ingestion.file_id(path) for path in paths}
             vanished = [
                 record.file
@@ -151,7 +152,7 @@ class Index:
                 )
             else:
                 files.append(given)
-        with self.store.writer() as writer:
+        with Writer(self.store) as writer:
             self.report = self._ingest().run(writer, files, progress)
         self.report.skipped.update(uncounted.skipped)
         self.store.refresh()
@@ -161,7 +162,7 @@ class Index:
         """Remove files by path (folders with all that came from them) or by url; returns how many files went.
         UserError when a name is not in the index."""
         removed = 0
-        with self.store.writer() as writer:
+        with Writer(self.store) as writer:
             known = {record.file for record in writer.snapshot.find("kind", "file")}
             for given in names:
                 name = str(given)

@@ -18,11 +18,13 @@ from PIL import Image
 
 from deepmmsearch import images
 from deepmmsearch.engine import descriptors, image
+from deepmmsearch.engine.document import Document, Showing, Unreadable
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
-from deepmmsearch.engine.extract import PAGES, PICTURES, Document, Showing, Unreadable, readable_name
+from deepmmsearch.engine.extract import PAGES, PICTURES, readable_name
 from deepmmsearch.engine.passages import passages
-from deepmmsearch.engine.store import Record, Writer
+from deepmmsearch.engine.store import Record
 from deepmmsearch.engine.worker import Extractor
+from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UserError
 
 BATCH = 2_000  # documents, about one per passage

@@ -14,7 +14,8 @@ import sys
 import threading
 from typing import Any
 
-from deepmmsearch.engine.extract import Document, Showing, Unreadable, extract
+from deepmmsearch.engine.document import Document, Showing, Unreadable
+from deepmmsearch.engine.extract import extract
 from deepmmsearch.errors import MissingExtra, UserError
 
 MEMORY_LIMIT = 2 * 1024**3

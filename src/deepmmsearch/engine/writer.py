@@ -1,0 +1,186 @@
+"""Writing to a store: documents and rows of arrays, visible and durable together at each commit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from deepmmsearch.engine import segments as seg
+from deepmmsearch.engine.segments import Segment
+from deepmmsearch.engine.store import Store, tantivy_module
+from deepmmsearch.errors import UserError
+
+HEAP = 48_000_000
+MAX_SEGMENTS = 8
+MAX_DEAD = 0.3
+
+
+class Writer:
+    """Changes, made visible and durable together by commit(); close() without it drops them.
+
+    The only one: UserError when another process (or this one) is writing already.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        try:
+            self._writer: Any = store.index.writer(HEAP, 1)
+        except ValueError as error:
+            if re.search("lock", str(error), re.I):
+                raise UserError(
+                    f"Another process is writing to the index in {store.folder}. Retry when it has finished."
+                ) from None
+            raise UserError(f"The index in {store.folder} cannot be written: {error}") from error
+        store.refresh()
+        self._begin()
+        seg.remove_orphans(store.arrays, {s.name for s in self._segments})
+
+    def _begin(self) -> None:
+        self.snapshot = self.store.snapshot()
+        self._segments = list(self.snapshot.segments)
+        self._next_id = self.snapshot.next_id
+        self._rows: dict[str, list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
+        self._dying: set[int] = set()
+        self._pictures: dict[str, set[str]] = {}  # content hash -> the files that hold it
+        self._picture_rows: dict[str, int] = {}
+        self.pending = 0
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(
+        self,
+        kind: str,
+        file: str,
+        content: Mapping[str, Any],
+        *,
+        url: str = "",
+        ref: str = "",
+        title: str = "",
+        body: str = "",
+    ) -> None:
+        """One document; title and body are what text search sees, `url` and `ref` are found by exact value."""
+        document = tantivy_module().Document()
+        document.add_text("kind", kind)
+        document.add_text("file", file)
+        for name, value in (("url", url), ("ref", ref), ("title", title), ("body", body)):
+            if value:
+                document.add_text(name, value)
+        document.add_bytes("content", json.dumps({"_kind": kind, "_file": file, **content}).encode())
+        self._writer.add_document(document)
+        self.pending += 1
+
+    def add_row(self, kind: str, row: Mapping[str, Any]) -> int:
+        """One row of arrays; returns the id by which a document names it. Values that are arrays of varying length
+        are given as `name` with a leading axis, all others as arrays of one shape."""
+        identity = self._next_id
+        self._next_id += 1
+        self._rows[kind].append((identity, row))
+        return identity
+
+    def add_picture(self, file: str, sha: str, row: Mapping[str, Any] | None) -> None:
+        """A picture file; its row is stored once per content, however many files hold it (None: known already)."""
+        holders = self._holders(sha)
+        if not holders and sha in self._picture_rows:
+            self._dying.discard(self._picture_rows[sha])
+        elif not holders:
+            assert row is not None, "a picture that is not in the index needs its row"
+            self._picture_rows[sha] = self.add_row("pictures", row)
+        holders.add(file)
+        identity = self._picture_rows[sha]
+        self.add("picture", file, {"sha": sha, "row": identity}, ref=f"picture:{identity}", url=f"sha:{sha}")
+
+    def knows_picture(self, sha: str) -> bool:
+        return bool(self._holders(sha)) or sha in self._picture_rows
+
+    def _holders(self, sha: str) -> set[str]:
+        if sha not in self._pictures:
+            records = list(self.snapshot.find("url", f"sha:{sha}"))
+            self._pictures[sha] = {r.file for r in records}
+            if records:
+                self._picture_rows[sha] = int(records[0].content["row"])
+        return self._pictures[sha]
+
+    def remove(self, file: str) -> bool:
+        """Everything that came from the file, as of the last commit. False when there was nothing."""
+        found = False
+        for record in self.snapshot.find("file", file):
+            found = True
+            if record.kind == "picture":
+                holders = self._holders(record.content["sha"])
+                holders.discard(file)
+                if not holders:
+                    self._dying.add(int(record.content["row"]))
+            elif "row" in record.content:
+                self._dying.add(int(record.content["row"]))
+        if found:
+            self._writer.delete_documents_by_term("file", file)
+            self.pending += 1
+        return found
+
+    def commit(self) -> None:
+        """Everything since the last commit, at once; merges segments when there are many or much of them is dead."""
+        if not self.pending:
+            return
+        for kind, rows in self._rows.items():
+            self._segments.append(seg.write_segment(self.store.arrays, kind, _stack(rows)))
+        if self._dying:
+            self._segments = [self._bury(s) for s in self._segments]
+        self._merge()
+        manifest = {"segments": [s.to_json() for s in self._segments], "next_id": self._next_id}
+        self._writer.delete_documents_by_term("kind", "manifest")
+        self.add("manifest", "", manifest)
+        self._writer.commit()
+        seg.remove_orphans(self.store.arrays, {s.name for s in self._segments})
+        self.store.refresh()
+        self._begin()
+
+    def close(self) -> None:
+        """Ends writing; what was not committed is gone."""
+        if self._writer is not None:
+            self._writer.rollback()
+            self._writer.wait_merging_threads()
+            self._writer = None
+            seg.remove_orphans(self.store.arrays, {s.name for s in self._segments})
+
+    def _bury(self, segment: Segment) -> Segment:
+        ids = np.asarray(seg.read_segment(self.store.arrays, segment)[seg.IDS])
+        return segment.without(ids, self._dying)
+
+    def _merge(self) -> None:
+        for kind in sorted({s.kind for s in self._segments}):
+            own = sorted((s for s in self._segments if s.kind == kind), key=lambda s: s.rows)
+            chosen = [s for s in own if s.dead.sum() > MAX_DEAD * s.rows]
+            if len(own) > MAX_SEGMENTS:
+                # the small ones: each row is then rewritten a logarithmic number of times
+                chosen += [s for s in own[: MAX_SEGMENTS // 2 + 1] if all(s is not c for c in chosen)]
+            if not chosen:
+                continue
+            parts = [(seg.read_segment(self.store.arrays, s), s.dead) for s in chosen]
+            merged = seg.concatenate(parts)
+            self._segments = [s for s in self._segments if all(s is not c for c in chosen)]
+            if len(merged[seg.IDS]):
+                self._segments.append(seg.write_segment(self.store.arrays, kind, merged))
+
+
+def _stack(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarray]:
+    """Rows to arrays. A value wrapped in a list is ragged: its rows are concatenated and offsets kept."""
+    identities, values = zip(*rows, strict=True)
+    arrays: dict[str, np.ndarray] = {seg.IDS: np.array(identities, np.int64)}
+    for key, first in values[0].items():
+        column = [row[key] for row in values]
+        if isinstance(first, list):
+            pieces = [piece[0] for piece in column]
+            arrays[key] = np.concatenate(pieces)
+            arrays[key + seg.OFFSETS] = np.concatenate([[0], np.cumsum([len(p) for p in pieces])]).astype(np.int64)
+        else:
+            arrays[key] = np.stack(column)
+    return arrays

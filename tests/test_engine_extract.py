@@ -1,0 +1,175 @@
+"""Files to text: nothing of a short page is lost, nothing hostile gets through or hangs."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("lxml")
+pytest.importorskip("pypdf")
+
+from deepmmsearch.engine.document import Unreadable
+from deepmmsearch.engine.extract import extract, readable_name
+from deepmmsearch.engine.passages import passages
+from deepmmsearch.engine.worker import Extractor
+
+PAGE = """<!doctype html><html><head><title>Veld</title><link rel="canonical" href="https://atlas.example/veld">
+<style>p {}</style></head><body><nav><a href="/">Home</a></nav><main><h1>Veld</h1><p>Veld is a country.</p>
+<table><tr><th>Capital</th><td>Oru</td></tr></table><dl><dt>Currency</dt><dd>the lum</dd></dl>
+<figure><img src="img/veld.png" alt="Flag of Veld"><figcaption>The flag since 1901.</figcaption></figure>
+<p>It has <b>two</b> harbours<script>alert(1)</script>.</p></main><footer>Imprint</footer></body></html>"""
+
+
+def test_short_page_keeps_every_word_of_its_main_text_and_nothing_else() -> None:
+    document = extract("a/veld.html", PAGE.encode())
+    assert document.title == "Veld" and document.url == "https://atlas.example/veld"
+    lines = document.text.splitlines()
+    assert lines == [
+        "Veld",
+        "Veld is a country.",
+        "Capital: Oru",
+        "Currency: the lum",
+        "The flag since 1901.",
+        "It has two harbours.",
+    ]
+
+
+def test_a_picture_is_described_by_alt_caption_and_the_next_paragraph() -> None:
+    (shown,) = extract("a/veld.html", PAGE.encode()).pictures
+    assert (shown.src, shown.title) == ("img/veld.png", "Flag of Veld")
+    assert shown.snippet.startswith("The flag since 1901. It has two harbours")
+
+
+def test_long_page_loses_its_boilerplate() -> None:
+    body = "".join(
+        f"<p>Sentence {n} tells something about the long history of Oru and its harbours.</p>" for n in range(200)
+    )
+    links = "".join(f'<li><a href="/{n}">Other page number {n}</a></li>' for n in range(60))
+    page = f"<html><head><title>Oru</title></head><body><div class=menu><ul>{links}</ul></div><article>{body}</article></body></html>"
+    text = extract("oru.html", page.encode()).text
+    assert "Sentence 0 tells" in text and "Sentence 199 tells" in text and "Other page number 7" not in text
+
+
+@pytest.mark.parametrize("canonical", ["javascript:alert(1)", "https://a b", 'https://x"onload', ""])
+def test_only_web_addresses_are_canonical(canonical: str) -> None:
+    page = f"<html><head><link rel=canonical href='{canonical}'></head><body><p>Text.</p></body></html>"
+    assert extract("x.html", page.encode()).url is None
+
+
+def test_markdown_is_read_as_text_with_its_pictures() -> None:
+    source = "Intro.\n\n# The *Great* [Bridge](x.md)\n\n![Old bridge](img/b.png)\n\nIt was **built** in 1900.\n"
+    document = extract("bridge.md", source.encode())
+    assert document.title == "The Great Bridge"
+    assert "It was built in 1900." in document.text and "](" not in document.text and "img/b" not in document.text
+    (shown,) = document.pictures
+    assert (shown.src, shown.title, shown.snippet) == ("img/b.png", "Old bridge", "It was built in 1900.")
+
+
+def test_pdf_text_and_damaged_pdf() -> None:
+    import pypdf
+
+    writer = pypdf.PdfWriter()
+    writer.add_blank_page(100, 100)
+    buffer = io.BytesIO()
+    writer.write(buffer)
+    with pytest.raises(Unreadable, match="no text found"):
+        extract("blank.pdf", buffer.getvalue())
+    with pytest.raises(Unreadable, match="damaged PDF"):
+        extract("cut.pdf", buffer.getvalue()[:200])
+    assert "Hello harbour" in extract("text.pdf", _pdf("Hello harbour")).text
+
+
+def _pdf(text: str) -> bytes:
+    stream = f"BT /F1 12 Tf 10 50 Td ({text}) Tj ET".encode()
+    objects = [
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 200 100]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+        b"<</Length %d>>stream\n%s\nendstream" % (len(stream), stream),
+        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+    ]
+    out = b"%PDF-1.4\n"
+    offsets = []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += b"%d 0 obj%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    xref = b"xref\n0 6\n0000000000 65535 f \n" + table
+    return out + xref + b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF" % len(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.html", b"", "empty file"),
+        ("blank.txt", b" \n ", "empty file"),
+        ("latin.txt", "caf\xe9".encode("latin-1"), "not text"),
+        ("binary.txt", b"a\0b", "not text"),
+        ("huge.html", b"<p>x</p>" * 1_300_000, "larger than 2 MB"),
+        ("nothing.html", b"<html><script>x</script></html>", "no text found"),
+    ],
+)
+def test_refused_with_a_reason(name: str, content: bytes, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        extract(name, content)
+
+
+def test_declared_encodings_are_honoured() -> None:
+    page = "<html><head><meta charset='iso-8859-1'></head><body><p>caf\xe9 in Oru</p></body></html>"
+    assert "café" in extract("x.html", page.encode("latin-1")).text
+    assert extract("x.txt", "Ōru".encode("utf-16")).text.strip("\ufeff") == "Ōru"
+
+
+def test_100k_nested_divs_are_refused_in_time() -> None:
+    content = b"<div>" * 100_000 + b"deep" + b"</div>" * 100_000
+    with Extractor(timeout=20) as extractor:
+        start = time.process_time()
+        try:
+            extractor.extract("deep.html", content)
+        except Unreadable as error:
+            assert "deep" in str(error) or "complex" in str(error) or "no text" in str(error) or "took" in str(error)
+        assert time.process_time() - start < 20
+        assert extractor.extract("ok.txt", b"Still here.").text == "Still here."
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs interval timers")
+def test_an_extraction_over_its_time_is_killed_and_the_next_one_works() -> None:
+    # half a second of processor time is not enough for this page
+    words = b"<p>" + b"<b>word</b> " * 150_000 + b"</p>"
+    with Extractor(timeout=0.15) as extractor:
+        with pytest.raises(Unreadable, match="took more than"):
+            extractor.extract("slow.html", words[:1_900_000])
+        extractor.timeout = 20
+        assert extractor.extract("ok.txt", b"Next.").text == "Next."
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=400))
+def test_no_page_raises_anything_but_unreadable(text: str) -> None:
+    for name in ("x.html", "x.md", "x.txt"):
+        try:
+            extract(name, text.encode("utf-8", "surrogatepass"))
+        except Unreadable:
+            pass
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet="ab. \n!?Ü", max_size=600), st.integers(5, 60))
+def test_passages_lose_no_word_and_keep_their_size(text: str, size: int) -> None:
+    parts = passages(text, size)
+    assert all(0 < len(part) <= size for part in parts)
+    assert "".join("".join(parts).split()) == "".join(text.split())
+
+
+def test_passages_end_at_sentences() -> None:
+    text = "The first sentence is here. " * 20
+    assert all(part.endswith("here.") for part in passages(text.strip(), 100))
+
+
+def test_readable_names() -> None:
+    assert readable_name("a/eiffel-tower_01.jpg") == "eiffel tower 01"
