@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from rich.console import Console
 
 from deepmmsearch.atlas.questions import make_questions
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.cli import group
-from deepmmsearch.cli.demo import SHOWN, _chosen, show_turn
+from deepmmsearch.cli.demo import SHOWN, _chosen
 from deepmmsearch.errors import UserError
-from deepmmsearch.prompts import load_prompt
 from deepmmsearch.store import TrajectoryStore
-from deepmmsearch.types import Answer, Completion, Observation, Question, TextSearch, Trajectory, Turn
 
 
 def run(*arguments: str | Path) -> Result:
@@ -44,17 +40,6 @@ def test_shows_one_question_of_each_telling_kind_with_several_flags() -> None:
     assert chosen[0].metadata["flags"] > 2
 
 
-def test_what_is_read_is_never_markup() -> None:
-    hostile = "[red]x[/red] [link=http://evil.example]y[/link]"
-    trajectory = Trajectory(Question("q", hostile), load_prompt("atlas"))
-    search = Turn(Completion(f"<reason>{hostile}</reason>"), TextSearch(hostile), Observation(hostile))
-    answer = Turn(Completion(f"<reason>{hostile}</reason>"), Answer(hostile))
-    out = io.StringIO()
-    for turn in (search, answer):
-        show_turn(Console(file=out, width=200), Trajectory(trajectory.question, trajectory.prompt, turns=(turn,)))
-    assert out.getvalue().count(hostile) == 5
-
-
 @pytest.mark.slow
 def test_the_whole_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,7 +54,14 @@ def test_the_whole_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "report.html",
         "demo.json",
     }
-    for words in ("with tools", "answering directly", "without crop", "image search:", "answer:", "report.html"):
+    for words in (
+        "with tools",
+        "answering directly",
+        "without crop",
+        "searches with a part of the picture",
+        "Answer:",
+        "report.html",
+    ):
         assert words in result.output
     played = list(TrajectoryStore(tmp_path / "demo" / "trajectories"))
     assert len(played) == 24 and sum(t.answer in t.question.answers for t in played) >= 23

@@ -164,38 +164,20 @@ def _chosen(questions: Sequence[Question], count: int) -> list[Question]:
 async def _show(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> None:
     from deepmmsearch.agent import episode
     from deepmmsearch.atlas.play import correct
+    from deepmmsearch.cli.view import plain, show_end, show_turn
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.types import Trajectory
 
     for question in questions:
-        console.print(Text(question.text, "bold underline"))
+        console.print(Text(plain(question.text), "bold underline"))
         last = start = Trajectory(question, load_prompt(player.prompt), policy=player.name)
         async for last in episode(start, player.policy, player.tools_for(tools)(question)):
             show_turn(console, last)
-        verdict = ("right", "green") if correct(last) else (f"wrong, accepted: {' / '.join(question.answers)}", "red")
+        show_end(console, last)
+        verdict = (
+            ("Right.", "green") if correct(last) else (f"Wrong: {' / '.join(question.answers)} was asked for.", "red")
+        )
         console.print(Text(*verdict), end="\n\n")
-
-
-def show_turn(console: Console, trajectory: Trajectory) -> None:
-    """The latest turn: reason, action, what came back. Only `Text` is printed, so nothing read is taken for markup."""
-    from deepmmsearch.protocol import parse_reason
-    from deepmmsearch.types import Answer, ImageSearch, TextSearch
-
-    turn = trajectory.turns[-1]
-    console.print(Text(parse_reason(turn.completion.text), "italic"))
-    match turn.action:
-        case ImageSearch(region):
-            said = f"image search: {region or 'the whole image'}"
-        case TextSearch(query):
-            said = f"text search: {query}"
-        case Answer(text):
-            said = f"answer: {text}"
-        case _:
-            said = f"no action: {turn.completion.text}"
-    console.print(Text(said, "bold cyan"))
-    if turn.observation is not None:
-        for line in turn.observation.text.splitlines():
-            console.print(Text(f"  {line}", "dim"))
 
 
 @dataclass(frozen=True)
