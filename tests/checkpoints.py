@@ -17,6 +17,7 @@ from transformers import (
     Qwen3VLForConditionalGeneration,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.utils import logging as transformers_logging
 
 from deepmmsearch.testing import tiny_tokenizer
 
@@ -76,7 +77,9 @@ def tiny_processor() -> Qwen2VLImageProcessorPil:
 
 def tiny_checkpoint(folder: Path, family: str = "qwen2_5_vl", seed: int = 0, **card: object) -> Path:
     tokenizer = tiny_tokenizer()
+    transformers_logging.disable_progress_bar()
     tiny_model(tokenizer, family, seed).save_pretrained(folder)
+    transformers_logging.enable_progress_bar()
     tokenizer.save_pretrained(folder)
     tiny_processor().save_pretrained(folder)
     if card:

@@ -194,7 +194,7 @@ async def test_complete_answers_a_conversation(policy: LocalPolicy) -> None:
     image = picture(7)
     parts = [{"type": "image"}, {"type": "text", "text": "Locate it."}]
     completion = await policy.complete([{"role": "user", "content": parts}], [image])
-    width, height = policy.view_size(image)
+    width, height = policy.view(image).size
     assert completion.ids and width % 28 == height % 28 == 0
     text_only = await policy.complete([{"role": "user", "content": parts[1:]}])
     assert (completion.prompt_tokens or 0) - (text_only.prompt_tokens or 0) == width * height // 784 + 2
@@ -205,7 +205,7 @@ def test_a_checkpoint_folder_loads_with_its_card(tmp_path: Path) -> None:
     policy = LocalPolicy.load(folder)
     assert policy.card == AgentCard("atlas", None, 7, 784, 56 * 56)
     assert policy.model.dtype == torch.float32
-    assert policy.view_size(Image.new("RGB", (500, 500))) == (56, 56)
+    assert policy.view(Image.new("RGB", (500, 500))).size == (56, 56)
     assert len(asyncio.run(policy.act(start(1))).ids or ()) == 7
 
 

@@ -5,17 +5,21 @@ This is also where policies and tools are put together: the one place that knows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.prompts import load_prompt, prompt_names
+from deepmmsearch.types import Policy, Prompt
 
 if TYPE_CHECKING:
-    from deepmmsearch.policies.local import LocalPolicy
+    from deepmmsearch.policies.local import LocalPolicy, TokenReader
     from deepmmsearch.tools.base import Grounder
 
 BUNDLED = Path(__file__).parent / "atlas" / "model"
@@ -51,16 +55,18 @@ def _override(row: dict[str, Any], override: str) -> None:
         raise UserError(f"{override!r} is no override. Write name=value, such as output=runs/mine.")
     *folders, last = name.split(".")
     for folder in folders:
-        row = row.setdefault(folder, {})
+        row[folder] = {} if row.get(folder) is None else row[folder]
+        row = row[folder]
         if not isinstance(row, dict):
             raise UserError(f"{name} cannot be set: {folder} holds a value, not settings.")
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"The value in {override!r} is not YAML. Quote it, or close its brackets.") from None
     if isinstance(parsed, str):
         # YAML 1.1 reads 1e-3 as text, people read it as a number
-        try:
+        with suppress(ValueError):
             parsed = float(parsed)
-        except ValueError:
-            pass
     row[last] = parsed
 
 
@@ -73,22 +79,183 @@ def _explain(error: ValidationError, path: Path, model: type[BaseModel]) -> User
             annotation: Any = owner.model_fields[parent].annotation if parent in owner.model_fields else None
             candidates = [annotation, *getattr(annotation, "__args__", ())]
             owner = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), owner)
-        return UnknownName(f"setting in {path}", ".".join((*parents, name)), owner.model_fields)
+        return UnknownName(
+            f"setting in {path}", ".".join((*parents, name)), [".".join((*parents, n)) for n in owner.model_fields]
+        )
     return UserError(f"{path}: {'.'.join((*parents, name))}: {first['msg']}, found {first.get('input')!r}.")
 
 
-def local_policy(source: str | Path = BUNDLED, **settings: Any) -> LocalPolicy:
-    """The model of a checkpoint folder or a name on the hub, in this process."""
+POLICIES = ("local", "chat", "human")
+TOOLS = ("none", "local")
+BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
+
+
+class PolicySettings(BaseModel):
+    """Who plays. `model`: a checkpoint folder, a name on the Hub, or what the endpoint calls it; None is the bundled
+    model, or the endpoint's only one. The endpoint's key is in the environment variable `key_variable`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str = "local"
+    model: str | None = None
+    adapter: str | None = None
+    base_url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    temperature: float = Field(default=0.0, ge=0)
+    seed: int = 0
+    timeout: float = Field(default=120.0, gt=0)
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+class ToolSettings(BaseModel):
+    """What the policy may use. `grounding`: the dialect of the policy's boxes; None takes it from its card. For the
+    others see `agent.Toolbox`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str = "local"
+    index: Path | None = None
+    grounding: str | None = None
+    text_hits: int = Field(default=5, ge=1)
+    image_hits: int = Field(default=5, ge=1)
+    box_threshold: float = 0.3
+    crop_padding: float = Field(default=0.05, ge=0)
+    thumbnails: bool = False
+
+
+def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None = None) -> Policy:
+    """`on_text` is called with what a chat endpoint writes, while it is written.
+
+    Raises UnknownName for an unknown kind, UserError for what cannot be loaded.
+    """
+    match settings.kind:
+        case "local":
+            return local_policy(
+                settings.model or BUNDLED,
+                adapter=settings.adapter,
+                device=settings.device,
+                dtype=settings.dtype,
+                max_new_tokens=settings.max_new_tokens,
+                temperature=settings.temperature,
+                seed=settings.seed,
+            )
+        case "chat":
+            from deepmmsearch.policies.chat import ChatPolicy
+
+            return ChatPolicy(
+                settings.model,
+                settings.base_url,
+                key_variable=settings.key_variable,
+                max_new_tokens=settings.max_new_tokens or 1024,
+                temperature=settings.temperature,
+                # greedy needs no seed, and not every server knows one
+                seed=settings.seed if settings.temperature else None,
+                timeout=settings.timeout,
+                on_text=on_text,
+            )
+        case "human":
+            from deepmmsearch.policies.human import HumanPolicy
+
+            return HumanPolicy()
+    raise UnknownName("policy", settings.kind, POLICIES)
+
+
+def build_toolbox(settings: ToolSettings, policy: Policy) -> Toolbox:
+    """Raises UnknownName for an unknown kind or dialect, UserError for a folder that is no index."""
+    if settings.kind not in TOOLS:
+        raise UnknownName("tools", settings.kind, TOOLS)
+    if settings.kind == "none":
+        return Toolbox()
+    if settings.index is None:
+        raise UserError("Local tools need an index. Build one with: deepmmsearch index build FOLDER")
+    from deepmmsearch.engine import Index
+    from deepmmsearch.tools.local import LocalImageSearch, LocalReader, LocalTextSearch
+    from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+
+    index = Index.open(settings.index)
+    return Toolbox(
+        LocalTextSearch(index),
+        LocalImageSearch(index),
+        find_grounder(policy, settings.grounding),
+        LocalReader(index),
+        ExtractiveSummarizer(),
+        text_hits=settings.text_hits,
+        image_hits=settings.image_hits,
+        box_threshold=settings.box_threshold,
+        crop_padding=settings.crop_padding,
+        thumbnails=settings.thumbnails,
+    )
+
+
+def find_grounder(policy: Policy, dialect: str | None = None) -> Grounder | None:
+    """Grounding by the policy's own model, in `dialect` or the one its card names; None where it has no model."""
+    from deepmmsearch.tools.grounding import OwnModelGrounder, Speaker
+
+    named = dialect or getattr(getattr(policy, "card", None), "grounding", None) or "qwen2.5-vl"
+    if named not in BOX_DIALECTS:
+        raise UnknownName("grounding dialect", named, BOX_DIALECTS)
+    if not isinstance(policy, Speaker):
+        return None
+    return OwnModelGrounder(policy, policy.view, "qwen3-vl" if named == "qwen3-vl" else "qwen2.5-vl")
+
+
+def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:
+    """The set `name`, else what the policy's card names, else the paper's; its form without tools where there are none.
+    Raises UnknownName."""
+    if name is not None:
+        return load_prompt(name)
+    trained = getattr(getattr(policy, "card", None), "prompt", None) or "deepmmsearch-r1"
+    if tools.text_search is not None or tools.image_search is not None:
+        return load_prompt(trained)
+    return load_prompt(f"{trained}-direct" if f"{trained}-direct" in prompt_names() else "direct")
+
+
+def local_policy(
+    source: str | Path = BUNDLED,
+    *,
+    adapter: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    max_new_tokens: int | None = None,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> LocalPolicy:
+    """The model of a checkpoint folder or a name on the Hub, in this process."""
+    _refuse_no_bundle(source)
     try:
         from deepmmsearch.policies.local import LocalPolicy
     except ModuleNotFoundError as error:
         raise MissingExtra("Running a model here", "local") from error
-    return LocalPolicy.load(source, **settings)
+    return LocalPolicy.load(
+        source,
+        adapter=adapter,
+        device=device,
+        dtype=dtype,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        seed=seed,
+    )
+
+
+def token_reader(source: str | Path = BUNDLED) -> TokenReader:
+    """What shows a trajectory as the tokens of a model."""
+    _refuse_no_bundle(source)
+    try:
+        from deepmmsearch.policies.local import TokenReader
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Showing tokens", "local") from error
+    return TokenReader(source)
+
+
+def _refuse_no_bundle(source: str | Path) -> None:
+    if source == BUNDLED and not (BUNDLED / "config.json").is_file():
+        raise UserError(f"There is no bundled model in {BUNDLED}. Install deepmmsearch again, or name a model.")
 
 
 def policy_grounder(policy: LocalPolicy) -> Grounder:
     """Grounding by the policy's own model, in the dialect its card names."""
-    from deepmmsearch.tools.grounding import OwnModelGrounder
-
-    dialect = "qwen3-vl" if policy.card.grounding == "qwen3-vl" else "qwen2.5-vl"
-    return OwnModelGrounder(policy, policy.renderer.view, dialect)  # type: ignore[arg-type]
+    grounder = find_grounder(policy)
+    assert grounder is not None
+    return grounder

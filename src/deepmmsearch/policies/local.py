@@ -26,6 +26,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoTokenizer,
@@ -80,7 +81,7 @@ class LocalPolicy:
         self.temperature, self.seed, self.max_batch = temperature, seed, max_batch
         self.context = context or _window(model, tokenizer)
         self._eyes = _Eyes(model, image_processor, card)
-        self.renderer = Renderer(tokenizer, image_token=_placeholder(model, tokenizer), view=self._eyes.view)
+        self.renderer = Renderer(tokenizer, image_token=_placeholder(model.config, tokenizer), view=self._eyes.view)
         self._ends = _end_ids(model, self.renderer.end_id)
         self._banned = _banned_ids(model, tokenizer, self._ends, self.renderer.image_id)
         self._queue = _Queue(self._decode, max_batch)
@@ -144,9 +145,9 @@ class LocalPolicy:
 
         return await self._queue.ask(prepare)
 
-    def view_size(self, image: Image) -> tuple[int, int]:
-        """Width and height at which the model sees the image: the pixels that its boxes are in."""
-        return self._eyes.view(image).size
+    def view(self, image: Image) -> Image:
+        """The image as the model sees it; its boxes are in pixels of this."""
+        return self._eyes.view(image)
 
     def _row(self, ids: Sequence[int], views: Sequence[Image], place: str) -> _Row:
         """One request, ready to decode: placeholders expanded, pictures encoded, positions and seed fixed."""
@@ -478,6 +479,23 @@ class _Rows(CacheLayerMixin):
             self.keys, self.values = self.keys[indices], self.values[indices]
 
 
+class TokenReader:
+    """Renders trajectories for a model's tokenizer; no weights are loaded. Raises UserError like `LocalPolicy.load`."""
+
+    def __init__(self, source: str | Path) -> None:
+        _refuse_missing(str(source))
+        try:
+            config = AutoConfig.from_pretrained(source)
+            self.tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(f"No tokenizer could be loaded from {str(source)!r} ({_first_line(error)}).") from None
+        self.renderer = Renderer(self.tokenizer, image_token=_placeholder(config, self.tokenizer))
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token alone; what is only part of a character shows as such."""
+        return [str(self.tokenizer.decode([i], skip_special_tokens=False)) for i in ids]
+
+
 def _make_cache(model: PreTrainedModel, capacity: int) -> Cache:
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -487,12 +505,7 @@ def _make_cache(model: PreTrainedModel, capacity: int) -> Cache:
 
 
 def _load(source: str, dtype: torch.dtype | str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, BaseImageProcessor]:
-    folder = Path(source)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise UserError(f"{source!r} is no checkpoint: there is no config.json in it. Give a folder that has one.")
-    if not folder.exists() and (source.startswith((".", "/", "~")) or (folder.parent.name and folder.parent.is_dir())):
-        beside = [p.name for p in folder.parent.iterdir() if (p / "config.json").is_file()]
-        raise UnknownName("model folder", source, [str(folder.parent / name) for name in beside])
+    _refuse_missing(source)
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
@@ -516,6 +529,16 @@ def _load(source: str, dtype: torch.dtype | str) -> tuple[PreTrainedModel, PreTr
         if bars:
             transformers_logging.enable_progress_bar()
     return model, tokenizer, processor
+
+
+def _refuse_missing(source: str) -> None:
+    """Paths are checked here, because transformers takes what is no folder for a name on the Hub."""
+    folder = Path(source)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise UserError(f"{source!r} is no checkpoint: there is no config.json in it. Give a folder that has one.")
+    if not folder.exists() and (source.startswith((".", "/", "~")) or (folder.parent.name and folder.parent.is_dir())):
+        beside = [p.name for p in folder.parent.iterdir() if (p / "config.json").is_file()]
+        raise UnknownName("model folder", source, [str(folder.parent / name) for name in beside])
 
 
 def _with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
@@ -555,8 +578,8 @@ def _window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     return min(longest, int(tokenizer.model_max_length)) if tokenizer.model_max_length < 1e9 else longest
 
 
-def _placeholder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    number = getattr(model.config, "image_token_id", None)
+def _placeholder(config: Any, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    number = getattr(config, "image_token_id", None)
     return str(tokenizer.convert_ids_to_tokens(number)) if number is not None else None
 
 

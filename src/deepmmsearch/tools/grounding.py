@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
 
@@ -27,9 +27,16 @@ _BARE = re.compile(r"(?<![\w.])-?\d{1,9}(?:\.\d+)?(?![\w])")
 MOST_BOXES = 32
 
 
+@runtime_checkable
 class Speaker(Protocol):
-    """What a policy offers beside `act`: the reply to one conversation, and the picture as it sees it."""
+    """What a policy with a model of its own offers beside `act`: a picture as the model sees it, and the reply to one
+    conversation."""
 
+    def view(self, image: Image, /) -> Image: ...
+    async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion: ...
+
+
+class _Replies(Protocol):
     async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion: ...
 
 
@@ -65,7 +72,7 @@ class OwnModelGrounder:
     neighbouring ones.
     """
 
-    def __init__(self, speaker: Speaker, view: Callable[[Image], Image], dialect: BoxDialect = "qwen2.5-vl") -> None:
+    def __init__(self, speaker: _Replies, view: Callable[[Image], Image], dialect: BoxDialect = "qwen2.5-vl") -> None:
         self._speaker, self._view, self._dialect = speaker, view, dialect
 
     async def locate(self, image: Image, phrase: str) -> list[Box]:

@@ -1,0 +1,169 @@
+"""`deepmmsearch ask`: one question about one picture, its turns shown as they happen."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from deepmmsearch.errors import UnknownName, UserError
+
+if TYPE_CHECKING:
+    from deepmmsearch.agent import Toolbox
+    from deepmmsearch.types import Limits, Policy, Question, Trajectory
+
+DEFAULT_INDEX = Path("index")
+LONGEST_QUESTION = 20_000
+
+
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("question")
+@click.option("--index", type=click.Path(path_type=Path), help="The index to search.  [default: ./index, if any]")
+@click.option("--model", metavar="M", help="A checkpoint folder, a name on the Hub, or the endpoint's name for it.")
+@click.option("--base-url", metavar="URL", help="An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
+@click.option("--policy", "kind", metavar="local|chat|human", help="Who plays.  [default: local, chat with --base-url]")
+@click.option("--tools", metavar="none|local", help="What may be used.  [default: local with an index, else none]")
+@click.option("--prompt", metavar="SET", help="The prompt set, or a folder with one.  [default: the model's own]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the turns.")
+@click.option("--save", metavar="DIR", type=click.Path(path_type=Path), help="Keep the trajectory and its crops there.")
+@click.option("--calls", type=click.IntRange(0, 100), default=10, show_default=True, help="Most tool calls.")
+@click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Seconds, per request.")
+def command(
+    image: Path,
+    question: str,
+    index: Path | None,
+    model: str | None,
+    base_url: str | None,
+    kind: str | None,
+    tools: str | None,
+    prompt: str | None,
+    as_json: bool,
+    save: Path | None,
+    calls: int,
+    timeout: float,
+) -> None:
+    """Ask QUESTION about the picture IMAGE; the turns are shown as they happen, the answer with its sources.
+
+    \b
+    Example:  deepmmsearch ask harbour.png "What is the capital of the country whose flag is on the ship?"
+              deepmmsearch ask photo.jpg "Who built this?" --index my-index --save asked
+              deepmmsearch ask photo.jpg "What is this?" --base-url http://127.0.0.1:8000/v1 --json
+    """
+    from deepmmsearch.config import PolicySettings, ToolSettings, build_policy, build_toolbox, choose_prompt
+    from deepmmsearch.types import Limits, Trajectory
+
+    asked = _question(image, question)
+    _refuse_unknown(kind, tools)
+    index = index or (DEFAULT_INDEX if DEFAULT_INDEX.is_dir() else None)
+    toolbox_settings = ToolSettings(kind=tools or ("local" if index else "none"), index=index)
+    _refuse_bad_places(toolbox_settings.kind, index, save)
+    chosen = kind or ("chat" if base_url else "local")
+    console = Console(highlight=False, quiet=as_json)
+    settings = PolicySettings(kind=chosen, model=model, base_url=base_url, timeout=timeout)
+    policy = build_policy(settings)
+    toolbox = build_toolbox(toolbox_settings, policy)
+    start = Trajectory(asked, choose_prompt(policy, toolbox, prompt), policy=getattr(policy, "name", chosen))
+    finished = asyncio.run(_Asking(console, policy, toolbox, Limits(calls=calls), save).play(start))
+    if as_json:
+        from deepmmsearch.cli import view
+
+        click.echo(json.dumps(view.as_json(finished, save), ensure_ascii=True))
+
+
+@dataclass(frozen=True)
+class _Asking:
+    console: Console
+    policy: Policy
+    toolbox: Toolbox
+    limits: Limits
+    save: Path | None
+
+    async def play(self, start: Trajectory) -> Trajectory:
+        """The finished episode, shown and stored. Errors of the policy in the first turn are the user's to mend; later
+        ones end the episode, and what was played is kept."""
+        from deepmmsearch.agent import episode
+        from deepmmsearch.cli import view
+        from deepmmsearch.images import save as save_image
+        from deepmmsearch.policies.human import HELP, HumanPolicy
+
+        if isinstance(self.policy, HumanPolicy):
+            self.console.print(HELP, style="dim", markup=False)
+        last = start
+        try:
+            with self.console.status("Thinking ...") as status:
+                if isinstance(self.policy, HumanPolicy):
+                    status.stop()
+                async for grown in episode(start, self.policy, self.toolbox, self.limits):
+                    _refuse_full_window(grown)
+                    last = grown
+                    crop = view.crop_path(last.turns[-1], self.save)
+                    seen = last.turns[-1].observation
+                    if crop is not None and seen is not None and seen.crop is not None:
+                        save_image(seen.crop, crop.parent)
+                    view.show_turn(self.console, last, crop)
+        except UserError as error:
+            if not last.turns:
+                raise
+            last = last.failed(str(error))
+        view.show_end(self.console, last)
+        if self.save is not None:
+            self._store(last)
+        if last.error is not None:
+            raise UserError(last.error)
+        return last
+
+    def _store(self, trajectory: Trajectory) -> None:
+        from deepmmsearch.store import TrajectoryStore
+
+        assert self.save is not None
+        name = TrajectoryStore(self.save).append(trajectory)
+        self.console.print(f"Saved. See it again with: deepmmsearch show {self.save} {name}", style="dim", markup=False)
+
+
+def _question(image: Path, text: str) -> Question:
+    from deepmmsearch import images
+    from deepmmsearch.types import Question
+
+    words = " ".join(text.split())
+    if not words:
+        raise UserError('The question is empty. Give one in quotes, such as "Whose flag is this?".')
+    if len(text) > LONGEST_QUESTION:
+        raise UserError(f"The question has {len(text)} characters, at most {LONGEST_QUESTION} are taken. Shorten it.")
+    picture = images.load(image)
+    name = hashlib.sha256(f"{images.digest(picture)}|{text}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return Question(name, text.strip(), picture)
+
+
+def _refuse_unknown(kind: str | None, tools: str | None) -> None:
+    from deepmmsearch.config import POLICIES, TOOLS
+
+    if kind is not None and kind not in POLICIES:
+        raise UnknownName("policy", kind, POLICIES)
+    if tools is not None and tools not in TOOLS:
+        raise UnknownName("tools", tools, TOOLS)
+
+
+def _refuse_bad_places(tools: str, index: Path | None, save: Path | None) -> None:
+    """Before a model is loaded, which takes long."""
+    if tools == "local":
+        if index is None:
+            raise UserError("--tools local needs an index. Build one with: deepmmsearch index build FOLDER")
+        from deepmmsearch.engine import Index
+
+        Index.open(index)
+    if save is not None and save.exists() and not save.is_dir():
+        raise UserError(f"{save} is a file. Give a folder to --save.")
+
+
+def _refuse_full_window(trajectory: Trajectory) -> None:
+    first = trajectory.turns[0].completion
+    if len(trajectory.turns) == 1 and first.finish == "context" and not first.text:
+        needed = f" ({first.prompt_tokens} tokens with the picture)" if first.prompt_tokens else ""
+        raise UserError(f"The question does not fit into the model's window{needed}. Shorten it.")

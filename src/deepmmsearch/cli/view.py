@@ -1,0 +1,237 @@
+"""Trajectories on a terminal. What a model, page or hit wrote is printed as plain text: no markup, no escape codes."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from deepmmsearch.protocol import parse_reason
+from deepmmsearch.types import (
+    Action,
+    Answer,
+    Grounding,
+    Hit,
+    ImageSearch,
+    Malformed,
+    Observation,
+    TextSearch,
+    TokenSequence,
+    Trajectory,
+    Turn,
+)
+
+_OBEYED = ("Cc", "Cf", "Cs")
+# line ends, and the joiners that Persian and emoji need
+_KEPT = "\n\u200c\u200d"
+_NUMBERED = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A hit that says what was answered; `turn` is where it was found, both counted from 1."""
+
+    turn: int
+    rank: int
+    title: str
+    url: str
+
+
+def plain(text: str) -> str:
+    """The text without what a terminal would obey or what would reorder it; line ends stay."""
+    return "".join(c for c in text.replace("\t", " ") if c in _KEPT or unicodedata.category(c) not in _OBEYED)
+
+
+def find_sources(trajectory: Trajectory) -> list[Source]:
+    """The hits whose title, snippet or summary contains the answer (as whole words, without case and punctuation), in
+    the order in which they were found, each address once."""
+    answer = _words(trajectory.answer or "")
+    if not answer.strip():
+        return []
+    found: dict[str, Source] = {}
+    for number, turn in enumerate(trajectory.turns, 1):
+        if turn.observation is None:
+            continue
+        said = {int(n): line for n, line in _NUMBERED.findall(turn.observation.text)}
+        for rank, hit in enumerate(turn.observation.hits, 1):
+            if answer in _words(f"{hit.title} . {hit.snippet} . {said.get(rank, '')}"):
+                found.setdefault(hit.url or hit.title, Source(number, rank, hit.title, hit.url))
+    return list(found.values())
+
+
+def show_turn(console: Console, trajectory: Trajectory, crop_path: Path | None = None) -> None:
+    """The latest turn: reason, action, crop, hits, observation."""
+    turn = trajectory.turns[-1]
+    reason = parse_reason(turn.completion.text)
+    console.print(Text(f"\nTurn {len(trajectory.turns)}", "bold"), Text(f"{turn.seconds:.1f} s", "dim"))
+    if reason:
+        _line(console, reason, "italic")
+    _line(console, _action(turn.action), "bold cyan" if not isinstance(turn.action, Malformed) else "bold red")
+    if isinstance(turn.action, Malformed) and turn.completion.text.strip():
+        _line(console, turn.completion.text.strip()[:1000], "dim")
+    if turn.completion.finish == "length":
+        _line(console, "The turn was cut off: it reached its token limit.", "yellow")
+    if turn.completion.finish == "context":
+        _line(console, "The model's window is full.", "yellow")
+    if turn.observation is not None:
+        _observation(console, turn.observation, crop_path)
+
+
+def show_end(console: Console, trajectory: Trajectory) -> None:
+    """The answer with numbered sources, or why there is none."""
+    console.print()
+    if trajectory.answer is None:
+        _line(console, f"No answer: {_why(trajectory)}", "bold red", indent="")
+        return
+    console.print(Text("Answer: ", "bold"), Text(plain(trajectory.answer), "bold green"), sep="")
+    for number, source in enumerate(find_sources(trajectory), 1):
+        # One line without wrapping, so that terminals can make a link of the address.
+        line = Text(f"  [{number}] {_one_line(source.title)}")
+        console.print(line.append(f"  {_one_line(source.url)}", "blue"), soft_wrap=True)
+
+
+def show_trajectory(console: Console, trajectory: Trajectory, crop_folder: Path | None = None) -> None:
+    question = trajectory.question
+    console.print(Text(plain(question.text), "bold"))
+    size = f"picture {question.image.width} x {question.image.height}" if question.image is not None else "no picture"
+    known = f"accepted answers: {' / '.join(question.answers)}" if question.answers else ""
+    facts = (question.id, size, f"prompt {trajectory.prompt.name}", trajectory.policy, known)
+    console.print(Text(_one_line(" | ".join(f for f in facts if f)), "dim"))
+    for count in range(1, len(trajectory.turns) + 1):
+        turn = trajectory.turns[count - 1]
+        show_turn(console, _first(trajectory, count), crop_path(turn, crop_folder))
+    show_end(console, trajectory)
+
+
+def show_tokens(console: Console, sequence: TokenSequence, pieces: Sequence[str], image_id: int | None) -> None:
+    """Every token, those that the loss counts in green; a picture stands as its size."""
+    text, picture = Text(), iter(sequence.images)
+    for number, kept, piece in zip(sequence.ids, sequence.mask, pieces, strict=True):
+        if number == image_id:
+            image = next(picture)
+            text.append(f"[picture {image.width} x {image.height}]", "magenta")
+            continue
+        shown = plain(piece).replace("\n", "⏎\n")
+        text.append(shown, "bold green" if kept else "dim")
+    console.print(text, soft_wrap=True)
+    counted = sum(sequence.mask)
+    console.print(f"\n{len(sequence.ids)} tokens, {counted} of them count (green), {len(sequence.images)} pictures")
+
+
+def as_json(trajectory: Trajectory, crops: Path | None = None) -> dict[str, Any]:
+    """What a program wants to know of an answered question, as plain JSON values."""
+    return {
+        "question": trajectory.question.text,
+        "answer": trajectory.answer,
+        "stop": trajectory.stop,
+        "error": trajectory.error,
+        "policy": trajectory.policy,
+        "sources": [{"turn": s.turn, "rank": s.rank, "title": s.title, "url": s.url} for s in find_sources(trajectory)],
+        "turns": [_turn_json(turn, crop_path(turn, crops)) for turn in trajectory.turns],
+        "seconds": round(sum(t.seconds for t in trajectory.turns), 3),
+    }
+
+
+def crop_path(turn: Turn, folder: Path | None) -> Path | None:
+    """Where a store in `folder` keeps the turn's crop."""
+    from deepmmsearch.images import digest
+
+    crop = turn.observation.crop if turn.observation else None
+    return folder / "images" / f"{digest(crop)}.png" if crop is not None and folder is not None else None
+
+
+def _turn_json(turn: Turn, crop: Path | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"text": turn.completion.text, "reason": parse_reason(turn.completion.text)}
+    match turn.action:
+        case TextSearch(query):
+            row |= {"action": "text_search", "query": query}
+        case ImageSearch(region):
+            row |= {"action": "image_search", "region": region}
+        case Answer(text):
+            row |= {"action": "answer", "answer": text}
+        case Malformed(problem):
+            row |= {"action": "malformed", "problem": problem}
+    row |= {"finish": turn.completion.finish, "seconds": round(turn.seconds, 3)}
+    if (seen := turn.observation) is not None:
+        row |= {"observation": seen.text, "error": seen.error, "hits": [_hit_json(h) for h in seen.hits]}
+        if seen.grounding is not None:
+            box = seen.grounding.box
+            row["box"] = [box.left, box.top, box.right, box.bottom, box.score] if box else None
+            row["fallback"] = seen.grounding.fallback
+        row["crop"] = str(crop) if crop else None
+    return row
+
+
+def _hit_json(hit: Hit) -> dict[str, Any]:
+    return {"title": hit.title, "url": hit.url, "score": hit.score, "matched": hit.matched}
+
+
+def _observation(console: Console, seen: Observation, crop_path: Path | None) -> None:
+    if seen.grounding is not None:
+        _line(console, _grounded(seen.grounding), "magenta")
+    if seen.crop is not None:
+        where = f", saved as {crop_path}" if crop_path else ""
+        _line(console, f"crop {seen.crop.width} x {seen.crop.height}{where}", "magenta")
+    for rank, hit in enumerate(seen.hits, 1):
+        mark = {True: " match", False: " similar", None: ""}[hit.matched]
+        line = Text(f"  {rank}. {_one_line(hit.title) or 'untitled'}", "dim")
+        console.print(line.append(f"{mark} {hit.score:.3g}  ").append(_one_line(hit.url), "blue"), soft_wrap=True)
+    _line(console, seen.text, "red" if seen.error else "")
+
+
+def _grounded(grounding: Grounding) -> str:
+    if grounding.box is None:
+        return f'"{grounding.phrase}": {grounding.fallback or "no box"}, the whole picture is searched'
+    b = grounding.box
+    tail = f" ({grounding.fallback})" if grounding.fallback else ""
+    box = f"box {b.left:.0f}, {b.top:.0f}, {b.right:.0f}, {b.bottom:.0f}"
+    return f'"{grounding.phrase}": {box}, score {b.score:.2f}{tail}'
+
+
+def _action(action: Action) -> str:
+    match action:
+        case TextSearch(query):
+            return f"searches text: {query}"
+        case ImageSearch(None):
+            return "searches with the whole picture"
+        case ImageSearch(region):
+            return f"searches with a part of the picture: {region}"
+        case Answer(text):
+            return f"answers: {text}"
+        case Malformed(problem):
+            return f"no valid action: {problem}"
+
+
+def _why(trajectory: Trajectory) -> str:
+    reasons = {
+        "turns": "the policy used all its turns.",
+        "length": "a turn, or the whole episode, reached its token limit.",
+        "context": "the model's window is full.",
+        None: "the episode was not finished.",
+    }
+    return trajectory.error or reasons.get(trajectory.stop, f"it stopped with {trajectory.stop}.")
+
+
+def _first(trajectory: Trajectory, count: int) -> Trajectory:
+    from dataclasses import replace
+
+    return replace(trajectory, turns=trajectory.turns[:count])
+
+
+def _line(console: Console, text: str, style: str, indent: str = "  ") -> None:
+    console.print(Text("\n".join(indent + line for line in plain(text).splitlines()), style))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(plain(text).split())
+
+
+def _words(text: str) -> str:
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
+    return f" {' '.join(words)} "
