@@ -28,6 +28,7 @@ from deepmmsearch.atlas.drawing import (
 )
 from deepmmsearch.atlas.names import FAMOUS, Names, Split
 from deepmmsearch.atlas.world import RELATIONS
+from deepmmsearch.prompts import grounding_prompt
 from deepmmsearch.train.small import BOX, TAGS, VIEW
 
 ALL_RELATIONS = tuple(r for relations in RELATIONS.values() for r in relations)
@@ -273,6 +274,18 @@ def keys(rng: random.Random, split: Split) -> Lesson:
     return Lesson(tuple(turns[:8]), view(image))
 
 
+def _point(p: Placed) -> tuple[str, str, str]:
+    return "box", grounding_prompt(say.region(p.carrier)), BOX + ", ".join(map(str, view_box(p))) + "]}"
+
+
+def pointing(rng: random.Random, split: Split) -> Lesson:
+    """Boxes and nothing else: four numbers that only the picture can tell."""
+    image, placed = draw_scene(rng, lesson_flags(rng, split))
+    turns = [_point(p) for p in placed if p.flag]
+    rng.shuffle(turns)
+    return Lesson(tuple(turns), view(image))
+
+
 def looking(rng: random.Random, split: Split) -> Lesson:
     """Questions about one scene: count, colour, carrier, box, famous or not."""
     flags = lesson_flags(rng, split)
@@ -300,14 +313,7 @@ def looking(rng: random.Random, split: Split) -> Lesson:
                 f"I know the flag of {name}." if name else f"I do not know the flag on the {p.carrier}.",
             )
         )
-        box = view_box(p)
-        turns += [
-            (
-                "box",
-                f"Locate {say.region(p.carrier)}. Output its bounding box in JSON.",
-                BOX + ", ".join(map(str, box)) + "]}",
-            )
-        ] * 2
+        turns.append(_point(p))
     rng.shuffle(turns)
     return Lesson(tuple(turns[:7]), view(image))
 
@@ -334,6 +340,7 @@ LESSONS: dict[str, Callable[[random.Random, Split], Lesson]] = {
     "memory": memory,
     "keys": keys,
     "listing": listing,
+    "pointing": pointing,
     "looking": looking,
     "other_picture": other_picture,
 }

@@ -71,12 +71,13 @@ class Recipe(BaseModel):
     vision: Stage
     align: Stage
     keys: LessonStage
+    scenes: LessonStage
     joint: LessonStage
     save_every: int = 100
     evaluate_every: int = 200
 
 
-BEFORE = {"keys": "aligned", "joint": "keys"}
+BEFORE = {"keys": "aligned", "scenes": "keys", "joint": "scenes"}
 """Which stage's result a stage starts from."""
 
 Encoded = tuple[list[int], list[int], list[tuple[str, int, int]], np.ndarray | None]
@@ -250,7 +251,7 @@ def evaluate(
     return {kind: round(sum(r) / len(r), 3) for kind, r in sorted(right.items())}
 
 
-def _lesson_worker(rank: int, recipe: Recipe, name: Literal["text", "keys", "joint"], port: int) -> None:
+def _lesson_worker(rank: int, recipe: Recipe, name: Literal["text", "keys", "scenes", "joint"], port: int) -> None:
     stage: LessonStage = getattr(recipe, name)
     torch.set_num_threads(1)
     if stage.workers > 1:
@@ -529,7 +530,7 @@ def pretrain(recipe: Recipe) -> Path:
             pass
     if not (recipe.output / "aligned.pt").exists():
         align(recipe)
-    for name in ("keys", "joint"):
+    for name in ("keys", "scenes", "joint"):
         if not (recipe.output / f"{name}.pt").exists():
             mp.spawn(_lesson_worker, (recipe, name, _free_port()), getattr(recipe, name).workers)
     plot(recipe)
@@ -541,7 +542,7 @@ def pretrain(recipe: Recipe) -> Path:
 
 def plot(recipe: Recipe) -> None:
     """One picture a stage: the loss, and what held-out lessons say."""
-    for name in ("text", "vision", "align", "keys", "joint"):
+    for name in ("text", "vision", "align", "keys", "scenes", "joint"):
         rows = read_metrics(recipe.output / f"{name}.log.jsonl")
         told = {"stage", "step", "seconds", "loss", "samples", "final", "box px"}
         kinds = sorted({key for row in rows for key in row} - told)
