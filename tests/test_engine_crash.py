@@ -29,8 +29,8 @@ with Writer(index.store) as writer:
     while True:
         for _ in range(5):
             row = writer.add_row("rows", {"value": np.float32([n])})
-            writer.add("passage", f"f{n}", {"n": n, "row": row, "url": "u", "title": "t", "text": f"doc {n}", "position": 0},
-                       body=f"doc {n}", ref=f"row:{row}")
+            content = {"n": n, "row": row, "url": "u", "title": "t", "text": f"doc {n}", "position": 0}
+            writer.add("passage", f"f{n}", content, body=f"doc {n}", ref=f"row:{row}")
             n += 1
         writer.commit()
         print(n, flush=True)

@@ -217,12 +217,12 @@ def windows(scene: Scene, limit: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _boxes(ratio: float, stride: float) -> np.ndarray:
     """(n, 4) left, top, right, bottom in fractions of a query that is `ratio` times as wide as high."""
-    found = []
+    found = [np.array([[0.0, 0.0, 1.0, 1.0]])]
     for aspect in ASPECTS:
         for scale in SCALES:
-            width = scale if ratio >= 1 else scale / ratio * min(1.0, aspect)
-            height = width * ratio / aspect
-            if width > 1.001 or height > 1.001:
+            # a scale is a share of the longer side
+            width, height = (scale, scale * ratio / aspect) if ratio >= 1 else (scale * aspect / ratio, scale)
+            if width > 1 or height > 1:
                 continue
             x = np.linspace(0, 1 - width, 1 + round((1 - width) / (width * stride)))
             y = np.linspace(0, 1 - height, 1 + round((1 - height) / (height * stride)))
