@@ -135,6 +135,7 @@ def test_pretraining_runs_whole_and_leaves_a_checkpoint(tmp_path: Path) -> None:
         align=Stage(steps=2, batch=2),
         keys=LessonStage(steps=4, batch=2, lessons={"keys": 1}),
         scenes=LessonStage(steps=4, batch=2, lessons={"listing": 1}),
+        boxes=LessonStage(steps=4, batch=2, lessons={"pointing": 1}),
         joint=LessonStage(steps=4, batch=2, workers=2, lessons={"looking": 1}),
         save_every=2,
         evaluate_every=2,

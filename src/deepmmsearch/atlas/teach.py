@@ -115,7 +115,7 @@ def _pointing(question: Question, max_pixels: int) -> Trajectory | None:
     assert seen.image is not None
     scale = seen.image.width / question.image.width
     numbers = ", ".join(str(round(c * scale / 2) * 2) for c in box)
-    text = f'{{"bbox_2d": [{numbers}]}}'
+    text = f'{{"label": "{plan["carrier"]}", "bbox_2d": [{numbers}]}}'
     asked = replace(seen, id=f"{question.id}-box", text=grounding_prompt(f"the flag on the {plan['carrier']}"))
     turn = Turn(Completion(text), Answer(text))
     return Trajectory(asked, POINTING, turns=(turn,), stop="answer", policy="oracle")

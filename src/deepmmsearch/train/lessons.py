@@ -29,7 +29,7 @@ from deepmmsearch.atlas.drawing import (
 from deepmmsearch.atlas.names import FAMOUS, Names, Split
 from deepmmsearch.atlas.world import RELATIONS
 from deepmmsearch.prompts import grounding_prompt
-from deepmmsearch.train.small import BOX, TAGS, VIEW
+from deepmmsearch.train.small import BOX, LABEL, TAGS, VIEW
 
 ALL_RELATIONS = tuple(r for relations in RELATIONS.values() for r in relations)
 KNOWN_BY_HEART = [(c, r, v) for c, facts in FAMOUS.items() for r, v in facts.items()]
@@ -275,7 +275,7 @@ def keys(rng: random.Random, split: Split) -> Lesson:
 
 
 def _point(p: Placed) -> tuple[str, str, str]:
-    return "box", grounding_prompt(say.region(p.carrier)), BOX + ", ".join(map(str, view_box(p))) + "]}"
+    return "box", grounding_prompt(say.region(p.carrier)), LABEL + p.carrier + BOX + ", ".join(map(str, view_box(p))) + "]}"
 
 
 def pointing(rng: random.Random, split: Split) -> Lesson:

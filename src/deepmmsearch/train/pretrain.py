@@ -72,12 +72,13 @@ class Recipe(BaseModel):
     align: Stage
     keys: LessonStage
     scenes: LessonStage
+    boxes: LessonStage
     joint: LessonStage
     save_every: int = 100
     evaluate_every: int = 200
 
 
-BEFORE = {"keys": "aligned", "scenes": "keys", "joint": "scenes"}
+BEFORE = {"keys": "aligned", "scenes": "keys", "boxes": "scenes", "joint": "boxes"}
 """Which stage's result a stage starts from."""
 
 Encoded = tuple[list[int], list[int], list[tuple[str, int, int]], np.ndarray | None]
@@ -251,7 +252,7 @@ def evaluate(
     return {kind: round(sum(r) / len(r), 3) for kind, r in sorted(right.items())}
 
 
-def _lesson_worker(rank: int, recipe: Recipe, name: Literal["text", "keys", "scenes", "joint"], port: int) -> None:
+def _lesson_worker(rank: int, recipe: Recipe, name: Literal["text", "keys", "scenes", "boxes", "joint"], port: int) -> None:
     stage: LessonStage = getattr(recipe, name)
     torch.set_num_threads(1)
     if stage.workers > 1:
@@ -530,7 +531,7 @@ def pretrain(recipe: Recipe) -> Path:
             pass
     if not (recipe.output / "aligned.pt").exists():
         align(recipe)
-    for name in ("keys", "scenes", "joint"):
+    for name in ("keys", "scenes", "boxes", "joint"):
         if not (recipe.output / f"{name}.pt").exists():
             mp.spawn(_lesson_worker, (recipe, name, _free_port()), getattr(recipe, name).workers)
     plot(recipe)
@@ -542,7 +543,7 @@ def pretrain(recipe: Recipe) -> Path:
 
 def plot(recipe: Recipe) -> None:
     """One picture a stage: the loss, and what held-out lessons say."""
-    for name in ("text", "vision", "align", "keys", "scenes", "joint"):
+    for name in ("text", "vision", "align", "keys", "scenes", "boxes", "joint"):
         rows = read_metrics(recipe.output / f"{name}.log.jsonl")
         told = {"stage", "step", "seconds", "loss", "samples", "final", "box px"}
         kinds = sorted({key for row in rows for key in row} - told)

@@ -44,7 +44,9 @@ SPECIAL = (
     "<|video_pad|>",
 )
 TAGS = ("reason", "img_search", "img", "text_search", "answer", "information", "search")
-BOX = '{"bbox_2d": ['
+BARE_BOX = '{"bbox_2d": ['
+LABEL, BOX = '{"label": "', '", "bbox_2d": ['
+"""A box in Qwen2.5-VL's JSON, the label first: what is pointed at stands right before where it is."""
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
@@ -82,7 +84,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # type: ignore[assignment]
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    plain = [f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/")] + [BOX] + [f"[{i}]" for i in range(1, 10)]
+    plain = [f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/")] + [BARE_BOX] + [f"[{i}]" for i in range(1, 10)] + [LABEL, BOX]
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in plain])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
