@@ -37,7 +37,7 @@ def plot_curves(
     except ModuleNotFoundError as error:
         raise MissingExtra("Plots", "train") from error
     # Figure without pyplot: no display is looked for and nothing is kept open
-    figure = Figure(figsize=(5 * len(panels), 3.2), layout="constrained")
+    figure = Figure(figsize=(5.6 * len(panels), 3.4), layout="constrained")
     figure.suptitle(title)
     for axes, (label, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         axes.set_prop_cycle(color=COLOURS)
@@ -48,7 +48,8 @@ def plot_curves(
         axes.set(xlabel="optimizer step", ylabel=label)
         axes.grid(alpha=0.3)
         if len(axes.lines) > 4:
-            axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+            columns = 1 + len(axes.lines) // 10
+            axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns)
         elif len(axes.lines) > 1:
             axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
