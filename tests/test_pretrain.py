@@ -33,7 +33,9 @@ def test_every_lesson_is_spoken_in_whole_words(tokenizer) -> None:  # type: igno
                 for token in tokenizer.convert_ids_to_tokens(tokenizer.encode(user + " " + assistant)):
                     assert token != "[UNK]"
                     bare = token.removeprefix("##")
-                    assert len(bare) > 1 or not bare.isalpha() or token in ("I", "A", "a", "m"), f"{token!r} in {user!r}"
+                    assert len(bare) > 1 or not bare.isalpha() or token in ("I", "A", "a", "m"), (
+                        f"{token!r} in {user!r}"
+                    )
 
 
 def test_names_are_two_tokens_and_come_back(tokenizer) -> None:  # type: ignore[no-untyped-def]

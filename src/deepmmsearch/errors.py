@@ -28,4 +28,5 @@ class UnknownName(UserError):
 
 
 class ToolError(Exception):
-    """A tool could not do its work (down, refused, nothing readable). Becomes `Observation.error`, which the policy reads."""
+    """A tool could not do its work (down, refused, nothing readable). Becomes `Observation.error`, which the policy
+    reads."""

@@ -60,7 +60,8 @@ class Box:
 
 @dataclass(frozen=True)
 class Question:
-    """`image` is as it was given, at full resolution; crops are cut from it. `answers` are the accepted ones, if known."""
+    """`image` is as it was given, at full resolution; crops are cut from it. `answers` are the accepted ones, if
+    known."""
 
     id: str
     text: str

@@ -1,7 +1,8 @@
 """Pictures of the invented world: flags, scenes, buildings, portraits. All are drawn from a seed with PIL.
 
 A scene is 672 x 448 px: six cells of 224 px, one to five of them hold a flag on a carrier (ship, tower, kite ...),
-one may hold a bare carrier, and there is clutter around. The model sees a quarter of that size; crops are cut from the original.
+one may hold a bare carrier, and there is clutter around. The model sees a quarter of that size; crops are cut from
+the original.
 """
 
 from __future__ import annotations
@@ -369,7 +370,8 @@ def _building_points(kind: str) -> list[tuple[float, float, float, float]]:
 
 @lru_cache(maxsize=512)
 def _building(kind: str, seed: int) -> Image.Image:
-    """The building itself, RGBA 400 x 400 px: its blocks, windows and ornaments are its own, so that it is recognised."""
+    """The building itself, RGBA 400 x 400 px: its blocks, windows and ornaments are its own, so that it is
+    recognised."""
     rng = random.Random(seed)
     image = Image.new("RGBA", (400, 400), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)

@@ -178,8 +178,11 @@ def _searching(rng: random.Random, world: World, kind: str) -> tuple[str, Plan, 
 
 
 def make_question(rng: random.Random, world: World, kind: str, id: str) -> Question:
-    """One question with its scene. metadata: kind, category, search_required, flags, gold_box (left, top, right, bottom in
-    pixels of the image), gold_tools (the calls of a perfect player, in order) and the plan the oracle follows."""
+    """One question with its scene.
+
+    metadata: kind, category, search_required, flags, gold_box (left, top, right, bottom in pixels of the image),
+    gold_tools (the calls of a perfect player, in order) and the plan the oracle follows.
+    """
     if kind == "look":
         text, plan, answer, scene = _look(rng, world)
     elif kind == "memory":

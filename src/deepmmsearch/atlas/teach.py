@@ -44,7 +44,8 @@ class Lessons:
 
 
 def teach(lessons: Lessons, store: TrajectoryStore, report: Callable[[str], None]) -> None:
-    """Appends every world's rows to the store; worlds that are there already are skipped, half-finished ones completed."""
+    """Appends every world's rows to the store; worlds that are there already are skipped, half-finished ones
+    completed."""
     done = set(store.ids())
     for seed in range(lessons.seed, lessons.seed + lessons.worlds):
         mark = store.folder / f"world-{seed}.json"
@@ -82,7 +83,9 @@ def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
 
 
 async def _play(questions: list[Question], tools: Toolbox, prompt: str) -> list[Trajectory]:
-    rows = play_all(questions, OraclePolicy(), with_gold_boxes(tools), load_prompt(prompt), concurrency=4, label="oracle")
+    rows = play_all(
+        questions, OraclePolicy(), with_gold_boxes(tools), load_prompt(prompt), concurrency=4, label="oracle"
+    )
     return [row async for row in rows]
 
 
@@ -92,9 +95,7 @@ def _as_seen(trajectory: Trajectory, max_pixels: int) -> Trajectory:
         replace(
             turn,
             observation=turn.observation
-            and replace(
-                turn.observation, crop=None, hits=tuple(replace(h, image=None) for h in turn.observation.hits)
-            ),
+            and replace(turn.observation, crop=None, hits=tuple(replace(h, image=None) for h in turn.observation.hits)),
         )
         for turn in trajectory.turns
     )

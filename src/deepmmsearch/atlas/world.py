@@ -71,7 +71,8 @@ class World:
 
 
 def make_world(seed: int, split: Split = "eval", countries: int = 24, famous: int = 6) -> World:
-    """`countries` unknown ones, `famous` of the well-known; an eighth of the flags has a look-alike among the others."""
+    """`countries` unknown ones, `famous` of the well-known; an eighth of the flags has a look-alike among the
+    others."""
     rng = random.Random(f"world {split} {seed}")
     names = Names(rng, split)
     flags: list[Flag] = []

@@ -1,7 +1,7 @@
 """What the small base model is taught before it ever sees a tool: to read, to copy, to look, to point, to remember.
 
-A lesson is a short conversation; its assistant turns are learnt. Names are drawn from one split, so that held-out lessons
-use names that were never trained on.
+A lesson is a short conversation; its assistant turns are learnt. Names are drawn from one split, so that held-out
+lessons use names that were never trained on.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ KNOWN_BY_HEART = [(c, r, v) for c, facts in FAMOUS.items() for r, v in facts.ite
 
 @dataclass(frozen=True)
 class Lesson:
-    """Turns of (kind, user text, assistant text); the picture belongs to the first user turn. Every turn has its kind, by
-    which accuracy is reported."""
+    """Turns of (kind, user text, assistant text); the picture belongs to the first user turn. Every turn has its
+    kind, by which accuracy is reported."""
 
     turns: tuple[tuple[str, str, str], ...]
     image: Image.Image | None = None
@@ -63,7 +63,8 @@ def _result(rng: random.Random, sentences: list[str]) -> str:
 
 
 def reading(rng: random.Random, split: Split) -> Lesson:
-    """Facts among distractors: the same relation of others, other relations, former facts, rumours, the same fact twice."""
+    """Facts among distractors: the same relation of others, other relations, former facts, rumours, the same fact
+    twice."""
     names = Names(rng, split)
     entities = [names() for _ in range(rng.randint(1, 3))]
     facts: dict[tuple[str, str], str] = {}
@@ -122,7 +123,8 @@ def reading(rng: random.Random, split: Split) -> Lesson:
 def _describe(rng: random.Random, name: str, kind: str) -> str:
     """The sentence that stands under a picture."""
     if kind == "country":
-        return f"The flag of {name} is {rng.choice(list(COLOURS))} with a {rng.choice(list(COLOURS))} {rng.choice(LAYOUTS)}."
+        main, second = rng.sample(list(COLOURS), 2)
+        return f"The flag of {name} is {main} with a {second} {rng.choice(LAYOUTS)}."
     return (
         f"The building of {name} is a {rng.choice(BUILDINGS)}."
         if kind == "landmark"
@@ -275,7 +277,11 @@ def keys(rng: random.Random, split: Split) -> Lesson:
 
 
 def _point(p: Placed) -> tuple[str, str, str]:
-    return "box", grounding_prompt(say.region(p.carrier)), LABEL + p.carrier + BOX + ", ".join(map(str, view_box(p))) + "]}"
+    return (
+        "box",
+        grounding_prompt(say.region(p.carrier)),
+        LABEL + p.carrier + BOX + ", ".join(map(str, view_box(p))) + "]}",
+    )
 
 
 def pointing(rng: random.Random, split: Split) -> Lesson:

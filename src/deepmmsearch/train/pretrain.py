@@ -59,7 +59,8 @@ class LessonStage(Stage):
 
 
 class Recipe(BaseModel):
-    """`deepmmsearch pretrain`: where the result goes and how long each stage lasts (steps of `batch` samples a worker)."""
+    """`deepmmsearch pretrain`: where the result goes and how long each stage lasts (steps of `batch` samples a
+    worker)."""
 
     model_config = ConfigDict(extra="forbid")
     output: Path
@@ -252,7 +253,9 @@ def evaluate(
     return {kind: round(sum(r) / len(r), 3) for kind, r in sorted(right.items())}
 
 
-def _lesson_worker(rank: int, recipe: Recipe, name: Literal["text", "keys", "scenes", "boxes", "joint"], port: int) -> None:
+def _lesson_worker(
+    rank: int, recipe: Recipe, name: Literal["text", "keys", "scenes", "boxes", "joint"], port: int
+) -> None:
     stage: LessonStage = getattr(recipe, name)
     torch.set_num_threads(1)
     if stage.workers > 1:
@@ -322,7 +325,8 @@ class Dense(nn.Module):
 
 
 def dense_sample(rng: random.Random, split: Split) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """A scene's patches and its labels per merged token, arrays of GRID; box in shares of the view's width, NaN without a flag."""
+    """A scene's patches and its labels per merged token, arrays of GRID; box in shares of the view's width, NaN
+    without a flag."""
     rows, columns = small.GRID
     labels = {k: np.zeros((rows, columns), np.int64) for k in _LABELS}
     box = np.full((rows, columns, 4), np.nan, np.float32)
@@ -418,9 +422,9 @@ def train_vision(recipe: Recipe) -> None:
 def align(recipe: Recipe, pictures: int = 1536) -> None:
     """The tower's output onto token embeddings, block by block of the residual stream: ridge regression, then training.
 
-    Block 0 is what is there (the main colour), blocks 1, 2 and 4 what it stands on, as if the carrier's name had just been
-    read: so an induction head that looks for "... on the ship" finds the picture's cell. Block 3 counts, 4 and 5 give the
-    position, 6 the famous name, 7 the box.
+    Block 0 is what is there (the main colour), blocks 1, 2 and 4 what it stands on, as if the carrier's name had just
+    been read: so an induction head that looks for "... on the ship" finds the picture's cell. Block 3 counts, 4 and 5
+    give the position, 6 the famous name, 7 the box.
     """
     tokenizer = small.build_tokenizer()
     model = load(recipe, tokenizer, "text")
@@ -481,7 +485,8 @@ def _heard(stage: LessonStage, encode: Encoder, seed: int) -> set[int]:
 
 
 def _fit(recipe: Recipe, visual: nn.Module, targets: Callable[[dict[str, Tensor]], Tensor], spread: Tensor) -> None:
-    """The whole tower trained on, to say exactly what the regression made it say roughly. `spread`: (blocks,) variances."""
+    """The whole tower trained on, to say exactly what the regression made it say roughly. `spread`: (blocks,)
+    variances."""
     stage = recipe.align
     named = list(visual.named_parameters())
     optims, run = optimizers(named, stage), Run(recipe.output, "align", 0, stage)

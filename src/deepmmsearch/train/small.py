@@ -1,8 +1,9 @@
 """The bundled model's making: a word-level tokenizer, a Qwen2.5-VL of 4 M parameters, and where its weights start.
 
-Nothing here is special at run time: the result is an ordinary checkpoint that transformers loads. What is special is the
-start. A small transformer learns to copy unseen names within minutes, instead of hours, when it starts from a working
-induction circuit (Olsson et al. 2022), and learns to read pictures when the vision tower speaks the embeddings' language.
+Nothing here is special at run time: the result is an ordinary checkpoint that transformers loads. What is special is
+the start. A small transformer learns to copy unseen names within minutes, instead of hours, when it starts from a
+working induction circuit (Olsson et al. 2022), and learns to read pictures when the vision tower speaks the
+embeddings' language.
 """
 
 from __future__ import annotations
@@ -84,7 +85,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
     tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # type: ignore[assignment]
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
-    plain = [f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/")] + [BARE_BOX] + [f"[{i}]" for i in range(1, 10)] + [LABEL, BOX]
+    plain = (
+        [f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/")]
+        + [BARE_BOX]
+        + [f"[{i}]" for i in range(1, 10)]
+        + [LABEL, BOX]
+    )
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in plain])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -109,7 +115,8 @@ _STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
 def patchify(image: Image.Image) -> np.ndarray:
-    """The picture as Qwen2-VL's image processor gives it, (patches, 3 * 2 * 14 * 14) float32; the sides must be multiples of 28."""
+    """The picture as Qwen2-VL's image processor gives it, (patches, 3 * 2 * 14 * 14) float32; the sides must be
+    multiples of 28."""
     pixels = ((np.asarray(image, np.float32) / 255 - _MEAN) / _STD).transpose(2, 0, 1)
     rows, columns = pixels.shape[1] // PATCH, pixels.shape[2] // PATCH
     blocks = pixels.reshape(3, rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH)
@@ -209,10 +216,10 @@ def start_with_induction(
 ) -> None:
     """Sets the first two layers to an n-gram induction circuit. The residual stream is blocks of 32 dimensions.
 
-    Block 0 holds the token's identity. Five heads of layer 0 copy the token 1..5 places back into blocks 1..5 (attention
-    by offset, through the biases and RoPE). The heads of layer 1 attend to where the tokens before equal the current ones and
-    copy what stood there into block 0: the next token. `numbers`: value -> token id; their identities lie on a smooth curve, so
-    that coordinates can be read off a picture by a linear map.
+    Block 0 holds the token's identity. Five heads of layer 0 copy the token 1..5 places back into blocks 1..5
+    (attention by offset, through the biases and RoPE). The heads of layer 1 attend to where the tokens before equal the
+    current ones and copy what stood there into block 0: the next token. `numbers`: value -> token id; their identities
+    lie on a smooth curve, so that coordinates can be read off a picture by a linear map.
     """
     gen = torch.Generator().manual_seed(seed)
     lm: Any = model.model.language_model
@@ -267,7 +274,8 @@ def coordinate_code(share: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan 2024) in float32 for matrices, batched over equal shapes; torch's own runs in bf16, which is slow on CPUs."""
+    """Muon (Jordan 2024) in float32 for matrices, batched over equal shapes; torch's own runs in bf16, which is
+    slow on CPUs."""
 
     def __init__(
         self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.01, momentum: float = 0.95
@@ -303,7 +311,8 @@ class Muon(torch.optim.Optimizer):
 def save_checkpoint(
     folder: Path, model: Any, tokenizer: PreTrainedTokenizerFast, card: dict[str, Any], dtype: torch.dtype | None = None
 ) -> None:
-    """An ordinary checkpoint folder: weights, config, tokenizer, image processor, and agent.json with the agent's settings."""
+    """An ordinary checkpoint folder: weights, config, tokenizer, image processor, and agent.json with the agent's
+    settings."""
     import copy
     import json
 
