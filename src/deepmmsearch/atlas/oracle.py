@@ -48,7 +48,7 @@ def decide(trajectory: Trajectory) -> tuple[str, Action]:
     if direct:
         return "I do not know.", Answer(say.GIVE_UP)
     reasons: list[str] = []
-    name: str | None = plan.entity
+    name = plan.entity
     if plan.start:
         looked = [t for t in trajectory.turns if isinstance(t.action, ImageSearch) and t.observation]
         if not looked:
@@ -56,9 +56,10 @@ def decide(trajectory: Trajectory) -> tuple[str, Action]:
                 # Even a single flag is only a twentieth of the scene: its crop is found faster and more surely.
                 return say.reason_look(plan.flags, plan.carrier), ImageSearch(say.region(plan.carrier))
             return say.reason_picture(plan.start), ImageSearch()
-        name = read_picture(looked[0].observation.text if looked[0].observation else "")
-        if name is None:
+        shown = read_picture(looked[0].observation.text if looked[0].observation else "")
+        if shown is None:
             return say.REASON_GIVE_UP, Answer(say.GIVE_UP)
+        name = shown
         if isinstance(trajectory.turns[-1].action, ImageSearch):
             reasons.append(say.reason_shows(_WHAT[plan.start], name))
     return _follow(plan, trajectory, name, reasons)

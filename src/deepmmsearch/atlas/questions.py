@@ -114,14 +114,14 @@ def _memory(rng: random.Random, world: World) -> tuple[str, Plan, str, _Scene]:
     scene = _flag_scene(rng, world, country)
     relation = rng.choice([*FAMOUS[country.name], ""])
     carrier = _subject(rng, scene)
+    relations: tuple[str, ...] = (relation,)
     if not relation:
         text, answer, relations = say.ask_country(rng, carrier), country.name, ()
     elif rng.random() < 0.5:
-        text, answer, relations = say.ask_fact(rng, relation, country.name), country.facts[relation], (relation,)
+        text, answer = say.ask_fact(rng, relation, country.name), country.facts[relation]
         return text, Plan(country.name, relations, by_heart=True), answer, scene
     else:
         text, answer = say.ask_fact(rng, relation, say.flag_subject(rng, carrier)), country.facts[relation]
-        relations = (relation,)
     return text, Plan(country.name, relations, "flag", scene.target.carrier, scene.count, by_heart=True), answer, scene
 
 

@@ -83,7 +83,7 @@ def make_world(seed: int, split: Split = "eval", countries: int = 24, famous: in
             if len(flags) < countries and rng.random() < 0.125:
                 flags.append(lookalike(rng, flag, split))
     well_known = famous_flags()
-    rows = [(names(), flag, {}) for flag in flags]
+    rows: list[tuple[str, Flag, dict[str, str]]] = [(names(), flag, {}) for flag in flags]
     rows += [(name, well_known[name], FAMOUS[name]) for name in rng.sample(list(FAMOUS), famous)]
     entities: list[Entity] = []
     for name, flag, known in rows:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import math
 import threading
 import time
 import weakref
@@ -46,6 +47,10 @@ from deepmmsearch.types import Completion, Finish, Trajectory
 MAX_NEW_TOKENS = 1024
 # How long a batch waits for others to join it: event loops release many episodes one after the other.
 LINGER_SECONDS = 0.003
+SMALL_BATCH = 8
+# Below this many parameters, two threads of one product wait for each other longer than they compute, so each thread
+# decodes its own batch instead.
+SMALL_MODEL = 50_000_000
 FEATURE_BYTES = 256 * 2**20
 
 
@@ -56,7 +61,8 @@ class LocalPolicy:
     `metadata["rollout"]` and the turn's number, so rollouts of one question must differ in `rollout`. `logprobs` are
     those of the sampling distribution (of the unscaled one where decoding is greedy), after the tokens that would
     break a conversation are ruled out. `context` bounds prompt and completion together, in tokens. At most `max_batch`
-    requests are decoded at once; among waiting ones those of similar length are put together.
+    requests are decoded in one batch; among waiting ones those of similar length are put together. The model is put into
+    evaluation mode.
     """
 
     def __init__(
@@ -84,7 +90,10 @@ class LocalPolicy:
         self.renderer = Renderer(tokenizer, image_token=_placeholder(model.config, tokenizer), view=self._eyes.view)
         self._ends = _end_ids(model, self.renderer.end_id)
         self._banned = _banned_ids(model, tokenizer, self._ends, self.renderer.image_id)
-        self._queue = _Queue(self._decode, max_batch)
+        small = model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
+        threads = torch.get_num_threads()
+        workers, threads = (min(2, threads), 1) if small else (1, threads)
+        self._queue = _Queue(self._decode, max_batch, workers, threads)
 
     @classmethod
     def load(
@@ -110,7 +119,7 @@ class LocalPolicy:
         if adapter is not None:
             model = _with_adapter(model, adapter)
         return cls(
-            model.to(place),  # type: ignore[arg-type]
+            model.to(place),
             tokenizer,
             processor,
             card=read_card(source),
@@ -181,14 +190,8 @@ class LocalPolicy:
     @torch.inference_mode()
     def _decode(self, asked: list[_Asked]) -> None:
         """Prefills and decodes one batch; every row is answered as soon as it ends, and leaves the batch."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
-            self._decode_rows(asked)
-        finally:
-            self.model.train(was_training)
-
-    def _decode_rows(self, asked: list[_Asked]) -> None:
+        if self.model.training:
+            self.model.eval()
         rows = [a.row for a in asked]
         device = self.model.device
         length = max(len(r.ids) for r in rows)
@@ -319,70 +322,89 @@ class _Asked:
 
 
 class _Queue:
-    """Gathers requests and decodes them in a thread, which lives only while there is work."""
+    """Gathers requests and decodes them in threads, which live only while there is work."""
 
-    def __init__(self, decode: Callable[[list[_Asked]], None], max_batch: int) -> None:
-        self._decode, self._max_batch = decode, max_batch
+    def __init__(self, decode: Callable[[list[_Asked]], None], max_batch: int, workers: int, threads: int) -> None:
+        self._decode, self._max_batch, self._most, self._threads = decode, max_batch, workers, threads
         self._lock = threading.Lock()
         self._waiting: list[tuple[Callable[[], _Row], Future[Completion]]] = []
         self._ready: list[_Asked] = []
-        self._working = False
+        self._workers = 0
 
     async def ask(self, prepare: Callable[[], _Row]) -> Completion:
         future: Future[Completion] = Future()
         with self._lock:
             self._waiting.append((prepare, future))
-            if not self._working:
-                self._working = True
-                threading.Thread(target=self._work, name="local-policy").start()
+            self._hire()
         return await asyncio.wrap_future(future)
 
+    def _hire(self) -> None:
+        if self._workers < self._most:
+            self._workers += 1
+            threading.Thread(target=self._work, name="local-policy").start()
+
     def _work(self) -> None:
+        # Only this thread's setting in effect: OpenMP keeps the number for each thread that calls it.
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            while batch := self._next():
+                try:
+                    self._decode(batch)
+                # A batch that fails (out of memory, a broken checkpoint) must not leave its episodes waiting.
+                except Exception as error:
+                    for asked in batch:
+                        _fail(asked.future, error)
+        finally:
+            torch.set_num_threads(before)
+
+    def _next(self) -> list[_Asked]:
+        """The next batch; none when there is nothing left to do, and the worker is then no longer counted."""
         while True:
-            if len(self._ready) < self._max_batch:
-                time.sleep(LINGER_SECONDS)
+            time.sleep(LINGER_SECONDS)
             with self._lock:
                 arrived, self._waiting = self._waiting, []
-                if not arrived and not self._ready:
-                    self._working = False
-                    return
-            self._prepare(arrived)
-            batch = self._next_batch()
-            if not batch:
-                continue
-            try:
-                self._decode(batch)
-            # A batch that fails (out of memory, a broken checkpoint) must not leave its episodes waiting.
-            except Exception as error:
-                for asked in batch:
-                    _fail(asked.future, error)
+            prepared = _prepare(arrived)
+            with self._lock:
+                self._ready = [a for a in (*self._ready, *prepared) if not a.future.cancelled()]
+                if batch := self._take():
+                    if self._ready:
+                        self._hire()
+                    return batch
+                if not self._waiting:
+                    self._workers -= 1
+                    return []
 
-    def _prepare(self, arrived: list[tuple[Callable[[], _Row], Future[Completion]]]) -> None:
-        for prepare, future in arrived:
-            if future.cancelled():
-                continue
-            try:
-                with torch.inference_mode():
-                    asked = _Asked(prepare(), future)
-            except Exception as error:
-                _fail(future, error)
-                continue
-            if asked.row.budget <= 0:
-                asked.answer(Completion("", (), (), "context", len(asked.row.ids)))
-            else:
-                self._ready.append(asked)
-
-    def _next_batch(self) -> list[_Asked]:
+    def _take(self) -> list[_Asked]:
         """The longest waiting row and others of similar length: padding costs as much as text."""
-        self._ready = [a for a in self._ready if not a.future.cancelled()]
         if not self._ready:
             return []
+        share = max(SMALL_BATCH, math.ceil(len(self._ready) / self._most))
         first = len(self._ready[0].row.ids)
-        similar = sorted(self._ready, key=lambda a: abs(len(a.row.ids) - first))[: self._max_batch]
+        similar = sorted(self._ready, key=lambda a: abs(len(a.row.ids) - first))[: min(self._max_batch, share)]
         batch = [a for a in similar if first / 2 <= len(a.row.ids) <= first * 2]
         chosen = set(map(id, batch))
         self._ready = [a for a in self._ready if id(a) not in chosen]
         return batch
+
+
+def _prepare(arrived: list[tuple[Callable[[], _Row], Future[Completion]]]) -> list[_Asked]:
+    """What can be decoded; what cannot is answered at once."""
+    ready = []
+    for prepare, future in arrived:
+        if future.cancelled():
+            continue
+        try:
+            with torch.inference_mode():
+                asked = _Asked(prepare(), future)
+        except Exception as error:
+            _fail(future, error)
+            continue
+        if asked.row.budget <= 0:
+            asked.answer(Completion("", (), (), "context", len(asked.row.ids)))
+        else:
+            ready.append(asked)
+    return ready
 
 
 def _fail(future: Future[Completion], error: Exception) -> None:
@@ -397,6 +419,7 @@ class _Eyes:
         self._model, self._processor = model, processor
         self._bounds = _pixel_bounds(processor, card)
         self._views: dict[int, tuple[weakref.ref[Image], Image]] = {}
+        self._lock = threading.Lock()
         self._features: OrderedDict[str, _Features] = OrderedDict()
         self._kind: type[Any] | None = None
         self._encode: Callable[..., Any] = getattr(model, "get_image_features")  # noqa: B009
@@ -415,18 +438,20 @@ class _Eyes:
     def features(self, view: Image) -> _Features:
         """The picture alone through the vision tower, so that its features do not depend on its neighbours."""
         key = images.digest(view)
-        if key in self._features:
-            self._features.move_to_end(key)
-            return self._features[key]
+        with self._lock:
+            if key in self._features:
+                self._features.move_to_end(key)
+                return self._features[key]
         pixels = self._processor(images=[view], return_tensors="pt")
         given = {k: v.to(self._model.device) for k, v in pixels.items() if k in self._arguments}
         out = self._encode(**given, return_dict=True)
         self._kind = type(out)
         deep = tuple(layer[0] for layer in getattr(out, "deepstack_features", None) or ())
         found = _Features(out.pooler_output[0], deep, pixels.get("image_grid_thw"))
-        self._features[key] = found
-        while len(self._features) > 1 and sum(f.bytes for f in self._features.values()) > FEATURE_BYTES:
-            self._features.popitem(last=False)
+        with self._lock:
+            self._features[key] = found
+            while len(self._features) > 1 and sum(f.bytes for f in self._features.values()) > FEATURE_BYTES:
+                self._features.popitem(last=False)
         return found
 
     def merge(self, features: list[_Features]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def _state(rng: random.Random, relation: str, entity: str, value: str) -> str:
 
 def _result(rng: random.Random, sentences: list[str]) -> str:
     """Sentences as a text search returns them: one or two to a numbered line."""
-    lines, rest = [], list(sentences)
+    lines: list[str] = []
+    rest = list(sentences)
     while rest and len(lines) < 5:
         take = 1 if len(rest) <= 5 - len(lines) and rng.random() < 0.7 else 2
         lines.append(f"[{len(lines) + 1}] " + " ".join(rest[:take]))

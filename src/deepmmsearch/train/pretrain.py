@@ -89,7 +89,7 @@ class Encoder:
     """Lessons to tokens, as the chat template would write them."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
+        self.pad = int(tokenizer.pad_token_id)
         self._backend = tokenizer.backend_tokenizer
         self.image = tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._end = self.ids("<|im_end|>")
@@ -289,7 +289,7 @@ def _lesson_worker(
 
 def start(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
     model = small.build_model(tokenizer, recipe.hidden, recipe.layers, recipe.inner)
-    numbers = {n: int(tokenizer.convert_tokens_to_ids(str(n))) for n in range(small.VIEW[0] + 1)}  # type: ignore[arg-type]
+    numbers = {n: int(tokenizer.convert_tokens_to_ids(str(n))) for n in range(small.VIEW[0] + 1)}
     small.start_with_induction(model, numbers)
     return model
 
@@ -439,7 +439,7 @@ def align(recipe: Recipe, pictures: int = 1536) -> None:
     table[unheard] = start(recipe, tokenizer).get_input_embeddings().weight[unheard]
 
     def word(w: str) -> Tensor:
-        return table[int(tokenizer.convert_tokens_to_ids(w)), :size]  # type: ignore[arg-type]
+        return table[int(tokenizer.convert_tokens_to_ids(w)), :size]
 
     def table_of(kind: str) -> Tensor:
         return torch.stack([word(w) for w in _LABELS[kind]])

@@ -81,9 +81,9 @@ def vocabulary() -> list[str]:
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Whole words, names as two syllables. Tags are ordinary tokens, because some decoders skip special ones."""
     vocab = {token: i for i, token in enumerate(vocabulary())}
-    tokenizer = Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]", continuing_subword_prefix="##"))  # type: ignore[call-arg]
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
-    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)  # type: ignore[assignment]
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocab, unk_token="[UNK]", continuing_subword_prefix="##"))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##", cleanup=True)
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
     plain = (
         [f"<{slash}{tag}>" for tag in TAGS for slash in ("", "/")]
@@ -179,7 +179,7 @@ class _BatchedVisionAttention(Qwen2_5_VLVisionAttention):
         position_embeddings: Any = None,
         max_seqlen: int | None = None,
         **kwargs: Any,
-    ) -> Tensor:  # type: ignore[override]
+    ) -> Tensor:
         count = len(cu_seqlens) - 1
         length = hidden_states.shape[0] // count
         qkv = self.qkv(hidden_states).reshape(hidden_states.shape[0], 3, self.num_heads, -1).permute(1, 0, 2, 3)
