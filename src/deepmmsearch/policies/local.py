@@ -61,8 +61,8 @@ class LocalPolicy:
     `metadata["rollout"]` and the turn's number, so rollouts of one question must differ in `rollout`. `logprobs` are
     those of the sampling distribution (of the unscaled one where decoding is greedy), after the tokens that would
     break a conversation are ruled out. `context` bounds prompt and completion together, in tokens. At most `max_batch`
-    requests are decoded in one batch; among waiting ones those of similar length are put together. The model is put into
-    evaluation mode.
+    requests are decoded in one batch; those of similar length are put together. The model is put into evaluation
+    mode.
     """
 
     def __init__(
