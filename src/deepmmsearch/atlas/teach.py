@@ -6,6 +6,7 @@ up), and pointing: where in the picture is the flag on the ship?
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import tempfile
@@ -18,8 +19,8 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.atlas.files import load_questions, write_atlas
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import correct, play_all, with_gold_boxes
-from deepmmsearch.atlas.questions import each_question
-from deepmmsearch.atlas.world import make_world
+from deepmmsearch.atlas.questions import each_question, make_question
+from deepmmsearch.atlas.world import World, make_world
 from deepmmsearch.engine.index import Index
 from deepmmsearch.prompts import grounding_prompt, load_prompt
 from deepmmsearch.store import TrajectoryStore
@@ -32,7 +33,8 @@ POINTING = Prompt("grounding", "deepmmsearch-r1", system="")
 
 @dataclass(frozen=True)
 class Lessons:
-    """How many worlds of how many questions; the shares of questions also asked without tools, and of pictures in which
+    """How many worlds of how many questions, and how many more that are answered by heart: to know a flag is harder than
+    to look it up. The shares of questions also asked without tools, and of pictures in which
     something is pointed at; the pixels that the student sees."""
 
     worlds: int = 16
@@ -40,6 +42,7 @@ class Lessons:
     seed: int = 1000
     direct: float = 0.15
     pointing: float = 0.25
+    by_heart: int = 100
     max_pixels: int = 168 * 112
 
 
@@ -61,8 +64,6 @@ def teach(lessons: Lessons, store: TrajectoryStore, report: Callable[[str], None
 
 
 def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
-    import asyncio
-
     world = make_world(seed, "train")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -73,6 +74,8 @@ def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
         for trajectory in asyncio.run(_play(questions, tools, "atlas")):
             if correct(trajectory):
                 yield _as_seen(trajectory, lessons.max_pixels)
+        for trajectory in by_heart(world, lessons.by_heart):
+            yield _as_seen(trajectory, lessons.max_pixels)
         rng = random.Random(f"teach {seed}")
         asked = [replace(q, id=f"{q.id}-direct") for q in questions if rng.random() < lessons.direct]
         for trajectory in asyncio.run(_play(asked, Toolbox(), "atlas-direct")):
@@ -80,6 +83,13 @@ def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
         for question in questions:
             if rng.random() < lessons.pointing and (row := _pointing(question, lessons.max_pixels)):
                 yield row
+
+
+def by_heart(world: World, count: int) -> list[Trajectory]:
+    """The oracle's answers to `count` questions about what everybody knows."""
+    rng = random.Random(f"by heart {world.split} {world.seed}")
+    questions = [make_question(rng, world, "memory", f"{world.split}{world.seed}-heart-{i:05d}") for i in range(count)]
+    return asyncio.run(_play(questions, Toolbox(), "atlas"))
 
 
 async def _play(questions: list[Question], tools: Toolbox, prompt: str) -> list[Trajectory]:
