@@ -33,9 +33,12 @@ POINTING = Prompt("grounding", "deepmmsearch-r1", system="")
 
 @dataclass(frozen=True)
 class Lessons:
-    """How many worlds of how many questions, and how many more that are answered by heart: to know a flag is harder than
-    to look it up. The shares of questions also asked without tools, and of pictures in which
-    something is pointed at; the pixels that the student sees."""
+    """How much is taught.
+
+    `worlds` of `questions` each, and `by_heart` more that need no search: to know a flag is harder than to look it up.
+    `direct`: share of questions also asked without tools. `pointing`: share of pictures in which something is pointed
+    at. `max_pixels`: of a picture as the student sees it.
+    """
 
     worlds: int = 16
     questions: int = 400
