@@ -38,6 +38,11 @@ from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Policy, Question, Trajectory
 
 START_SECONDS = 300.0
+PLAIN_REPLY = {
+    "defaults": {"role": "assistant"},
+    "start_anchor_pattern": r"<\|im_start\|>\s*assistant\s*",
+    "fields": {"content": {"close_pattern": r"\s*(?:<\|im_end\|>|<\|endoftext\|>)", "content": "text"}},
+}
 
 
 def serve(model: str, port: int) -> None:
@@ -55,6 +60,9 @@ def serve(model: str, port: int) -> None:
         ) -> None:
             self.image_token_id = config.image_token_id
             self.image_token = tokenizer.convert_ids_to_tokens(config.image_token_id)
+            # The server's own looks for "<|im_start|>assistant\n" in the decoded prompt; word-level tokenizers decode
+            # it with other blanks, and it would then hand out the prompt's end as part of the reply.
+            tokenizer.response_template = tokenizer.response_template or PLAIN_REPLY
             super().__init__(image_processor, tokenizer, chat_template=chat_template)
 
         def replace_image_token(self, image_inputs: dict[str, Any], image_idx: int, **_: Any) -> str:
