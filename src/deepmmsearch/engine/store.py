@@ -187,12 +187,12 @@ class Snapshot:
         query = tantivy_module().Query.term_query(self.schema, "kind", kind, index_option="basic")
         return int(self.searcher.search(query, 1, count=True).count)
 
-    def rank(self, words: str, limit: int, title_boost: float) -> list[Record]:
+    def rank(self, words: str, limit: int, title_boost: float) -> Iterator[Record]:
         """Passages by BM25. The words are data: they are analysed like the text, never parsed as a query."""
         tantivy = tantivy_module()
         terms = list(dict.fromkeys(self.store.analyzer.analyze(words)))[:MAX_QUERY_TERMS]
         if not terms or limit <= 0:
-            return []
+            return iter(())
         parts = []
         for term in terms:
             title = tantivy.Query.term_query(self.schema, "title", term, index_option="freq")
@@ -200,7 +200,7 @@ class Snapshot:
             # the better field counts: summed, a page that repeats its own title outranks the passage that answers
             either = [tantivy.Query.boost_query(title, title_boost), body]
             parts.append((tantivy.Occur.Should, tantivy.Query.disjunction_max_query(either, TIE)))
-        return list(self._records(tantivy.Query.boolean_query(parts), limit))
+        return self._records(tantivy.Query.boolean_query(parts), limit)
 
     def _records(self, query: Any, limit: int) -> Iterator[Record]:
         # a limit far above the number of documents costs tantivy memory up front

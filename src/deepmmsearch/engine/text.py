@@ -27,7 +27,7 @@ def search(
     depth = max(DEPTH, 4 * k)
     lexical = snapshot.rank(query, depth, TITLE_BOOST)
     if encoder is not None and query.strip():
-        return _limited(fuse([lexical, dense(snapshot, query, depth, encoder)]), k, per_page)
+        return _limited(fuse([list(lexical), dense(snapshot, query, depth, encoder)]), k, per_page)
     return _limited(lexical, k, per_page)
 
 
@@ -61,7 +61,7 @@ def fuse(rankings: Iterable[list[Record]]) -> list[Record]:
     return [Record(r.kind, r.file, r.content, scores[key]) for key in ordered for r in [records[key]]]
 
 
-def _limited(records: list[Record], k: int, per_page: int) -> list[Record]:
+def _limited(records: Iterable[Record], k: int, per_page: int) -> list[Record]:
     seen: Counter[str] = Counter()
     kept = []
     for record in records:
