@@ -1,0 +1,6 @@
+"""A vision-language model in this process, through transformers."""
+
+from deepmmsearch.policies.local.checkpoint import TokenReader
+from deepmmsearch.policies.local.policy import LocalPolicy
+
+__all__ = ["LocalPolicy", "TokenReader"]

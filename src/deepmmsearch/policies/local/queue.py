@@ -1,0 +1,154 @@
+"""Requests of many episodes, gathered into batches and decoded in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from deepmmsearch.policies.local.vision import Features
+from deepmmsearch.types import Completion, Finish
+
+# How long a batch waits for others to join it: event loops release many episodes one after the other.
+LINGER_SECONDS = 0.003
+SMALL_BATCH = 8
+
+
+@dataclass
+class Row:
+    """`out_of` says what it means when `budget` runs out."""
+
+    ids: list[int]
+    features: list[Features]
+    budget: int
+    out_of: Finish
+    positions: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
+    draws: Tensor = field(default_factory=lambda: torch.zeros(0))
+    sampled: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: Finish | None = None
+
+    def take(self, token: int, logprob: float, ends: frozenset[int]) -> None:
+        if self.finish is not None:
+            return
+        self.sampled.append(token)
+        self.logprobs.append(logprob)
+        if token in ends:
+            self.finish = "stop"
+        elif len(self.sampled) >= self.budget:
+            self.finish = self.out_of
+
+
+class Asked:
+    """A row and who waits for it."""
+
+    def __init__(self, row: Row, future: Future[Completion]) -> None:
+        self.row, self.future, self.answered = row, future, False
+
+    @property
+    def over(self) -> bool:
+        return self.answered or self.future.cancelled()
+
+    def answer(self, completion: Completion) -> None:
+        self.answered = True
+        # False when the episode was cancelled meanwhile
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(completion)
+
+
+class Queue:
+    """Gathers requests and decodes them in threads, which live only while there is work."""
+
+    def __init__(self, decode: Callable[[list[Asked]], None], max_batch: int, workers: int, threads: int) -> None:
+        self._decode, self._max_batch, self._most, self._threads = decode, max_batch, workers, threads
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[Callable[[], Row], Future[Completion]]] = []
+        self._ready: list[Asked] = []
+        self._workers = 0
+
+    async def ask(self, prepare: Callable[[], Row]) -> Completion:
+        future: Future[Completion] = Future()
+        with self._lock:
+            self._waiting.append((prepare, future))
+            self._hire()
+        return await asyncio.wrap_future(future)
+
+    def _hire(self) -> None:
+        if self._workers < self._most:
+            self._workers += 1
+            threading.Thread(target=self._work, name="local-policy").start()
+
+    def _work(self) -> None:
+        # Only this thread's setting in effect: OpenMP keeps the number for each thread that calls it.
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._threads)
+        try:
+            while batch := self._next():
+                try:
+                    self._decode(batch)
+                # A batch that fails (out of memory, a broken checkpoint) must not leave its episodes waiting.
+                except Exception as error:
+                    for asked in batch:
+                        _fail(asked.future, error)
+        finally:
+            torch.set_num_threads(before)
+
+    def _next(self) -> list[Asked]:
+        """The next batch; none when there is nothing left to do, and the worker is then no longer counted."""
+        while True:
+            time.sleep(LINGER_SECONDS)
+            with self._lock:
+                arrived, self._waiting = self._waiting, []
+            prepared = _prepare(arrived)
+            with self._lock:
+                self._ready = [a for a in (*self._ready, *prepared) if not a.future.cancelled()]
+                if batch := self._take():
+                    if self._ready:
+                        self._hire()
+                    return batch
+                if not self._waiting:
+                    self._workers -= 1
+                    return []
+
+    def _take(self) -> list[Asked]:
+        """The longest waiting row and others of similar length: padding costs as much as text."""
+        if not self._ready:
+            return []
+        share = max(SMALL_BATCH, math.ceil(len(self._ready) / self._most))
+        first = len(self._ready[0].row.ids)
+        similar = sorted(self._ready, key=lambda a: abs(len(a.row.ids) - first))[: min(self._max_batch, share)]
+        batch = [a for a in similar if first / 2 <= len(a.row.ids) <= first * 2]
+        chosen = set(map(id, batch))
+        self._ready = [a for a in self._ready if id(a) not in chosen]
+        return batch
+
+
+def _prepare(arrived: list[tuple[Callable[[], Row], Future[Completion]]]) -> list[Asked]:
+    """What can be decoded; what cannot is answered at once."""
+    ready = []
+    for prepare, future in arrived:
+        if future.cancelled():
+            continue
+        try:
+            with torch.inference_mode():
+                asked = Asked(prepare(), future)
+        except Exception as error:
+            _fail(future, error)
+            continue
+        if asked.row.budget <= 0:
+            asked.answer(Completion("", (), (), "context", len(asked.row.ids)))
+        else:
+            ready.append(asked)
+    return ready
+
+
+def _fail(future: Future[Completion], error: Exception) -> None:
+    if not future.done() and future.set_running_or_notify_cancel():
+        future.set_exception(error)
