@@ -76,7 +76,7 @@ def test_tokens_colour_the_mask(folder: Path, tmp_path: Path) -> None:
     tokenizer = tiny_tokenizer()
     said = [t.completion.text for t in trajectory().turns]
     counted = sum(len(tokenizer.encode(text, add_special_tokens=False)) + 1 for text in said)
-    assert f"{counted} of them count" in out and "1 pictures" in out and "[picture 56 x 28]" in out
+    assert f"{counted} of them count" in out and "pictures: 1" in out and "[picture 56 x 28]" in out
     assert "no token ids" in out and "[red]why[/red]" in out
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from checkpoints import FAMILIES, tiny_checkpoint, tiny_model, tiny_processor
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.card import AgentCard, read_card
-from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.policies.local import LocalPolicy, TokenReader
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import tiny_tokenizer
 from deepmmsearch.types import Completion, Malformed, Observation, Question, TextSearch, Trajectory, Turn
@@ -258,3 +258,23 @@ def test_cards_are_checked(tmp_path: Path) -> None:
     card.write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         read_card(tmp_path)
+
+
+def test_pieces_of_a_word_level_tokenizer_keep_their_blanks(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    folder = tiny_checkpoint(tmp_path / "small")
+    words = ["[UNK]", "<|im_end|>", "<|image_pad|>", "the", "flag", "of", "Nil", "##zis"]
+    small = Tokenizer(models.WordPiece(vocab={w: i for i, w in enumerate(words)}, unk_token="[UNK]"))  # type: ignore[call-arg]
+    small.pre_tokenizer = pre_tokenizers.BertPreTokenizer()  # type: ignore[assignment]
+    small.decoder = decoders.WordPiece()  # type: ignore[assignment]
+    small.add_special_tokens(words[1:3])
+    fast = PreTrainedTokenizerFast(tokenizer_object=small, eos_token="<|im_end|>", unk_token="[UNK]")
+    template = "{% for m in messages %}{{ m['content'][0]['text'] }}<|im_end|>{% endfor %}"
+    fast.chat_template = template
+    fast.save_pretrained(folder)
+    reader = TokenReader(folder)
+    ids = fast.encode("the flag of Nilzis", add_special_tokens=False)
+    assert "".join(reader.pieces(ids)) == "the flag of Nilzis" and len(ids) == 5
+    assert reader.pieces([]) == []

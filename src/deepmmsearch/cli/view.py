@@ -121,7 +121,7 @@ def show_tokens(console: Console, sequence: TokenSequence, pieces: Sequence[str]
         text.append(shown, "bold green" if kept else "dim")
     console.print(text, soft_wrap=True)
     counted = sum(sequence.mask)
-    console.print(f"\n{len(sequence.ids)} tokens, {counted} of them count (green), {len(sequence.images)} pictures")
+    console.print(f"\n{len(sequence.ids)} tokens, {counted} of them count (green); pictures: {len(sequence.images)}")
 
 
 def as_json(trajectory: Trajectory, crops: Path | None = None) -> dict[str, Any]:
@@ -177,7 +177,8 @@ def _observation(console: Console, seen: Observation, crop_path: Path | None) ->
         _line(console, _grounded(seen.grounding), "magenta")
     if seen.crop is not None:
         where = f", saved as {crop_path}" if crop_path else ""
-        _line(console, f"crop {seen.crop.width} x {seen.crop.height}{where}", "magenta")
+        crop = Text(f"  crop {seen.crop.width} x {seen.crop.height}{where}", "magenta")
+        console.print(crop, soft_wrap=True)
     for rank, hit in enumerate(seen.hits, 1):
         mark = {True: " match", False: " similar", None: ""}[hit.matched]
         line = Text(f"  {rank}. {_one_line(hit.title) or 'untitled'}", "dim")

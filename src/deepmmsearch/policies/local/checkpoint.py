@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,15 @@ class TokenReader:
         self.renderer = Renderer(self.tokenizer, image_token=placeholder(config, self.tokenizer))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token alone; what is only part of a character shows as such."""
-        return [str(self.tokenizer.decode([i], skip_special_tokens=False)) for i in ids]
+        """What each token adds to the text; what is only part of a character shows as such."""
+        alone = [self._decode([i]) for i in ids]
+        # Word-level tokenizers write blanks between tokens, which no token alone has.
+        pairs = [self._decode(pair) for pair in pairwise(ids)]
+        after = [p[len(a) :] if p.startswith(a) else b for (a, b), p in zip(pairwise(alone), pairs, strict=True)]
+        return [*alone[:1], *after]
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
 
 
 def load_parts(source: str, dtype: torch.dtype | str) -> Parts:
