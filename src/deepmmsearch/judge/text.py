@@ -1,4 +1,4 @@
-"""Is an answer right? Exact match after SQuAD-style normalisation, as in MMSearch-R1 (arXiv 2506.20670, reward)."""
+"""Texts made comparable: SQuAD's normalisation, which MMSearch-R1's reward uses too (arXiv 2506.20670)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,28 @@
+"""What a judge is and what it says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from deepmmsearch.types import Question
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`score` is in [0, 1]; `reason` says in a few words why, for people."""
+
+    score: float
+    reason: str = ""
+
+    @property
+    def correct(self) -> bool:
+        return self.score >= 0.5
+
+
+class Judge(Protocol):
+    """Says how right an answer is. It sees the question, its accepted answers and the answer, never the picture."""
+
+    async def judge(self, question: Question, answer: str | None) -> Verdict:
+        """No answer (None) is wrong. Raises JudgeError when no verdict could be had."""
+        ...
