@@ -19,7 +19,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prompts",),
     ("agent", "renderer", "store"),
     ("testing", "policies", "tools", "engine", "atlas"),
-    ("rewards", "judge"),
+    ("judge",),
+    ("rewards",),
     # atlas.play evaluates: it plays many questions and judges the answers.
     ("data", "eval", "train", "atlas.play", "atlas.teach", "report"),
     ("config",),
