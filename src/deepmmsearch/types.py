@@ -13,6 +13,8 @@ from PIL.Image import Image
 
 Stop = Literal["answer", "turns", "length", "context", "error"]
 Finish = Literal["stop", "length", "context"]
+MatchBasis = Literal["picture", "rank"]
+GroundingOutcome = Literal["box", "several", "whole", "none", "weak", "tiny", "failed", "missing"]
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,15 @@ Search = TextSearch | ImageSearch
 
 @dataclass(frozen=True)
 class Box:
-    """A region in pixels of the image it was located in: left, top, right, bottom (right and bottom exclusive)."""
+    """A region in pixels of the image it was located in: left, top, right, bottom (right and bottom exclusive).
+    `label`: the words of the expression that it was found for, where the grounder tells."""
 
     left: float
     top: float
     right: float
     bottom: float
     score: float = 1.0
+    label: str = ""
 
     @property
     def area(self) -> float:
@@ -73,7 +77,8 @@ class Question:
 @dataclass(frozen=True)
 class Hit:
     """One search result. `score` is comparable only within one list. `matched`: does it show what was searched for
-    (image search; None where that is unknown)."""
+    (image search; None where that is unknown). `matched_by`: what that was told by, None where the provider said so
+    itself: a comparison of its picture, or the provider's rank where there was no picture to compare."""
 
     title: str
     url: str
@@ -82,20 +87,53 @@ class Hit:
     image: Image | None = None
     matched: bool | None = None
     source: str = ""
+    matched_by: MatchBasis | None = None
 
 
 @dataclass(frozen=True)
 class Grounding:
-    """What became of a referring expression: the box used for the crop, or why the whole image was used."""
+    """What became of a referring expression: the box used for the crop, or why the whole image was used.
+
+    `outcome` is the same in one word: a box, one of several equally good ones, one over the whole image; or no box, a
+    weak one, a tiny one, a grounder that failed or is missing. `candidates`: all that was found, best first.
+    """
 
     phrase: str
     box: Box | None = None
     fallback: str | None = None
+    outcome: GroundingOutcome | None = None
+    candidates: tuple[Box, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cited:
+    """A sentence (or the few that a hit is summarised in) and the hits it was taken from, by rank, counted from 1; none
+    where its writer named none, and then it is not shown."""
+
+    text: str
+    hits: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a tool and its price. `tool`: text_search, image_search, grounder, reader, summarizer; `provider`
+    carried it out. `cached`: answered without asking the provider, which takes no seconds and costs nothing. `bytes`
+    were received, `cost` is in US dollars, `error` says why the call failed."""
+
+    tool: str
+    provider: str
+    seconds: float
+    bytes: int = 0
+    cached: bool = False
+    cost: float = 0.0
+    error: str | None = None
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What comes back from a tool. An error is data that the policy reads; it never stops the episode."""
+    """What comes back from a tool. An error is data that the policy reads; it never stops the episode. `calls` are in
+    the order in which they began. `sentences`: the lines of `text` that tell of hits, with their hits.
+    `summary_error`: why the summariser did not speak, where another spoke in its place."""
 
     text: str
     images: tuple[Image, ...] = ()
@@ -103,6 +141,13 @@ class Observation:
     error: str | None = None
     grounding: Grounding | None = None
     crop: Image | None = None
+    calls: tuple[Call, ...] = ()
+    sentences: tuple[Cited, ...] = ()
+    summary_error: str | None = None
+
+    @property
+    def cost(self) -> float:
+        return sum(call.cost for call in self.calls)
 
 
 @dataclass(frozen=True)
@@ -120,6 +165,8 @@ class Completion:
 
 @dataclass(frozen=True)
 class Turn:
+    """`seconds` are the policy's and the tools'; `cost` is the sum of the observation's calls, in US dollars."""
+
     completion: Completion
     action: Action
     observation: Observation | None = None
@@ -182,6 +229,17 @@ class Trajectory:
     @property
     def searches(self) -> tuple[Search, ...]:
         return tuple(t.action for t in self.turns if isinstance(t.action, TextSearch | ImageSearch))
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """Every tool call the episode made, the failed ones too."""
+        seen = (*self.context, *(t.observation for t in self.turns if t.observation is not None))
+        return tuple(call for observation in seen for call in observation.calls)
+
+    @property
+    def cost(self) -> float:
+        """US dollars."""
+        return sum(observation.cost for observation in self.context) + sum(turn.cost for turn in self.turns)
 
     @property
     def sampled_tokens(self) -> int:
