@@ -1,4 +1,5 @@
-"""The five tool protocols. A provider is one class in one file; nothing inherits from these.
+"""The five tool protocols, and three more that tools use. A provider is one class in one file; nothing inherits from
+these.
 
 What a call cost is not part of them. `Toolbox` times every use of a tool (`metering.using`); a provider that makes
 requests puts each into
@@ -16,11 +17,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 
-from deepmmsearch.types import Box, Hit
+from deepmmsearch.types import Box, Cited, Completion, Hit
 
 
 @dataclass(frozen=True)
@@ -59,4 +60,30 @@ class PageReader(Protocol):
 class Summarizer(Protocol):
     async def summarize(self, question: str, query: str, passages: Sequence[str]) -> list[str]:
         """One short text per passage, in order: what of it serves the question ("" where nothing does)."""
+        ...
+
+
+class ObservationSummarizer(Protocol):
+    """Beside `Summarizer`: one summary of all that a search found (DeepMMSearch-R1, section 3.1)."""
+
+    async def condense(
+        self, question: str, query: str, passages: Sequence[str], about: Literal["text", "image"]
+    ) -> list[Cited]:
+        """Sentence by sentence, each with the passages it was taken from, counted from 1; () where it names none that
+        exists. Empty when no passage serves the question. Raises ToolError."""
+        ...
+
+
+class Matcher(Protocol):
+    async def match(self, image: Image, hits: Sequence[Hit]) -> list[Hit]:
+        """The hits in order, each with `matched` told where the search left it open: does it show what `image` shows?
+        Raises ToolError."""
+        ...
+
+
+class LanguageModel(Protocol):
+    """What tools ask that need a model of their own: `policies.chat.ChatPolicy` and `policies.local.LocalPolicy` are."""
+
+    async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion:
+        """The reply to a conversation in transformers' format, whose `image` parts stand for `pictures` in order."""
         ...
