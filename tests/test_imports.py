@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", ""),
-    ("images", "protocol", "tools.base"),
+    ("images", "protocol", "tools.base", "tools.metering"),
     ("prompts",),
     ("agent", "renderer", "store"),
     ("testing", "policies", "tools", "engine", "atlas"),

@@ -18,7 +18,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest
 from deepmmsearch.store import FILE, TrajectoryStore, from_dict, to_dict
 from deepmmsearch.testing import trajectories
-from deepmmsearch.types import Answer, Completion, Prompt, Question, Trajectory, Turn
+from deepmmsearch.types import Answer, Call, Completion, Observation, Prompt, Question, TextSearch, Trajectory, Turn
 
 
 def a_trajectory(id: str = "q1", answer: str = "Veld") -> Trajectory:
@@ -161,3 +161,16 @@ def test_what_a_newer_version_wrote_is_refused() -> None:
     record["turns"][0]["action"]["kind"] = "Ponder"
     with pytest.raises(UserError, match="'Ponder'"):
         from_dict(record, lambda sha: Image.new("RGB", (1, 1)))
+
+
+def test_what_was_stored_before_calls_were_kept_still_loads(tmp_path: Path) -> None:
+    observation = Observation("Oru.", calls=(Call("text_search", "serper", 0.5, 900, False, 0.001),))
+    played = replace(a_trajectory(), turns=(Turn(Completion("?"), TextSearch("Veld"), observation, 1.5, 0.001),))
+    store = TrajectoryStore(tmp_path)
+    store.append(played)
+    assert store.get("q1").calls == observation.calls
+    line = json.loads((tmp_path / FILE).read_text())
+    del line["trajectory"]["turns"][0]["observation"]["calls"]
+    (tmp_path / FILE).write_text(json.dumps(line) + "\n")
+    old = store.get("q1")
+    assert (old.calls, old.cost) == ((), 0.001)

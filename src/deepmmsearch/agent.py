@@ -10,7 +10,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from PIL.Image import Image
 
@@ -18,6 +18,7 @@ from deepmmsearch import images
 from deepmmsearch.errors import ToolError
 from deepmmsearch.protocol import parse_action
 from deepmmsearch.tools.base import Grounder, ImageSearchTool, PageReader, Summarizer, TextSearchTool
+from deepmmsearch.tools.metering import Ledger, using
 from deepmmsearch.types import (
     Action,
     Answer,
@@ -48,7 +49,8 @@ async def episode(
         action = parse_action(completion.text, trajectory.prompt.dialect, ended=completion.finish == "stop")
         done = isinstance(action, Answer) or completion.finish != "stop"
         observation = None if done else await tools.execute(action, trajectory, limits)
-        turn = Turn(completion, action, observation, seconds=time.perf_counter() - began)
+        cost = observation.cost if observation is not None else 0.0
+        turn = Turn(completion, action, observation, seconds=time.perf_counter() - began, cost=cost)
         trajectory = trajectory.then(turn, limits)
         yield trajectory
 
@@ -69,7 +71,8 @@ class Toolbox:
     policy reads. `box_threshold`: below this score of the grounder the whole image is searched. `crop_padding`: share
     of the box's sides. `min_box_side`: boxes thinner than this many pixels show nothing. `min_passage`: hits whose
     text is shorter (in characters) are read with the reader, where there is one. `max_line`, `max_text`: longest
-    line and longest observation in characters. `thumbnails`: show the pictures of the hits too (MMSearch-R1).
+    line and longest observation in characters. `thumbnails`: show the pictures of the hits too (MMSearch-R1). `ledger`:
+    prices and budgets, the same for all episodes of a run.
     """
 
     text_search: TextSearchTool | None = None
@@ -87,9 +90,17 @@ class Toolbox:
     max_line: int = 1200
     max_text: int = 6000
     thumbnails: bool = False
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation:
-        """What comes back for `action`, the next one after the turns of `trajectory`. Only cancellation escapes."""
+        """What comes back for `action`, the next one after the turns of `trajectory`, with the calls it took. Only
+        cancellation escapes."""
+        meter = self.ledger.meter(trajectory)
+        with meter.open():
+            observation = await self._carry_out(action, trajectory, limits)
+        return replace(observation, calls=meter.calls)
+
+    async def _carry_out(self, action: Action, trajectory: Trajectory, limits: Limits) -> Observation:
         if isinstance(action, Malformed):
             return _error(action.problem)
         if len(trajectory.turns) + 1 >= limits.turns:
@@ -111,7 +122,8 @@ class Toolbox:
     async def _search_text(self, query: str, trajectory: Trajectory) -> Observation:
         if self.text_search is None:
             return _error("Text search is not available, search the image or answer.")
-        hits = (await self.text_search.search(query, self.text_hits))[: self.text_hits]
+        with using("text_search", self.text_search):
+            hits = (await self.text_search.search(query, self.text_hits))[: self.text_hits]
         passages = await asyncio.gather(*(self._passage(hit) for hit in hits))
         summaries = await self._summaries(trajectory.question.text, query, passages)
         lines = [f"[{rank}] {summary}" for rank, summary in enumerate(summaries, 1) if summary]
@@ -131,7 +143,8 @@ class Toolbox:
             if grounding and grounding.box and not grounding.fallback
             else None
         )
-        hits = (await self.image_search.search(cut or image, self.image_hits))[: self.image_hits]
+        with using("image_search", self.image_search):
+            hits = (await self.image_search.search(cut or image, self.image_hits))[: self.image_hits]
         shown = hits[: self.image_lines]
         lines = await self._image_lines(shown, region or "", trajectory.question.text)
         if grounding and grounding.box is None:
@@ -160,7 +173,8 @@ class Toolbox:
         if self.grounder is None:
             return Grounding(phrase, None, "there is no grounding tool")
         try:
-            boxes = await self.grounder.locate(image, phrase)
+            with using("grounder", self.grounder):
+                boxes = await self.grounder.locate(image, phrase)
         except ToolError as error:
             return Grounding(phrase, None, f"grounding failed: {_one_line(str(error))}")
         finite = [b for b in boxes if all(map(math.isfinite, (b.left, b.top, b.right, b.bottom, b.score)))]
@@ -180,7 +194,8 @@ class Toolbox:
         if self.reader is None or not hit.url or len(hit.snippet) >= self.min_passage:
             return hit.snippet
         try:
-            return (await self.reader.read(hit.url)).text or hit.snippet
+            with using("reader", self.reader):
+                return (await self.reader.read(hit.url)).text or hit.snippet
         except ToolError:
             return hit.snippet
 
@@ -190,7 +205,8 @@ class Toolbox:
             return []
         texts = list(passages)
         if self.summarizer is not None:
-            texts = await self.summarizer.summarize(question, query, passages)
+            with using("summarizer", self.summarizer):
+                texts = await self.summarizer.summarize(question, query, passages)
             if len(texts) != len(passages):
                 raise ToolError(f"The summariser gave {len(texts)} texts for {len(passages)} passages.")
         longest = self.max_line if self.summarizer is not None else min(self.max_line, self.min_passage)

@@ -21,6 +21,7 @@ from deepmmsearch.types import (
     Action,
     Answer,
     Box,
+    Call,
     Completion,
     Finish,
     Grounding,
@@ -270,8 +271,9 @@ def trajectories(max_turns: int = 4) -> SearchStrategy[Trajectory]:
     hits = st.builds(Hit, texts, texts, texts, numbers, maybe(pictures), maybe(st.booleans()), texts)
     boxes = st.builds(Box, numbers, numbers, numbers, numbers, numbers)
     groundings = st.builds(Grounding, texts, maybe(boxes), maybe(texts))
+    calls = st.builds(Call, texts, texts, numbers, st.integers(0, 2**40), st.booleans(), numbers, maybe(texts))
     observations = st.builds(
-        Observation, texts, some(pictures), some(hits), maybe(texts), maybe(groundings), maybe(pictures)
+        Observation, texts, some(pictures), some(hits), maybe(texts), maybe(groundings), maybe(pictures), some(calls)
     )
     actions: SearchStrategy[Action] = st.one_of(
         st.builds(TextSearch, texts), st.builds(ImageSearch, maybe(texts)), st.builds(Answer, texts)
