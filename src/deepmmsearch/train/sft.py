@@ -8,50 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-import subprocess
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-import yaml
 from datasets import Dataset
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-    set_seed,
-)
+from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.errors import UserError
 from deepmmsearch.store import FILE, TrajectoryStore
-from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash, part_of, save_merged
+from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash, save_merged
 from deepmmsearch.train.collate import Collator, Example, LengthGrouped, Pictures, encode_pictures, make_examples
-from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves, read_metrics
+from deepmmsearch.train.lora import Lora, prepare_model
+from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves
+from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.types import Trajectory
-
-LANGUAGE_LINEAR = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-Evaluate = Callable[[PreTrainedModel | PeftModel, int], Mapping[str, float]]
-"""Measures the model at an optimizer step; it may generate. The figures join the metrics under `eval/`."""
-
-
-class Lora(BaseModel):
-    """`alpha` / `r` scales the update; `targets` is a regular expression over module names."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    r: int = Field(default=8, gt=0)
-    alpha: int = Field(default=16, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: str = LANGUAGE_LINEAR
 
 
 class SftRecipe(BaseModel):
@@ -155,27 +130,31 @@ def fine_tune(
     examples, left_out = make_examples(trajectories, checkpoint.renderer(), pictures, recipe.max_tokens)
     tokens = sum(len(example.ids) for example in examples)
     report(f"{len(examples)} trajectories ({left_out} left out), {tokens} tokens, {len(pictures)} pictures")
-    resume = _claim_output(recipe, examples)
+    resume = claim_output(recipe.output, recipe, _digest(examples), {"examples": len(examples)})
     features = encode_pictures(checkpoint.model, pictures) if recipe.cache_features else None
     frozen = parameter_hash(checkpoint.model, recipe.freeze)
     pad = checkpoint.tokenizer.pad_token_id
     collator = Collator(examples, pictures, pad, checkpoint.image_token, features)
-    journal = Journal(recipe.output / "metrics.jsonl", report)
+    journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
     callbacks: list[TrainerCallback] = [journal]
     if evaluate is not None and recipe.evaluate_every:
         callbacks.append(Evaluation(evaluate, recipe.evaluate_every, journal))
     trainer = _make_trainer(recipe, settings, checkpoint, examples, collator, callbacks)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    with explained(recipe.output):
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
 
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    assert parameter_hash(model, recipe.freeze) == frozen, f"training changed frozen weights: {recipe.freeze}"
-    if isinstance(model, PeftModel):
-        model = model.merge_and_unload()
-    assert parameter_hash(model, recipe.freeze) == frozen, f"merging changed frozen weights: {recipe.freeze}"
-    merged = recipe.output / "merged"
-    if trainer.is_world_process_zero():
-        save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), merged)
-        plot_curves(journal.rows, recipe.output / "curves.png", f"SFT {recipe.output.name}", _panels(journal.rows))
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        assert parameter_hash(model, recipe.freeze) == frozen, f"training changed frozen weights: {recipe.freeze}"
+        if isinstance(model, PeftModel):
+            if trainer.is_world_process_zero():
+                model.save_pretrained(recipe.output / "adapter")
+            model = model.merge_and_unload()
+        assert parameter_hash(model, recipe.freeze) == frozen, f"merging changed frozen weights: {recipe.freeze}"
+        merged = recipe.output / "merged"
+        if trainer.is_world_process_zero():
+            save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), merged)
+            shown = panels(journal.rows, LOSS_AND_ACCURACY)
+            plot_curves(journal.rows, recipe.output / "curves.png", f"SFT {recipe.output.name}", shown)
     return SftResult(merged, len(examples), left_out, journal.rows[-1] if journal.rows else {})
 
 
@@ -187,20 +166,7 @@ def _make_trainer(
     collator: Collator,
     callbacks: list[TrainerCallback],
 ) -> TrajectoryTrainer:
-    model: PreTrainedModel | PeftModel = checkpoint.model
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name) not in recipe.freeze)
-    if recipe.lora is not None:
-        # seeded here, because TRL seeds only after the adapter was made
-        set_seed(recipe.seed)
-        lora = LoraConfig(
-            r=recipe.lora.r,
-            lora_alpha=recipe.lora.alpha,
-            lora_dropout=recipe.lora.dropout,
-            target_modules=recipe.lora.targets,
-            task_type="CAUSAL_LM",
-        )
-        model = get_peft_model(model, lora)
+    model = prepare_model(checkpoint.model, recipe.lora, recipe.freeze, recipe.seed)
     lengths = [len(example.ids) for example in examples]
     trainer = TrajectoryTrainer(
         model=model,
@@ -216,145 +182,16 @@ def _make_trainer(
 
 def trl_settings(recipe: SftRecipe) -> SFTConfig:
     """The recipe's `trl` section as TRL's config, with our defaults below it and FIXED above it."""
-    known = {f.name for f in dataclasses.fields(SFTConfig)}
-    ours = {"output_dir", "seed", "data_seed", *FIXED}
-    for name in recipe.trl:
-        if name in ours:
-            raise UserError(f"trl.{name} follows from the rest of the recipe. Remove it.")
-        if name not in known:
-            raise UnknownName("TRL setting", name, known)
-    # TRL turns bf16 on where nothing is said, which slows a CPU down
-    defaults = DEFAULTS | {"bf16": torch.cuda.is_available()}
-    run = {"output_dir": str(recipe.output / "checkpoints"), "seed": recipe.seed, "data_seed": recipe.seed}
-    try:
-        return SFTConfig(**defaults | recipe.trl | FIXED | run)
-    # TRL and transformers check each setting in their own way
-    except Exception as error:
-        raise UserError(f"TRL refuses the trl section of the recipe: {error}") from error
+    return trl_config(SFTConfig, recipe.trl, defaults=DEFAULTS, fixed=FIXED, output=recipe.output, seed=recipe.seed)
 
 
-def _claim_output(recipe: SftRecipe, examples: Sequence[Example]) -> Path | None:
-    """Writes recipe and revision beside the result; gives the checkpoint to go on from."""
+def _digest(examples: Sequence[Example]) -> str:
     content = hashlib.sha256()
     for example in examples:
         content.update(example.ids.tobytes() + example.mask.tobytes())
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
-    run = {"data": content.hexdigest(), "examples": len(examples), "revision": _revision()}
-    described = recipe.output / "recipe.yaml"
-    resume = _last_checkpoint(recipe.output / "checkpoints")
-    if resume is not None:
-        former = json.loads((recipe.output / "run.json").read_text(encoding="utf-8"))
-        if described.read_text(encoding="utf-8") != settings or former["data"] != run["data"]:
-            raise UserError(
-                f"{recipe.output} holds a run of another recipe or other data. Choose another output, or remove it."
-            )
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    described.write_text(settings, encoding="utf-8")
-    (recipe.output / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
-    _truncate_metrics(recipe.output / "metrics.jsonl", _step_of(resume) if resume else 0)
-    return resume
+    return content.hexdigest()
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint: the trainer's state is written last, so one without it was interrupted."""
-    for path in sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True):
-        try:
-            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return path
-    return None
-
-
-def _step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("checkpoint-"))
-
-
-def _truncate_metrics(path: Path, step: int) -> None:
-    """What was logged after the checkpoint will be logged again."""
-    rows = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def _revision() -> str:
-    """The git revision of this source tree, `+changed` where it differs; empty outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-        status = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return head.stdout.strip() + ("+changed" if status.stdout.strip() else "")
-
-
-def _panels(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
-    measured = tuple(dict.fromkeys(name for row in rows for name in row if name.startswith("eval/")))
-    return dict(LOSS_AND_ACCURACY) | ({"evaluation": measured} if measured else {})
-
-
-class Journal(TrainerCallback):
-    """Appends each logged line to metrics.jsonl as it comes, and says it in words."""
-
-    def __init__(self, path: Path, report: Callable[[str], None]) -> None:
-        self._path = path
-        self._report = report
-        self._started: tuple[float, int] | None = None
-        self.rows: list[dict[str, Any]] = read_metrics(path)
-
-    def write(self, row: dict[str, Any]) -> None:
-        self.rows.append(row)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def on_step_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if self._started is None:
-            self._started = (time.perf_counter(), state.global_step)
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if not state.is_world_process_zero or logs is None:
-            return
-        row = {"step": state.global_step, **logs}
-        if "loss" in logs and self._started is not None:
-            seconds, steps = time.perf_counter() - self._started[0], state.global_step - self._started[1]
-            samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size * steps
-            row["samples_per_second"] = round(samples / seconds, 2)
-            accuracy = logs.get("mean_token_accuracy", float("nan"))
-            self._report(
-                f"{state.global_step}/{state.max_steps}  loss {logs['loss']:.4f}  token accuracy {accuracy:.3f}"
-                f"  {row['samples_per_second']:.1f} samples/s"
-            )
-        self.write(row)
-
-
-class Evaluation(TrainerCallback):
-    """Calls `evaluate` every `every` optimizer steps, with the model in evaluation mode."""
-
-    def __init__(self, evaluate: Evaluate, every: int, journal: Journal) -> None:
-        self._evaluate = evaluate
-        self._every = every
-        self._journal = journal
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        model: PreTrainedModel | PeftModel | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if model is None or state.global_step % self._every:
-            return
-        model.eval()
-        with torch.no_grad():
-            figures = self._evaluate(model, state.global_step)
-        model.train()
-        self._journal.write({"step": state.global_step} | {f"eval/{name}": value for name, value in figures.items()})
+def _describe(row: Mapping[str, Any]) -> str:
+    accuracy = row.get("mean_token_accuracy", float("nan"))
+    return f"loss {row['loss']:.4f}  token accuracy {accuracy:.3f}  {row['samples_per_second']:.1f} samples/s"

@@ -1,0 +1,61 @@
+"""LoRA on the language model's linear layers (DeepMMSearch-R1, section 3.3), and what is trained at all."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import PreTrainedModel, set_seed
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.train.checkpoint import part_of
+
+LANGUAGE_LINEAR = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+
+class Lora(BaseModel):
+    """`alpha` / `r` scales the update; `targets` is a regular expression over module names."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    r: int = Field(default=8, gt=0)
+    alpha: int = Field(default=16, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str = LANGUAGE_LINEAR
+
+
+def prepare_model(
+    model: PreTrainedModel, lora: Lora | None, freeze: Collection[str], seed: int, adapter: Path | None = None
+) -> PreTrainedModel | PeftModel:
+    """The model with what is trained marked: a new adapter, the one in `adapter`, or all that is not frozen.
+
+    Raises UserError for an adapter that does not fit the model.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(part_of(name) not in freeze)
+    if adapter is not None:
+        return load_adapter(model, adapter, trainable=True)
+    if lora is None:
+        return model
+    # seeded here, because TRL seeds only after the adapter was made
+    set_seed(seed)
+    config = LoraConfig(
+        r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"
+    )
+    return get_peft_model(model, config)
+
+
+def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:
+    """Raises UserError when `folder` holds no adapter, or one that was made for another model."""
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(f"{str(folder)!r} is no adapter: there is no adapter_config.json in it.")
+    try:
+        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    # what PEFT raises depends on which of names, shapes or settings disagree
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"The adapter in {folder} does not fit the model ({reason}). Give the model it was made for."
+        ) from error

@@ -1,0 +1,203 @@
+"""What every training run leaves beside its weights, and how an interrupted one goes on.
+
+OUTPUT/recipe.yaml, run.json     what was run, on which data, at which git revision
+OUTPUT/metrics.jsonl, curves.png what was measured
+OUTPUT/checkpoints/              the trainer's own, from which a run goes on
+OUTPUT/adapter, merged           the result
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from peft import PeftModel
+from pydantic import BaseModel
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.train.plots import read_metrics
+
+Evaluate = Callable[[PreTrainedModel | PeftModel, int], Mapping[str, float]]
+"""Measures the model at an optimizer step; it may generate. The figures join the metrics under `eval/`."""
+
+Config = TypeVar("Config", bound=TrainingArguments)
+
+
+def trl_config(
+    kind: type[Config],
+    given: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    output: Path,
+    seed: int,
+) -> Config:
+    """A recipe's `trl` section as TRL's config, with our defaults below it and what the recipe fixes above it."""
+    known = {f.name for f in dataclasses.fields(kind)}
+    for name in given:
+        if name in {"output_dir", "seed", "data_seed", *fixed}:
+            raise UserError(f"trl.{name} follows from the rest of the recipe. Remove it.")
+        if name not in known:
+            raise UnknownName("TRL setting", name, known)
+    # TRL turns bf16 on where nothing is said, which slows a CPU down
+    below = {"bf16": torch.cuda.is_available(), **defaults}
+    run = {"output_dir": str(output / "checkpoints"), "seed": seed, "data_seed": seed}
+    try:
+        return kind(**{**below, **given, **fixed, **run})
+    # TRL and transformers check each setting in their own way
+    except Exception as error:
+        raise UserError(f"TRL refuses the trl section of the recipe: {error}") from error
+
+
+def claim_output(output: Path, recipe: BaseModel, data: str, facts: Mapping[str, Any]) -> Path | None:
+    """Writes recipe and revision beside the result; gives the checkpoint to go on from. `data` is a digest of what is
+    trained on. Raises UserError when the folder belongs to another recipe or other data."""
+    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+    described = output / "recipe.yaml"
+    resume = last_checkpoint(output / "checkpoints")
+    if resume is not None:
+        former = json.loads((output / "run.json").read_text(encoding="utf-8"))
+        if described.read_text(encoding="utf-8") != settings or former["data"] != data:
+            raise UserError(
+                f"{output} holds a run of another recipe or other data. Choose another output, or remove it."
+            )
+    output.mkdir(parents=True, exist_ok=True)
+    described.write_text(settings, encoding="utf-8")
+    run = {"data": data, **facts, "revision": revision()}
+    (output / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    _truncate_metrics(output / "metrics.jsonl", _step_of(resume) if resume else 0)
+    return resume
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest complete checkpoint: the trainer's state is written last, so one without it was interrupted."""
+    for path in sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True):
+        try:
+            json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        return path
+    return None
+
+
+def revision() -> str:
+    """The git revision of this source tree, `+changed` where it differs; empty outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        status = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return head.stdout.strip() + ("+changed" if status.stdout.strip() else "")
+
+
+@contextmanager
+def explained(output: Path) -> Iterator[None]:
+    """What stops a run from outside, in one sentence; the run can go on from its last checkpoint."""
+    again = f"The same command goes on from the last checkpoint in {output / 'checkpoints'}."
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "The device ran out of memory. Lower trl.per_device_train_batch_size (and raise "
+            "trl.gradient_accumulation_steps), max_tokens or limits.tokens, or set trl.gradient_checkpointing: true. "
+            + again
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"The disk is full ({error.filename or output}). Make room. {again}") from error
+
+
+def panels(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The panels to plot: `wanted`, and one of the evaluations where there are any."""
+    measured = tuple(dict.fromkeys(name for row in rows for name in row if name.startswith("eval/")))
+    return dict(wanted) | ({"evaluation": measured} if measured else {})
+
+
+class Journal(TrainerCallback):
+    """Appends each logged line to metrics.jsonl as it comes, and says it in words: what `describe` makes of it."""
+
+    def __init__(self, path: Path, report: Callable[[str], None], describe: Callable[[Mapping[str, Any]], str]) -> None:
+        self._path, self._report, self._describe = path, report, describe
+        self._started: tuple[float, int] | None = None
+        self.rows: list[dict[str, Any]] = read_metrics(path)
+
+    def write(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._started is None:
+            self._started = (time.perf_counter(), state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not state.is_world_process_zero or logs is None:
+            return
+        row = {"step": state.global_step, **logs}
+        if "loss" in logs and self._started is not None:
+            seconds, steps = time.perf_counter() - self._started[0], state.global_step - self._started[1]
+            samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size * steps
+            row["samples_per_second"] = round(samples / seconds, 2)
+            left = (state.max_steps - state.global_step) * seconds / max(1, steps)
+            self._report(f"{state.global_step}/{state.max_steps}  {self._describe(row)}  {_minutes(left)} left")
+        self.write(row)
+
+
+class Evaluation(TrainerCallback):
+    """Calls `evaluate` every `every` optimizer steps, with the model in evaluation mode."""
+
+    def __init__(self, evaluate: Evaluate, every: int, journal: Journal) -> None:
+        self._evaluate = evaluate
+        self._every = every
+        self._journal = journal
+
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel | PeftModel | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if model is None or state.global_step % self._every:
+            return
+        model.eval()
+        with torch.no_grad():
+            figures = self._evaluate(model, state.global_step)
+        model.train()
+        self._journal.write({"step": state.global_step} | {f"eval/{name}": value for name, value in figures.items()})
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def _truncate_metrics(path: Path, step: int) -> None:
+    """What was logged after the checkpoint will be logged again."""
+    rows = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
