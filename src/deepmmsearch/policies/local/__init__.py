@@ -2,5 +2,6 @@
 
 from deepmmsearch.policies.local.checkpoint import TokenReader
 from deepmmsearch.policies.local.policy import LocalPolicy
+from deepmmsearch.policies.local.slots import SlotPolicy
 
-__all__ = ["LocalPolicy", "TokenReader"]
+__all__ = ["LocalPolicy", "SlotPolicy", "TokenReader"]

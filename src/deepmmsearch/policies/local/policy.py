@@ -116,9 +116,10 @@ class LocalPolicy:
 
         def prepare() -> Row:
             sequence = self.renderer.sequence(trajectory)
-            question = trajectory.question
-            place = f"{question.id}|{question.metadata.get('rollout', 0)}|{len(trajectory.turns)}"
-            return self._row(sequence.ids, sequence.images, place)
+            episode = episode_name(trajectory)
+            row = self._row(sequence.ids, sequence.images, f"{episode}|{len(trajectory.turns)}")
+            row.episode = episode
+            return row
 
         return await self._queue.ask(prepare)
 
@@ -192,7 +193,7 @@ class LocalPolicy:
         # Text after the prompt goes on from the largest position on any axis.
         position = torch.stack([r.positions.max() for r in rows]).to(device)[None, :, None].expand(len(position), -1, 1)
         for step in range(steps):
-            tokens, logprobs = self._choose(logits, [a.row for a in live], step)
+            tokens, logprobs = self._choose(logits, [a.row for a in live])
             for a, token, logprob in zip(live, tokens.tolist(), logprobs.tolist(), strict=True):
                 a.row.take(token, logprob, self._ends)
                 if a.row.finish and not a.answered:
@@ -223,12 +224,14 @@ class LocalPolicy:
         logits[:, self._banned] = -torch.inf
         return logits
 
-    def _choose(self, logits: Tensor, rows: list[Row], step: int) -> tuple[Tensor, Tensor]:
+    def _choose(self, logits: Tensor, rows: list[Row]) -> tuple[Tensor, Tensor]:
         """One token per row and its logprob."""
         logprobs = torch.log_softmax(logits / self.temperature if self.temperature > 0 else logits, dim=-1)
         if self.temperature > 0:
             total = logprobs.double().exp().cumsum(dim=-1)
-            drawn = torch.tensor([float(r.draws[step]) if step < r.budget else 0.0 for r in rows], dtype=torch.float64)
+            # A row that has ended may stay in the batch; what is drawn for it counts for nothing.
+            draws = [float(r.draws[len(r.sampled)]) if len(r.sampled) < r.budget else 0.0 for r in rows]
+            drawn = torch.tensor(draws, dtype=torch.float64)
             target = drawn.to(total.device)[:, None] * total[:, -1:]
             tokens = torch.searchsorted(total, target, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
         else:
@@ -239,6 +242,12 @@ class LocalPolicy:
         said = row.sampled[:-1] if row.sampled and row.sampled[-1] in self._ends else row.sampled
         text = str(self.tokenizer.decode(said, skip_special_tokens=False)) if said else ""
         return Completion(text, tuple(row.sampled), tuple(row.logprobs), row.finish or "stop", len(row.ids))
+
+
+def episode_name(trajectory: Trajectory) -> str:
+    """What tells the rollouts that are played at the same time from each other."""
+    question = trajectory.question
+    return f"{question.id}|{question.metadata.get('rollout', 0)}"
 
 
 def make_cache(model: PreTrainedModel, capacity: int) -> Cache:

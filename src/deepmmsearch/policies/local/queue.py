@@ -23,12 +23,13 @@ SMALL_BATCH = 8
 
 @dataclass
 class Row:
-    """`out_of` says what it means when `budget` runs out."""
+    """`out_of` says what it means when `budget` runs out; `episode` is empty where the row belongs to none."""
 
     ids: list[int]
     features: list[Features]
     budget: int
     out_of: Finish
+    episode: str = ""
     positions: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
     draws: Tensor = field(default_factory=lambda: torch.zeros(0))
     sampled: list[int] = field(default_factory=list)
@@ -64,7 +65,11 @@ class Asked:
 
 
 class Queue:
-    """Gathers requests and decodes them in threads, which live only while there is work."""
+    """Gathers requests and decodes them in threads, which live only while there is work.
+
+    `decode` gets a batch as a list of its own. It may `join` more rows while it works; it appends them to that list,
+    because whatever stands in it is answered with the error if `decode` fails.
+    """
 
     def __init__(self, decode: Callable[[list[Asked]], None], max_batch: int, workers: int, threads: int) -> None:
         self._decode, self._max_batch, self._most, self._threads = decode, max_batch, workers, threads
@@ -72,6 +77,7 @@ class Queue:
         self._waiting: list[tuple[Callable[[], Row], Future[Completion]]] = []
         self._ready: list[Asked] = []
         self._workers = 0
+        self._going: dict[int, int] = {}
 
     async def ask(self, prepare: Callable[[], Row]) -> Completion:
         future: Future[Completion] = Future()
@@ -100,6 +106,27 @@ class Queue:
         finally:
             torch.set_num_threads(before)
 
+    def join(self, going: int) -> list[Asked]:
+        """What a worker takes up beside the `going` rows of its batch: no more than its share of all there is."""
+        me = threading.get_ident()
+        with self._lock:
+            self._going[me] = going
+            if not self._waiting and not self._ready:
+                return []
+            arrived, self._waiting = self._waiting, []
+        prepared = _prepare(arrived)
+        with self._lock:
+            self._ready = [a for a in (*self._ready, *prepared) if not a.future.cancelled()]
+            room = self._share(len(self._ready) + sum(self._going.values())) - going
+            taken, self._ready = self._ready[: max(0, room)], self._ready[max(0, room) :]
+            self._going[me] = going + len(taken)
+            if self._ready:
+                self._hire()
+            return taken
+
+    def _share(self, rows: int) -> int:
+        return min(self._max_batch, max(SMALL_BATCH, math.ceil(rows / self._most)))
+
     def _next(self) -> list[Asked]:
         """The next batch; none when there is nothing left to do, and the worker is then no longer counted."""
         while True:
@@ -112,18 +139,19 @@ class Queue:
                 if batch := self._take():
                     if self._ready:
                         self._hire()
+                    self._going[threading.get_ident()] = len(batch)
                     return batch
                 if not self._waiting:
                     self._workers -= 1
+                    self._going.pop(threading.get_ident(), None)
                     return []
 
     def _take(self) -> list[Asked]:
         """The longest waiting row and others of similar length: padding costs as much as text."""
         if not self._ready:
             return []
-        share = max(SMALL_BATCH, math.ceil(len(self._ready) / self._most))
         first = len(self._ready[0].row.ids)
-        similar = sorted(self._ready, key=lambda a: abs(len(a.row.ids) - first))[: min(self._max_batch, share)]
+        similar = sorted(self._ready, key=lambda a: abs(len(a.row.ids) - first))[: self._share(len(self._ready))]
         batch = [a for a in similar if first / 2 <= len(a.row.ids) <= first * 2]
         chosen = set(map(id, batch))
         self._ready = [a for a in self._ready if id(a) not in chosen]

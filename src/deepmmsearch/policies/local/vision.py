@@ -23,11 +23,12 @@ FEATURE_BYTES = 256 * 2**20
 @dataclass
 class Features:
     """A picture as the language model reads it. `grid` is [1, 3] (time, rows, columns) or None; `deep` are the further
-    layers of Qwen3-VL."""
+    layers of Qwen3-VL; `digest` names the picture."""
 
     tokens: Tensor
     deep: tuple[Tensor, ...]
     grid: Tensor | None
+    digest: str
 
     @property
     def count(self) -> int:
@@ -73,12 +74,17 @@ class Eyes:
         out = self._encode(**given, return_dict=True)
         self._kind = type(out)
         deep = tuple(layer[0] for layer in getattr(out, "deepstack_features", None) or ())
-        found = Features(out.pooler_output[0], deep, pixels.get("image_grid_thw"))
+        found = Features(out.pooler_output[0], deep, pixels.get("image_grid_thw"), key)
         with self._lock:
             self._features[key] = found
             while len(self._features) > 1 and sum(f.bytes for f in self._features.values()) > FEATURE_BYTES:
                 self._features.popitem(last=False)
         return found
+
+    def forget(self) -> None:
+        """Drops every picture's features: they were made by other weights."""
+        with self._lock:
+            self._features.clear()
 
     def merge(self, features: list[Features]) -> dict[str, Any]:
         """The model's arguments that carry the pictures of a batch, in order."""
