@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.images import model_view
 from deepmmsearch.tools.grounding import BoxDialect, OwnModelGrounder, parse_boxes
 from deepmmsearch.types import Box, Completion
@@ -93,6 +93,7 @@ sides = st.integers(30, 3000)
 shares = st.tuples(*[st.floats(0, 1)] * 4)
 
 
+@settings(deadline=None)
 @given(sides, sides, shares)
 def test_boxes_come_back_in_the_pixels_of_the_original(width: int, height: int, shares: tuple[float, ...]) -> None:
     """Half a pixel of the view is the most that whole numbers may cost, at any size."""
@@ -129,3 +130,12 @@ def test_what_the_model_is_asked() -> None:
 def test_a_full_window_is_an_error_of_the_tool() -> None:
     with pytest.raises(ToolError, match="window"):
         locate(Completion("", (), (), "context"))
+
+
+def test_an_endpoint_that_is_down_is_an_error_of_the_tool() -> None:
+    class Gone:
+        async def complete(self, conversation: Any, pictures: Sequence[Image.Image] = ()) -> Completion:
+            raise UserError("Nothing answers at http://127.0.0.1:1/v1.")
+
+    with pytest.raises(ToolError, match="Nothing answers"):
+        asyncio.run(OwnModelGrounder(Gone(), lambda image: image).locate(Image.new("RGB", SEEN), "the flag"))

@@ -110,13 +110,13 @@ def clamp(box: Box, size: tuple[int, int]) -> Box:
     width, height = size
     left, right = min(max(box.left, 0.0), width), min(max(box.right, 0.0), width)
     top, bottom = min(max(box.top, 0.0), height), min(max(box.bottom, 0.0), height)
-    return Box(left, top, max(left, right), max(top, bottom), box.score)
+    return Box(left, top, max(left, right), max(top, bottom), box.score, box.label)
 
 
 def scale(box: Box, seen: tuple[int, int], original: tuple[int, int]) -> Box:
     """The box in pixels of the original, from pixels of the view it was located in."""
     x, y = original[0] / seen[0], original[1] / seen[1]
-    return Box(box.left * x, box.top * y, box.right * x, box.bottom * y, box.score)
+    return Box(box.left * x, box.top * y, box.right * x, box.bottom * y, box.score, box.label)
 
 
 def crop(image: Image.Image, box: Box, padding: float = 0.05) -> Image.Image:

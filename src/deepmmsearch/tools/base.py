@@ -82,7 +82,7 @@ class Matcher(Protocol):
 
 
 class LanguageModel(Protocol):
-    """What tools ask that need a model of their own: `policies.chat.ChatPolicy` and `policies.local.LocalPolicy` are."""
+    """What tools ask that need a model of their own; `ChatPolicy` and `LocalPolicy` (policies/) can be asked."""
 
     async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion:
         """The reply to a conversation in transformers' format, whose `image` parts stand for `pictures` in order."""

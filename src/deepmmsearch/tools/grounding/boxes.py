@@ -13,9 +13,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from PIL.Image import Image
 
 from deepmmsearch import images
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.prompts import grounding_prompt
 from deepmmsearch.protocol import escape_chat_tokens
+from deepmmsearch.tools.base import LanguageModel
 from deepmmsearch.types import Box, Completion
 
 BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]
@@ -33,10 +34,6 @@ class Speaker(Protocol):
     conversation."""
 
     def view(self, image: Image, /) -> Image: ...
-    async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion: ...
-
-
-class _Replies(Protocol):
     async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion: ...
 
 
@@ -65,14 +62,16 @@ def _quadruples(text: str) -> list[list[float]]:
 
 
 class OwnModelGrounder:
-    """Grounder: asks the policy's own model, which sees `view` of the picture.
+    """Grounder: asks a vision-language model, the policy's own or another one, which sees `view` of the picture.
 
     A box's score is the geometric mean probability of all tokens of the answer where the endpoint gives them, else 1:
     the coordinates alone would score low for good boxes, because a model that names pixels spreads its belief over
     neighbouring ones.
     """
 
-    def __init__(self, speaker: _Replies, view: Callable[[Image], Image], dialect: BoxDialect = "qwen2.5-vl") -> None:
+    def __init__(
+        self, speaker: LanguageModel, view: Callable[[Image], Image], dialect: BoxDialect = "qwen2.5-vl"
+    ) -> None:
         self._speaker, self._view, self._dialect = speaker, view, dialect
 
     async def locate(self, image: Image, phrase: str) -> list[Box]:
@@ -80,7 +79,10 @@ class OwnModelGrounder:
         # The phrase is the policy's: it must not end its own turn.
         question = {"type": "text", "text": grounding_prompt(escape_chat_tokens(phrase))}
         conversation = [{"role": "user", "content": [{"type": "image"}, question]}]
-        completion = await self._speaker.complete(conversation, [seen])
+        try:
+            completion = await self._speaker.complete(conversation, [seen])
+        except UserError as error:
+            raise ToolError(f"The model could not be asked for the region: {error}") from error
         if completion.finish == "context":
             raise ToolError("The question for the region does not fit into the model's window.")
         score = math.exp(sum(completion.logprobs) / len(completion.logprobs)) if completion.logprobs else 1.0
