@@ -9,19 +9,24 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from deepmmsearch.errors import UnknownName
+from deepmmsearch.judge.infoseek import judge_infoseek
+from deepmmsearch.judge.reward import judge_reward
 from deepmmsearch.judge.text import is_correct
 from deepmmsearch.judge.verdict import Verdict
+from deepmmsearch.judge.vqa import judge_vqa
 from deepmmsearch.types import Question
 
 Rule = Callable[[Question, str], Verdict]
 
 
-def exact(question: Question, answer: str) -> Verdict:
+def judge_exact(question: Question, answer: str) -> Verdict:
     """Equal to an accepted answer after SQuAD's normalisation (MMSearch-R1, reward)."""
     return Verdict(1.0, "equal") if is_correct(answer, question.answers) else Verdict(0.0, "not equal to any")
 
 
-RULES: Mapping[str, Rule] = MappingProxyType({"exact": exact})
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {"exact": judge_exact, "reward": judge_reward, "infoseek": judge_infoseek, "vqa": judge_vqa}
+)
 
 
 class RuleJudge:
@@ -33,11 +38,11 @@ class RuleJudge:
         self.name = rule
         self._rule = RULES[rule]
 
-    def score(self, question: Question, answer: str | None) -> Verdict:
-        """The verdict, for callers who do not wait."""
+    def verdict(self, question: Question, answer: str | None) -> Verdict:
+        """For callers who do not wait."""
         if answer is None or not answer.strip():
             return Verdict(0.0, "no answer")
         return self._rule(question, answer)
 
     async def judge(self, question: Question, answer: str | None) -> Verdict:
-        return self.score(question, answer)
+        return self.verdict(question, answer)

@@ -9,6 +9,13 @@ from collections.abc import Iterable
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
+_GIVE_UP = re.compile(
+    r"\W*(?:sorry\W+)?(?:i\s+am\s+|i'm\s+|it\s+is\s+)?(?:unable\s+to|unknown\W*$|not\s+(?:sure|known|possible)\W*$|"
+    r"(?:i\s+)?(?:do\s+not|don't|cannot|can't|could\s+not)\s+(?:know|answer|determine|find|say|tell|identify)|"
+    r"no\s+(?:answer|idea|information)\b|n/a\W*$|insufficient\s+information|(?:the\s+)?answer\s+is\s+unknown)",
+    re.IGNORECASE,
+)
+
 
 def normalize_answer(text: str) -> str:
     """Lower case, no ASCII punctuation, no articles, single spaces: the SQuAD v1.1 evaluation's rule, in its order."""
@@ -20,3 +27,8 @@ def is_correct(answer: str | None, answers: Iterable[str]) -> bool:
     if answer is None or not (found := normalize_answer(answer)):
         return False
     return any(found == normalize_answer(accepted) for accepted in answers)
+
+
+def gave_up(answer: str | None) -> bool:
+    """No answer, or one that says that there is none ("Unable to answer due to lack of relevant information")."""
+    return answer is None or not normalize_answer(answer) or bool(_GIVE_UP.match(answer))

@@ -8,12 +8,17 @@ from typing import Protocol
 from deepmmsearch.types import Question
 
 
+class JudgeError(Exception):
+    """No verdict could be had: the model behind the judge is down, or does not answer in one word."""
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """`score` is in [0, 1]; `reason` says in a few words why, for people."""
+    """`score` is in [0, 1]; `reason` says in a few words why, for people. `cost` is what the verdict itself cost."""
 
     score: float
     reason: str = ""
+    cost: float = 0.0
 
     @property
     def correct(self) -> bool:
