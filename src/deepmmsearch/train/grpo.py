@@ -1,0 +1,481 @@
+"""GRPO with live tools (DeepMMSearch-R1, section 3.4; MMSearch-R1, section 3.3), on TRL.
+
+TRL's `GRPOTrainer` gives the loss, the reference adapter, distribution and checkpoints. Its rollouts are replaced:
+ours are the ordinary episodes, played concurrently, and what was sampled is trained on token for token. Overridden are
+`_prepare_inputs`, `_compute_loss` and `_get_per_token_logps_and_entropies`; a contract test holds TRL to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+from trl.trainer.utils import use_adapter
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.policies.card import read_card
+from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.policies.local.vision import Eyes
+from deepmmsearch.renderer import Renderer
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.train.advantages import counted, group_advantages, is_flat
+from deepmmsearch.train.checkpoint import Checkpoint, parameter_hash, save_merged
+from deepmmsearch.train.generation import Generation, LocalGeneration, Twin, policy_of
+from deepmmsearch.train.lora import Lora, prepare_model
+from deepmmsearch.train.plots import plot_curves
+from deepmmsearch.train.rollouts import Player, Rollout, numbered
+from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
+from deepmmsearch.train.run import Evaluation, Journal, claim_output, explained, panels, trl_config
+from deepmmsearch.train.watch import Alarms, check_alarms, figures
+from deepmmsearch.types import Limits, Question
+
+FROZEN = ("vision", "projector")
+CURVES = {
+    "reward": ("reward/mean", "reward/correct", "reward/format"),
+    "searches an episode": ("search/each", "search/text", "search/image_crop", "search/image_whole"),
+    "KL, entropy": ("kl", "entropy"),
+}
+
+
+class Bounds(BaseModel):
+    """`types.Limits` for a recipe."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    calls: int = Field(default=10, ge=0)
+    image_searches: int = Field(default=1, ge=0)
+    tokens: int = Field(default=8192, gt=0)
+
+    def limits(self) -> Limits:
+        return Limits(self.calls, self.image_searches, self.tokens)
+
+
+class RolloutSettings(BaseModel):
+    """How questions are played. `concurrency`: episodes in play; `batch`: of the sampler; `tool_timeout`: seconds of
+    one tool use. `failed`, `truncated`: are episodes that a tool failed, or that were cut off, left out of the loss
+    (mask) or kept? `resample`: how often groups without spread are replaced by other questions."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    concurrency: int = Field(default=64, gt=0)
+    batch: int = Field(default=64, gt=0)
+    tool_timeout: float = Field(default=120.0, gt=0)
+    failed: Literal["mask", "keep"] = "mask"
+    truncated: Literal["mask", "keep"] = "mask"
+    resample: int = Field(default=0, ge=0)
+
+
+class GrpoRecipe(BaseModel):
+    """One experiment. `trl` goes to TRL's GRPOConfig as it is, except for what this file decides (see FIXED).
+
+    `model`: the checkpoint to start from; `adapter`: a LoRA on it to go on from, whose copy is then the reference of
+    the KL. Without one a new LoRA is made, and the reference is the model itself.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    adapter: Path | None = None
+    output: Path
+    lora: Lora = Field(default_factory=Lora)
+    seed: int = 0
+    threads: int | None = Field(default=None, gt=0)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    prompt: str | None = None
+    limits: Bounds = Field(default_factory=Bounds)
+    rollouts: RolloutSettings = Field(default_factory=RolloutSettings)
+    alarms: Alarms = Field(default_factory=Alarms)
+    evaluate_every: int = Field(default=0, ge=0)
+    sample_every: int = Field(default=10, ge=0)
+    trl: dict[str, Any] = {}
+
+
+# what the rollouts dictate: a recipe that sets one of these is refused
+FIXED: dict[str, Any] = {
+    "remove_unused_columns": False,
+    "use_vllm": False,
+    "mask_truncated_completions": False,
+    "log_completions": False,
+    "ddp_find_unused_parameters": False,
+}
+# the paper's where TRL's own differ (DeepMMSearch-R1, section 3.4)
+DEFAULTS: dict[str, Any] = {
+    "loss_type": "grpo",
+    "scale_rewards": "none",
+    "beta": 0.001,
+    "use_bias_correction_kl": False,
+    "epsilon": 0.2,
+    "num_generations": 8,
+    "gradient_checkpointing": False,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "logging_steps": 1,
+    "save_steps": 20,
+    "save_total_limit": 2,
+}
+
+
+class QuestionSet(Protocol):
+    """Questions by number; pictures may be read when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, number: int, /) -> Question: ...
+
+
+class RolloutTrainer(GRPOTrainer):
+    """TRL's trainer over our rollouts. The generation batch of each process holds whole groups, so that advantages are
+    local."""
+
+    def __init__(self, *args: Any, recipe: GrpoRecipe, stage: Stage, **kwargs: Any) -> None:
+        super().__init__(*args, reward_funcs=_never_called, **kwargs)
+        self._recipe, self._stage = recipe, stage
+        self._buffered: list[dict[str, Any]] | None = None
+        self._scored: list[Row] = []
+        self._logps: Tensor | None = None
+        self._clock = {"rollouts": 0.0, "update": 0.0}
+        local = self.args.per_device_train_batch_size * self.args.steps_per_generation
+        if local % self.num_generations:
+            raise UserError(
+                f"A process plays {local} rollouts a time (per_device_train_batch_size x steps_per_generation), "
+                f"which is no multiple of the groups of {self.num_generations} (trl.num_generations)."
+            )
+        every = self.args.steps_per_generation * self.num_iterations
+        if self.args.save_strategy == "steps" and self.args.save_steps * self.args.gradient_accumulation_steps % every:
+            raise UserError(
+                f"trl.save_steps = {self.args.save_steps} falls between two rounds of rollouts, and a run could not go "
+                f"on exactly: save_steps x gradient_accumulation_steps must be a multiple of {every}."
+            )
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        """The next batch; a new round of rollouts when the last one is used up."""
+        per_round = self.args.steps_per_generation
+        if self._step % (per_round * self.num_iterations) == 0 or self._buffered is None:
+            began = time.perf_counter()
+            numbers = [row["row"] for row in generation_batch]
+            groups = [numbers[i] for i in range(0, len(numbers), self.num_generations)]
+            for start, number in enumerate(groups):
+                own = numbers[start * self.num_generations : (start + 1) * self.num_generations]
+                assert set(own) == {number}, f"a group holds the questions {sorted(set(own))}"
+            self._buffered = self._round(groups)
+            self._clock["rollouts"] += time.perf_counter() - began
+        return self._buffered[self._step % per_round]
+
+    def _round(self, questions: list[int]) -> list[dict[str, Any]]:
+        """Plays the questions' groups and makes the round's batches of them."""
+        model = self.accelerator.unwrap_model(self.model)
+        self._stage.generation.sync(model)
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            groups = asyncio.run(self._play(questions))
+        finally:
+            self.model.train(was_training)
+        played = [rollout for group in groups for rollout in group]
+        self._log_round(played, groups)
+        rewards = [[self._reward_of(r) for r in group] for group in groups]
+        advantages = group_advantages(rewards, self.scale_rewards)
+        rows = [
+            make_row(r, self._stage.renderer, self._stage.eyes, None if reward is None else advantage)
+            for group, own, values in zip(groups, rewards, advantages, strict=True)
+            for r, reward, advantage in zip(group, own, values, strict=True)
+        ]
+        self._keep_samples(groups)
+        return self._batches(rows)
+
+    async def _play(self, questions: list[int]) -> list[list[Rollout]]:
+        """The groups; those without spread are replaced by other questions as often as the recipe says."""
+        step, player, policy = self.state.global_step, self._stage.player, self._stage.generation.policy
+        count, groups = self.num_generations, await self._groups(questions, step, player, policy)
+        # each process draws its own
+        rng = random.Random(f"{self.args.seed} {step} {self.accelerator.process_index}")
+        flat = [i for i, group in enumerate(groups) if is_flat([self._reward_of(r) for r in group])]
+        self._metric("groups/flat", len(flat) / max(1, len(groups)))
+        for _ in range(self._recipe.rollouts.resample):
+            if not flat:
+                break
+            others = [rng.randrange(len(self._stage.questions)) for _ in flat]
+            for i, group in zip(flat, await self._groups(others, step, player, policy), strict=True):
+                groups[i] = group
+            flat = [i for i in flat if is_flat([self._reward_of(r) for r in groups[i]])]
+        if self._recipe.rollouts.resample:
+            self._metric("groups/flat_left", len(flat) / max(1, len(groups)))
+        assert all(len(group) == count for group in groups), f"groups of {count} rollouts were expected"
+        return groups
+
+    async def _groups(self, questions: list[int], step: int, player: Player, policy: Any) -> list[list[Rollout]]:
+        asked = [self._stage.questions[number] for number in questions]
+        size = self.num_generations
+        played = await player.play([numbered(q, step, member) for q in asked for member in range(size)], policy)
+        return [played[i : i + size] for i in range(0, len(played), size)]
+
+    def _reward_of(self, rollout: Rollout) -> float | None:
+        settings = self._recipe.rollouts
+        return counted(rollout, settings.failed == "mask", settings.truncated == "mask")
+
+    def _batches(self, rows: list[Row]) -> list[dict[str, Any]]:
+        """The rows dealt to the round's batches, groups together, with what the reference and the sampling policy say
+        of them."""
+        size = self.args.per_device_train_batch_size
+        batches = [
+            make_batch(rows[i : i + size], self._tokenizer.pad_token_id, self.accelerator.device)
+            for i in range(0, len(rows), size)
+        ]
+        sampled = torch.tensor(float(sum(row.mask.sum() for row in rows)), device=self.accelerator.device)
+        total = self.accelerator.gather(sampled).sum()
+        stale = self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0
+        with torch.no_grad():
+            for batch in batches:
+                batch["num_items_in_batch"] = total
+                if stale:
+                    batch["old_per_token_logps"] = self._score(self.model, batch)
+                if self.beta:
+                    batch["ref_per_token_logps"] = self._score_reference(batch)
+        return batches
+
+    def _score(self, model: Any, batch: Mapping[str, Any]) -> Tensor:
+        self._scored = batch["rows"]
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        attention = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        logps, _, _ = self._get_per_token_logps_and_entropies(model, ids, attention, batch["completion_ids"].shape[1])
+        return logps
+
+    def _score_reference(self, batch: Mapping[str, Any]) -> Tensor:
+        if self.ref_model is not None:
+            return self._score(self.ref_model, batch)
+        model = self.accelerator.unwrap_model(self.model)
+        with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
+            return self._score(self.model, batch)
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **inputs: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """[rows, logits_to_keep] each; 0 where nothing was sampled. Pictures come from the rows, encoded once."""
+        rows = self._scored
+        assert len(rows) == len(input_ids), f"{len(rows)} rows for a batch of {len(input_ids)}"
+        sampled = torch.zeros_like(input_ids, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            end = input_ids.shape[1] - logits_to_keep
+            sampled[i, end : end + len(row.ids) - row.start] = torch.from_numpy(row.mask[row.start :])
+        image = self._stage.renderer.image_id
+        with self.accelerator.autocast():
+            out = model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                mm_token_type_ids=torch.eq(input_ids, image if image is not None else -1).int(),
+                labels=input_ids.masked_fill(~sampled, -100),
+                fused_lm_head=True,
+                **picture_inputs(rows, self._stage.eyes),
+            )
+        logps = out.log_probs[:, -logits_to_keep:]
+        self._logps = logps.detach()
+        return logps, out.entropy[:, -logits_to_keep:] if compute_entropy else None, None
+
+    def _compute_loss(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
+        began = time.perf_counter()
+        self._scored = inputs["rows"]
+        loss: Tensor = super()._compute_loss(model, inputs)
+        if self._step % (self.args.steps_per_generation * self.num_iterations) == 0 and self._logps is not None:
+            self._log_sampler(inputs, self._logps)
+        check_alarms(self._recipe.alarms, self.state.global_step, {"loss": loss.item()})
+        self._clock["update"] += time.perf_counter() - began
+        return loss
+
+    def _log_sampler(self, inputs: Mapping[str, Any], logps: Tensor) -> None:
+        """How far the sampler's log probabilities are from the trainer's, before any update."""
+        mask = inputs["tool_mask"].bool()
+        if mask.any():
+            apart = (logps - inputs["sampling_per_token_logps"]).abs()[mask]
+            self._metric("sampler/difference", apart.mean().item())
+            self._metric("sampler/difference_max", apart.max().item())
+
+    def _log_round(self, played: list[Rollout], groups: list[list[Rollout]]) -> None:
+        for name, value in figures(played).items():
+            self._metric(name, value)
+        tokens = sum(r.trajectory.sampled_tokens for r in played)
+        self._metric("tokens/round", float(tokens))
+
+    def _metric(self, name: str, value: float) -> None:
+        self._metrics["train"][name].append(value)
+
+    def _keep_samples(self, groups: list[list[Rollout]]) -> None:
+        """The first group of every so many steps, readable with `deepmmsearch show`."""
+        every, step = self._recipe.sample_every, self.state.global_step
+        if not every or step % every or not self.accelerator.is_main_process:
+            return
+        store = TrajectoryStore(self._recipe.output / "samples" / f"step-{step:05d}")
+        if len(store):
+            return
+        for member, rollout in enumerate(groups[0]):
+            question = rollout.trajectory.question
+            score = {"value": rollout.score.value, **rollout.score.parts} if rollout.score else {}
+            marked = replace(question, metadata={**question.metadata, "reward": score})
+            store.append(replace(rollout.trajectory, question=marked), f"{question.id}-{member}")
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        total = sum(self._clock.values())
+        if total and "loss" in logs:
+            logs["share/rollouts"] = self._clock["rollouts"] / total
+            logs["share/update"] = self._clock["update"] / total
+            sampled = sum(self._metrics["train"].get("tokens/round", []))
+            logs["tokens/second"] = sampled / max(1e-9, self._clock["rollouts"])
+            self._clock = dict.fromkeys(self._clock, 0.0)
+        super().log(logs, start_time)
+        check_alarms(self._recipe.alarms, self.state.global_step, logs)
+
+    def _send_telemetry(self) -> None:
+        return None
+
+
+def _never_called(*args: Any, **kwargs: Any) -> list[float]:
+    raise AssertionError("rewards are given to rollouts, not to completions")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything rollouts need."""
+
+    questions: QuestionSet
+    player: Player
+    generation: Generation
+    renderer: Renderer
+    eyes: Eyes
+
+
+@dataclass(frozen=True)
+class GrpoResult:
+    """`merged` is the checkpoint folder, `adapter` the LoRA alone; `metrics` the last logged figures."""
+
+    merged: Path
+    adapter: Path
+    metrics: Mapping[str, Any]
+
+
+MakePlayer = Callable[[LocalPolicy], Player]
+EvaluatePolicy = Callable[[LocalPolicy, int], Mapping[str, float]]
+
+
+def train(
+    recipe: GrpoRecipe,
+    questions: QuestionSet,
+    checkpoint: Checkpoint,
+    make_player: MakePlayer,
+    evaluate: EvaluatePolicy | None = None,
+    report: Callable[[str], None] = print,
+) -> GrpoResult:
+    """Trains, goes on from the last checkpoint in `recipe.output` where there is one, and writes there recipe.yaml,
+    run.json, metrics.jsonl, curves.png, samples/, adapter/ and merged/.
+
+    `make_player` gets the model as it was at the start, greedy: tools that ask a model (grounding) ask that one, so
+    that they stay the same while the policy learns. `evaluate` gets the policy of the moment, greedy.
+
+    Raises UserError when there is nothing to train on, an adapter does not fit, or the output belongs to another run.
+    """
+    if not len(questions):
+        raise UserError("There are no questions to train on. Check the recipe's data.")
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    settings = trl_config(
+        GRPOConfig,
+        recipe.trl,
+        defaults=DEFAULTS,
+        fixed={**FIXED, "temperature": recipe.rollouts.temperature},
+        output=recipe.output,
+        seed=recipe.seed,
+    )
+    resume = claim_output(recipe.output, recipe, _digest(questions), {"questions": len(questions)})
+    eyes = Eyes(checkpoint.model, checkpoint.image_processor, read_card(checkpoint.source))
+    generation = _local_generation(recipe, checkpoint)
+    start = Twin(checkpoint.model)
+    model = prepare_model(checkpoint.model, recipe.lora, FROZEN, recipe.seed, recipe.adapter)
+    start.sync(model)
+    frozen = parameter_hash(model, FROZEN)
+    player = make_player(policy_of(start, checkpoint, max_new_tokens=recipe.rollouts.max_new_tokens))
+    stage = Stage(questions, player, generation, checkpoint.renderer(), eyes)
+    journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
+    trainer = RolloutTrainer(
+        model=model,
+        args=settings,
+        train_dataset=Dataset.from_dict({"prompt": [""] * len(questions), "row": list(range(len(questions)))}),
+        processing_class=checkpoint.tokenizer,
+        callbacks=_callbacks(recipe, journal, generation, evaluate),
+        recipe=recipe,
+        stage=stage,
+    )
+    trainer.remove_callback(PrinterCallback)
+    with explained(recipe.output):
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trained = trainer.accelerator.unwrap_model(trainer.model)
+        assert parameter_hash(trained, FROZEN) == frozen, f"training changed frozen weights: {FROZEN}"
+        if trainer.is_world_process_zero():
+            _save(recipe, checkpoint, trained)
+            title = f"GRPO {recipe.output.name}"
+            plot_curves(journal.rows, recipe.output / "curves.png", title, panels(journal.rows, CURVES))
+    result = recipe.output / "merged", recipe.output / "adapter"
+    return GrpoResult(*result, journal.rows[-1] if journal.rows else {})
+
+
+def _local_generation(recipe: GrpoRecipe, checkpoint: Checkpoint) -> LocalGeneration:
+    return LocalGeneration(
+        checkpoint,
+        temperature=recipe.rollouts.temperature,
+        seed=recipe.seed,
+        max_new_tokens=recipe.rollouts.max_new_tokens,
+        max_batch=recipe.rollouts.batch,
+    )
+
+
+def _callbacks(
+    recipe: GrpoRecipe, journal: Journal, generation: LocalGeneration, evaluate: EvaluatePolicy | None
+) -> list[TrainerCallback]:
+    if evaluate is None or not recipe.evaluate_every:
+        return [journal]
+
+    def measure(model: PreTrainedModel | PeftModel, step: int) -> Mapping[str, float]:
+        generation.sync(model)
+        return evaluate(generation.greedy, step)
+
+    return [journal, Evaluation(measure, recipe.evaluate_every, journal)]
+
+
+def _save(recipe: GrpoRecipe, checkpoint: Checkpoint, model: PreTrainedModel | PeftModel) -> None:
+    if isinstance(model, PeftModel):
+        if "ref" in model.peft_config:
+            model.delete_adapter("ref")
+        model.save_pretrained(recipe.output / "adapter")
+        model = model.merge_and_unload()
+    save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), recipe.output / "merged")
+
+
+def _digest(questions: QuestionSet) -> str:
+    """Which questions, in which order; pictures are not read for it."""
+    names = getattr(questions, "names", None) or [questions[i].id for i in range(len(questions))]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _describe(row: Mapping[str, Any]) -> str:
+    shown = [("reward", "reward/mean"), ("right", "reward/correct"), ("searches", "search/each"), ("kl", "kl")]
+    return "  ".join(f"{label} {row[name]:.3f}" for label, name in shown if row.get(name) is not None)
