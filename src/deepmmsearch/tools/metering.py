@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -101,6 +102,7 @@ class Meter:
     def __init__(self, asker: str = "", prices: Mapping[str, float] = PRICES, purses: tuple[Purse, ...] = ()) -> None:
         self.asker, self.prices, self.purses = asker, prices, purses
         self._slots: list[Slot] = []
+        self._asked: Counter[bytes] = Counter()
         self._prepaid = False
 
     @property
@@ -135,6 +137,15 @@ class Meter:
                 purse.correct(-calls, -price)
             raise
 
+    def asker_of(self, key: bytes) -> str:
+        """The asker, with a number where the same was asked before in this observation."""
+        self._asked[key] += 1
+        return self.asker if self._asked[key] == 1 else f"{self.asker}#{self._asked[key]}"
+
+    def charge(self, calls: Sequence[Call]) -> None:
+        """Calls that were paid for when they were recorded count as they did then."""
+        self.correct(len(calls), sum(call.cost for call in calls))
+
     def correct(self, calls: int, money: float) -> None:
         for purse in self.purses:
             purse.correct(calls, money)
@@ -142,7 +153,7 @@ class Meter:
     def part(self, prepaid: bool) -> Meter:
         """A meter of its own for what one tool does; `prepaid`: its first call is counted already."""
         part = Meter(self.asker, self.prices, self.purses)
-        part._prepaid = prepaid
+        part._prepaid, part._asked = prepaid, self._asked
         return part
 
     def give_back(self) -> None:
@@ -249,6 +260,15 @@ class Ledger:
         paid = [call for call in trajectory.calls if not call.cached]
         own = Purse(self.question, "question", len(paid), sum(call.cost for call in paid))
         return Meter(asker(trajectory), self.prices, (own, self.run))
+
+
+Stopwatch = Callable[[Trajectory], Callable[[], float]]
+"""Started before a turn; gives the seconds the turn took."""
+
+
+def start_stopwatch(trajectory: Trajectory) -> Callable[[], float]:
+    began = time.perf_counter()
+    return lambda: time.perf_counter() - began
 
 
 def asker(trajectory: Trajectory) -> str:

@@ -1,0 +1,389 @@
+"""What tools answered, in one SQLite file that many processes share.
+
+Reads of one row run where they are asked for: they take microseconds and no lock that a writer holds. Writes go to one
+thread, which puts all that wait into one transaction. Killed at any moment, the file holds the last transaction whole
+(WAL; without an fsync each, so a power cut, not a kill, may take the last seconds with it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from deepmmsearch import images
+from deepmmsearch.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
+
+VERSION = 1
+# "DMMS", where `file` and sqlite3 look for what a database belongs to
+APPLICATION = 0x444D4D53
+
+_SCHEMA = (
+    """CREATE TABLE entries (
+        key BLOB PRIMARY KEY, tool TEXT NOT NULL, provider TEXT NOT NULL, asked TEXT NOT NULL, result TEXT NOT NULL,
+        images TEXT NOT NULL, calls TEXT NOT NULL, owner TEXT, created REAL NOT NULL)""",
+    """CREATE TABLE failures (
+        key BLOB NOT NULL, asker TEXT NOT NULL, tool TEXT NOT NULL, provider TEXT NOT NULL, asked TEXT NOT NULL,
+        kind TEXT NOT NULL, message TEXT NOT NULL, calls TEXT NOT NULL, created REAL NOT NULL,
+        PRIMARY KEY (key, asker))""",
+    "CREATE TABLE images (sha TEXT PRIMARY KEY, png BLOB NOT NULL)",
+    "CREATE TABLE turns (asker TEXT PRIMARY KEY, seconds REAL NOT NULL, created REAL NOT NULL)",
+)
+_FIND = (
+    "SELECT provider, result, images, calls, owner, created,"
+    " EXISTS (SELECT 1 FROM failures f WHERE f.key = entries.key AND f.asker = ?) FROM entries WHERE key = ?"
+)
+_FAILURE = "SELECT kind, message, calls, created FROM failures WHERE key = ?"
+
+# Milliseconds a reader waits by itself: it may run where other episodes wait for it.
+READ_PATIENCE = 20
+
+Statement = tuple[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An answer. `result`, `calls`: JSON; `images`: hashes of the pictures in it, joined by blanks. `owner`: who made
+    the calls, None once the owner was answered from the cassette itself. `failed_before`: the one who asks now holds
+    a failure too."""
+
+    provider: str
+    result: str
+    images: str
+    calls: str
+    owner: str | None
+    created: float
+    failed_before: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What one asker got instead of an answer. `kind`: error or budget; `calls`: JSON."""
+
+    kind: str
+    message: str
+    calls: str
+    created: float
+
+
+class Cassette:
+    """One file of recorded calls. `wait`: seconds until a file that another program holds is given up.
+
+    Raises UserError for a file that is none, of another version, locked or, `read_only`, missing.
+    """
+
+    def __init__(self, path: str | Path, *, read_only: bool = False, wait: float = 30.0) -> None:
+        self.path, self.read_only, self.wait = Path(path), read_only, wait
+        self._mutex = threading.Lock()
+        self._waiting: deque[tuple[Sequence[Statement], Future[None]]] = deque()
+        self._start()
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._reader = self._open()
+        self._reader.execute(f"PRAGMA busy_timeout = {READ_PATIENCE}")
+        self._writer: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="cassette")
+        self._held: set[int] = set()
+        self._lock_file: int | None = None
+
+    def close(self) -> None:
+        """Returns once everything is written."""
+        self._thread.shutdown()
+        with self._mutex:
+            for connection in (self._reader, self._writer):
+                if connection is not None:
+                    connection.close()
+            if self._lock_file is not None:
+                os.close(self._lock_file)
+                self._lock_file = None
+
+    def __enter__(self) -> Cassette:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    # Reading
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Raises Busy after READ_PATIENCE, UserError when the file cannot be read."""
+        if os.getpid() != self._process:
+            # SQLite's connections do not survive a fork
+            self._start()
+        with self._mutex:
+            try:
+                return self._reader.execute(query, values).fetchall()
+            except sqlite3.OperationalError as error:
+                if _is_busy(error):
+                    raise Busy(str(self._explain(error))) from None
+                raise self._explain(error) from None
+            except sqlite3.Error as error:
+                raise self._explain(error) from None
+
+    def find(self, key: bytes, asker: str) -> Entry | None:
+        rows = self.rows(_FIND, (asker, key))
+        return Entry(*rows[0]) if rows else None
+
+    def failure(self, key: bytes, asker: str) -> Failure | None:
+        rows = self.rows(f"{_FAILURE} AND asker = ?", (key, asker))
+        return Failure(*rows[0]) if rows else None
+
+    def latest_failure(self, key: bytes) -> Failure | None:
+        """Whoever got it."""
+        rows = self.rows(f"{_FAILURE} ORDER BY created DESC LIMIT 1", (key,))
+        return Failure(*rows[0]) if rows else None
+
+    def image(self, sha: str) -> Image:
+        """Raises UserError when it is not there."""
+        rows = self.rows("SELECT png FROM images WHERE sha = ?", (sha,))
+        if not rows:
+            raise UserError(f"{self.path} lacks the picture {sha}. Record it again, or import a complete file.")
+        return images.load(rows[0][0], name=f"the picture {sha[:12]} in {self.path}")
+
+    def seconds(self, asker: str) -> float | None:
+        rows = self.rows("SELECT seconds FROM turns WHERE asker = ?", (asker,))
+        return float(rows[0][0]) if rows else None
+
+    # Writing
+
+    def write(self, statements: Sequence[Statement]) -> Future[None]:
+        """Done when it is in the file, all of it; together with others that wait. The future raises UserError."""
+        if os.getpid() != self._process:
+            self._start()
+        done: Future[None] = Future()
+        self._waiting.append((statements, done))
+        self._thread.submit(self._write_waiting)
+        return done
+
+    def _write_waiting(self) -> None:
+        jobs: list[tuple[Sequence[Statement], Future[None]]] = []
+        # as many as wait now, in one transaction; a later job finds nothing left and returns
+        while self._waiting and len(jobs) < 256:
+            jobs.append(self._waiting.popleft())
+        if not jobs:
+            return
+        try:
+            self.transact([statement for statements, _ in jobs for statement in statements])
+        # whatever went wrong belongs to those who wait for it
+        except Exception as error:
+            for _, done in jobs:
+                done.set_exception(error)
+            return
+        for _, done in jobs:
+            done.set_result(None)
+
+    def transact(self, statements: Iterable[Statement]) -> None:
+        """All or nothing, at once and in this thread. Raises UserError."""
+        if self.read_only:
+            raise UserError(f"{self.path} was opened for reading alone. Use mode cache to record.")
+        if self._writer is None:
+            self._writer = self._open()
+        try:
+            with self._turn_to_write():
+                self._writer.execute("BEGIN IMMEDIATE")
+                for statement, values in statements:
+                    self._writer.execute(statement, values)
+                self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                self._writer.execute("ROLLBACK")
+            raise self._explain(error) from None
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._writer.execute("ROLLBACK")
+            raise
+
+    def maintain(self, statement: str) -> None:
+        """VACUUM and the like, which run outside transactions."""
+        if self._writer is None:
+            self._writer = self._open()
+        try:
+            self._writer.execute(statement)
+        except sqlite3.Error as error:
+            raise self._explain(error) from None
+
+    # Locks between processes. The system lets go of them when a process dies, however it dies.
+
+    def try_lock(self, key: bytes) -> bool:
+        """Takes the key for this process, unless another one has it. One task of a process may ask for it at a time."""
+        if sys.platform == "win32":
+            return True
+        start = _place(key)
+        with self._mutex:
+            if start in self._held:
+                return False
+            if taken := _try(self._locks(), start):
+                self._held.add(start)
+            return taken
+
+    def unlock(self, key: bytes) -> None:
+        start = _place(key)
+        with self._mutex:
+            self._held.discard(start)
+            if sys.platform != "win32" and self._lock_file is not None:
+                fcntl.lockf(self._lock_file, fcntl.LOCK_UN, 1, start)
+
+    @contextmanager
+    def _turn_to_write(self) -> Iterator[None]:
+        """Writers of all processes take turns here, at a finer pace than SQLite's own, which sleeps up to 0.1 s. Only a
+        courtesy: whoever waits too long (another process is suspended) tries SQLite's lock all the same."""
+        if sys.platform == "win32":
+            yield
+            return
+        with self._mutex:
+            file = self._locks()
+        deadline = time.monotonic() + 1.0
+        while not (held := _try(file, 0)) and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        try:
+            yield
+        finally:
+            if held:
+                fcntl.lockf(file, fcntl.LOCK_UN, 1, 0)
+
+    def _locks(self) -> int:
+        # A file beside the cassette, because SQLite locks bytes of its own files in the same way.
+        if self._lock_file is None:
+            self._lock_file = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return self._lock_file
+
+    # Opening
+
+    def _open(self) -> sqlite3.Connection:
+        if self.path.is_dir():
+            raise UserError(f"{self.path} is a folder, not a cassette. Give a file such as runs/cache.sqlite.")
+        if self.read_only and not self.path.is_file():
+            raise UserError(f"There is no cassette {self.path}. Record one first, with mode cache.")
+        try:
+            if not self.read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = self._connect()
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+        except (sqlite3.Error, OSError) as error:
+            raise self._explain(error) from None
+
+    def _connect(self) -> sqlite3.Connection:
+        address = self.path.resolve().as_uri()
+        if not self.read_only:
+            address += "?mode=rwc"
+        elif os.access(self.path.parent, os.W_OK):
+            address += "?mode=ro"
+        else:
+            # WAL needs a file beside it even to read; where none can be made, nobody else writes either
+            address += "?immutable=1"
+        return sqlite3.connect(address, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        if not application and not version and not tables:
+            if self.read_only:
+                raise UserError(f"{self.path} is empty. Record something first, with mode cache.")
+            self._create(connection)
+        elif application != APPLICATION:
+            raise UserError(f"{self.path} is a database, but no cassette. Give another file.")
+        elif version != VERSION:
+            raise UserError(
+                f"{self.path} is a cassette of version {version}, this is {VERSION}. Update deepmmsearch, or give "
+                "another file."
+            )
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA mmap_size = 268435456")
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        # another process may have been faster
+        if not connection.execute("PRAGMA application_id").fetchone()[0]:
+            for table in _SCHEMA:
+                connection.execute(table)
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+
+    def _explain(self, error: Exception) -> UserError:
+        if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
+            return UserError(f"{self.path} is locked by another program. Close it, or give another file.")
+        if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
+            return UserError(f"{self.path} is no cassette (no SQLite file). Give another file.")
+        if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
+            return UserError(f"{self.path} is damaged ({error}). Restore a copy, or record it again.")
+        return UserError(f"{self.path} cannot be used: {error}. Check the disk and its permissions.")
+
+
+class Busy(UserError):
+    """The row could not be read at that instant (another process repairs the file); try again soon."""
+
+
+def _try(file: int, place: int) -> bool:
+    if sys.platform != "win32":
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):
+            return False
+    return True
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return "locked" in str(error) or "busy" in str(error)
+
+
+def _place(key: bytes) -> int:
+    # Byte 0 is the writers'. Two keys may share a byte, which makes one of them wait and no more.
+    return 1 + (int.from_bytes(key[:8], "big") >> 2)
+
+
+def put_image(image: Image) -> tuple[str, Statement]:
+    """Its hash, and what stores it: exact, once."""
+    sha, buffer = images.digest(image), io.BytesIO()
+    image.convert("RGB").save(buffer, "PNG", compress_level=3)
+    return sha, ("INSERT OR IGNORE INTO images VALUES (?, ?)", (sha, buffer.getvalue()))
+
+
+def put_entry(key: bytes, tool: str, asked: str, entry: Entry) -> Statement:
+    row = (key, tool, entry.provider, asked, entry.result, entry.images, entry.calls, entry.owner, entry.created)
+    return "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+
+
+def put_failure(key: bytes, asker: str, tool: str, provider: str, asked: str, failure: Failure) -> Statement:
+    row = (key, asker, tool, provider, asked, failure.kind, failure.message, failure.calls, failure.created)
+    return "INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row
+
+
+def forget_failure(key: bytes, asker: str) -> Statement:
+    return "DELETE FROM failures WHERE key = ? AND asker = ?", (key, asker)
+
+
+def disown(key: bytes) -> Statement:
+    return "UPDATE entries SET owner = NULL WHERE key = ?", (key,)
+
+
+def put_seconds(asker: str, seconds: float) -> Statement:
+    return "INSERT OR REPLACE INTO turns VALUES (?, ?, ?)", (asker, seconds, time.time())
+
+
+def hash_key(asked: str) -> bytes:
+    return hashlib.sha256(asked.encode("ascii")).digest()

@@ -1,0 +1,161 @@
+"""Any tool with a recorder around it; each is what the tool is, and the recorder does the rest.
+
+Toolbox(text_search=RecordedTextSearch(Serper(client, key), recorder))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+from PIL.Image import Image
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.tools import metering
+from deepmmsearch.tools.answers import encode
+from deepmmsearch.tools.base import (
+    Grounder,
+    ImageSearchTool,
+    LanguageModel,
+    Matcher,
+    ObservationSummarizer,
+    Page,
+    PageReader,
+    Summarizer,
+    TextSearchTool,
+)
+from deepmmsearch.tools.cassette import put_seconds
+from deepmmsearch.tools.recorder import Recorder
+from deepmmsearch.types import Box, Cited, Completion, Hit, Trajectory
+
+T = TypeVar("T")
+
+
+class _Recorded(Generic[T]):
+    """`tool` may be missing in replay. `identity`: what its answers depend on beside the arguments, without keys
+    (default: the tool's own attribute `identity`, else its name)."""
+
+    # it may know the answer without a call, so `metering.using` leaves the paying to it
+    pays_itself = True
+
+    def __init__(self, tool: T | None, recorder: Recorder, identity: Mapping[str, Any] | None = None) -> None:
+        if tool is None and identity is None:
+            raise UserError("A recorded tool needs the tool or its identity.")
+        if tool is None and recorder.mode != "replay":
+            raise UserError(f"Mode {recorder.mode} needs the tool itself; only replay goes without.")
+        self._upstream, self._recorder = tool, recorder
+        self.identity = dict(identity_of(tool) if identity is None else identity)
+
+    @property
+    def name(self) -> str:
+        return str(self.identity.get("provider", type(self).__name__))
+
+    @property
+    def _tool(self) -> T:
+        assert self._upstream is not None, "replay never asks"
+        return self._upstream
+
+    async def _recall(
+        self, tool: str, arguments: Mapping[str, Any], answer: Any, ask: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        return await self._recorder.recall(tool, self.identity, arguments, answer, self._upstream, ask)
+
+
+def identity_of(tool: object) -> Mapping[str, Any]:
+    known = getattr(tool, "identity", None)
+    return known if isinstance(known, Mapping) else {"provider": metering.provider_name(tool)}
+
+
+class RecordedTextSearch(_Recorded[TextSearchTool]):
+    async def search(self, query: str, k: int) -> list[Hit]:
+        asked = {"query": query, "k": k}
+        hits: list[Hit] = await self._recall("text_search", asked, list[Hit], lambda: self._tool.search(query, k))
+        return hits
+
+
+class RecordedImageSearch(_Recorded[ImageSearchTool]):
+    async def search(self, image: Image, k: int) -> list[Hit]:
+        asked = {"image": await self._recorder.picture(image), "k": k}
+        hits: list[Hit] = await self._recall("image_search", asked, list[Hit], lambda: self._tool.search(image, k))
+        return hits
+
+
+class RecordedGrounder(_Recorded[Grounder]):
+    async def locate(self, image: Image, phrase: str) -> list[Box]:
+        asked = {"image": await self._recorder.picture(image), "phrase": phrase}
+        boxes: list[Box] = await self._recall("grounder", asked, list[Box], lambda: self._tool.locate(image, phrase))
+        return boxes
+
+
+class RecordedReader(_Recorded[PageReader]):
+    async def read(self, url: str) -> Page:
+        page: Page = await self._recall("reader", {"url": url}, Page, lambda: self._tool.read(url))
+        return page
+
+
+class RecordedSummarizer(_Recorded[Summarizer]):
+    async def summarize(self, question: str, query: str, passages: Sequence[str]) -> list[str]:
+        asked = {"question": question, "query": query, "passages": list(passages)}
+        texts: list[str] = await self._recall(
+            "summarizer", asked, list[str], lambda: self._tool.summarize(question, query, passages)
+        )
+        return texts
+
+
+class RecordedCondenser(_Recorded[ObservationSummarizer]):
+    async def condense(
+        self, question: str, query: str, passages: Sequence[str], about: Literal["text", "image"]
+    ) -> list[Cited]:
+        asked = {"question": question, "query": query, "passages": list(passages), "about": about}
+        sentences: list[Cited] = await self._recall(
+            "summarizer", asked, list[Cited], lambda: self._tool.condense(question, query, passages, about)
+        )
+        return sentences
+
+
+class RecordedMatcher(_Recorded[Matcher]):
+    async def match(self, image: Image, hits: Sequence[Hit]) -> list[Hit]:
+        pictures: dict[str, Image] = {}
+        asked = {"image": await self._recorder.picture(image), "hits": encode(hits, pictures)}
+        marked: list[Hit] = await self._recall("matcher", asked, list[Hit], lambda: self._tool.match(image, hits))
+        return marked
+
+
+class RecordedModel(_Recorded[LanguageModel]):
+    """A language model that a tool or a judge asks; `tool` says which ("summarizer", "judge")."""
+
+    def __init__(
+        self, model: LanguageModel | None, recorder: Recorder, tool: str, identity: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(model, recorder, identity)
+        self._for = tool
+
+    async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion:
+        seen = [await self._recorder.picture(picture) for picture in pictures]
+        asked = {"conversation": list(conversation), "pictures": seen}
+        completion: Completion = await self._recall(
+            self._for, asked, Completion, lambda: self._tool.complete(conversation, pictures)
+        )
+        return completion
+
+
+class RecordedStopwatch:
+    """Stopwatch of a toolbox: a replayed turn takes the seconds that it took when it was recorded."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def __call__(self, trajectory: Trajectory) -> Callable[[], float]:
+        if self._recorder.mode == "live":
+            return metering.start_stopwatch(trajectory)
+        asker, measured = metering.asker(trajectory), metering.start_stopwatch(trajectory)
+
+        def seconds() -> float:
+            if self._recorder.mode == "replay":
+                recorded = self._recorder.cassette.seconds(asker)
+                return measured() if recorded is None else recorded
+            taken = measured()
+            self._recorder.cassette.write([put_seconds(asker, taken)])
+            return taken
+
+        return seconds

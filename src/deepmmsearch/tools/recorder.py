@@ -1,0 +1,353 @@
+"""Record and replay: one wrapper around any tool (`tools.recorded`), one file (`tools.cassette`).
+
+Three modes. `live` asks the tool and touches no file. `cache` asks only what the cassette does not hold, and records
+it: N equal calls at once, in one process or many, reach the tool once. `replay` never asks: what is not on the cassette
+is an error that names it.
+
+A replay gives every episode what it got when it was recorded, the seconds, prices and errors of its calls too. To tell
+whose call reached the tool and whose was answered from the cassette, an entry keeps its `owner`: question, rollout and
+turn (`metering.asker`). An error is kept for the one who got it; `cache` asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from PIL.Image import Image
+
+from deepmmsearch import images
+from deepmmsearch.errors import ToolError, UnknownName, UserError
+from deepmmsearch.tools import metering
+from deepmmsearch.tools.answers import decoder, encode
+from deepmmsearch.tools.cassette import (
+    Busy,
+    Cassette,
+    Entry,
+    Failure,
+    Statement,
+    disown,
+    forget_failure,
+    hash_key,
+    put_entry,
+    put_failure,
+    put_image,
+)
+from deepmmsearch.tools.metering import BudgetSpent, Meter
+from deepmmsearch.types import Call
+
+T = TypeVar("T")
+Mode = Literal["live", "cache", "replay"]
+MODES: tuple[Mode, ...] = ("live", "cache", "replay")
+# Pictures with more pixels are hashed and decoded in a thread.
+LARGE = 250_000
+# Seconds between two looks at a key that another process holds: from, to.
+POLL = (0.002, 0.05)
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|COOKIE|CREDENTIAL|AUTH", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(
+    r"([?&;\s](?:api[_-]?key|key|token|access_token|auth|password|signature|sig)\s*[=:]\s*)[^&\s\"']+", re.IGNORECASE
+)
+
+
+class ReplayMiss(ToolError):
+    """The cassette does not hold what was asked."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call. `text`: canonical JSON of tool, identity and arguments, from which the key comes; `asker`: who asks
+    (`metering.asker`), with a number where the same turn asks the same again."""
+
+    tool: str
+    provider: str
+    text: str
+    key: bytes
+    asker: str
+
+    @property
+    def sentence(self) -> str:
+        arguments = json.dumps(json.loads(self.text)["arguments"], ensure_ascii=False)
+        short = arguments if len(arguments) <= 300 else f"{arguments[:300]}…"
+        return f"{self.tool} {short} by {self.provider}"
+
+
+class Recorder:
+    """What the recorded tools of one run share: a cassette, a mode, and for how long answers hold.
+
+    `ttl`: seconds by tool, after which `cache` asks again (a tool that is not named: for ever). `patience`: seconds to
+    wait for another process that makes the same call, before making it too.
+    """
+
+    def __init__(
+        self,
+        cassette: Cassette | None,
+        mode: Mode = "cache",
+        ttl: Mapping[str, float] | None = None,
+        patience: float = 300.0,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        if mode not in MODES:
+            raise UnknownName("mode", mode, MODES)
+        if cassette is None and mode != "live":
+            raise UserError(f"Mode {mode} needs a cassette. Give it a path such as runs/cache.sqlite.")
+        self._cassette, self.mode, self.ttl, self.patience = cassette, mode, dict(ttl or {}), patience
+        self._secrets = _secrets(environ)
+        self._flights: tuple[asyncio.AbstractEventLoop, dict[bytes, asyncio.Future[Entry | Failure | None]]] | None
+        self._flights = None
+
+    @property
+    def cassette(self) -> Cassette:
+        assert self._cassette is not None
+        return self._cassette
+
+    def close(self) -> None:
+        if self._cassette is not None:
+            self._cassette.close()
+
+    async def recall(
+        self,
+        tool: str,
+        identity: Mapping[str, Any],
+        arguments: Mapping[str, Any],
+        answer: Any,
+        upstream: object,
+        ask: Callable[[], Awaitable[Any]],
+    ) -> Any:
+        """What `ask` gives, of the type `answer`, from the tool or from the cassette.
+
+        `identity`: the provider and whatever of its configuration changes what it answers, never a key. Raises what
+        `ask` raises, as ToolError; ReplayMiss.
+        """
+        if self.mode == "live":
+            with metering.using(tool, upstream):
+                return await ask()
+        meter = metering.current() or Meter()
+        slot = meter.slot()
+        text = self._clean(_canonical({"arguments": arguments, "identity": identity, "tool": tool}))
+        key = hash_key(text)
+        asked = Asked(tool, str(identity.get("provider", tool)), text, key, meter.asker_of(key))
+        if self.mode == "replay":
+            outcome, slot.calls = await self._replay(asked, meter)
+        else:
+            outcome, slot.calls = await self._cached(asked, lambda: self._lead(asked, meter, upstream, ask))
+        if isinstance(outcome, Failure):
+            raise (BudgetSpent if outcome.kind == "budget" else ToolError)(outcome.message)
+        return await self._decoded(outcome, answer)
+
+    # Replay
+
+    async def _replay(self, asked: Asked, meter: Meter) -> tuple[Entry | Failure, tuple[Call, ...]]:
+        found = await self._look(lambda: self._own_failure(asked) or self.cassette.find(asked.key, asked.asker))
+        own = found is not None and (isinstance(found, Failure) or found.owner == asked.asker)
+        if found is None:
+            found = await self._look(lambda: self.cassette.latest_failure(asked.key))
+        if found is None:
+            message = f"{self.cassette.path} holds no answer to {asked.sentence}. Record it with mode cache."
+            raise ReplayMiss(message)
+        calls = _read_calls(found.calls) if own else (_from_cassette(asked, found),)
+        meter.charge([call for call in calls if not call.cached])
+        return found, calls
+
+    def _own_failure(self, asked: Asked) -> Failure | None:
+        return self.cassette.failure(asked.key, asked.asker)
+
+    # Cache
+
+    async def _cached(self, asked: Asked, lead: _Lead) -> tuple[Entry | Failure, tuple[Call, ...]]:
+        entry = await self._look(lambda: self._fresh(asked))
+        if entry is None:
+            outcome, calls = await self._share(asked, lead)
+            if calls is not None:
+                return outcome, calls
+            if isinstance(outcome, Failure):
+                calls = (_from_cassette(asked, outcome),)
+                await self._keep([self._failed(asked, replace(outcome, calls=_write_calls(calls)))])
+                return outcome, calls
+            entry = outcome
+        if entry.owner == asked.asker:
+            # asked again in a later run: a replay gives what the last run got
+            self.cassette.write([disown(asked.key)])
+        if entry.failed_before:
+            self.cassette.write([forget_failure(asked.key, asked.asker)])
+        return entry, (_from_cassette(asked, entry),)
+
+    def _fresh(self, asked: Asked) -> Entry | None:
+        entry = self.cassette.find(asked.key, asked.asker)
+        lifetime = self.ttl.get(asked.tool)
+        if entry is None or (lifetime is not None and entry.created + lifetime <= time.time()):
+            return None
+        return entry
+
+    async def _share(self, asked: Asked, lead: _Lead) -> tuple[Entry | Failure, tuple[Call, ...] | None]:
+        """The outcome of the one call that is made for all who ask now, and its calls for the one who makes it.
+
+        When that one is cancelled, or its own budget is used up, the next in line makes the call.
+        """
+        flights, began = self._in_flight(), time.time()
+        while (other := flights.get(asked.key)) is not None:
+            # shielded: who gives up waiting must not end it for the others
+            if (outcome := await asyncio.shield(other)) is not None:
+                return outcome, None
+        mine = flights[asked.key] = asyncio.get_running_loop().create_future()
+        shared: Entry | Failure | None = None
+        locked = False
+        try:
+            locked = await self._lock(asked.key)
+            shared = await self._look(lambda: self._fresh(asked) or self._failed_since(asked, began))
+            if shared is not None:
+                return shared, None
+            outcome, calls = await lead()
+            shared = None if isinstance(outcome, Failure) and outcome.kind == "budget" else outcome
+            return outcome, calls
+        finally:
+            if locked:
+                self.cassette.unlock(asked.key)
+            del flights[asked.key]
+            mine.set_result(shared)
+
+    def _failed_since(self, asked: Asked, began: float) -> Failure | None:
+        """What another process got while this one waited for it."""
+        failure = self.cassette.latest_failure(asked.key)
+        return failure if failure is not None and failure.kind == "error" and failure.created >= began else None
+
+    async def _lock(self, key: bytes) -> bool:
+        delay, deadline = POLL[0], time.monotonic() + self.patience
+        while not (locked := self.cassette.try_lock(key)) and time.monotonic() < deadline:
+            await asyncio.sleep(delay)
+            delay = min(1.5 * delay, POLL[1])
+        return locked
+
+    async def _lead(
+        self, asked: Asked, meter: Meter, upstream: object, ask: Callable[[], Awaitable[Any]]
+    ) -> tuple[Entry | Failure, tuple[Call, ...]]:
+        part = meter.part(prepaid=False)
+        try:
+            with part.open(), metering.using(asked.tool, upstream):
+                value = await ask()
+        # the border to a provider's code: what it raises is recorded as the episode will see it
+        except Exception as error:
+            failure = Failure(
+                _kind(error), self._clean(_say(error)), self._clean(_write_calls(part.calls)), time.time()
+            )
+            await self._keep([self._failed(asked, failure)])
+            return failure, _read_calls(failure.calls)
+        calls = _read_calls(self._clean(_write_calls(part.calls)))
+        entry, statements = await self._encode(asked, value, calls)
+        await self._keep([*statements, forget_failure(asked.key, asked.asker)])
+        return entry, calls
+
+    async def _encode(self, asked: Asked, value: Any, calls: tuple[Call, ...]) -> tuple[Entry, list[Statement]]:
+        pictures: dict[str, Image] = {}
+        plain = encode(value, pictures)
+        result = self._clean(json.dumps(plain, separators=(",", ":")))
+        provider = next((c.provider for c in reversed(calls) if c.error is None), asked.provider)
+        entry = Entry(provider, result, " ".join(pictures), _write_calls(calls), asked.asker or None, time.time())
+        stored = await asyncio.to_thread(_put_images, pictures) if pictures else []
+        return entry, [*stored, put_entry(asked.key, asked.tool, asked.text, entry)]
+
+    def _failed(self, asked: Asked, failure: Failure) -> Statement:
+        return put_failure(asked.key, asked.asker, asked.tool, asked.provider, asked.text, failure)
+
+    async def _keep(self, statements: Sequence[Statement]) -> None:
+        try:
+            await asyncio.wrap_future(self.cassette.write(statements))
+        except UserError as error:
+            raise ToolError(f"The call was made but not recorded: {error}") from error
+
+    # Both
+
+    async def _look(self, read: Callable[[], T]) -> T:
+        """Reads where it stands, which takes microseconds; longer only while another process repairs the file."""
+        deadline = time.monotonic() + self.cassette.wait
+        while True:
+            try:
+                return read()
+            except Busy as error:
+                if time.monotonic() > deadline:
+                    raise ToolError(str(error)) from None
+            except UserError as error:
+                raise ToolError(str(error)) from error
+            await asyncio.sleep(POLL[1])
+
+    async def _decoded(self, entry: Entry, answer: Any) -> Any:
+        read = decoder(answer)
+        try:
+            if entry.images or len(entry.result) > LARGE:
+                return await asyncio.to_thread(lambda: read(json.loads(entry.result), self.cassette.image))
+            return read(json.loads(entry.result), self.cassette.image)
+        except (TypeError, KeyError, ValueError, AttributeError) as error:
+            raise ToolError(f"{self.cassette.path} holds an answer that this version cannot read ({error}).") from error
+        except UserError as error:
+            raise ToolError(str(error)) from error
+
+    async def picture(self, image: Image) -> dict[str, str]:
+        """A picture as an argument: by its hash."""
+        if image.width * image.height <= LARGE:
+            return {"sha256": images.digest(image)}
+        return {"sha256": await asyncio.to_thread(images.digest, image)}
+
+    def _in_flight(self) -> dict[bytes, asyncio.Future[Entry | Failure | None]]:
+        # futures belong to a loop, and a toolbox may serve several `asyncio.run` one by one
+        loop = asyncio.get_running_loop()
+        if self._flights is None or self._flights[0] is not loop:
+            self._flights = loop, {}
+        return self._flights[1]
+
+    def _clean(self, text: str) -> str:
+        """Without what the environment names a secret: neither a provider's error nor a page may bring one in."""
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, "***")
+        return text
+
+
+_Lead = Callable[[], Awaitable[tuple[Entry | Failure, tuple[Call, ...]]]]
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+_read_call_rows = decoder(tuple[Call, ...])
+
+
+def _write_calls(calls: Sequence[Call]) -> str:
+    return json.dumps(encode(calls, {}), separators=(",", ":"))
+
+
+def _read_calls(text: str) -> tuple[Call, ...]:
+    calls: tuple[Call, ...] = _read_call_rows(json.loads(text), _no_picture)
+    return calls
+
+
+def _no_picture(sha: str) -> Image:
+    raise KeyError(sha)
+
+
+def _from_cassette(asked: Asked, found: Entry | Failure) -> Call:
+    if isinstance(found, Failure):
+        return Call(asked.tool, asked.provider, 0.0, cached=True, error=found.message)
+    return Call(asked.tool, found.provider, 0.0, cached=True)
+
+
+def _put_images(pictures: Mapping[str, Image]) -> list[Statement]:
+    return [put_image(picture)[1] for picture in pictures.values()]
+
+
+def _kind(error: Exception) -> str:
+    return "budget" if isinstance(error, BudgetSpent) else "error"
+
+
+def _say(error: Exception) -> str:
+    """What the policy will read: an exception that is no ToolError says nothing it should see."""
+    if not isinstance(error, ToolError):
+        return f"The tool failed ({type(error).__name__}). Try another query or answer."
+    return _SECRET_PARAMETER.sub(r"\1***", str(error))
+
+
+def _secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Values of variables that are named like keys; as they stand in text and in JSON."""
+    found = {v for name, v in environ.items() if _SECRET_NAME.search(name) and len(v) >= 8}
+    return tuple(sorted(found | {json.dumps(v)[1:-1] for v in found}))
