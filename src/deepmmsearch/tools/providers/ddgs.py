@@ -1,0 +1,70 @@
+"""ddgs: keyless text search through a package that asks several engines by itself.
+
+The package opens its own connections, past the guarded client: private addresses, redirects and sizes are not checked
+there. So it is an extra, and a recipe has to say `unguarded: true` before it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.tools.providers.api import ProviderError, hit, ranked
+from deepmmsearch.types import Hit
+
+
+class Ddgs:
+    """Keyless text search with the package ddgs, past the guarded client.
+
+    `unguarded: true` is required. `backend`: engines, comma-separated, or auto. `region`: such as "us-en". `timeout`:
+    whole seconds.
+    """
+
+    name = "ddgs"
+    kinds = ("text",)
+    extra = "ddgs"
+    module = "ddgs"
+
+    def __init__(
+        self,
+        unguarded: bool = False,
+        backend: str = "auto",
+        region: str = "us-en",
+        safesearch: str = "moderate",
+        timeout: int = 10,
+    ) -> None:
+        if not unguarded:
+            raise UserError(
+                "ddgs opens its own connections, past the guarded client. Set unguarded: true for it, or use another."
+            )
+        try:
+            import ddgs
+        except ImportError:
+            raise MissingExtra("Search with ddgs", self.extra) from None
+        self._engine = ddgs.DDGS
+        self._options: dict[str, Any] = {"backend": backend, "region": region, "safesearch": safesearch}
+        self._timeout = timeout
+
+    async def search(self, query: str, k: int) -> list[Hit]:
+        found = await asyncio.to_thread(self._ask, query, k)
+        rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+        return ranked(
+            (hit(r.get("title"), r.get("href"), r.get("body"), n, self.name) for n, r in enumerate(rows, 1)), k
+        )
+
+    def _ask(self, query: str, k: int) -> object:
+        from ddgs.exceptions import DDGSException
+
+        try:
+            return self._engine(timeout=self._timeout).text(query, max_results=k, **self._options)
+        except DDGSException as error:
+            # The package wraps what its engines raise, and says the same when all refused and when nothing was found.
+            said = f"{type(error).__name__} {error!r}".lower()
+            if "ratelimit" in said:
+                raise ProviderError("ddgs is rate-limited by the engines it asks.", "rate") from None
+            if "timeout" in said or "timed out" in said:
+                raise ProviderError(f"ddgs had no answer within {self._timeout} s.", "down") from None
+            if "no results found" in said:
+                raise ProviderError("ddgs found nothing; its engines may have refused.", "answer") from None
+            raise ProviderError("ddgs could not search.", "down") from None

@@ -1,0 +1,516 @@
+"""The search APIs as their documentation describes them, on 127.0.0.1: what they take, answer and refuse.
+
+Each mock checks the request as the real service does (method, path, key, parameters) and answers in its format.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.parser import BytesParser
+from email.policy import HTTP
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+KEY = "sk-secret-0123456789"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One result, before a service puts it into its own format."""
+
+    title: str
+    url: str
+    text: str
+
+
+ROWS = (
+    Row("Veld", "https://almanac.example/veld", "The capital of Veld is Moru."),
+    Row("Moru, the city", "https://travel.example/moru?a=1&b=2", "Moru lies at the sea."),
+    Row("Bread", "https://other.example/bread", "How to bake."),
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+    @property
+    def form(self) -> dict[str, bytes]:
+        """The fields of a multipart body."""
+        head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
+        parts = BytesParser(policy=HTTP).parsebytes(head + self.body)
+        return {
+            str(p.get_param("name", header="content-disposition")): p.get_payload(decode=True)
+            for p in parts.iter_parts()
+        }
+
+
+@dataclass(frozen=True)
+class Reply:
+    """`body` None closes the connection without an answer."""
+
+    status: int = 200
+    body: bytes | None = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    kind: str = "application/json"
+    wait: threading.Event | None = None
+
+
+def as_json(value: object, status: int = 200, **headers: str) -> Reply:
+    return Reply(status, json.dumps(value).encode(), {n.replace("_", "-"): v for n, v in headers.items()})
+
+
+@dataclass
+class Site:
+    """A server of which the test says what it answers; it keeps what it was asked."""
+
+    reply: Callable[[Asked], Reply] = lambda _: Reply(404)
+    asked: list[Asked] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@contextmanager
+def site() -> Iterator[Site]:
+    state = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            query = {n: v[0] for n, v in parse_qs(parts.query, keep_blank_values=True).items()}
+            headers = {n.lower(): v for n, v in self.headers.items()}
+            asked = Asked(self.command, parts.path, query, headers, body)
+            state.asked.append(asked)
+            reply = state.reply(asked)
+            if reply.wait is not None:
+                reply.wait.wait(10)
+            if reply.body is None:
+                self.close_connection = True
+                return
+            try:
+                self.send_response(reply.status)
+                self.send_header("Content-Type", reply.kind)
+                self.send_header("Content-Length", str(len(reply.body)))
+                for name, value in reply.headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(reply.body)
+            except OSError:
+                self.close_connection = True  # the client gave up waiting
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    state.port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+Answer = Callable[[Asked, tuple[Row, ...]], Reply]
+
+
+@dataclass(frozen=True)
+class Mock:
+    """`answer`: the service, over its rows. `settings`: for a server at an address. `field`: where in its answer the
+    results stand, innermost last. `unauthorised`, `exhausted`: how it refuses a wrong key and an empty account."""
+
+    name: str
+    kind: str
+    answer: Answer
+    settings: Callable[[str], dict[str, Any]]
+    field: tuple[str, ...]
+    unauthorised: Reply | None = None
+    exhausted: Reply | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _bad(message: str) -> Reply:
+    return as_json({"error": message}, 400)
+
+
+def searxng(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method != "GET" or asked.path != "/search" or asked.query.get("format") != "json":
+        return Reply(404, b"<h1>Not Found</h1>", kind="text/html")
+    results = [
+        {
+            "url": r.url,
+            "title": r.title,
+            "content": r.text,
+            "engine": "almanac",
+            "template": "default.html",
+            "parsed_url": ["https", "almanac.example", "/", "", "", ""],
+            "engines": ["almanac"],
+            "positions": [n],
+            "score": 1.0 / n,
+            "category": "general",
+            "publishedDate": None,
+        }
+        for n, r in enumerate(rows, 1)
+    ]
+    return as_json(
+        {
+            "query": asked.query["q"],
+            "number_of_results": 0,
+            "results": results,
+            "answers": [],
+            "corrections": [],
+            "infoboxes": [],
+            "suggestions": [],
+            "unresponsive_engines": [],
+        }
+    )
+
+
+SERPER_UNAUTHORISED = as_json({"message": "Unauthorized.", "statusCode": 403}, 403)
+
+
+def serper(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method != "POST" or asked.path != "/search":
+        return Reply(404)
+    if asked.headers.get("x-api-key") != KEY:
+        return SERPER_UNAUTHORISED
+    if not isinstance(asked.json.get("q"), str):
+        return as_json({"message": "Missing query parameter", "statusCode": 400}, 400)
+    organic = [{"title": r.title, "link": r.url, "snippet": r.text, "position": n} for n, r in enumerate(rows, 1)]
+    return as_json({"searchParameters": {**asked.json, "type": "search"}, "organic": organic, "credits": 1})
+
+
+def serper_lens(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method == "GET" and asked.path.startswith("/thumb/"):
+        return Reply(200, thumbnail(), kind="image/png")
+    if asked.path == "/upload":
+        return (
+            as_json({"url": "https://pictures.example/1.jpg"}) if asked.form["file"][:2] == b"\xff\xd8" else Reply(400)
+        )
+    if asked.method != "POST" or asked.path != "/lens":
+        return Reply(404)
+    if asked.headers.get("x-api-key") != KEY:
+        return SERPER_UNAUTHORISED
+    if not str(asked.json.get("url", "")).startswith("https://"):
+        return as_json({"message": "Missing url parameter", "statusCode": 400}, 400)
+    host = asked.headers["host"]
+    organic = [
+        {
+            "title": r.title,
+            "source": r.text,
+            "link": r.url,
+            "imageUrl": "https://pictures.example/large.jpg",
+            "thumbnailUrl": f"http://{host}/thumb/{n}",
+        }
+        for n, r in enumerate(rows, 1)
+    ]
+    return as_json({"searchParameters": {"type": "lens"}, "organic": organic, "credits": 3})
+
+
+SERPAPI_UNAUTHORISED = as_json(
+    {"error": "Invalid API key. Your API key should be here: serpapi.com/manage-api-key"}, 401
+)
+SERPAPI_EXHAUSTED = as_json({"error": "Your account has run out of searches."}, 429)
+
+
+def serpapi(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.query.get("api_key") != KEY:
+        return SERPAPI_UNAUTHORISED
+    if asked.method != "GET" or asked.path != "/search.json" or asked.query.get("engine") != "google":
+        return _bad("Unsupported `engine`.")
+    if not asked.query.get("q"):
+        return _bad("Missing query `q` parameter.")
+    head = {"search_metadata": {"id": "1", "status": "Success"}, "search_parameters": {"engine": "google"}}
+    if not rows:
+        return as_json({**head, "error": "Google hasn't returned any results for this query."})
+    organic = [
+        {"position": n, "title": r.title, "link": r.url, "displayed_link": "x", "snippet": r.text}
+        for n, r in enumerate(rows, 1)
+    ]
+    return as_json({**head, "organic_results": organic})
+
+
+def serpapi_lens(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method == "GET" and asked.path.startswith("/thumb/"):
+        return Reply(200, thumbnail(), kind="image/png")
+    if asked.method == "POST" and asked.path == "/image":
+        form = asked.form
+        if form.get("api_key") != KEY.encode():
+            return SERPAPI_UNAUTHORISED
+        if form.get("image", b"")[:2] != b"\xff\xd8" or len(form["image"]) > 500_000:
+            return _bad("Unsupported image.")
+        return as_json({"image_id": "f00d-cafe"})
+    if asked.query.get("api_key") != KEY:
+        return SERPAPI_UNAUTHORISED
+    if asked.path != "/search.json" or asked.query.get("engine") != "google_lens":
+        return _bad("Unsupported `engine`.")
+    if asked.query.get("image_id") != "f00d-cafe" and not asked.query.get("url", "").startswith("https://"):
+        return _bad("Missing `url` parameter.")
+    if not rows:
+        return as_json({"error": "Google Lens hasn't returned any results for this query."})
+    host = asked.headers["host"]
+    matches = [
+        {
+            "position": n,
+            "title": r.title,
+            "link": r.url,
+            "source": r.text,
+            "source_icon": "https://icons.example/1.png",
+            "thumbnail": f"http://{host}/thumb/{n}",
+            "image": "https://pictures.example/large.jpg",
+        }
+        for n, r in enumerate(rows, 1)
+    ]
+    return as_json({"search_metadata": {"status": "Success"}, "visual_matches": matches})
+
+
+def _brave_error(code: str, detail: str, status: int) -> Reply:
+    return as_json(
+        {"type": "ErrorResponse", "error": {"id": "1", "status": status, "code": code, "detail": detail}}, status
+    )
+
+
+def brave(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method != "GET" or asked.path != "/res/v1/web/search":
+        return Reply(404)
+    if asked.headers.get("x-subscription-token") != KEY:
+        return BRAVE_UNAUTHORISED
+    q, count = asked.query.get("q", ""), int(asked.query.get("count", "20"))
+    if not q or len(q) > 400 or len(q.split()) > 50 or not 1 <= count <= 20:
+        return _brave_error("VALIDATION", "Unable to validate request parameter(s)", 422)
+    results = [
+        {
+            "title": r.title,
+            "url": r.url,
+            "is_source_local": False,
+            "description": r.text.replace("Moru", "<strong>Moru</strong>"),
+            "language": "en",
+            "family_friendly": True,
+            "type": "search_result",
+        }
+        for r in rows
+    ]
+    head = {"type": "search", "query": {"original": q}}
+    return as_json({**head, "web": {"type": "search", "results": results}} if results else head)
+
+
+BRAVE_UNAUTHORISED = _brave_error("SUBSCRIPTION_TOKEN_INVALID", "The provided subscription token is invalid.", 422)
+
+
+def tavily(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method != "POST" or asked.path != "/search":
+        return Reply(404)
+    if asked.headers.get("authorization") != f"Bearer {KEY}":
+        return TAVILY_UNAUTHORISED
+    body = asked.json
+    if not body.get("query") or len(body["query"]) > 400 or not 0 <= body.get("max_results", 5) <= 20:
+        return as_json({"detail": {"error": "Query is invalid."}}, 400)
+    results = [
+        {"title": r.title, "url": r.url, "content": r.text, "score": 1 - n / 10, "raw_content": None}
+        for n, r in enumerate(rows)
+    ]
+    return as_json(
+        {
+            "query": body["query"],
+            "answer": None,
+            "images": [],
+            "results": results,
+            "response_time": 0.5,
+            "request_id": "1",
+        }
+    )
+
+
+TAVILY_UNAUTHORISED = as_json({"detail": {"error": "Unauthorized: missing or invalid API key."}}, 401)
+TAVILY_EXHAUSTED = as_json({"detail": {"error": "This request exceeds your plan's set usage limit."}}, 432)
+
+
+def exa(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method != "POST" or asked.path != "/search":
+        return Reply(404)
+    if asked.headers.get("x-api-key") != KEY:
+        return EXA_UNAUTHORISED
+    body = asked.json
+    if not body.get("query") or not 1 <= body.get("numResults", 10) <= 100 or set(body) & {"text", "highlights"}:
+        return as_json({"requestId": "1", "error": "Invalid request body", "tag": "INVALID_REQUEST_BODY"}, 400)
+    texts: Callable[[Row], dict[str, Any]] = (
+        (lambda r: {"text": r.text})
+        if "text" in body["contents"]
+        else lambda r: {"highlights": r.text.split("/"), "highlightScores": [0.9]}
+    )
+    results = [
+        {"id": r.url, "title": r.title, "url": r.url, "publishedDate": None, "author": "", **texts(r)} for r in rows
+    ]
+    return as_json(
+        {"requestId": "1", "resolvedSearchType": "neural", "results": results, "costDollars": {"total": 0.007}}
+    )
+
+
+EXA_UNAUTHORISED = as_json({"requestId": "1", "error": "Invalid API key", "tag": "INVALID_API_KEY"}, 401)
+EXA_EXHAUSTED = as_json({"requestId": "1", "error": "Credits exhausted", "tag": "NO_MORE_CREDITS"}, 402)
+
+
+def jina(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method != "POST" or asked.path != "/":
+        return Reply(404)
+    if asked.headers.get("authorization") != f"Bearer {KEY}":
+        return JINA_UNAUTHORISED
+    if asked.headers.get("accept") != "application/json":
+        return Reply(200, b"[1] Title: ...", kind="text/plain")
+    if not rows:
+        return as_json(
+            {
+                "data": None,
+                "code": 422,
+                "name": "AssertionFailureError",
+                "status": 42206,
+                "message": "No search results available for query",
+                "readableMessage": "AssertionFailureError: No search results available for query x",
+            },
+            422,
+        )
+    bare = asked.headers.get("x-respond-with") == "no-content"
+    data = [
+        {
+            "title": r.title,
+            "url": r.url,
+            "description": r.text,
+            **({} if bare else {"content": r.text}),
+            "usage": {"tokens": 1000},
+        }
+        for r in rows
+    ]
+    return as_json({"code": 200, "status": 20000, "data": data, "meta": {"usage": {"tokens": 10000}}})
+
+
+JINA_UNAUTHORISED = as_json(
+    {"data": None, "code": 401, "name": "AuthenticationFailedError", "status": 40103, "message": "Invalid API key"}, 401
+)
+JINA_EXHAUSTED = as_json(
+    {
+        "data": None,
+        "code": 402,
+        "name": "InsufficientBalanceError",
+        "message": "Account balance not enough to run this query, please recharge.",
+    },
+    402,
+)
+
+
+def retrieve(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method != "POST" or asked.path != "/retrieve":
+        return Reply(404)
+    if "query" in asked.json:
+        return Reply(422, b'{"detail": [{"loc": ["body", "queries"], "msg": "field required"}]}')
+    documents = [{"id": r.url, "contents": f'"{r.title}"\n{r.text}'} for r in rows]
+    scored = [{"document": d, "score": 10.0 - n} for n, d in enumerate(documents)]
+    return as_json(
+        {"result": [scored if asked.json.get("return_scores") else documents for _ in asked.json["queries"]]}
+    )
+
+
+def retrieve_one(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+    if asked.method != "POST" or asked.path != "/retrieve" or not isinstance(asked.json.get("query"), str):
+        return Reply(422, b'{"detail": [{"loc": ["body", "query"], "msg": "field required"}]}')
+    return as_json({"result": [{"id": r.url, "contents": f'"{r.title}"\n{r.text}'} for r in rows]})
+
+
+def thumbnail() -> bytes:
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+MOCKS = (
+    Mock("searxng", "text", searxng, lambda url: {"url": url}, ("results",)),
+    Mock(
+        "serper",
+        "text",
+        serper,
+        lambda url: {"url": f"{url}/search"},
+        ("organic",),
+        SERPER_UNAUTHORISED,
+        as_json({"message": "Not enough credits", "statusCode": 400}, 400),
+    ),
+    Mock(
+        "serpapi",
+        "text",
+        serpapi,
+        lambda url: {"url": f"{url}/search.json"},
+        ("organic_results",),
+        SERPAPI_UNAUTHORISED,
+        SERPAPI_EXHAUSTED,
+    ),
+    Mock(
+        "brave",
+        "text",
+        brave,
+        lambda url: {"url": f"{url}/res/v1/web/search"},
+        ("web", "results"),
+        BRAVE_UNAUTHORISED,
+        _brave_error("QUOTA_LIMITED", "Quota exceeded for plan.", 429),
+    ),
+    Mock(
+        "tavily",
+        "text",
+        tavily,
+        lambda url: {"url": f"{url}/search"},
+        ("results",),
+        TAVILY_UNAUTHORISED,
+        TAVILY_EXHAUSTED,
+    ),
+    Mock("exa", "text", exa, lambda url: {"url": f"{url}/search"}, ("results",), EXA_UNAUTHORISED, EXA_EXHAUSTED),
+    Mock("jina", "text", jina, lambda url: {"url": f"{url}/"}, ("data",), JINA_UNAUTHORISED, JINA_EXHAUSTED),
+    Mock("retrieve", "text", retrieve, lambda url: {"url": url}, ("result",)),
+    Mock("retrieve", "text", retrieve_one, lambda url: {"url": f"{url}/retrieve", "shape": "query"}, ("result",)),
+    Mock(
+        "serpapi-lens",
+        "image",
+        serpapi_lens,
+        lambda url: {"url": f"{url}/search.json", "upload_url": f"{url}/image"},
+        ("visual_matches",),
+        SERPAPI_UNAUTHORISED,
+        SERPAPI_EXHAUSTED,
+    ),
+    Mock(
+        "serper-lens",
+        "image",
+        serper_lens,
+        lambda url: {"url": f"{url}/lens", "upload_to": f"{url}/upload"},
+        ("organic",),
+        SERPER_UNAUTHORISED,
+        as_json({"message": "Not enough credits", "statusCode": 400}, 400),
+    ),
+)
