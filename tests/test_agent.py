@@ -4,18 +4,20 @@ import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 from PIL import Image
 
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode, image_searches, play
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.images import digest
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.types import (
     Answer,
     Box,
+    Cited,
     Completion,
     Grounding,
     Hit,
@@ -112,7 +114,8 @@ def test_an_image_observation_tells_matches_from_look_alikes() -> None:
 def test_a_region_is_cropped_with_padding_and_searched() -> None:
     fake = FakeTools(boxes={"the flag": [Box(0, 0, 9, 9, 0.4), Box(20, 20, 60, 40, 0.9)]}, pictures=[Hit("Veld", "u")])
     found = observe(fake, REGION)
-    assert found.grounding == Grounding("the flag", Box(20, 20, 60, 40, 0.9))
+    best, other = Box(20, 20, 60, 40, 0.9), Box(0, 0, 9, 9, 0.4)
+    assert found.grounding == Grounding("the flag", best, None, "box", (best, other))
     assert found.crop is not None and found.crop.size == (44, 22)
     assert fake.asked[-2][0] == "image" or fake.asked[1][0] == "image"
     searched = next(argument for tool, argument in fake.asked if tool == "image")
@@ -121,23 +124,23 @@ def test_a_region_is_cropped_with_padding_and_searched() -> None:
 
 
 @pytest.mark.parametrize(
-    ("boxes", "why"),
+    ("boxes", "outcome", "why"),
     [
-        ([], "no box"),
-        ([Box(20, 20, 60, 40, 0.29)], "scores 0.29, below 0.30"),
-        ([Box(20, 20, 22, 40)], "only 2 x 20 pixels"),
-        ([Box(200, 200, 300, 300)], "only 0 x 0 pixels"),
-        ([Box(60, 40, 20, 20)], "only 0 x 0 pixels"),
-        ([Box(math.nan, 0, 9, 9)], "no box"),
-        ([Box(0, 0, math.inf, 9)], "no box"),
+        ([], "none", "no box"),
+        ([Box(20, 20, 60, 40, 0.29)], "weak", "scores 0.29, below 0.30"),
+        ([Box(20, 20, 22, 40)], "tiny", "only 2 x 20 pixels"),
+        ([Box(200, 200, 300, 300)], "tiny", "only 0 x 0 pixels"),
+        ([Box(60, 40, 20, 20)], "tiny", "only 0 x 0 pixels"),
+        ([Box(math.nan, 0, 9, 9)], "none", "no box"),
+        ([Box(0, 0, math.inf, 9)], "none", "no box"),
     ],
 )
-def test_a_doubtful_box_falls_back_to_the_whole_image_and_says_so(boxes: Sequence[Box], why: str) -> None:
+def test_a_doubtful_box_falls_back_to_the_whole_image_and_says_so(boxes: Sequence[Box], outcome: str, why: str) -> None:
     fake = FakeTools(boxes={"the flag": boxes}, pictures=[Hit("Veld", "u", matched=True)])
     found = observe(fake, REGION)
     assert found.text == ('No region for "the flag" was found, so the whole image was searched.\n[1] match: Veld')
     assert found.grounding is not None and found.grounding.box is None
-    assert why in (found.grounding.fallback or "")
+    assert found.grounding.outcome == outcome and why in (found.grounding.fallback or "")
     assert found.crop is None and found.error is None
     searched = next(argument for tool, argument in fake.asked if tool == "image")
     assert isinstance(searched, Image.Image) and searched.size == (100, 80)
@@ -146,15 +149,29 @@ def test_a_doubtful_box_falls_back_to_the_whole_image_and_says_so(boxes: Sequenc
 def test_a_box_over_the_whole_image_is_told_apart_from_none() -> None:
     found = observe(FakeTools(boxes={"the flag": [Box(0, 0, 100, 80, 0.8)]}, pictures=[Hit("Veld", "u")]), REGION)
     assert found.text == "[1] similar: Veld"
-    assert found.grounding == Grounding("the flag", Box(0, 0, 100, 80, 0.8), "the box covers the whole image")
+    whole = Box(0, 0, 100, 80, 0.8)
+    assert found.grounding == Grounding("the flag", whole, "the box covers the whole image", "whole", (whole,))
     assert found.crop is None
+
+
+def test_of_several_equally_good_boxes_the_first_is_searched_and_the_policy_told() -> None:
+    boxes = [Box(0, 0, 20, 20, 0.8), Box(50, 0, 70, 20, 0.8), Box(0, 50, 20, 70, 0.5)]
+    found = observe(FakeTools(boxes={"the flag": boxes}, pictures=[Hit("Veld", "u")]), REGION)
+    assert found.text == 'Several regions fit "the flag" equally well, one of them was searched.\n[1] similar: Veld'
+    assert found.grounding == Grounding("the flag", boxes[0], None, "several", tuple(boxes))
+    assert found.crop is not None and found.crop.size == (21, 21)
 
 
 def test_a_missing_or_failing_grounder_falls_back() -> None:
     fake = FakeTools(pictures=[Hit("Veld", "u")], failing=frozenset({"grounding"}))
-    for tools, why in ((fake.toolbox(), "is down"), (replace(fake.toolbox(), grounder=None), "no grounding tool")):
+    missing = replace(fake.toolbox(), grounder=None)
+    for tools, outcome, why in (
+        (fake.toolbox(), "failed", "is down"),
+        (missing, "missing", "no grounding tool"),
+    ):
         found = observe(fake, REGION, tools=tools)
-        assert found.grounding is not None and why in (found.grounding.fallback or "")
+        assert found.grounding is not None and found.grounding.outcome == outcome
+        assert why in (found.grounding.fallback or "")
         assert found.text.startswith("No region for") and found.error is None
 
 
@@ -358,3 +375,105 @@ async def test_the_titles_that_are_shown_are_those_that_were_found() -> None:
     assert played.turns[0].observation is not None
     for number, hit in enumerate(played.turns[0].observation.hits):
         assert played.turns[0].observation.text.split("\n")[number].endswith(hit.title)
+
+
+class Condenser:
+    """Says what it is told to; keeps what it was asked."""
+
+    def __init__(self, *sentences: Cited, down: bool = False) -> None:
+        self.sentences, self.down, self.asked = sentences, down, list[tuple[object, ...]]()
+
+    async def condense(
+        self, question: str, query: str, passages: Sequence[str], about: Literal["text", "image"]
+    ) -> list[Cited]:
+        self.asked.append((question, query, tuple(passages), about))
+        if self.down:
+            raise ToolError("The endpoint is down.")
+        return list(self.sentences)
+
+
+def test_one_summary_of_a_text_search_cites_its_hits() -> None:
+    hits = [Hit("Veld", "u1", "Long text."), Hit("Orun", "u2", "Other."), Hit("Tamm", "u3", "")]
+    fake = FakeTools(texts={"q": hits})
+    condenser = Condenser(
+        Cited("The capital of Veld\nis Orun.", (2, 1)), Cited("I made this up.", (9,)), Cited("And this.")
+    )
+    found = observe(fake, TEXT, tools=replace(fake.toolbox(), condenser=condenser, reader=None))
+    assert found.text == "The capital of Veld is Orun. [1][2]"
+    assert found.sentences == (
+        Cited("The capital of Veld\nis Orun.", (1, 2)),
+        Cited("I made this up."),
+        Cited("And this."),
+    )
+    assert condenser.asked == [("Whose flag?", "q", ("Veld. Long text.", "Orun. Other.", "Tamm. "), "text")]
+
+
+def test_one_summary_of_an_image_search_never_mixes_matches_with_look_alikes() -> None:
+    hits = [Hit(f"t{n}", "u", f"s{n}", matched=n in (2, 4)) for n in range(1, 6)]
+    condenser = Condenser(Cited("It is a flag.", (1, 2)), Cited("It is red.", (2,)), Cited("No source.", (3,)))
+    fake = FakeTools(pictures=hits)
+    found = observe(fake, WHOLE, tools=replace(fake.toolbox(), condenser=condenser))
+    assert found.text == "It is a flag. [2][4]\nIt is red. [4]\n[1] similar: t1\n[3] similar: t3"
+    assert condenser.asked == [("Whose flag?", "", ("t2. s2", "t4. s4"), "image")]
+    assert found.sentences[:3] == (Cited("It is a flag.", (2, 4)), Cited("It is red.", (4,)), Cited("No source.", ()))
+    silent = replace(fake.toolbox(), condenser=Condenser())
+    assert observe(fake, WHOLE, tools=silent).text == "[1] similar: t1\n[2] match: t2\n[3] similar: t3"
+
+
+def test_without_a_match_nothing_is_summarised() -> None:
+    condenser = Condenser(Cited("x", (1,)))
+    fake = FakeTools(pictures=[Hit("a", "u", "s", matched=False), Hit("b", "u", "s")])
+    found = observe(fake, WHOLE, tools=replace(fake.toolbox(), condenser=condenser))
+    assert found.text == "[1] similar: a\n[2] similar: b" and condenser.asked == []
+
+
+def test_where_the_summariser_fails_its_stand_in_speaks_and_it_is_said() -> None:
+    hits = [Hit("Veld", "u1", "Capital: Orun. More.", matched=True)]
+    fake = FakeTools(texts={"q": hits}, pictures=hits)
+    own = fake.toolbox()
+    tools = replace(own, condenser=Condenser(down=True), stand_in=own.summarizer, reader=None)
+    for script, last in ((TEXT, "[1] Veld"), (WHOLE, "[1] match: Veld")):
+        found = observe(fake, script, tools=tools)
+        assert found.text == f"The summariser failed, so these are quotations.\n{last}"
+        assert found.summary_error == "The endpoint is down." and found.error is None
+    assert observe(fake, TEXT, tools=replace(tools, stand_in=None)).error == "The endpoint is down."
+    failing = FakeTools(texts={"q": hits}, failing=frozenset({"summary"})).toolbox()
+    found = observe(fake, TEXT, tools=replace(failing, stand_in=own.summarizer, reader=None))
+    assert found.text.endswith("[1] Capital: Orun") and found.summary_error == "The summary tool is down."
+
+
+class Ranks:
+    async def match(self, image: Image.Image, hits: Sequence[Hit]) -> list[Hit]:
+        return [replace(h, matched=n == 0, matched_by="rank") for n, h in enumerate(hits)]
+
+
+class NoMatcher:
+    async def match(self, image: Image.Image, hits: Sequence[Hit]) -> list[Hit]:
+        raise ToolError("no encoder")
+
+
+def test_hits_that_the_search_left_open_are_matched_against_the_crop() -> None:
+    fake = FakeTools(pictures=[Hit("a", "u", "About a."), Hit("b", "u", "About b.")])
+    found = observe(fake, WHOLE, tools=replace(fake.toolbox(), matcher=Ranks()))
+    assert found.text == "[1] match by rank: a About a.\n[2] similar: b"
+    assert [h.matched for h in found.hits] == [True, False]
+    found = observe(fake, WHOLE, tools=replace(fake.toolbox(), matcher=NoMatcher()))
+    assert found.text == "[1] similar: a\n[2] similar: b" and found.error is None
+    own = FakeTools(pictures=[Hit("a", "u", matched=False)])
+    assert observe(own, WHOLE, tools=replace(own.toolbox(), matcher=Ranks())).text == "[1] similar: a"
+
+
+def test_every_line_that_tells_of_hits_is_kept_with_its_hits() -> None:
+    hits = [Hit("a", "u1", "First."), Hit("b", "u2", ""), Hit("c", "u3", "Third. More")]
+    assert observe(FakeTools(texts={"q": hits}), TEXT).sentences == (Cited("First.", (1,)), Cited("Third", (3,)))
+    fake = FakeTools(pictures=[Hit("Flag", "u", "It is red.", matched=True), Hit("Ship", "u")])
+    assert observe(fake, REGION).sentences == (Cited("Flag It is red.", (1,)), Cited("Ship", (2,)))
+
+
+def test_thumbnails_stand_with_titles_and_are_numbered() -> None:
+    seen = Image.new("RGB", (8, 8), "blue")
+    hits = [Hit("a", "u", "s.", image=seen, matched=True), Hit("b", "u", "s."), Hit("c", "u", "s.", image=seen)]
+    fake = FakeTools(pictures=hits)
+    found = observe(fake, WHOLE, tools=replace(fake.toolbox(), thumbnails=True))
+    assert found.text == "[1] match (picture 1): a\n[2] similar: b\n[3] similar (picture 2): c"
+    assert len(found.images) == 2 and not any(tool == "summary" for tool, _ in fake.asked)

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", ""),
-    ("images", "protocol", "tools.base", "tools.metering"),
+    ("images", "protocol", "tools.base", "tools.metering", "tools.regions", "tools.lines"),
     ("prompts",),
     ("agent", "renderer", "store"),
     ("testing", "policies", "tools", "engine", "atlas"),
@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # atlas.play evaluates: it plays many questions and judges the answers.
     ("data", "eval", "train", "atlas.play", "atlas.teach", "report"),
     ("config",),
+    ("experiments",),
     ("cli", "serve", "scale"),
 )
 # Packages whose files may import each other and their neighbours of the same layer; the others are single files that

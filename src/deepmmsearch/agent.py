@@ -6,22 +6,31 @@ There is no second loop: inference, teacher data, evaluation and rollouts all ru
 from __future__ import annotations
 
 import asyncio
-import math
-import re
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from PIL.Image import Image
 
 from deepmmsearch import images
 from deepmmsearch.errors import ToolError
 from deepmmsearch.protocol import parse_action
-from deepmmsearch.tools.base import Grounder, ImageSearchTool, PageReader, Summarizer, TextSearchTool
-from deepmmsearch.tools.metering import Ledger, using
+from deepmmsearch.tools.base import (
+    Grounder,
+    ImageSearchTool,
+    Matcher,
+    ObservationSummarizer,
+    PageReader,
+    Summarizer,
+    TextSearchTool,
+)
+from deepmmsearch.tools.lines import NOTHING, Line, cut, image_lines, join, one_line, summary_lines, text_lines
+from deepmmsearch.tools.metering import Ledger, Stopwatch, start_stopwatch, using
+from deepmmsearch.tools.regions import choose_region, no_region, told
 from deepmmsearch.types import (
     Action,
     Answer,
+    Cited,
     Grounding,
     Hit,
     ImageSearch,
@@ -34,7 +43,7 @@ from deepmmsearch.types import (
     Turn,
 )
 
-NOTHING = "Nothing found."
+QUOTED = "The summariser failed, so these are quotations."
 PAPER_LIMITS = Limits()
 
 
@@ -44,13 +53,13 @@ async def episode(
     """The trajectory after each turn, until it stops. Errors of the policy pass through; those of tools do not."""
     trajectory = start
     while trajectory.stop is None:
-        began = time.perf_counter()
+        seconds = tools.stopwatch(trajectory)
         completion = await policy.act(trajectory)
         action = parse_action(completion.text, trajectory.prompt.dialect, ended=completion.finish == "stop")
         done = isinstance(action, Answer) or completion.finish != "stop"
         observation = None if done else await tools.execute(action, trajectory, limits)
         cost = observation.cost if observation is not None else 0.0
-        turn = Turn(completion, action, observation, seconds=time.perf_counter() - began, cost=cost)
+        turn = Turn(completion, action, observation, seconds(), cost)
         trajectory = trajectory.then(turn, limits)
         yield trajectory
 
@@ -71,8 +80,11 @@ class Toolbox:
     policy reads. `box_threshold`: below this score of the grounder the whole image is searched. `crop_padding`: share
     of the box's sides. `min_box_side`: boxes thinner than this many pixels show nothing. `min_passage`: hits whose
     text is shorter (in characters) are read with the reader, where there is one. `max_line`, `max_text`: longest
-    line and longest observation in characters. `thumbnails`: show the pictures of the hits too (MMSearch-R1). `ledger`:
-    prices and budgets, the same for all episodes of a run.
+    line and longest observation in characters. `thumbnails`: image hits are shown as pictures with titles (MMSearch-R1)
+    instead of a summary (DeepMMSearch-R1). `matcher` tells which image hits show what was searched for, where the
+    search itself does not. `condenser` makes one summary of all hits instead of a line for each; where it or the
+    summariser fails, `stand_in` speaks. `ledger`: prices and
+    budgets, the same for all episodes of a run. `stopwatch`: measures a turn.
     """
 
     text_search: TextSearchTool | None = None
@@ -90,7 +102,11 @@ class Toolbox:
     max_line: int = 1200
     max_text: int = 6000
     thumbnails: bool = False
+    matcher: Matcher | None = None
+    condenser: ObservationSummarizer | None = None
+    stand_in: Summarizer | None = None
     ledger: Ledger = field(default_factory=Ledger, compare=False)
+    stopwatch: Stopwatch = field(default=start_stopwatch, compare=False)
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation:
         """What comes back for `action`, the next one after the turns of `trajectory`, with the calls it took. Only
@@ -114,7 +130,7 @@ class Toolbox:
                 case Answer():
                     return _error("An answer has no observation.")
         except ToolError as error:
-            return _error(_one_line(str(error)) or "The tool failed.")
+            return _error(one_line(str(error)) or "The tool failed.")
         # The one border where an unknown exception of a provider becomes data: an episode outlives its tools.
         except Exception as error:
             return _error(f"The tool failed ({type(error).__name__}). Try another query or answer.")
@@ -125,9 +141,13 @@ class Toolbox:
         with using("text_search", self.text_search):
             hits = (await self.text_search.search(query, self.text_hits))[: self.text_hits]
         passages = await asyncio.gather(*(self._passage(hit) for hit in hits))
-        summaries = await self._summaries(trajectory.question.text, query, passages)
-        lines = [f"[{rank}] {summary}" for rank, summary in enumerate(summaries, 1) if summary]
-        return Observation(self._join(lines), hits=tuple(hits))
+        if self.condenser is not None:
+            passages = [f"{hit.title}. {passage}" for hit, passage in zip(hits, passages, strict=True)]
+        summary = await self._summarize(trajectory.question.text, query, passages, "text")
+        ranks = range(1, len(hits) + 1)
+        lines = summary_lines(summary.sentences, ranks) if summary.condensed else text_lines(summary.texts)
+        text, sentences = join([*summary.remarks, *lines], self.max_text)
+        return Observation(text, hits=tuple(hits), sentences=sentences, summary_error=summary.error)
 
     async def _search_image(self, region: str | None, trajectory: Trajectory, limits: Limits) -> Observation:
         image = trajectory.question.image
@@ -138,56 +158,67 @@ class Toolbox:
         if image_searches(trajectory) >= limits.image_searches:
             return _error(_image_limit(limits.image_searches))
         grounding = await self._locate(image, region) if region else None
-        cut = (
+        cut_out = (
             images.crop(image, grounding.box, self.crop_padding)
             if grounding and grounding.box and not grounding.fallback
             else None
         )
         with using("image_search", self.image_search):
-            hits = (await self.image_search.search(cut or image, self.image_hits))[: self.image_hits]
-        shown = hits[: self.image_lines]
-        lines = await self._image_lines(shown, region or "", trajectory.question.text)
-        if grounding and grounding.box is None:
-            lines = [_not_found(grounding.phrase), *(lines or [NOTHING])]
-        thumbnails = tuple(hit.image for hit in shown if hit.image is not None) if self.thumbnails else ()
-        return Observation(self._join(lines), thumbnails, tuple(hits), grounding=grounding, crop=cut)
+            hits = (await self.image_search.search(cut_out or image, self.image_hits))[: self.image_hits]
+        hits = await self._matched(cut_out or image, hits)
+        lines, error = await self._image_lines(hits, region or "", trajectory.question.text)
+        text, sentences = join([*map(Line, told(grounding)), *(lines or [Line(NOTHING)])], self.max_text)
+        pictures = tuple(h.image for h in hits[: self.image_lines] if h.image) if self.thumbnails else ()
+        return Observation(
+            text,
+            pictures,
+            tuple(hits),
+            grounding=grounding,
+            crop=cut_out,
+            sentences=sentences,
+            summary_error=error,
+        )
 
-    async def _image_lines(self, hits: Sequence[Hit], phrase: str, question: str) -> list[str]:
-        matched = [hit for hit in hits if hit.matched]
-        texts = await self._summaries(question, phrase, [hit.snippet for hit in matched])
-        summaries = {id(hit): text for hit, text in zip(matched, texts, strict=True)}
-        lines = []
-        for rank, hit in enumerate(hits, 1):
-            title = _cut(_one_line(hit.title), 200) or "untitled"
-            summary = summaries.get(id(hit), "")
-            tail = f" {summary}" if _adds(summary, title) else ""
-            lines.append(_cut(f"[{rank}] {'match' if hit.matched else 'similar'}: {title}{tail}", self.max_line))
-        return lines
+    async def _matched(self, image: Image, hits: list[Hit]) -> list[Hit]:
+        if self.matcher is None or all(hit.matched is not None for hit in hits):
+            return hits
+        try:
+            with using("matcher", self.matcher):
+                return await self.matcher.match(image, hits)
+        # what is unknown stays unknown, and is then shown as merely similar
+        except ToolError:
+            return hits
+
+    async def _image_lines(self, hits: Sequence[Hit], phrase: str, question: str) -> tuple[list[Line], str | None]:
+        """What is said of the hits, and why the summariser did not speak. Only what matches is summarised."""
+        ranked = dict(enumerate(hits, 1))
+        shown = dict(list(ranked.items())[: self.image_lines])
+        if self.thumbnails:
+            pictured = [rank for rank, hit in shown.items() if hit.image]
+            return image_lines(shown, {}, self.max_line, {rank: n for n, rank in enumerate(pictured, 1)}), None
+        matched = [rank for rank, hit in (ranked if self.condenser else shown).items() if hit.matched]
+        passages = [ranked[rank].snippet for rank in matched]
+        if self.condenser is not None:
+            passages = [f"{ranked[rank].title}. {ranked[rank].snippet}" for rank in matched]
+        summary = await self._summarize(question, phrase, passages, "image")
+        if not summary.condensed:
+            texts = dict(zip(matched, summary.texts, strict=True))
+            return [*summary.remarks, *image_lines(shown, texts, self.max_line)], summary.error
+        lines = summary_lines(summary.sentences, matched)
+        told_of = matched if any(line.text for line in lines) else []
+        rest = {rank: hit for rank, hit in shown.items() if rank not in told_of}
+        return [*lines, *image_lines(rest, {}, self.max_line)], None
 
     async def _locate(self, image: Image, phrase: str) -> Grounding:
-        """The box to crop, or why there is none (paper, section 3.1, says nothing of the doubtful cases).
-
-        Without a box the whole image is searched and the policy is told; a box over the whole image is kept in the
-        record, but there is nothing to crop and nothing to tell.
-        """
+        """The box to crop, or why there is none; the whole image is then searched and the policy is told."""
         if self.grounder is None:
-            return Grounding(phrase, None, "there is no grounding tool")
+            return no_region(phrase, "missing", "there is no grounding tool")
         try:
             with using("grounder", self.grounder):
                 boxes = await self.grounder.locate(image, phrase)
         except ToolError as error:
-            return Grounding(phrase, None, f"grounding failed: {_one_line(str(error))}")
-        finite = [b for b in boxes if all(map(math.isfinite, (b.left, b.top, b.right, b.bottom, b.score)))]
-        if not finite:
-            return Grounding(phrase, None, "no box was found")
-        box = images.clamp(max(finite, key=lambda b: b.score), image.size)
-        if box.score < self.box_threshold:
-            return Grounding(phrase, None, f"the best box scores {box.score:.2f}, below {self.box_threshold:.2f}")
-        width, height = box.right - box.left, box.bottom - box.top
-        if min(width, height) < self.min_box_side:
-            return Grounding(phrase, None, f"the best box is only {width:.0f} x {height:.0f} pixels")
-        whole = box.area >= 0.98 * image.width * image.height
-        return Grounding(phrase, box, "the box covers the whole image" if whole else None)
+            return no_region(phrase, "failed", f"grounding failed: {one_line(str(error))}")
+        return choose_region(phrase, boxes, image.size, self.box_threshold, self.min_box_side)
 
     async def _passage(self, hit: Hit) -> str:
         """The text to summarise: the hit's own where that is long enough, else its page's, else what there is."""
@@ -199,27 +230,49 @@ class Toolbox:
         except ToolError:
             return hit.snippet
 
-    async def _summaries(self, question: str, query: str, passages: Sequence[str]) -> list[str]:
-        """One line per passage, "" where there is nothing to say."""
+    async def _summarize(
+        self, question: str, query: str, passages: Sequence[str], about: Literal["text", "image"]
+    ) -> _Summary:
         if not passages:
-            return []
+            return _Summary()
+        try:
+            if self.condenser is not None:
+                with using("summarizer", self.condenser):
+                    sentences = await self.condenser.condense(question, query, passages, about)
+                return _Summary(sentences=tuple(sentences), condensed=True)
+            return _Summary(await self._texts(self.summarizer, question, query, passages))
+        except ToolError as error:
+            if self.stand_in is None:
+                raise
+            texts = await self._texts(self.stand_in, question, query, passages)
+            return _Summary(texts, error=one_line(str(error)))
+
+    async def _texts(
+        self, summarizer: Summarizer | None, question: str, query: str, passages: Sequence[str]
+    ) -> list[str]:
+        """One line per passage, "" where there is nothing to say."""
         texts = list(passages)
-        if self.summarizer is not None:
-            with using("summarizer", self.summarizer):
-                texts = await self.summarizer.summarize(question, query, passages)
+        if summarizer is not None:
+            with using("summarizer", summarizer):
+                texts = await summarizer.summarize(question, query, passages)
             if len(texts) != len(passages):
                 raise ToolError(f"The summariser gave {len(texts)} texts for {len(passages)} passages.")
-        longest = self.max_line if self.summarizer is not None else min(self.max_line, self.min_passage)
-        return [_cut(_one_line(text), longest) for text in texts]
+        longest = self.max_line if summarizer is not None else min(self.max_line, self.min_passage)
+        return [cut(one_line(text), longest) for text in texts]
 
-    def _join(self, lines: Sequence[str]) -> str:
-        """Whole lines as long as they fit; what is left out is the tail of the ranking."""
-        kept: list[str] = []
-        for line in lines:
-            if kept and sum(len(k) + 1 for k in kept) + len(line) > self.max_text:
-                break
-            kept.append(line)
-        return _cut("\n".join(kept), self.max_text) or NOTHING
+
+@dataclass(frozen=True)
+class _Summary:
+    """One text per passage, or the sentences of one summary of all of them; `error`: why a stand-in wrote it."""
+
+    texts: Sequence[str] = ()
+    sentences: tuple[Cited, ...] = ()
+    condensed: bool = False
+    error: str | None = None
+
+    @property
+    def remarks(self) -> list[Line]:
+        return [Line(QUOTED)] if self.error else []
 
 
 def image_searches(trajectory: Trajectory) -> int:
@@ -239,25 +292,3 @@ def _image_limit(limit: int) -> str:
         return "The image cannot be searched, use text_search or answer."
     times = "" if limit == 1 else f" {limit} times"
     return f"The image was already searched{times}, use text_search or answer."
-
-
-def _not_found(phrase: str) -> str:
-    return f'No region for "{phrase}" was found, so the whole image was searched.'
-
-
-def _adds(summary: str, title: str) -> bool:
-    """Does the summary say more than the title? Compared by letters and digits alone."""
-    said, known = (re.sub(r"\W+", "", t).casefold() for t in (summary, title))
-    return bool(said) and said not in known
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _cut(text: str, longest: int) -> str:
-    """At most `longest` characters, cut between words where there is one."""
-    if len(text) <= longest:
-        return text
-    head = text[: max(1, longest - 1)]
-    return (head.rsplit(" ", 1)[0] or head).rstrip() + "…"
