@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urljoin
 
 from deepmmsearch.errors import MissingExtra, ToolError, UserError
 
@@ -113,18 +114,13 @@ def read_address(url: str) -> Target:
     """Raises Refused for everything that two readers could understand differently: other schemes, user names, control
     characters, backslashes, escapes in the host, hosts in decimal, octal or hexadecimal, trailing dots, letters that
     normalise to ASCII, odd ports."""
-    if len(url) > MAX_URL:
-        raise Refused(f"An address of {len(url)} characters is refused (longest: {MAX_URL}).")
-    if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in url):
-        raise Refused("An address with control characters is refused.")
+    _check_characters(url)
     found = _PARTS.fullmatch(url)
     if not found:
         raise Refused("The address is refused: only http:// and https:// can be fetched.")
     scheme, authority, rest = found[1].lower(), found[2], found[3]
     if "@" in authority:
         raise Refused("An address with a user name in it is refused.")
-    if "\\" in url:
-        raise Refused("An address with a backslash is refused.")
     parts = _AUTHORITY.fullmatch(authority)
     if not parts:
         raise Refused("The address is refused: its host or port cannot be read.")
@@ -132,6 +128,28 @@ def read_address(url: str) -> Target:
     if port > 65535 or port in _BAD_PORTS:
         raise Refused(f"Port {port} is refused: no web server listens there.")
     return Target(scheme, read_host(parts[1]), port, rest.replace(" ", "%20"))
+
+
+def join_address(base: Target, location: str) -> Target:
+    """Where a redirect from `base` leads. Raises Refused."""
+    # before joining, which drops some control characters without a word
+    _check_characters(location)
+    if location.strip().startswith("///"):
+        raise Refused(f"{base.host} redirects to an address without a host.")
+    try:
+        return read_address(urljoin(base.url, location.strip()))
+    except ValueError:  # broken brackets
+        raise Refused(f"{base.host} redirects to an address that cannot be read.") from None
+
+
+def _check_characters(url: str) -> None:
+    if len(url) > MAX_URL:
+        raise Refused(f"An address of {len(url)} characters is refused (longest: {MAX_URL}).")
+    plain = url.isascii() and url.isprintable()
+    if not plain and any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in url):
+        raise Refused("An address with control characters is refused.")
+    if "\\" in url:
+        raise Refused("An address with a backslash is refused.")
 
 
 def read_host(host: str) -> str:

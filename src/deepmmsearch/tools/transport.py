@@ -43,20 +43,15 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         verify: ssl.SSLContext | None = None,
     ) -> None:
         self.rules, self.max_bytes = rules, max_bytes
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=verify or httpx2.create_ssl_context(),
-            max_connections=connections,
-            max_keepalive_connections=min(connections, 20),
-            keepalive_expiry=KEEPALIVE,
-            network_backend=CheckedBackend(rules, resolve or resolve_host, backend or httpcore2.AnyIOBackend()),
-        )
+        self._connections, self._verify = connections, verify
+        self._backend = CheckedBackend(rules, resolve or resolve_host, backend or httpcore2.AnyIOBackend())
+        self._pools: dict[str, httpcore2.AsyncConnectionPool] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Raises Refused, or httpcore's exceptions."""
         target = read_address(str(request.url))
         self.rules.check(target)
-        # Several content codings multiply what little data becomes, with nothing in between to count.
-        reply = await self._pool.handle_async_request(
+        reply = await self._pool(target.scheme).handle_async_request(
             httpcore2.Request(
                 method=request.method,
                 url=httpcore2.URL(
@@ -76,7 +71,20 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        await self._pool.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _pool(self, scheme: str) -> httpcore2.AsyncConnectionPool:
+        """One for each scheme, made when it is needed: reading the system's certificates takes 50 ms."""
+        if scheme not in self._pools:
+            self._pools[scheme] = httpcore2.AsyncConnectionPool(
+                ssl_context=None if scheme == "http" else self._verify or httpx2.create_ssl_context(),
+                max_connections=self._connections,
+                max_keepalive_connections=min(self._connections, 20),
+                keepalive_expiry=KEEPALIVE,
+                network_backend=self._backend,
+            )
+        return self._pools[scheme]
 
 
 class _CountedStream(httpx2.AsyncByteStream):
@@ -151,13 +159,17 @@ async def resolve_host(host: str, port: int) -> list[str]:
 
 
 def is_own(address: str) -> bool:
-    """Is it an address of this machine, though a public one? The kernel names the source it would use, and nothing is
-    sent: connecting a datagram socket only looks up the route."""
+    """Is it an address of this machine, though a public one? Only those can be bound to."""
+    # Where the kernel lets anything be bound to (ip_nonlocal_bind), binding tells nothing.
+    return _can_bind(address) and not _can_bind("2001:db8::1" if ":" in address else "192.0.2.1")
+
+
+def _can_bind(address: str) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((address, 9))
-            return bool(probe.getsockname()[0] == address)
+            probe.bind((address, 0))
+            return True
     except OSError:
         return False
 
