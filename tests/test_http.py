@@ -8,6 +8,7 @@ import gzip
 import json
 import socket
 import ssl
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -19,19 +20,6 @@ import pytest
 pytest.importorskip("httpx2")
 
 import brotli
-from backports import zstd
-from ssrf import (
-    BLOCKED_ADDRESSES,
-    BLOCKED_ANSWERS,
-    BLOCKED_LOCATIONS,
-    OTHER,
-    PUBLIC,
-    PUBLIC6,
-    SPELLINGS,
-    Internet,
-    Request,
-    reply,
-)
 
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.tools.addresses import blocked, read_address, read_host
@@ -45,6 +33,23 @@ from deepmmsearch.tools.http import (
     TooLarge,
     Unreachable,
 )
+from ssrf import (
+    BLOCKED_ADDRESSES,
+    BLOCKED_ANSWERS,
+    BLOCKED_LOCATIONS,
+    OTHER,
+    PUBLIC,
+    PUBLIC6,
+    SPELLINGS,
+    Internet,
+    Request,
+    reply,
+)
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 NAMES = {
@@ -292,9 +297,12 @@ LEGITIMATE: dict[str, tuple[str, str, Callable[[Request], bytes]]] = {
 @pytest.mark.parametrize("case", LEGITIMATE)
 async def test_what_is_public_passes(case: str) -> None:
     url, text, handler = LEGITIMATE[case]
-    async with Internet(NAMES, handler, dead=frozenset({PUBLIC6} if case == "two addresses" else ())) as internet:
-        async with client(internet, allow_private=["searx.private:8888"]) as web:
-            response = await web.get(url)
+    dead = frozenset({PUBLIC6} if case == "two addresses" else ())
+    async with (
+        Internet(NAMES, handler, dead=dead) as internet,
+        client(internet, allow_private=["searx.private:8888"]) as web,
+    ):
+        response = await web.get(url)
     assert response.text() == text and internet.accepted > 0
 
 
@@ -514,14 +522,16 @@ async def test_broken_compression_is_an_error(encoding: str) -> None:
 
 
 async def test_types_are_demanded() -> None:
-    async with Internet(NAMES, lambda r: reply("x", Content_Type="Image/PNG; a=b")) as internet:
-        async with client(internet) as web:
-            assert (await web.get("http://public.example/", accept=["image/*"])).content_type == "image/png"
-            assert internet.requests[-1].headers["accept"] == "image/*"
-            with pytest.raises(Refused, match="expected text/html"):
-                await web.get("http://public.example/", accept=["text/html"])
-            internet.handler = lambda r: reply("x")
-            assert (await web.get("http://public.example/", accept=["text/html"])).content_type == ""
+    async with (
+        Internet(NAMES, lambda r: reply("x", Content_Type="Image/PNG; a=b")) as internet,
+        client(internet) as web,
+    ):
+        assert (await web.get("http://public.example/", accept=["image/*"])).content_type == "image/png"
+        assert internet.requests[-1].headers["accept"] == "image/*"
+        with pytest.raises(Refused, match="expected text/html"):
+            await web.get("http://public.example/", accept=["text/html"])
+        internet.handler = lambda r: reply("x")
+        assert (await web.get("http://public.example/", accept=["text/html"])).content_type == ""
 
 
 @pytest.mark.parametrize(
