@@ -18,6 +18,8 @@ COMMANDS = {
     "atlas": ("atlas", "Make invented worlds: pages, pictures, questions, gold answers."),
     "pretrain": ("pretrain", "Train the small base model from scratch on invented worlds."),
     "sft": ("sft", "Supervised fine-tuning on trajectories."),
+    "judge": ("judge", "Judges of answers, and how well they agree with people."),
+    "grpo": ("grpo", "Reinforcement learning (GRPO) with live tools."),
 }
 
 

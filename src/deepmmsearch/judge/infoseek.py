@@ -22,14 +22,14 @@ _DASH_BEHIND_DIGIT = re.compile(r"(?<=\d)\s*-")
 
 
 def judge_infoseek(question: Question, answer: str) -> Verdict:
-    """`question.metadata`: `answer_type` (string, time or numerical), `range` (low, high) of a numerical one."""
+    """`question.metadata`: `answer_type` (string, time or numerical), `answer_range` (low, high) of a numerical one."""
     if str(question.metadata.get("answer_type", "")).lower() != "numerical":
         right = is_correct(answer, question.answers)
         return Verdict(1.0, "equal") if right else Verdict(0.0, "not equal to any")
     given = _interval(answer)
     if given is None:
         return Verdict(0.0, "no number")
-    accepted = _accepted(question.metadata.get("range"), question.answers)
+    accepted = _accepted(question.metadata.get("answer_range"), question.answers)
     right = any(_agrees(given, interval) for interval in accepted)
     return Verdict(1.0, "in the range") if right else Verdict(0.0, "outside the range")
 

@@ -13,7 +13,7 @@ from deepmmsearch.judge.units import CURRENCIES, Unit, find_unit, unit_pattern
 # Rounded figures agree up to this relative difference, converted ones up to the second.
 ROUNDING, CONVERSION = 0.01, 0.005
 _SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "bn": 1e9, "trillion": 1e12, "dozen": 12.0}
-_LETTERS = {"k": 1e3, "M": 1e6, "B": 1e9}
+_LETTERS = {"k": 1e3, "M": 1e6}
 _NUMBER = (
     r"\d{1,3}(?:[, \u00a0']\d{3})+(?:\.\d+)?(?!\d)"  # 1,000.5 and 1 000
     r"|\d+\s+\d+/\d+|\d+/\d+"  # 5 1/2
@@ -66,7 +66,7 @@ def _pattern() -> re.Pattern[str]:
     units = unit_pattern()
     return re.compile(
         rf"(?<![\w./])(?P<sign>[-+]|minus\s+)?\s?(?P<currency>US\$|[$€£¥₹])?\s?(?P<number>{_NUMBER})(?![\w/]*\d)"
-        rf"(?:\s*(?P<scale>{'|'.join(_SCALES)})\b|(?P<letter>[kMB])(?![A-Za-z0-9]))?"
+        rf"(?:\s*(?P<scale>{'|'.join(_SCALES)})\b|(?P<letter>[kM])(?![A-Za-z0-9]))?"
         rf"(?:[\s-]?\s*(?P<unit>{units})(?![A-Za-z0-9²³^/]))?",
         re.IGNORECASE,
     )
@@ -124,6 +124,8 @@ def _value(raw: str) -> float:
 def _is_dash(text: str, at: int) -> bool:
     """Does the hyphen at `at` stand between two things, so that it is no sign?"""
     before = text[:at]
+    if re.search(r"\d\s+$", before) and text[at + 1 : at + 2].isspace():
+        return True
     return bool(before) and (before[-1].isalnum() or before[-1] in "%°\"'")
 
 

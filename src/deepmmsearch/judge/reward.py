@@ -17,6 +17,9 @@ from deepmmsearch.judge.units import Unit, find_unit, unit_pattern
 from deepmmsearch.judge.verdict import Verdict
 from deepmmsearch.types import Question
 
+LONGEST = 600
+"""Characters; what is longer is no answer in a few words, and would take long to read."""
+
 _WRAPPED = re.compile(r"\\boxed\s*\{([^{}]*)\}|\\text\s*\{([^{}]*)\}|\$([^$]+)\$|[*`_]{1,3}(?=\S)|(?<=\S)[*`_]{1,3}")
 _NOT_THE_OTHER = re.compile(
     r",?\s+(?:and\s+)?not\s+(?!only\b).*$|,?\s+(?:rather than|instead of|as opposed to)\s.*$", re.I
@@ -56,6 +59,8 @@ class _Asked:
 
 def judge_reward(question: Question, answer: str) -> Verdict:
     """Right when the answer says the same as any accepted answer."""
+    if len(answer) > LONGEST:
+        return Verdict(0.0, "too long for an answer")
     said = _said(answer)
     if gave_up(said):
         return Verdict(0.0, "gave up")

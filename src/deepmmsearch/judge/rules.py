@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from deepmmsearch.errors import UnknownName
 from deepmmsearch.judge.infoseek import judge_infoseek
+from deepmmsearch.judge.official import judge_official
 from deepmmsearch.judge.reward import judge_reward
 from deepmmsearch.judge.text import is_correct
 from deepmmsearch.judge.verdict import Verdict
@@ -25,7 +26,13 @@ def judge_exact(question: Question, answer: str) -> Verdict:
 
 
 RULES: Mapping[str, Rule] = MappingProxyType(
-    {"exact": judge_exact, "reward": judge_reward, "infoseek": judge_infoseek, "vqa": judge_vqa}
+    {
+        "exact": judge_exact,
+        "reward": judge_reward,
+        "infoseek": judge_infoseek,
+        "vqa": judge_vqa,
+        "official": judge_official,
+    }
 )
 
 

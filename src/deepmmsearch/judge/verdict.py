@@ -14,11 +14,10 @@ class JudgeError(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """`score` is in [0, 1]; `reason` says in a few words why, for people. `cost` is what the verdict itself cost."""
+    """`score` is in [0, 1]; `reason` says in a few words why, for people."""
 
     score: float
     reason: str = ""
-    cost: float = 0.0
 
     @property
     def correct(self) -> bool:

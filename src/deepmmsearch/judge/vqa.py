@@ -26,9 +26,9 @@ def normalize_vqa(text: str) -> str:
 
 
 def judge_vqa(question: Question, answer: str) -> Verdict:
-    """`question.metadata["votes"]`: the answers of all people, else `question.answers` with repetitions. Of fewer than
-    three different people any match is right."""
-    votes = [normalize_vqa(str(v)) for v in question.metadata.get("votes") or question.answers]
+    """`question.metadata["direct_answers"]`: what all people answered, else `question.answers` with repetitions. Of
+    fewer than three different people any match is right."""
+    votes = [normalize_vqa(str(v)) for v in question.metadata.get("direct_answers") or question.answers]
     given = normalize_vqa(answer)
     same = votes.count(given) if given else 0
     if len(votes) < 3:

@@ -14,6 +14,7 @@ from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.protocol import DEEPMMSEARCH_R1, DIALECTS, find_dialect
 from deepmmsearch.types import Prompt
 
+JUDGE_PROMPTS = ("evaluation", "reward")
 _STATES = ("after_image", "after_text", "after_malformed")
 
 
@@ -44,6 +45,11 @@ def load_prompt(name: str, dialect: str | None = None) -> Prompt:
 def grounding_prompt(phrase: str) -> str:
     """The user's text that asks a model for the box of what `phrase` names; the image stands before it."""
     return _read(files(__name__), "grounding.md").replace("{phrase}", " ".join(phrase.split()))
+
+
+def judge_prompt(rules: str) -> str:
+    """The text that asks a model whether a candidate is right, with `{question}`, `{references}` and `{candidate}`."""
+    return _read(files(__name__), f"judge-{rules}.md")
 
 
 def _read(folder: Traversable, name: str) -> str:

@@ -1,0 +1,112 @@
+"""`deepmmsearch judge`: how far a judge of answers can be trusted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from deepmmsearch.judge import Judge
+    from deepmmsearch.judge.calibrate import Agreement
+
+
+@click.group()
+def command() -> None:
+    """Judges of answers: rules or a language model, and how well they agree with people.
+
+    \b
+    Example:  deepmmsearch judge calibrate
+              deepmmsearch judge calibrate labelled.jsonl --base-url http://127.0.0.1:8000/v1
+    """
+
+
+@command.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--rule", metavar="NAME", help="exact, reward, infoseek, vqa or official.  [default: reward]")
+@click.option("--base-url", metavar="URL", help="A language model judges instead: an OpenAI-compatible endpoint.")
+@click.option("--model", metavar="M", help="The endpoint's name for it.  [default: its only one]")
+@click.option(
+    "--prompt", default="evaluation", show_default=True, metavar="evaluation|reward", help="Rules for that model."
+)
+@click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Requests at once.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--show", type=click.IntRange(0), default=10, show_default=True, help="Disagreements to print.")
+def calibrate(
+    file: Path | None,
+    rule: str | None,
+    base_url: str | None,
+    model: str | None,
+    prompt: str,
+    concurrency: int,
+    as_json: bool,
+    show: int,
+) -> None:
+    """Agreement of a judge with FILE, JSON lines of question, answers, answer and correct.
+
+    Without FILE the golden pairs are used that come with the package: made from the papers' rules, hard ones among
+    them. Prints accuracy, Cohen's kappa, the confusion and where the judge is wrong.
+
+    \b
+    Example:  deepmmsearch judge calibrate --rule exact
+              deepmmsearch judge calibrate labelled.jsonl --base-url http://127.0.0.1:8000/v1 --prompt reward
+    """
+    from deepmmsearch.errors import UserError
+    from deepmmsearch.judge import RuleJudge
+    from deepmmsearch.judge import calibrate as agreement
+
+    if rule and base_url:
+        raise UserError("Both --rule and --base-url name a judge. Give one of them.")
+    rows = agreement.read_labelled(file) if file else agreement.golden()
+    judge: Judge = _model(base_url, model, prompt) if base_url else RuleJudge(rule or "reward")
+    found = asyncio.run(agreement.calibrate(judge, rows, concurrency))
+    if as_json:
+        click.echo(json.dumps(_as_json(found)))
+    else:
+        _show(Console(highlight=False), found, show)
+
+
+def _model(base_url: str, model: str | None, prompt: str) -> Judge:
+    from deepmmsearch.judge.llm import LlmJudge
+    from deepmmsearch.policies.chat import ChatPolicy
+
+    policy = ChatPolicy(model, base_url, max_new_tokens=512)
+    asyncio.run(policy.check())
+    return LlmJudge(policy, prompt)
+
+
+def _as_json(found: Agreement) -> dict[str, object]:
+    return {
+        "count": found.count,
+        "accuracy": found.accuracy,
+        "kappa": found.kappa,
+        "right_called_right": found.right_right,
+        "right_called_wrong": found.right_wrong,
+        "wrong_called_right": found.wrong_right,
+        "wrong_called_wrong": found.wrong_wrong,
+        "no_verdict": found.failed,
+        "topics": {topic: {"agreed": agreed, "count": count} for topic, (agreed, count) in found.topics.items()},
+    }
+
+
+def _show(console: Console, found: Agreement, shown: int) -> None:
+    table = Table("", "called right", "called wrong")
+    table.add_row("labelled right", str(found.right_right), str(found.right_wrong))
+    table.add_row("labelled wrong", str(found.wrong_right), str(found.wrong_wrong))
+    console.print(table)
+    failed = f", {found.failed} without a verdict" if found.failed else ""
+    console.print(f"{found.count} pairs: accuracy {found.accuracy:.1%}, Cohen's kappa {found.kappa:.3f}{failed}.")
+    weak = [f"{escape(t or 'all')} {a}/{n}" for t, (a, n) in sorted(found.topics.items()) if a < n]
+    if weak:
+        console.print(f"Not in full agreement on: {', '.join(weak)}.")
+    for one in found.disagreements[:shown]:
+        row = one.labelled
+        label = "right" if row.correct else "wrong"
+        accepted = " / ".join(row.question.answers)
+        console.print(escape(f"- {row.question.text} [{accepted}] {row.answer!r} is {label}; the judge: {one.said}"))
