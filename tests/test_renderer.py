@@ -224,7 +224,7 @@ def test_what_a_sequence_looks_like() -> None:
         "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Q: Whose?<|im_end|>\n"
         f"<|im_start|>assistant\n{WHOLE}<|im_end|>\n"
         "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
-        "<information>[1] similar: Veld</information>\nAFTER IMAGE<|im_end|>\n"
+        "<information>[1] similar (picture 1): Veld</information>\nAFTER IMAGE<|im_end|>\n"
         f"<|im_start|>assistant\n{TEXT}<|im_end|>\n"
         "<|im_start|>user\n<information>[1] A fact</information>\nAFTER TEXT<|im_end|>\n"
         "<|im_start|>assistant\noops<|im_end|>\n"
