@@ -30,9 +30,9 @@ Reward = Callable[[Trajectory], Awaitable[Score]]
 
 class RewardSettings(BaseModel):
     """`format_weight`: λ, or α. `search_penalty`: what a right answer is multiplied by because of searches (1: no
-    penalty), `per_search`: once for each of them. `call_cost` is taken off a right answer for each tool call, down to 0.
-    `crop_weight` is added times the quality of the crops: their overlap (IoU) with the gold box where one is known, else
-    the grounder's score."""
+    penalty), `per_search`: once for each of them. `call_cost` is taken off a right answer for each tool call, down to
+    0. `crop_weight` is added times the quality of the crops: their overlap (IoU) with the gold box where one is known,
+    else the grounder's score."""
 
     model_config = ConfigDict(extra="forbid")
 

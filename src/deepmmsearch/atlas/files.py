@@ -115,7 +115,7 @@ def read_questions(folder: Path) -> Iterator[Question]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                yield _question(path.parent, json.loads(line))
+                yield read_question(path.parent, line)
             except (ValueError, KeyError, TypeError, OSError) as error:
                 raise UserError(f"{path}, line {number} cannot be read as a question: {error}") from None
 
@@ -135,7 +135,9 @@ def _questions_file(folder: Path) -> Path:
     return path
 
 
-def _question(folder: Path, row: dict[str, Any]) -> Question:
+def read_question(folder: Path, line: str) -> Question:
+    """The question in one line of an atlas's questions, with its picture."""
+    row: dict[str, Any] = json.loads(line)
     image = None
     if row.get("image"):
         image = images.load(folder / row["image"])

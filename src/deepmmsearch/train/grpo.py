@@ -32,7 +32,7 @@ from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
-from deepmmsearch.train.checkpoint import Checkpoint, parameter_hash, save_merged
+from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash, save_merged
 from deepmmsearch.train.generation import Generation, LocalGeneration, Twin, policy_of
 from deepmmsearch.train.lora import Lora, prepare_model
 from deepmmsearch.train.plots import plot_curves
@@ -436,6 +436,11 @@ def train(
             plot_curves(journal.rows, recipe.output / "curves.png", title, panels(journal.rows, CURVES))
     result = recipe.output / "merged", recipe.output / "adapter"
     return GrpoResult(*result, journal.rows[-1] if journal.rows else {})
+
+
+def open_checkpoint(recipe: GrpoRecipe) -> Checkpoint:
+    """The recipe's model, in its dtype. Raises UserError when it cannot be loaded."""
+    return load_checkpoint(recipe.model, getattr(torch, recipe.dtype))
 
 
 def _local_generation(recipe: GrpoRecipe, checkpoint: Checkpoint) -> LocalGeneration:

@@ -1,0 +1,72 @@
+"""Several worlds of one split, each written and indexed in a folder of its own, their questions as one list.
+
+FOLDER/<split>-<seed>/atlas, FOLDER/<split>-<seed>/index; a world that is there already is used as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from deepmmsearch.agent import Toolbox
+from deepmmsearch.atlas.files import MARK, QUESTIONS, read_question, write_atlas
+from deepmmsearch.atlas.names import Split
+from deepmmsearch.atlas.questions import each_question
+from deepmmsearch.atlas.world import make_world
+from deepmmsearch.engine.index import Index
+from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
+from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+from deepmmsearch.types import Question
+
+
+class Worlds:
+    """The worlds of `seeds` with `count` questions each; pictures are read when a question is asked for."""
+
+    def __init__(
+        self,
+        folder: Path,
+        seeds: Iterable[int],
+        count: int,
+        split: Split = "train",
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self._lines: list[tuple[Path, str]] = []
+        self._tools: dict[str, Toolbox] = {}
+        for seed in seeds:
+            own = folder / f"{split}-{seed}"
+            index = _make(own, seed, count, split, report)
+            self._tools[f"{split}-{seed}"] = Toolbox(
+                LocalTextSearch(index), LocalImageSearch(index), summarizer=ExtractiveSummarizer()
+            )
+            lines = (own / "atlas" / QUESTIONS).read_text(encoding="utf-8").splitlines()
+            self._lines += [(own / "atlas", line) for line in lines]
+        self.names = [str(json.loads(line)["id"]) for _, line in self._lines]
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, number: int) -> Question:
+        folder, line = self._lines[number]
+        return read_question(folder, line)
+
+    def __iter__(self) -> Iterator[Question]:
+        return (self[number] for number in range(len(self)))
+
+    @property
+    def worlds(self) -> tuple[str, ...]:
+        """Their names, as questions have them in `metadata["world"]`."""
+        return tuple(self._tools)
+
+    def toolbox(self, world: str) -> Toolbox:
+        """The tools of one world, without a grounder."""
+        return self._tools[world]
+
+
+def _make(folder: Path, seed: int, count: int, split: Split, report: Callable[[str], None]) -> Index:
+    world = make_world(seed, split)
+    mark = folder / "atlas" / MARK
+    if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8"))["questions"] != count:
+        write_atlas(world, folder / "atlas", each_question(world, count))
+        report(f"World {split}-{seed}: {count} questions")
+    return Index.build(folder / "atlas" / "sites", folder / "index")

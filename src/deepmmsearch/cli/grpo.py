@@ -1,0 +1,37 @@
+"""`deepmmsearch grpo`: reinforcement learning with live tools."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+def command(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Train a policy with GRPO on its own episodes with live tools, as RECIPE says; an interrupted run goes on where it
+    was.
+
+    The result, an ordinary checkpoint, is in `merged` in the recipe's output folder, beside metrics, curves and sample
+    trajectories (see them with: deepmmsearch show OUTPUT/samples/step-00010 ID).
+
+    \b
+    Example:  deepmmsearch grpo recipes/atlas/grpo.yaml
+              deepmmsearch grpo recipes/atlas/grpo.yaml output=runs/mine trl.learning_rate=1e-5
+    """
+    from deepmmsearch.config import load_recipe
+
+    try:
+        from deepmmsearch.experiments import Experiment, run_grpo
+    except ImportError as error:
+        from deepmmsearch.errors import MissingExtra
+
+        raise MissingExtra("Training", "train") from error
+    with warnings.catch_warnings():
+        # TRL and transformers warn about each other's settings, not about anything the user can change
+        warnings.simplefilter("ignore")
+        result = run_grpo(load_recipe(recipe, Experiment, overrides), report=click.echo)
+    click.echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")

@@ -1,0 +1,188 @@
+"""A GRPO experiment put together: questions, tools, judge and reward from one recipe.
+
+Questions come from invented worlds (`atlas`), each searched with its own index, or from `data`, searched with `tools`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from deepmmsearch.agent import Toolbox
+from deepmmsearch.atlas.play import Score, by_kind, play_all
+from deepmmsearch.atlas.worlds import Worlds
+from deepmmsearch.config import ToolSettings, build_toolbox, choose_prompt, policy_grounder
+from deepmmsearch.errors import UserError
+from deepmmsearch.judge import RuleJudge
+from deepmmsearch.policies.human import HumanPolicy
+from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.rewards import AgentReward, RewardSettings
+from deepmmsearch.tools.base import Grounder
+from deepmmsearch.tools.cassette import Cassette
+from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
+from deepmmsearch.tools.recorder import Recorder
+from deepmmsearch.train.grpo import GrpoRecipe, GrpoResult, QuestionSet, open_checkpoint, train
+from deepmmsearch.train.rollouts import Player
+from deepmmsearch.types import Prompt, Question
+
+
+class AtlasSettings(BaseModel):
+    """`worlds` of `questions` each, from `seed` on, kept in `folder`. `evaluate` questions of the unseen world
+    `evaluate_seed` measure the policy during training."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path
+    seed: int = 3000
+    worlds: int = Field(default=4, gt=0)
+    questions: int = Field(default=400, gt=0)
+    evaluate_seed: int = 90
+    evaluate: int = Field(default=100, gt=0)
+
+
+class Experiment(GrpoRecipe):
+    """A GRPO recipe with where its questions, tools and reward come from."""
+
+    atlas: AtlasSettings | None = None
+    data: list[Path] = Field(default_factory=list)
+    tools: ToolSettings | None = None
+    judge: str = "exact"
+    reward: RewardSettings = Field(default_factory=RewardSettings)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.atlas is None) == (not self.data):
+            raise ValueError("give either atlas or data: where the questions come from")
+        if self.data and self.tools is None:
+            raise ValueError("data needs tools: what its questions are searched with")
+        return self
+
+
+def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
+    """Everything that can be checked is checked before the model is loaded."""
+    reward = AgentReward(recipe.reward, RuleJudge(recipe.judge))
+    source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe)
+    checkpoint = open_checkpoint(recipe)
+
+    def make_player(start: LocalPolicy) -> Player:
+        prompt = choose_prompt(start, source.any_tools, recipe.prompt)
+        return Player(
+            source.tools_for(policy_grounder(start)),
+            prompt,
+            reward,
+            recipe.limits.limits(),
+            recipe.rollouts.concurrency,
+            recipe.rollouts.tool_timeout,
+            label=recipe.model,
+        )
+
+    return train(recipe, source.questions, checkpoint, make_player, source.evaluate, report)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """`tools_for` makes of a grounder the tools of each question; `any_tools` are some of them, to choose a prompt."""
+
+    questions: QuestionSet
+    tools_for: Callable[[Grounder], Callable[[Question], Toolbox]]
+    any_tools: Toolbox
+    evaluate: Callable[[LocalPolicy, int], Mapping[str, float]] | None = None
+
+
+def _atlas(recipe: Experiment, settings: AtlasSettings, report: Callable[[str], None]) -> _Source:
+    seeds = range(settings.seed, settings.seed + settings.worlds)
+    worlds = Worlds(settings.folder, seeds, settings.questions, "train", report)
+    held_out = None
+    if recipe.evaluate_every:
+        held_out = Worlds(settings.folder, [settings.evaluate_seed], settings.evaluate, "eval", report)
+    # eight rollouts ask the same of the same picture, and the worlds do not change
+    recorder = Recorder(Cassette(settings.folder / "searches.sqlite"), "cache")
+
+    def tools_for(grounder: Grounder) -> Callable[[Question], Toolbox]:
+        found = RecordedGrounder(grounder, recorder, {"provider": "own model", "model": recipe.model})
+        tools = {name: _recorded(worlds.toolbox(name), found, recorder, name) for name in worlds.worlds}
+        return lambda question: tools[str(question.metadata["world"])]
+
+    evaluate = _evaluation(held_out, recipe) if held_out is not None else None
+    return _Source(worlds, tools_for, worlds.toolbox(worlds.worlds[0]), evaluate)
+
+
+def _recorded(tools: Toolbox, grounder: Grounder, recorder: Recorder, world: str) -> Toolbox:
+    assert tools.image_search is not None
+    search = RecordedImageSearch(tools.image_search, recorder, {"provider": "local", "world": world})
+    return replace(tools, grounder=grounder, image_search=search)
+
+
+def _evaluation(worlds: Worlds, recipe: Experiment) -> Callable[[LocalPolicy, int], Mapping[str, float]]:
+    def evaluate(policy: LocalPolicy, step: int) -> Mapping[str, float]:
+        grounder = policy_grounder(policy)
+        prompt = choose_prompt(policy, worlds.toolbox(worlds.worlds[0]), recipe.prompt)
+        return asyncio.run(_measure(worlds, policy, grounder, prompt, recipe))
+
+    return evaluate
+
+
+async def _measure(
+    worlds: Worlds, policy: LocalPolicy, grounder: Grounder, prompt: Prompt, recipe: Experiment
+) -> dict[str, float]:
+    """Accuracy and searches of the greedy policy, over all questions and over those that need a search or none."""
+
+    def tools_for(question: Question) -> Toolbox:
+        return replace(worlds.toolbox(str(question.metadata["world"])), grounder=grounder)
+
+    limits = recipe.limits.limits()
+    played = [t async for t in play_all(worlds, policy, tools_for, prompt, limits, concurrency=32)]
+    needed = [t for t in played if t.question.metadata["search_required"]]
+    free = [t for t in played if not t.question.metadata["search_required"]]
+    figures: dict[str, float] = {}
+    for name, chosen in (("", played), ("_search_required", needed), ("_search_free", free)):
+        score = by_kind(chosen).get("all", Score())
+        figures[f"accuracy{name}"] = score.accuracy
+        figures[f"searches{name}"] = score.searches_each
+    return figures
+
+
+def _data(recipe: Experiment) -> _Source:
+    assert recipe.tools is not None
+    questions = [question for path in recipe.data for question in _questions(path)]
+    unlabelled = [q.id for q in questions if not q.answers]
+    if unlabelled:
+        raise UserError(
+            f"{len(unlabelled)} of {len(questions)} questions have no accepted answers (the first: {unlabelled[0]!r}), "
+            "so no reward can be given. Remove them or add answers."
+        )
+    tools = build_toolbox(recipe.tools, HumanPolicy())
+    asyncio.run(_try(tools))
+
+    def tools_for(grounder: Grounder) -> Callable[[Question], Toolbox]:
+        box = tools if tools.grounder is not None else replace(tools, grounder=grounder)
+        return lambda question: box
+
+    return _Source(questions, tools_for, tools)
+
+
+def _questions(path: Path) -> Sequence[Question]:
+    from deepmmsearch.atlas.files import load_questions
+
+    return load_questions(path)
+
+
+async def _try(tools: Toolbox) -> None:
+    """One search with each tool: a backend that is down is found before the model is loaded. Raises UserError."""
+    searches = []
+    if tools.text_search is not None:
+        searches.append(("text search", tools.text_search.search("capital of France", 1)))
+    if tools.image_search is not None:
+        searches.append(("image search", tools.image_search.search(Image.new("RGB", (64, 64), "white"), 1)))
+    for name, search in searches:
+        try:
+            await search
+        # whatever goes wrong now would go wrong in every rollout
+        except Exception as error:
+            raise UserError(f"The {name} does not work: {error} Mend it, or choose other tools.") from error
