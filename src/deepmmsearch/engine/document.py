@@ -26,12 +26,14 @@ class Showing:
 
 @dataclass(frozen=True)
 class Document:
-    """`url` is the canonical one that the page itself names, or None."""
+    """`url` is the canonical one that the page itself names, or None; `headings` are the lines of the text that head
+    the lines after them."""
 
     title: str
     text: str
     url: str | None = None
     pictures: tuple[Showing, ...] = field(default=())
+    headings: tuple[str, ...] = field(default=())
 
 
 def clean(text: str) -> str:

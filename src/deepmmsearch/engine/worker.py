@@ -12,7 +12,8 @@ import struct
 import subprocess
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
 from deepmmsearch.engine.document import Document, Showing, Unreadable
 from deepmmsearch.engine.extract import extract
@@ -22,29 +23,34 @@ MEMORY_LIMIT = 2 * 1024**3
 # the limit is on processor time where the system can do that: a busy machine must not cost pages
 WALL_FACTOR = 8
 
+Reading = Callable[[Mapping[str, str], bytes], dict[str, Any]]
 
-class Extractor:
-    """`extract` behind a pipe. Started on the first call, restarted after a kill or a crash; close() ends it."""
 
-    def __init__(self, timeout: float = 15.0) -> None:
-        self.timeout = timeout
+class Worker:
+    """A module that calls `serve`, behind a pipe. Started on the first call, restarted after a kill or a crash; close()
+    ends it. `timeout`: seconds of processor time for one call; `wall`: seconds of any time."""
+
+    def __init__(self, module: str, timeout: float, wall: float | None = None) -> None:
+        self.module, self.timeout = module, timeout
+        self.wall = timeout * WALL_FACTOR if wall is None else wall
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Extractor:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def extract(self, path: str, content: bytes) -> Document:
-        """Raises Unreadable: refused by the extraction, over the time limit, or the process died of it."""
+    def ask(self, request: Mapping[str, str], content: bytes) -> dict[str, Any]:
+        """Raises Unreadable: refused by the extraction, over the time limit, or the process died of it; UserError for
+        a package that is missing."""
         process = self._started()
         # a timer that kills works on every system, a selector on pipes does not
-        clock = threading.Timer(self.timeout * WALL_FACTOR, process.kill)
+        clock = threading.Timer(self.wall, process.kill)
         clock.start()
         try:
-            _send(process.stdin, json.dumps({"path": path, "timeout": self.timeout}).encode(), content)
-            answer = json.loads(_read(process.stdout) or b"")
+            _send(process.stdin, json.dumps({**request, "timeout": self.timeout}).encode(), content)
+            answer: dict[str, Any] = json.loads(_read(process.stdout) or b"")
         except (OSError, ValueError):
             expired = not clock.is_alive()
             self.close()
@@ -57,8 +63,7 @@ class Extractor:
             raise UserError(answer["missing"])
         if "reason" in answer:
             raise Unreadable(answer["reason"])
-        shown = tuple(Showing(**picture) for picture in answer.pop("pictures"))
-        return Document(**answer, pictures=shown)
+        return answer
 
     def close(self) -> None:
         if self._process is not None:
@@ -73,12 +78,26 @@ class Extractor:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "deepmmsearch.engine.worker"],
+                [sys.executable, "-m", self.module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
         return self._process
+
+
+class Extractor(Worker):
+    """`extract` in a process of its own."""
+
+    def __init__(self, timeout: float = 15.0) -> None:
+        super().__init__("deepmmsearch.engine.worker", timeout)
+
+    def extract(self, path: str, content: bytes) -> Document:
+        """Raises Unreadable, as `ask` does."""
+        answer = self.ask({"path": path}, content)
+        shown = tuple(Showing(**picture) for picture in answer.pop("pictures"))
+        headings = answer.pop("headings")
+        return Document(**answer, pictures=shown, headings=tuple(headings))
 
 
 def _send(pipe: Any, *parts: bytes) -> None:
@@ -92,9 +111,20 @@ def _read(pipe: Any) -> bytes | None:
     return pipe.read(struct.unpack(">I", head)[0]) if len(head) == 4 else None
 
 
-def _answer(path: str, content: bytes) -> dict[str, Any]:
+def _extracted(request: Mapping[str, str], content: bytes) -> dict[str, Any]:
+    document = extract(request["path"], content)
+    return {
+        "title": document.title,
+        "text": document.text,
+        "url": document.url,
+        "pictures": [vars(picture) for picture in document.pictures],
+        "headings": document.headings,
+    }
+
+
+def _answer(read: Reading, request: Mapping[str, str], content: bytes) -> dict[str, Any]:
     try:
-        document = extract(path, content)
+        return read(request, content)
     except Unreadable as error:
         return {"reason": str(error)}
     except MissingExtra as error:
@@ -103,19 +133,14 @@ def _answer(path: str, content: bytes) -> dict[str, Any]:
         return {"reason": "too complex to read"}
     except Exception:  # whatever a parser throws at a hostile page: the build goes on
         return {"reason": "its extraction failed"}
-    return {
-        "title": document.title,
-        "text": document.text,
-        "url": document.url,
-        "pictures": [vars(picture) for picture in document.pictures],
-    }
 
 
-def main() -> None:
+def serve(read: Reading, memory: int = MEMORY_LIMIT) -> None:
+    """Answers a `Worker` until it goes away; `memory` bounds the process, in bytes."""
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     except (ImportError, ValueError, OSError):  # not on this system: the time limit still holds
         pass
     # libraries that print must not write into the answers
@@ -128,8 +153,8 @@ def main() -> None:
         if hasattr(signal, "setitimer"):
             # left to its default, the signal ends the process, also in the middle of C code
             signal.setitimer(signal.ITIMER_PROF, request["timeout"])
-        _send(output, json.dumps(_answer(request["path"], content)).encode())
+        _send(output, json.dumps(_answer(read, request, content)).encode())
 
 
 if __name__ == "__main__":
-    main()
+    serve(_extracted)
