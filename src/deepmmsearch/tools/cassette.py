@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL.Image import Image
 
@@ -45,31 +45,31 @@ _SCHEMA = (
     "CREATE TABLE images (sha TEXT PRIMARY KEY, png BLOB NOT NULL)",
     "CREATE TABLE turns (asker TEXT PRIMARY KEY, seconds REAL NOT NULL, created REAL NOT NULL)",
 )
-_FIND = (
-    "SELECT provider, result, images, calls, owner, created,"
-    " EXISTS (SELECT 1 FROM failures f WHERE f.key = entries.key AND f.asker = ?) FROM entries WHERE key = ?"
-)
+_FAILED_BEFORE = "EXISTS (SELECT 1 FROM failures f WHERE f.key = entries.key AND f.asker = ?)"
+_FIND = f"SELECT provider, owner, created, {_FAILED_BEFORE}, result, images, calls FROM entries WHERE key = ?"
+_HEAD = f"SELECT provider, owner, created, {_FAILED_BEFORE} FROM entries WHERE key = ?"
 _FAILURE = "SELECT kind, message, calls, created FROM failures WHERE key = ?"
 
 # Milliseconds a reader waits by itself: it may run where other episodes wait for it.
 READ_PATIENCE = 20
+# The most writes in one transaction.
+BATCH = 256
 
 Statement = tuple[str, Sequence[Any]]
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An answer. `result`, `calls`: JSON; `images`: hashes of the pictures in it, joined by blanks. `owner`: who made
-    the calls, None once the owner was answered from the cassette itself. `failed_before`: the one who asks now holds
-    a failure too."""
+class Entry(NamedTuple):
+    """An answer. `owner`: who made the calls, None once the owner was answered from the cassette itself.
+    `failed_before`: the one who asks now holds a failure too. `result`, `calls`: JSON; `images`: hashes of the pictures
+    in it, joined by blanks."""
 
     provider: str
-    result: str
-    images: str
-    calls: str
     owner: str | None
     created: float
     failed_before: bool = False
+    result: str = ""
+    images: str = ""
+    calls: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,6 @@ class Cassette:
     def __init__(self, path: str | Path, *, read_only: bool = False, wait: float = 30.0) -> None:
         self.path, self.read_only, self.wait = Path(path), read_only, wait
         self._mutex = threading.Lock()
-        self._waiting: deque[tuple[Sequence[Statement], Future[None]]] = deque()
         self._start()
 
     def _start(self) -> None:
@@ -100,6 +99,8 @@ class Cassette:
         self._reader.execute(f"PRAGMA busy_timeout = {READ_PATIENCE}")
         self._writer: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cassette")
+        self._waiting: deque[tuple[Sequence[Statement], Future[None]]] = deque()
+        self._queue, self._writing = threading.Lock(), False
         self._held: set[int] = set()
         self._lock_file: int | None = None
 
@@ -139,6 +140,11 @@ class Cassette:
 
     def find(self, key: bytes, asker: str) -> Entry | None:
         rows = self.rows(_FIND, (asker, key))
+        return Entry._make(rows[0]) if rows else None
+
+    def head(self, key: bytes, asker: str) -> Entry | None:
+        """The entry without what was answered, for whoever knows it still."""
+        rows = self.rows(_HEAD, (asker, key))
         return Entry(*rows[0]) if rows else None
 
     def failure(self, key: bytes, asker: str) -> Failure | None:
@@ -168,26 +174,29 @@ class Cassette:
         if os.getpid() != self._process:
             self._start()
         done: Future[None] = Future()
-        self._waiting.append((statements, done))
-        self._thread.submit(self._write_waiting)
+        with self._queue:
+            self._waiting.append((statements, done))
+            if not self._writing:
+                self._writing = True
+                self._thread.submit(self._write_waiting)
         return done
 
     def _write_waiting(self) -> None:
-        jobs: list[tuple[Sequence[Statement], Future[None]]] = []
-        # as many as wait now, in one transaction; a later job finds nothing left and returns
-        while self._waiting and len(jobs) < 256:
-            jobs.append(self._waiting.popleft())
-        if not jobs:
-            return
-        try:
-            self.transact([statement for statements, _ in jobs for statement in statements])
-        # whatever went wrong belongs to those who wait for it
-        except Exception as error:
+        while True:
+            with self._queue:
+                jobs = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
+                self._writing = bool(jobs)
+            if not jobs:
+                return
+            try:
+                self.transact([statement for statements, _ in jobs for statement in statements])
+            # whatever went wrong belongs to those who wait for it
+            except Exception as error:
+                for _, done in jobs:
+                    done.set_exception(error)
+                continue
             for _, done in jobs:
-                done.set_exception(error)
-            return
-        for _, done in jobs:
-            done.set_result(None)
+                done.set_result(None)
 
     def transact(self, statements: Iterable[Statement]) -> None:
         """All or nothing, at once and in this thread. Raises UserError."""

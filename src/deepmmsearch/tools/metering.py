@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -102,7 +101,7 @@ class Meter:
     def __init__(self, asker: str = "", prices: Mapping[str, float] = PRICES, purses: tuple[Purse, ...] = ()) -> None:
         self.asker, self.prices, self.purses = asker, prices, purses
         self._slots: list[Slot] = []
-        self._asked: Counter[bytes] = Counter()
+        self._asked: dict[bytes, int] = {}
         self._prepaid = False
 
     @property
@@ -139,8 +138,8 @@ class Meter:
 
     def asker_of(self, key: bytes) -> str:
         """The asker, with a number where the same was asked before in this observation."""
-        self._asked[key] += 1
-        return self.asker if self._asked[key] == 1 else f"{self.asker}#{self._asked[key]}"
+        times = self._asked[key] = self._asked.get(key, 0) + 1
+        return self.asker if times == 1 else f"{self.asker}#{times}"
 
     def charge(self, calls: Sequence[Call]) -> None:
         """Calls that were paid for when they were recorded count as they did then."""

@@ -6,7 +6,8 @@ Toolbox(text_search=RecordedTextSearch(Serper(client, key), recorder))
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from dataclasses import replace
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from PIL.Image import Image
 
@@ -25,7 +26,7 @@ from deepmmsearch.tools.base import (
     TextSearchTool,
 )
 from deepmmsearch.tools.cassette import put_seconds
-from deepmmsearch.tools.recorder import Recorder
+from deepmmsearch.tools.recorder import Recorder, Source, canonical, quoted
 from deepmmsearch.types import Box, Cited, Completion, Hit, Trajectory
 
 T = TypeVar("T")
@@ -37,6 +38,8 @@ class _Recorded(Generic[T]):
 
     # it may know the answer without a call, so `metering.using` leaves the paying to it
     pays_itself = True
+    tool: ClassVar[str]
+    answer: ClassVar[Any]
 
     def __init__(self, tool: T | None, recorder: Recorder, identity: Mapping[str, Any] | None = None) -> None:
         if tool is None and identity is None:
@@ -45,20 +48,19 @@ class _Recorded(Generic[T]):
             raise UserError(f"Mode {recorder.mode} needs the tool itself; only replay goes without.")
         self._upstream, self._recorder = tool, recorder
         self.identity = dict(identity_of(tool) if identity is None else identity)
+        self._source = Source(self.tool, self.identity, self.answer, tool)
 
     @property
     def name(self) -> str:
-        return str(self.identity.get("provider", type(self).__name__))
+        return self._source.provider
 
     @property
     def _tool(self) -> T:
         assert self._upstream is not None, "replay never asks"
         return self._upstream
 
-    async def _recall(
-        self, tool: str, arguments: Mapping[str, Any], answer: Any, ask: Callable[[], Awaitable[Any]]
-    ) -> Any:
-        return await self._recorder.recall(tool, self.identity, arguments, answer, self._upstream, ask)
+    async def _recall(self, arguments: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        return await self._recorder.recall(self._source, arguments, ask)
 
 
 def identity_of(tool: object) -> Mapping[str, Any]:
@@ -67,75 +69,96 @@ def identity_of(tool: object) -> Mapping[str, Any]:
 
 
 class RecordedTextSearch(_Recorded[TextSearchTool]):
+    tool = "text_search"
+    answer = list[Hit]
+
     async def search(self, query: str, k: int) -> list[Hit]:
-        asked = {"query": query, "k": k}
-        hits: list[Hit] = await self._recall("text_search", asked, list[Hit], lambda: self._tool.search(query, k))
+        # what `canonical` gives, a good deal faster: most calls are this one
+        asked = f'{{"k":{k:d},"query":{quoted(query)}}}'
+        hits: list[Hit] = await self._recall(asked, lambda: self._tool.search(query, k))
         return hits
 
 
 class RecordedImageSearch(_Recorded[ImageSearchTool]):
+    tool = "image_search"
+    answer = list[Hit]
+
     async def search(self, image: Image, k: int) -> list[Hit]:
-        asked = {"image": await self._recorder.picture(image), "k": k}
-        hits: list[Hit] = await self._recall("image_search", asked, list[Hit], lambda: self._tool.search(image, k))
+        asked = canonical({"image": await self._recorder.picture(image), "k": k})
+        hits: list[Hit] = await self._recall(asked, lambda: self._tool.search(image, k))
         return hits
 
 
 class RecordedGrounder(_Recorded[Grounder]):
+    tool = "grounder"
+    answer = list[Box]
+
     async def locate(self, image: Image, phrase: str) -> list[Box]:
-        asked = {"image": await self._recorder.picture(image), "phrase": phrase}
-        boxes: list[Box] = await self._recall("grounder", asked, list[Box], lambda: self._tool.locate(image, phrase))
+        asked = canonical({"image": await self._recorder.picture(image), "phrase": phrase})
+        boxes: list[Box] = await self._recall(asked, lambda: self._tool.locate(image, phrase))
         return boxes
 
 
 class RecordedReader(_Recorded[PageReader]):
+    tool = "reader"
+    answer = Page
+
     async def read(self, url: str) -> Page:
-        page: Page = await self._recall("reader", {"url": url}, Page, lambda: self._tool.read(url))
+        page: Page = await self._recall(canonical({"url": url}), lambda: self._tool.read(url))
         return page
 
 
 class RecordedSummarizer(_Recorded[Summarizer]):
+    tool = "summarizer"
+    answer = list[str]
+
     async def summarize(self, question: str, query: str, passages: Sequence[str]) -> list[str]:
-        asked = {"question": question, "query": query, "passages": list(passages)}
-        texts: list[str] = await self._recall(
-            "summarizer", asked, list[str], lambda: self._tool.summarize(question, query, passages)
-        )
+        asked = canonical({"question": question, "query": query, "passages": list(passages)})
+        texts: list[str] = await self._recall(asked, lambda: self._tool.summarize(question, query, passages))
         return texts
 
 
 class RecordedCondenser(_Recorded[ObservationSummarizer]):
+    tool = "summarizer"
+    answer = list[Cited]
+
     async def condense(
         self, question: str, query: str, passages: Sequence[str], about: Literal["text", "image"]
     ) -> list[Cited]:
-        asked = {"question": question, "query": query, "passages": list(passages), "about": about}
+        asked = canonical({"question": question, "query": query, "passages": list(passages), "about": about})
         sentences: list[Cited] = await self._recall(
-            "summarizer", asked, list[Cited], lambda: self._tool.condense(question, query, passages, about)
+            asked, lambda: self._tool.condense(question, query, passages, about)
         )
         return sentences
 
 
 class RecordedMatcher(_Recorded[Matcher]):
+    tool = "matcher"
+    answer = list[Hit]
+
     async def match(self, image: Image, hits: Sequence[Hit]) -> list[Hit]:
         pictures: dict[str, Image] = {}
-        asked = {"image": await self._recorder.picture(image), "hits": encode(hits, pictures)}
-        marked: list[Hit] = await self._recall("matcher", asked, list[Hit], lambda: self._tool.match(image, hits))
+        asked = canonical({"image": await self._recorder.picture(image), "hits": encode(hits, pictures)})
+        marked: list[Hit] = await self._recall(asked, lambda: self._tool.match(image, hits))
         return marked
 
 
 class RecordedModel(_Recorded[LanguageModel]):
     """A language model that a tool or a judge asks; `tool` says which ("summarizer", "judge")."""
 
+    tool = "model"
+    answer = Completion
+
     def __init__(
         self, model: LanguageModel | None, recorder: Recorder, tool: str, identity: Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(model, recorder, identity)
-        self._for = tool
+        self._source = replace(self._source, tool=tool)
 
     async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion:
         seen = [await self._recorder.picture(picture) for picture in pictures]
-        asked = {"conversation": list(conversation), "pictures": seen}
-        completion: Completion = await self._recall(
-            self._for, asked, Completion, lambda: self._tool.complete(conversation, pictures)
-        )
+        asked = canonical({"conversation": list(conversation), "pictures": seen})
+        completion: Completion = await self._recall(asked, lambda: self._tool.complete(conversation, pictures))
         return completion
 
 

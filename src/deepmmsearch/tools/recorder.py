@@ -16,16 +16,18 @@ import json
 import os
 import re
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from PIL.Image import Image
 
 from deepmmsearch import images
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.tools import metering
-from deepmmsearch.tools.answers import decoder, encode
+from deepmmsearch.tools.answers import Decoder, decoder, encode
 from deepmmsearch.tools.cassette import (
     Busy,
     Cassette,
@@ -60,8 +62,7 @@ class ReplayMiss(ToolError):
     """The cassette does not hold what was asked."""
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """One call. `text`: canonical JSON of tool, identity and arguments, from which the key comes; `asker`: who asks
     (`metering.asker`), with a number where the same turn asks the same again."""
 
@@ -78,11 +79,62 @@ class Asked:
         return f"{self.tool} {short} by {self.provider}"
 
 
+@dataclass(frozen=True)
+class Source:
+    """A tool as the recorder sees it. `identity`: the provider and whatever of its configuration changes what it
+    answers, never a key. `answer`: the type of its answers. `upstream`: the tool, None where replay goes without."""
+
+    tool: str
+    identity: Mapping[str, Any]
+    answer: Any
+    upstream: object | None = None
+
+    @cached_property
+    def provider(self) -> str:
+        return str(self.identity.get("provider", self.tool))
+
+    @cached_property
+    def key_tail(self) -> str:
+        return f',"identity":{canonical(self.identity)},"tool":{canonical(self.tool)}}}'
+
+    @cached_property
+    def read(self) -> Decoder:
+        return decoder(self.answer)
+
+
+class _Memory:
+    """The answers decoded last, up to `most` bytes: rollouts of one question ask the same again and again, and pictures
+    take long to decode. Whether an answer still holds is told by its time in the cassette."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._size = most, 0
+        self._kept: OrderedDict[bytes, tuple[float, Any, int]] = OrderedDict()
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._kept
+
+    def get(self, key: bytes, created: float) -> Any:
+        kept = self._kept.get(key)
+        if kept is None or kept[0] != created:
+            return None
+        self._kept.move_to_end(key)
+        # values are frozen, lists of them are not
+        return kept[1].copy() if isinstance(kept[1], list) else kept[1]
+
+    def put(self, key: bytes, created: float, value: Any, size: int) -> None:
+        if (old := self._kept.pop(key, None)) is not None:
+            self._size -= old[2]
+        self._kept[key] = created, value.copy() if isinstance(value, list) else value, size
+        self._size += size
+        while self._size > self._most and self._kept:
+            self._size -= self._kept.popitem(last=False)[1][2]
+
+
 class Recorder:
     """What the recorded tools of one run share: a cassette, a mode, and for how long answers hold.
 
     `ttl`: seconds by tool, after which `cache` asks again (a tool that is not named: for ever). `patience`: seconds to
-    wait for another process that makes the same call, before making it too.
+    wait for another process that makes the same call, before making it too. `memory`: bytes of decoded answers to keep.
     """
 
     def __init__(
@@ -91,6 +143,7 @@ class Recorder:
         mode: Mode = "cache",
         ttl: Mapping[str, float] | None = None,
         patience: float = 300.0,
+        memory: int = 64_000_000,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         if mode not in MODES:
@@ -98,7 +151,7 @@ class Recorder:
         if cassette is None and mode != "live":
             raise UserError(f"Mode {mode} needs a cassette. Give it a path such as runs/cache.sqlite.")
         self._cassette, self.mode, self.ttl, self.patience = cassette, mode, dict(ttl or {}), patience
-        self._secrets = _secrets(environ)
+        self._secrets, self._memory = _secrets(environ), _Memory(memory)
         self._flights: tuple[asyncio.AbstractEventLoop, dict[bytes, asyncio.Future[Entry | Failure | None]]] | None
         self._flights = None
 
@@ -111,79 +164,90 @@ class Recorder:
         if self._cassette is not None:
             self._cassette.close()
 
-    async def recall(
-        self,
-        tool: str,
-        identity: Mapping[str, Any],
-        arguments: Mapping[str, Any],
-        answer: Any,
-        upstream: object,
-        ask: Callable[[], Awaitable[Any]],
-    ) -> Any:
-        """What `ask` gives, of the type `answer`, from the tool or from the cassette.
+    async def recall(self, source: Source, arguments: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What `ask` gives, from the tool or from the cassette. `arguments`: canonical JSON (`canonical`).
 
-        `identity`: the provider and whatever of its configuration changes what it answers, never a key. Raises what
-        `ask` raises, as ToolError; ReplayMiss.
+        Raises what `ask` raises, as ToolError; ReplayMiss.
         """
         if self.mode == "live":
-            with metering.using(tool, upstream):
+            with metering.using(source.tool, source.upstream):
                 return await ask()
         meter = metering.current() or Meter()
         slot = meter.slot()
-        text = self._clean(_canonical({"arguments": arguments, "identity": identity, "tool": tool}))
+        text = self._clean(f'{{"arguments":{arguments}{source.key_tail}')
         key = hash_key(text)
-        asked = Asked(tool, str(identity.get("provider", tool)), text, key, meter.asker_of(key))
-        if self.mode == "replay":
-            outcome, slot.calls = await self._replay(asked, meter)
+        asker = meter.asker_of(key)
+        entry = self._ready(source.tool, key, asker) if self.mode == "cache" else None
+        if entry is not None:
+            slot.calls = (Call(source.tool, entry.provider, 0.0, 0, True),)
         else:
-            outcome, slot.calls = await self._cached(asked, lambda: self._lead(asked, meter, upstream, ask))
-        if isinstance(outcome, Failure):
-            raise (BudgetSpent if outcome.kind == "budget" else ToolError)(outcome.message)
-        return await self._decoded(outcome, answer)
+            asked = Asked(source.tool, source.provider, text, key, asker)
+            if self.mode == "replay":
+                found, slot.calls = await self._replay(asked, meter)
+            else:
+                found, slot.calls = await self._cached(asked, lambda: self._lead(asked, source, meter, ask))
+            if isinstance(found, Failure):
+                raise _error_of(found)
+            entry = found
+        value = self._memory.get(key, entry.created)
+        return value if value is not None else await self._decoded(source, key, entry)
 
     # Replay
 
     async def _replay(self, asked: Asked, meter: Meter) -> tuple[Entry | Failure, tuple[Call, ...]]:
-        found = await self._look(lambda: self._own_failure(asked) or self.cassette.find(asked.key, asked.asker))
+        found = await self._look(lambda: self._own(asked))
         own = found is not None and (isinstance(found, Failure) or found.owner == asked.asker)
         if found is None:
             found = await self._look(lambda: self.cassette.latest_failure(asked.key))
         if found is None:
             message = f"{self.cassette.path} holds no answer to {asked.sentence}. Record it with mode cache."
-            raise ReplayMiss(message)
+            return Failure("miss", message, "", 0.0), (Call(asked.tool, asked.provider, 0.0, error=message),)
         calls = _read_calls(found.calls) if own else (_from_cassette(asked, found),)
         meter.charge([call for call in calls if not call.cached])
         return found, calls
 
-    def _own_failure(self, asked: Asked) -> Failure | None:
-        return self.cassette.failure(asked.key, asked.asker)
+    def _own(self, asked: Asked) -> Entry | Failure | None:
+        return self.cassette.failure(asked.key, asked.asker) or self.cassette.find(asked.key, asked.asker)
 
     # Cache
 
-    async def _cached(self, asked: Asked, lead: _Lead) -> tuple[Entry | Failure, tuple[Call, ...]]:
-        entry = await self._look(lambda: self._fresh(asked))
-        if entry is None:
-            outcome, calls = await self._share(asked, lead)
-            if calls is not None:
-                return outcome, calls
-            if isinstance(outcome, Failure):
-                calls = (_from_cassette(asked, outcome),)
-                await self._keep([self._failed(asked, replace(outcome, calls=_write_calls(calls)))])
-                return outcome, calls
-            entry = outcome
-        if entry.owner == asked.asker:
-            # asked again in a later run: a replay gives what the last run got
-            self.cassette.write([disown(asked.key)])
-        if entry.failed_before:
-            self.cassette.write([forget_failure(asked.key, asked.asker)])
-        return entry, (_from_cassette(asked, entry),)
+    def _ready(self, tool: str, key: bytes, asker: str) -> Entry | None:
+        """An answer that can be given at once. Read where it stands, which takes microseconds; None where that cannot
+        be done either."""
+        try:
+            entry = self._fresh(tool, key, asker)
+        except UserError:
+            return None
+        if entry is not None and (entry.failed_before or entry.owner == asker):
+            self._reuse(entry, key, asker)
+        return entry
 
-    def _fresh(self, asked: Asked) -> Entry | None:
-        entry = self.cassette.find(asked.key, asked.asker)
-        lifetime = self.ttl.get(asked.tool)
+    def _reuse(self, entry: Entry, key: bytes, asker: str) -> None:
+        """The one who asked in an earlier run asks again: a replay gives what the last run got."""
+        if entry.owner == asker:
+            self.cassette.write([disown(key)])
+        if entry.failed_before:
+            self.cassette.write([forget_failure(key, asker)])
+
+    def _fresh(self, tool: str, key: bytes, asker: str) -> Entry | None:
+        """Without what was answered, where that is known still."""
+        lifetime = self.ttl.get(tool)
+        entry = self.cassette.head(key, asker) if key in self._memory else None
+        if entry is None or self._memory.get(key, entry.created) is None:
+            entry = self.cassette.find(key, asker)
         if entry is None or (lifetime is not None and entry.created + lifetime <= time.time()):
             return None
         return entry
+
+    async def _cached(self, asked: Asked, lead: _Lead) -> tuple[Entry | Failure, tuple[Call, ...]]:
+        outcome, calls = await self._share(asked, lead)
+        if calls is None:
+            calls = (_from_cassette(asked, outcome),)
+            if isinstance(outcome, Failure):
+                await self._keep([self._failed(asked, replace(outcome, calls=_write_calls(calls)))])
+            else:
+                self._reuse(outcome, asked.key, asked.asker)
+        return outcome, calls
 
     async def _share(self, asked: Asked, lead: _Lead) -> tuple[Entry | Failure, tuple[Call, ...] | None]:
         """The outcome of the one call that is made for all who ask now, and its calls for the one who makes it.
@@ -200,7 +264,7 @@ class Recorder:
         locked = False
         try:
             locked = await self._lock(asked.key)
-            shared = await self._look(lambda: self._fresh(asked) or self._failed_since(asked, began))
+            shared = await self._look(lambda: self._done(asked, began))
             if shared is not None:
                 return shared, None
             outcome, calls = await lead()
@@ -212,10 +276,13 @@ class Recorder:
             del flights[asked.key]
             mine.set_result(shared)
 
-    def _failed_since(self, asked: Asked, began: float) -> Failure | None:
+    def _done(self, asked: Asked, began: float) -> Entry | Failure | None:
         """What another process got while this one waited for it."""
-        failure = self.cassette.latest_failure(asked.key)
-        return failure if failure is not None and failure.kind == "error" and failure.created >= began else None
+        entry = self._fresh(asked.tool, asked.key, asked.asker)
+        failure = self.cassette.latest_failure(asked.key) if entry is None else None
+        if failure is not None and failure.kind == "error" and failure.created >= began:
+            return failure
+        return entry
 
     async def _lock(self, key: bytes) -> bool:
         delay, deadline = POLL[0], time.monotonic() + self.patience
@@ -225,19 +292,18 @@ class Recorder:
         return locked
 
     async def _lead(
-        self, asked: Asked, meter: Meter, upstream: object, ask: Callable[[], Awaitable[Any]]
+        self, asked: Asked, source: Source, meter: Meter, ask: Callable[[], Awaitable[Any]]
     ) -> tuple[Entry | Failure, tuple[Call, ...]]:
         part = meter.part(prepaid=False)
         try:
-            with part.open(), metering.using(asked.tool, upstream):
+            with part.open(), metering.using(asked.tool, source.upstream):
                 value = await ask()
         # the border to a provider's code: what it raises is recorded as the episode will see it
         except Exception as error:
-            failure = Failure(
-                _kind(error), self._clean(_say(error)), self._clean(_write_calls(part.calls)), time.time()
-            )
+            made = self._clean(_write_calls(part.calls))
+            failure = Failure(_kind(error), self._clean(_say(error)), made, time.time())
             await self._keep([self._failed(asked, failure)])
-            return failure, _read_calls(failure.calls)
+            return failure, _read_calls(made)
         calls = _read_calls(self._clean(_write_calls(part.calls)))
         entry, statements = await self._encode(asked, value, calls)
         await self._keep([*statements, forget_failure(asked.key, asked.asker)])
@@ -248,7 +314,8 @@ class Recorder:
         plain = encode(value, pictures)
         result = self._clean(json.dumps(plain, separators=(",", ":")))
         provider = next((c.provider for c in reversed(calls) if c.error is None), asked.provider)
-        entry = Entry(provider, result, " ".join(pictures), _write_calls(calls), asked.asker or None, time.time())
+        owner = asked.asker or None
+        entry = Entry(provider, owner, time.time(), False, result, " ".join(pictures), _write_calls(calls))
         stored = await asyncio.to_thread(_put_images, pictures) if pictures else []
         return entry, [*stored, put_entry(asked.key, asked.tool, asked.text, entry)]
 
@@ -264,7 +331,7 @@ class Recorder:
     # Both
 
     async def _look(self, read: Callable[[], T]) -> T:
-        """Reads where it stands, which takes microseconds; longer only while another process repairs the file."""
+        """What `read` gives, once it does: another process may be repairing the file."""
         deadline = time.monotonic() + self.cassette.wait
         while True:
             try:
@@ -276,16 +343,30 @@ class Recorder:
                 raise ToolError(str(error)) from error
             await asyncio.sleep(POLL[1])
 
-    async def _decoded(self, entry: Entry, answer: Any) -> Any:
-        read = decoder(answer)
+    async def _decoded(self, source: Source, key: bytes, entry: Entry) -> Any:
         try:
             if entry.images or len(entry.result) > LARGE:
-                return await asyncio.to_thread(lambda: read(json.loads(entry.result), self.cassette.image))
-            return read(json.loads(entry.result), self.cassette.image)
+                value, size = await asyncio.to_thread(self._decode, source, entry)
+            else:
+                value, size = self._decode(source, entry)
         except (TypeError, KeyError, ValueError, AttributeError) as error:
             raise ToolError(f"{self.cassette.path} holds an answer that this version cannot read ({error}).") from error
         except UserError as error:
             raise ToolError(str(error)) from error
+        self._memory.put(key, entry.created, value, size)
+        return value
+
+    def _decode(self, source: Source, entry: Entry) -> tuple[Any, int]:
+        """The answer and about how many bytes it takes."""
+        size = len(entry.result)
+
+        def load(sha: str) -> Image:
+            nonlocal size
+            picture = self.cassette.image(sha)
+            size += 3 * picture.width * picture.height
+            return picture
+
+        return source.read(parse(entry.result)[0], load), size
 
     async def picture(self, image: Image) -> dict[str, str]:
         """A picture as an argument: by its hash."""
@@ -309,7 +390,9 @@ class Recorder:
 
 
 _Lead = Callable[[], Awaitable[tuple[Entry | Failure, tuple[Call, ...]]]]
-_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+quoted = json.encoder.encode_basestring_ascii
+parse = json.JSONDecoder().raw_decode
 _read_call_rows = decoder(tuple[Call, ...])
 
 
@@ -334,6 +417,10 @@ def _from_cassette(asked: Asked, found: Entry | Failure) -> Call:
 
 def _put_images(pictures: Mapping[str, Image]) -> list[Statement]:
     return [put_image(picture)[1] for picture in pictures.values()]
+
+
+def _error_of(failure: Failure) -> ToolError:
+    return {"budget": BudgetSpent, "miss": ReplayMiss}.get(failure.kind, ToolError)(failure.message)
 
 
 def _kind(error: Exception) -> str:
