@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", ""),
-    ("images", "protocol", "tools.base", "tools.metering", "tools.regions", "tools.lines"),
+    ("images", "protocol", "tools.base", "tools.metering", "tools.regions", "tools.lines", "tools.passages"),
     ("prompts",),
     ("agent", "renderer", "store"),
     ("testing", "policies", "tools", "engine", "atlas"),
@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("rewards",),
     # atlas.play evaluates: it plays many questions and judges the answers.
     ("data", "eval", "train", "atlas.play", "atlas.teach", "report"),
+    ("toolboxes",),
     ("config",),
     ("experiments",),
     ("cli", "serve", "scale"),

@@ -54,7 +54,7 @@ class Provider:
         client = GuardedClient(allow_private=[server.host], timeout=timeout, verify=context)
         environment = {VARIABLES[mock.name] or "": KEY}
         options = {**mock.settings(server.url), **settings}
-        self.tool = CATALOG.make(mock.name, mock.kind, options, lambda _: client, environment)  # type: ignore[arg-type]
+        self.tool = CATALOG.make(mock.name, mock.kind, options, lambda *_: client, environment)  # type: ignore[arg-type]
 
     def answers(self, reply: Callable[[Asked], Reply]) -> None:
         self.server.reply = reply
@@ -351,7 +351,7 @@ def test_retrieve_before_our_own_server(tmp_path: Path) -> None:
     try:
         for shape in ("queries", "query"):
             settings = {"url": f"http://{host}", "shape": shape}
-            tool = CATALOG.make("retrieve", "text", settings, lambda _: client, {})
+            tool = CATALOG.make("retrieve", "text", settings, lambda *_: client, {})
             (hit,) = asyncio.run(tool.search("capital of Veld", 3))
             assert hit.title == "Veld" and "Moru" in hit.snippet and hit.url.endswith("veld.md")
     finally:
@@ -375,7 +375,7 @@ def test_local_searches_with_words_and_with_pictures(tmp_path: Path) -> None:
         CATALOG.make("local", "text", {"index": str(tmp_path)}, _no_client, {})
 
 
-def _no_client(_: object) -> Any:
+def _no_client(*_: object) -> Any:
     raise AssertionError("the local engine needs no client")
 
 

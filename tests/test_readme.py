@@ -73,5 +73,10 @@ def test_every_recipe_loads(recipe: Path) -> None:
     from deepmmsearch.train.pretrain import Recipe
     from deepmmsearch.train.sft import SftRecipe
 
+    if recipe.parent.name == "tools":
+        from deepmmsearch.config import ToolSettings, load_recipe
+
+        load_recipe(recipe, ToolSettings)
+        return
     row = yaml.safe_load(recipe.read_text())
     (Recipe if "vision" in row else SftRecipe).model_validate(row)

@@ -1,6 +1,6 @@
 """Recipes and settings: one YAML file holds a whole experiment; a typing error in it is an error, not a default.
 
-This is also where policies and tools are put together: the one place that knows implementations.
+This is also where policies are put together (tools: `toolboxes`): the places that know implementations.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.prompts import load_prompt, prompt_names
+from deepmmsearch.toolboxes import ToolSettings as ToolSettings
+from deepmmsearch.toolboxes import build_toolbox as build_toolbox
+from deepmmsearch.toolboxes import find_grounder as find_grounder
 from deepmmsearch.types import Policy, Prompt
 
 if TYPE_CHECKING:
@@ -86,8 +89,6 @@ def _explain(error: ValidationError, path: Path, model: type[BaseModel]) -> User
 
 
 POLICIES = ("local", "chat", "human")
-TOOLS = ("none", "local")
-BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
 
 
 class PolicySettings(BaseModel):
@@ -107,22 +108,6 @@ class PolicySettings(BaseModel):
     timeout: float = Field(default=120.0, gt=0)
     device: str = "auto"
     dtype: str = "auto"
-
-
-class ToolSettings(BaseModel):
-    """What the policy may use. `grounding`: the dialect of the policy's boxes; None takes it from its card. For the
-    others see `agent.Toolbox`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: str = "local"
-    index: Path | None = None
-    grounding: str | None = None
-    text_hits: int = Field(default=5, ge=1)
-    image_hits: int = Field(default=5, ge=1)
-    box_threshold: float = 0.3
-    crop_padding: float = Field(default=0.05, ge=0)
-    thumbnails: bool = False
 
 
 def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None = None) -> Policy:
@@ -160,45 +145,6 @@ def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None
 
             return HumanPolicy()
     raise UnknownName("policy", settings.kind, POLICIES)
-
-
-def build_toolbox(settings: ToolSettings, policy: Policy) -> Toolbox:
-    """Raises UnknownName for an unknown kind or dialect, UserError for a folder that is no index."""
-    if settings.kind not in TOOLS:
-        raise UnknownName("tools", settings.kind, TOOLS)
-    if settings.kind == "none":
-        return Toolbox()
-    if settings.index is None:
-        raise UserError("Local tools need an index. Build one with: deepmmsearch index build FOLDER")
-    from deepmmsearch.engine import Index
-    from deepmmsearch.tools.local import LocalImageSearch, LocalReader, LocalTextSearch
-    from deepmmsearch.tools.summarizer import ExtractiveSummarizer
-
-    index = Index.open(settings.index)
-    return Toolbox(
-        LocalTextSearch(index),
-        LocalImageSearch(index),
-        find_grounder(policy, settings.grounding),
-        LocalReader(index),
-        ExtractiveSummarizer(),
-        text_hits=settings.text_hits,
-        image_hits=settings.image_hits,
-        box_threshold=settings.box_threshold,
-        crop_padding=settings.crop_padding,
-        thumbnails=settings.thumbnails,
-    )
-
-
-def find_grounder(policy: Policy, dialect: str | None = None) -> Grounder | None:
-    """Grounding by the policy's own model, in `dialect` or the one its card names; None where it has no model."""
-    from deepmmsearch.tools.grounding import OwnModelGrounder, Speaker
-
-    named = dialect or getattr(getattr(policy, "card", None), "grounding", None) or "qwen2.5-vl"
-    if named not in BOX_DIALECTS:
-        raise UnknownName("grounding dialect", named, BOX_DIALECTS)
-    if not isinstance(policy, Speaker):
-        return None
-    return OwnModelGrounder(policy, policy.view, "qwen3-vl" if named == "qwen3-vl" else "qwen2.5-vl")
 
 
 def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:

@@ -16,6 +16,7 @@ from deepmmsearch.errors import UnknownName, UserError
 
 if TYPE_CHECKING:
     from deepmmsearch.agent import Toolbox
+    from deepmmsearch.config import ToolSettings
     from deepmmsearch.types import Limits, Policy, Question, Trajectory
 
 DEFAULT_INDEX = Path("index")
@@ -29,7 +30,11 @@ LONGEST_QUESTION = 20_000
 @click.option("--model", metavar="M", help="A checkpoint folder, a name on the Hub, or the endpoint's name for it.")
 @click.option("--base-url", metavar="URL", help="An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
 @click.option("--policy", "kind", metavar="local|chat|human", help="Who plays.  [default: local, chat with --base-url]")
-@click.option("--tools", metavar="none|local", help="What may be used.  [default: local with an index, else none]")
+@click.option(
+    "--tools",
+    metavar="none|local|FILE",
+    help="What may be used; FILE as in recipes/tools.  [default: local, if any index]",
+)
 @click.option("--prompt", metavar="SET", help="The prompt set, or a folder with one.  [default: the model's own]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the turns.")
 @click.option("--save", metavar="DIR", type=click.Path(path_type=Path), help="Keep the trajectory and its crops there.")
@@ -54,16 +59,16 @@ def command(
     \b
     Example:  deepmmsearch ask harbour.png "What is the capital of the country whose flag is on the ship?"
               deepmmsearch ask photo.jpg "Who built this?" --index my-index --save asked
+              deepmmsearch ask photo.jpg "Who built this?" --tools recipes/tools/searxng.yaml
               deepmmsearch ask photo.jpg "What is this?" --base-url http://127.0.0.1:8000/v1 --json
     """
-    from deepmmsearch.config import PolicySettings, ToolSettings, build_policy, build_toolbox, choose_prompt
+    from deepmmsearch.config import PolicySettings, build_policy, build_toolbox, choose_prompt
     from deepmmsearch.types import Limits, Trajectory
 
     asked = _question(image, question)
-    _refuse_unknown(kind, tools)
-    index = index or (DEFAULT_INDEX if DEFAULT_INDEX.is_dir() else None)
-    toolbox_settings = ToolSettings(kind=tools or ("local" if index else "none"), index=index)
-    _refuse_bad_places(toolbox_settings.kind, index, save)
+    _refuse_unknown_policy(kind)
+    toolbox_settings = _tool_settings(tools, index or (DEFAULT_INDEX if DEFAULT_INDEX.is_dir() else None))
+    _refuse_bad_places(toolbox_settings, save)
     chosen = kind or ("chat" if base_url else "local")
     console = Console(highlight=False, quiet=as_json)
     settings = PolicySettings(kind=chosen, model=model, base_url=base_url, timeout=timeout)
@@ -141,23 +146,35 @@ def _question(image: Path, text: str) -> Question:
     return Question(name, text.strip(), picture)
 
 
-def _refuse_unknown(kind: str | None, tools: str | None) -> None:
-    from deepmmsearch.config import POLICIES, TOOLS
+def _tool_settings(tools: str | None, index: Path | None) -> ToolSettings:
+    """What --tools and --index say: a kind, a file, or the local index where there is one."""
+    from deepmmsearch.config import ToolSettings, load_recipe
+
+    if tools is None:
+        return ToolSettings(kind="local" if index else "none", index=index)
+    if tools in ("none", "local"):
+        return ToolSettings(kind=tools, index=index)
+    if not tools.endswith((".yaml", ".yml")) and not Path(tools).is_file():
+        raise UnknownName("tools", tools, ("none", "local", "FILE.yaml"))
+    settings = load_recipe(Path(tools), ToolSettings)
+    return settings if index is None else settings.model_copy(update={"index": index})
+
+
+def _refuse_unknown_policy(kind: str | None) -> None:
+    from deepmmsearch.config import POLICIES
 
     if kind is not None and kind not in POLICIES:
         raise UnknownName("policy", kind, POLICIES)
-    if tools is not None and tools not in TOOLS:
-        raise UnknownName("tools", tools, TOOLS)
 
 
-def _refuse_bad_places(tools: str, index: Path | None, save: Path | None) -> None:
+def _refuse_bad_places(tools: ToolSettings, save: Path | None) -> None:
     """Before a model is loaded, which takes long."""
-    if tools == "local":
-        if index is None:
+    if tools.kind == "local":
+        if tools.index is None:
             raise UserError("--tools local needs an index. Build one with: deepmmsearch index build FOLDER")
         from deepmmsearch.engine import Index
 
-        Index.open(index)
+        Index.open(tools.index)
     if save is not None and save.exists() and not save.is_dir():
         raise UserError(f"{save} is a file. Give a folder to --save.")
 

@@ -38,7 +38,7 @@ class Pace:
     """
 
     per_second: float | None = None
-    concurrency: int = 8
+    concurrency: int = 16
     first_rest: float = 1.0
     longest_rest: float = 600.0
     setback: float = 600.0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
@@ -25,7 +25,12 @@ from deepmmsearch.tools.providers.api import Client
 GROUP = "deepmmsearch.providers"
 INJECTED = ("client", "key")
 Kind = Literal["text", "image"]
-ClientFor = Callable[[Mapping[str, Any]], Client]
+# what makes the client for a provider: its addresses in the settings, and these with its usual ones
+ClientFor = Callable[[Sequence[str], Sequence[str]], Client]
+
+
+class MissingKey(UserError):
+    """The environment does not hold the provider's key."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,10 @@ class Catalog:
             )
         return loaded
 
+    def kinds(self, name: str) -> tuple[str, ...]:
+        """What it searches with. Raises UnknownName, UserError."""
+        return _kinds(self.load(name))
+
     def listing(self, name: str) -> Listing:
         origin = _origin(self.found[name])
         try:
@@ -111,11 +120,11 @@ class Catalog:
         environ: Mapping[str, str],
         key_variable: str | None = None,
     ) -> SearchTool:
-        """The provider, from its settings. `client_for` makes the client for them; `key_variable` names another
-        environment variable for the key.
+        """The provider, from its settings. `key_variable` names another environment variable for the key than the
+        class does.
 
         Raises UnknownName for an unknown provider or setting; UserError for a setting of the wrong kind or a missing
-        one, a missing key, or a provider of the other kind; MissingExtra.
+        one, or a provider of the other kind; MissingKey; MissingExtra.
         """
         loaded = self.load(name)
         if kind not in _kinds(loaded):
@@ -129,7 +138,8 @@ class Catalog:
         if module and extra and importlib.util.find_spec(module) is None:
             raise MissingExtra(f"The provider {name}", extra)
         if "client" in parameters:
-            arguments["client"] = client_for(settings)
+            usual = {n: p.default for n, p in _arguments(loaded).items() if n not in settings}
+            arguments["client"] = client_for(_addresses(settings), _addresses({**usual, **settings}))
         made: SearchTool = loaded(**arguments)
         return made
 
@@ -161,12 +171,12 @@ def checked(name: str, loaded: type, settings: Mapping[str, Any]) -> dict[str, A
 
 
 def find_key(name: str, variable: str | None, environ: Mapping[str, str]) -> str:
-    """The key in the environment. Raises UserError."""
+    """The key in the environment. Raises MissingKey, UserError."""
     if variable is None:
         raise UserError(f"The provider {name} takes a key but names no environment variable for it (key_variable).")
     key = environ.get(variable, "").strip()
     if not key:
-        raise UserError(f"No key for {name}. Set {variable}, or run offline with --tools local.")
+        raise MissingKey(f"No key for {name}. Set {variable}, or run offline with --tools local.")
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise UserError(f"What {variable} holds is no key: it has blanks or other characters that keys do not have.")
     return key
@@ -176,6 +186,11 @@ def _arguments(loaded: type) -> dict[str, inspect.Parameter]:
     """The constructor's arguments that are settings."""
     plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {n: p for n, p in inspect.signature(loaded).parameters.items() if p.kind in plain and n not in INJECTED}
+
+
+def _addresses(settings: Mapping[str, Any]) -> list[str]:
+    texts = [value for value in settings.values() if isinstance(value, str)]
+    return [text for text in texts if text.startswith(("http://", "https://"))]
 
 
 def _kinds(loaded: type) -> tuple[str, ...]:
