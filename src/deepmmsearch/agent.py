@@ -5,7 +5,6 @@ There is no second loop: inference, teacher data, evaluation and rollouts all ru
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -26,6 +25,7 @@ from deepmmsearch.tools.base import (
 )
 from deepmmsearch.tools.lines import NOTHING, Line, cut, image_lines, join, one_line, summary_lines, text_lines
 from deepmmsearch.tools.metering import Ledger, Stopwatch, start_stopwatch, using
+from deepmmsearch.tools.passages import read_passages
 from deepmmsearch.tools.regions import choose_region, no_region, told
 from deepmmsearch.types import (
     Action,
@@ -79,12 +79,13 @@ class Toolbox:
     `text_hits`, `image_hits`: how many are asked for (paper, section 3: 5). `image_lines`: how many image hits the
     policy reads. `box_threshold`: below this score of the grounder the whole image is searched. `crop_padding`: share
     of the box's sides. `min_box_side`: boxes thinner than this many pixels show nothing. `min_passage`: hits whose
-    text is shorter (in characters) are read with the reader, where there is one. `max_line`, `max_text`: longest
-    line and longest observation in characters. `thumbnails`: image hits are shown as pictures with titles (MMSearch-R1)
-    instead of a summary (DeepMMSearch-R1). `matcher` tells which image hits show what was searched for, where the
-    search itself does not. `condenser` makes one summary of all hits instead of a line for each; where it or the
-    summariser fails, `stand_in` speaks. `ledger`: prices and
-    budgets, the same for all episodes of a run. `stopwatch`: measures a turn.
+    text is shorter (in characters) are read with the reader, where there is one. `pages`: how many hits an observation
+    tells of; those after them stand in where pages cannot be read (None: all hits, read or not). `max_line`,
+    `max_text`: longest line and longest observation in characters. `thumbnails`: image hits are shown as pictures with
+    titles (MMSearch-R1) instead of a summary (DeepMMSearch-R1). `matcher` tells which image hits show what was searched
+    for, where the search itself does not. `condenser` makes one summary of all hits instead of a line for each; where
+    it or the summariser fails, `stand_in` speaks. `ledger`: prices and budgets, the same for all episodes of a run.
+    `stopwatch`: measures a turn.
     """
 
     text_search: TextSearchTool | None = None
@@ -99,6 +100,7 @@ class Toolbox:
     crop_padding: float = 0.05
     min_box_side: float = 4.0
     min_passage: int = 400
+    pages: int | None = None
     max_line: int = 1200
     max_text: int = 6000
     thumbnails: bool = False
@@ -140,7 +142,8 @@ class Toolbox:
             return _error("Text search is not available, search the image or answer.")
         with using("text_search", self.text_search):
             hits = (await self.text_search.search(query, self.text_hits))[: self.text_hits]
-        passages = await asyncio.gather(*(self._passage(hit) for hit in hits))
+        found = await read_passages(hits, self.reader, self.pages or len(hits), self.min_passage)
+        hits, passages = [p.hit for p in found], [p.text for p in found]
         if self.condenser is not None:
             passages = [f"{hit.title}. {passage}" for hit, passage in zip(hits, passages, strict=True)]
         summary = await self._summarize(trajectory.question.text, query, passages, "text")
@@ -219,16 +222,6 @@ class Toolbox:
         except ToolError as error:
             return no_region(phrase, "failed", f"grounding failed: {one_line(str(error))}")
         return choose_region(phrase, boxes, image.size, self.box_threshold, self.min_box_side)
-
-    async def _passage(self, hit: Hit) -> str:
-        """The text to summarise: the hit's own where that is long enough, else its page's, else what there is."""
-        if self.reader is None or not hit.url or len(hit.snippet) >= self.min_passage:
-            return hit.snippet
-        try:
-            with using("reader", self.reader):
-                return (await self.reader.read(hit.url)).text or hit.snippet
-        except ToolError:
-            return hit.snippet
 
     async def _summarize(
         self, question: str, query: str, passages: Sequence[str], about: Literal["text", "image"]

@@ -26,11 +26,16 @@ from deepmmsearch.types import Box, Cited, Completion, Hit
 
 @dataclass(frozen=True)
 class Page:
-    """The readable text of one page."""
+    """The readable text of one page. `url`: where it was read, after redirects; `date`: when it was published
+    (YYYY-MM-DD), `language`: such as "en", `canonical`: its own address on the same site, each where the page says so.
+    """
 
     url: str
     title: str
     text: str
+    date: str | None = None
+    language: str | None = None
+    canonical: str | None = None
 
 
 class TextSearchTool(Protocol):
