@@ -174,6 +174,8 @@ class Cassette:
         if os.getpid() != self._process:
             self._start()
         done: Future[None] = Future()
+        # who stops waiting must not take the write back: it may be under way
+        done.set_running_or_notify_cancel()
         with self._queue:
             self._waiting.append((statements, done))
             if not self._writing:

@@ -7,6 +7,7 @@ an open meter nothing is counted and everything works.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ PRICES: Mapping[str, float] = {
     "exa": 0.005,
 }
 
+_KEY_PARAMETER = re.compile(
+    r"([?&;\s](?:api[_-]?key|key|token|access_token|auth|password|signature|sig)\s*[=:]\s*)[^&\s\"']+", re.IGNORECASE
+)
 _METER: ContextVar[Meter | None] = ContextVar("deepmmsearch_meter", default=None)
 _BILL: ContextVar[Bill | None] = ContextVar("deepmmsearch_bill", default=None)
 
@@ -241,9 +245,14 @@ def provider_name(tool: object) -> str:
 
 
 def explain(failure: BaseException) -> str:
-    """The error as a `Call` keeps it: one line, and never empty."""
-    said = " ".join(str(failure).split())[:300] if isinstance(failure, ToolError) else ""
-    return said or type(failure).__name__
+    """The error as a `Call` keeps it: one line, never empty, without keys."""
+    said = " ".join(str(failure).split()) if isinstance(failure, ToolError) else ""
+    return without_keys(said)[:300] or type(failure).__name__
+
+
+def without_keys(text: str) -> str:
+    """The text with what stands in addresses as `api_key=...` and the like struck out."""
+    return _KEY_PARAMETER.sub(r"\1***", text)
 
 
 @dataclass

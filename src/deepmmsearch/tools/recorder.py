@@ -53,9 +53,6 @@ LARGE = 250_000
 POLL = (0.002, 0.05)
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|COOKIE|CREDENTIAL|AUTH", re.IGNORECASE)
-_SECRET_PARAMETER = re.compile(
-    r"([?&;\s](?:api[_-]?key|key|token|access_token|auth|password|signature|sig)\s*[=:]\s*)[^&\s\"']+", re.IGNORECASE
-)
 
 
 class ReplayMiss(ToolError):
@@ -431,7 +428,7 @@ def _say(error: Exception) -> str:
     """What the policy will read: an exception that is no ToolError says nothing it should see."""
     if not isinstance(error, ToolError):
         return f"The tool failed ({type(error).__name__}). Try another query or answer."
-    return _SECRET_PARAMETER.sub(r"\1***", str(error))
+    return metering.without_keys(str(error))
 
 
 def _secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
