@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.prompts import load_prompt, prompt_names
+from deepmmsearch.toolboxes import ProviderSettings as ProviderSettings
 from deepmmsearch.toolboxes import ToolSettings as ToolSettings
 from deepmmsearch.toolboxes import build_toolbox as build_toolbox
 from deepmmsearch.toolboxes import find_grounder as find_grounder

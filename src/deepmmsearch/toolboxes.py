@@ -22,13 +22,13 @@ from deepmmsearch.tools.metering import PRICES, Budget, Ledger, Purse
 from deepmmsearch.types import Policy
 
 if TYPE_CHECKING:
-    from deepmmsearch.tools.failover import FailOver
+    from deepmmsearch.tools.failover import FailOver, SearchTool
     from deepmmsearch.tools.http import GuardedClient
     from deepmmsearch.tools.providers.catalog import Catalog, Kind
     from deepmmsearch.tools.recorder import Recorder
 
 KINDS = ("none", "local", "providers")
-READERS = ("none", "local")
+READERS = ("none", "local", "web", "jina")
 SUMMARIZERS = ("none", "extractive")
 GROUNDERS = ("none", "own", "dino", "chat")
 BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
@@ -108,9 +108,14 @@ class SummarizerSettings(_Settings):
 
 
 class ReaderSettings(_Settings):
-    """`kind`: what reads the pages behind hits: the local index (local), or none: hits speak for themselves."""
+    """`kind`: what reads the pages behind hits: the local index (local), this machine (web), Jina's service, which also
+    renders what scripts make (jina), or none: hits speak for themselves. `timeout` in seconds; `longest`: characters of
+    a page that are kept; `workers`: processes that take pages apart (web)."""
 
     kind: str | None = None
+    timeout: float = Field(default=15.0, gt=0)
+    longest: int = Field(default=200_000, ge=100)
+    workers: int = Field(default=2, ge=1)
 
 
 class ToolSettings(_Settings):
@@ -136,6 +141,7 @@ class ToolSettings(_Settings):
     image_hits: int = Field(default=5, ge=1)
     image_lines: int = Field(default=3, ge=1)
     min_passage: int = Field(default=400, ge=0)
+    pages: int | None = Field(default=None, ge=1)
     box_threshold: float = 0.3
     crop_padding: float = Field(default=0.05, ge=0)
     thumbnails: bool = False
@@ -185,7 +191,17 @@ def build_toolbox(settings: ToolSettings, policy: Policy, environ: Mapping[str, 
     _check_dialect(settings.grounding.dialect)
     if settings.kind == "none":
         return Toolbox()
-    return _Assembly(settings, policy, environ).toolbox()
+    return _Assembly(settings, environ).toolbox(policy)
+
+
+def make_provider(
+    settings: ToolSettings, kind: Kind, provider: ProviderSettings, environ: Mapping[str, str] = os.environ
+) -> SearchTool:
+    """One provider alone, with the network settings of a toolbox. Raises as `build_toolbox` does."""
+    from deepmmsearch.tools.providers.catalog import Catalog
+
+    made: SearchTool = _Assembly(settings, environ).provider(Catalog.find(), kind, provider)
+    return made
 
 
 def find_grounder(policy: Policy, dialect: str | None = None) -> Grounder | None:
@@ -213,12 +229,11 @@ class _Assembly:
     """Puts one toolbox together."""
 
     settings: ToolSettings
-    policy: Policy
     environ: Mapping[str, str]
     # providers by name and settings, so that an index is opened once for words and pictures
     made: dict[tuple[str, str], Any] = field(default_factory=dict)
 
-    def toolbox(self) -> Toolbox:
+    def toolbox(self, policy: Policy) -> Toolbox:
         s = self.settings
         recorder = self.recorder()
         lists = {"text": s.text, "image": s.image}
@@ -233,13 +248,14 @@ class _Assembly:
         return Toolbox(
             self.search("text", lists["text"], recorder),
             self.search("image", lists["image"], recorder),
-            self.grounder(recorder),
+            self.grounder(policy, recorder),
             self.reader(recorder),
             self.summarizer(recorder),
             text_hits=s.text_hits,
             image_hits=s.image_hits,
             image_lines=s.image_lines,
             min_passage=s.min_passage,
+            pages=s.pages,
             box_threshold=s.box_threshold,
             crop_padding=s.crop_padding,
             thumbnails=s.thumbnails,
@@ -312,15 +328,15 @@ class _Assembly:
 
     # The others
 
-    def grounder(self, recorder: Recorder | None) -> Any:
+    def grounder(self, policy: Policy, recorder: Recorder | None) -> Any:
         from deepmmsearch.tools.recorded import RecordedGrounder
 
         g = self.settings.grounding
         if g.kind == "none":
             return None
         if g.kind == "own":
-            tool = find_grounder(self.policy, g.dialect)
-            name = f"own:{getattr(self.policy, 'name', type(self.policy).__name__)}"
+            tool = find_grounder(policy, g.dialect)
+            name = f"own:{getattr(policy, 'name', type(policy).__name__)}"
         else:
             replaying = recorder is not None and recorder.mode == "replay"
             tool = None if replaying else self.detector() if g.kind == "dino" else self.other_model()
@@ -329,7 +345,7 @@ class _Assembly:
                 return RecordedGrounder(tool, recorder, {"provider": name, "dialect": g.dialect})
         if recorder is None or tool is None:
             return tool
-        return RecordedGrounder(tool, recorder, {"provider": name, "dialect": g.dialect or _card_dialect(self.policy)})
+        return RecordedGrounder(tool, recorder, {"provider": name, "dialect": g.dialect or _card_dialect(policy)})
 
     def detector(self) -> Grounder:
         g = self.settings.grounding
@@ -357,8 +373,26 @@ class _Assembly:
         if kind == "none":
             return None
         replaying = recorder is not None and recorder.mode == "replay"
-        tool = None if replaying else self.local_reader()
-        return tool if recorder is None else RecordedReader(tool, recorder, {"provider": kind})
+        makers = {"local": self.local_reader, "web": self.web_reader, "jina": self.jina_reader}
+        tool = None if replaying else makers[kind]()
+        known = {"provider": kind, **({} if kind == "local" else {"longest": self.settings.reader.longest})}
+        return tool if recorder is None else RecordedReader(tool, recorder, known)
+
+    def web_reader(self) -> PageReader:
+        from deepmmsearch.tools.reader import WebReader
+
+        r, network = self.settings.reader, self.settings.network
+        client = self.client()
+        return WebReader(
+            client, timeout=r.timeout, longest=r.longest, workers=r.workers, max_bytes=2 * network.max_bytes
+        )
+
+    def jina_reader(self) -> PageReader:
+        from deepmmsearch.tools.providers.jina_reader import JinaReader
+
+        r, address = self.settings.reader, "https://r.jina.ai/"
+        key = self.environ.get(JinaReader.key_variable, "")
+        return JinaReader(self.client((), (address,)), key, address, longest=r.longest, timeout=r.timeout)
 
     def local_reader(self) -> PageReader:
         from deepmmsearch.engine import Index

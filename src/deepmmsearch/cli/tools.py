@@ -1,0 +1,176 @@
+"""deepmmsearch tools: the search providers, what each needs and costs, and a real call of one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deepmmsearch.errors import ToolError, UserError
+
+if TYPE_CHECKING:
+    from deepmmsearch.toolboxes import ProviderSettings, ToolSettings
+    from deepmmsearch.tools.providers.catalog import Listing
+    from deepmmsearch.types import Call, Hit
+
+QUERY = "highest mountain of Bhutan"
+
+
+@click.group(name="tools", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """The search providers: what each needs, whether that is here, and its price. Docs: docs/tools.md.
+
+    \b
+    Example:  deepmmsearch tools
+              deepmmsearch tools check searxng url=http://127.0.0.1:8888
+              deepmmsearch tools check serpapi-lens --image crop.png
+    """
+    if context.invoked_subcommand is None:
+        _list()
+
+
+@command.command()
+@click.argument("name", metavar="NAME")
+@click.argument("given", metavar="[SETTING=VALUE]...", nargs=-1)
+@click.option("--query", default=QUERY, show_default=True, help="What to search for.")
+@click.option("--image", type=click.Path(path_type=Path), help="Search with this picture instead of words.")
+@click.option("--tools", "recipe", metavar="FILE", type=click.Path(path_type=Path), help="Take its settings from here.")
+@click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
+def check(name: str, given: tuple[str, ...], query: str, image: Path | None, recipe: Path | None, k: int) -> None:
+    """Make one real call of the provider NAME and show how long it took, what it found and what it cost.
+
+    \b
+    Example:  deepmmsearch tools check brave
+              deepmmsearch tools check searxng url=http://127.0.0.1:8888 --query "capital of Bhutan"
+              deepmmsearch tools check serpapi-lens --image crop.png
+              deepmmsearch tools check serper --tools recipes/tools/serper.yaml
+    """
+    from deepmmsearch import images
+    from deepmmsearch.toolboxes import make_provider
+    from deepmmsearch.tools.providers.catalog import Catalog
+
+    catalog = Catalog.find()
+    kinds = catalog.kinds(name)
+    kind: Literal["text", "image"] = "image" if image is not None else "text"
+    if kind not in kinds:
+        raise UserError(
+            f"{name} searches with pictures. Give one with --image."
+            if image is None
+            else f"{name} searches with words."
+        )
+    settings = _settings(recipe)
+    provider = _provider(name, kind, settings, given)
+    tool = make_provider(settings, kind, provider)
+    wanted = images.load(image) if image is not None else query
+    try:
+        hits, call = asyncio.run(_once(tool, kind, name, wanted, k, settings.prices))
+    except ToolError as error:
+        raise UserError(str(error)) from None
+    _show(name, hits, call)
+
+
+def _list() -> None:
+    from deepmmsearch.tools.metering import PRICES
+    from deepmmsearch.tools.providers.catalog import Catalog
+
+    catalog = Catalog.find()
+    table = Table(
+        "provider", "search", "needs", "$ / 1000", "what it is", box=None, pad_edge=False, header_style="bold"
+    )
+    table.columns[1].no_wrap = table.columns[0].no_wrap = True
+    for name in catalog.found:
+        known = catalog.listing(name)
+        price = PRICES.get(name, 0.0)
+        origin = "" if known.origin == "deepmmsearch" else f" ({known.origin})"
+        table.add_row(
+            Text(name, "cyan"),
+            " ".join(known.kinds),
+            _needs(known, os.environ),
+            f"{1000 * price:g}" if price else "-",
+            Text(_plain(known.problem or known.about) + origin, "red" if known.problem else ""),
+        )
+    console = Console(highlight=False)
+    console.print(table)
+    console.print("Prices are the vendors' at their smallest paid plan; a recipe's prices: override them.", style="dim")
+
+
+def _needs(known: Listing, environ: Mapping[str, str]) -> Text:
+    """What has to be there, green where it is."""
+    text = Text()
+    needs: list[tuple[str, bool | None]] = []
+    if known.key_variable:
+        held = bool(environ.get(known.key_variable, "").strip())
+        needs.append((f"{known.key_variable} ({'set' if held else 'not set'})", held))
+    if known.extra:
+        needs.append((f"extra {known.extra} ({'installed' if known.installed else 'not installed'})", known.installed))
+    needs += [(f"setting {name}", None) for name in known.required]
+    for need, held in needs:
+        text.append(", " if text.plain else "")
+        text.append(need, {True: "green", False: "yellow", None: ""}[held])
+    return text if text.plain else Text("nothing", "green")
+
+
+def _settings(recipe: Path | None) -> ToolSettings:
+    from deepmmsearch.config import ToolSettings, load_recipe
+
+    return ToolSettings(kind="none") if recipe is None else load_recipe(recipe, ToolSettings)
+
+
+def _provider(name: str, kind: str, settings: ToolSettings, given: Sequence[str]) -> ProviderSettings:
+    """The provider as the recipe has it, else without settings, and those of the command line."""
+    import yaml
+
+    from deepmmsearch.config import ProviderSettings
+
+    listed = settings.text if kind == "text" else settings.image
+    found = next((p for p in listed if p.name == name), ProviderSettings(name=name))
+    more: dict[str, Any] = {}
+    for setting in given:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UserError(f"{setting!r} is no setting. Write it as name=value, such as url=http://127.0.0.1:8888.")
+        try:
+            more[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            more[key] = value
+    return ProviderSettings.model_validate({**found.model_dump(), **more})
+
+
+async def _once(
+    tool: Any, kind: str, name: str, wanted: Any, k: int, prices: Mapping[str, float]
+) -> tuple[list[Hit], Call]:
+    from deepmmsearch.tools.metering import PRICES, Meter, calling
+
+    meter = Meter(prices={**PRICES, **prices})
+    with meter.open(), calling(f"{kind}_search", name):
+        hits = await tool.search(wanted, k)
+    return hits, meter.calls[0]
+
+
+def _show(name: str, hits: Sequence[Hit], call: Call) -> None:
+    console = Console(highlight=False)
+    cost = f"${call.cost:.4g}" if call.cost else "no cost"
+    pictures = sum(hit.image is not None for hit in hits)
+    shown = f", {pictures} with a picture" if pictures else ""
+    size = f"{call.bytes / 1000:.1f} kB" if call.bytes else "nothing fetched"
+    console.print(f"{name}: {len(hits)} hits{shown} in {call.seconds:.2f} s, {size}, {cost}")
+    for number, hit in enumerate(hits, 1):
+        console.print(Text(f"{number}. {_plain(hit.title) or 'untitled'}", "bold"))
+        if hit.url:
+            console.print(Text(f"   {_plain(hit.url)}", "cyan"), soft_wrap=True)
+        if hit.snippet:
+            console.print(Text(f"   {_plain(hit.snippet)[:300]}"))
+
+
+def _plain(text: str) -> str:
+    from deepmmsearch.cli.view import plain
+
+    return " ".join(plain(text).split())
