@@ -56,6 +56,10 @@ class Match:
     similarity: float
     placement: Placement | None = None
 
+    @property
+    def agreement(self) -> float:
+        return self.placement.agreement if self.placement else 0.0
+
 
 @dataclass(eq=False)
 class _Candidate:
@@ -95,6 +99,17 @@ def picture_row(pixels: np.ndarray, embedding: np.ndarray | None = None) -> dict
     if embedding is not None:
         row["embedding"] = embedding.astype(np.float16)
     return row
+
+
+def compare(query: Image.Image, picture: Image.Image) -> Match:
+    """Does `picture` show as the query, or within it? `Match.row` is 0."""
+    arrays: dict[str, np.ndarray] = {"ids": np.zeros(1, int)}
+    for name, value in picture_row(d.pixels(picture)).items():
+        if isinstance(value, list):
+            arrays |= {name: value[0], f"{name}_offsets": np.array([0, len(value[0])])}
+        else:
+            arrays[name] = value[None]
+    return Gallery(arrays).search(query, 1)[0]
 
 
 class Gallery:
