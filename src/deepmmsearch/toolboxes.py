@@ -383,9 +383,7 @@ class _Assembly:
 
         r, network = self.settings.reader, self.settings.network
         client = self.client()
-        return WebReader(
-            client, timeout=r.timeout, longest=r.longest, workers=r.workers, max_bytes=2 * network.max_bytes
-        )
+        return WebReader(client, timeout=r.timeout, longest=r.longest, workers=r.workers, max_bytes=network.max_bytes)
 
     def jina_reader(self) -> PageReader:
         from deepmmsearch.tools.providers.jina_reader import JinaReader
