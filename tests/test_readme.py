@@ -78,5 +78,11 @@ def test_every_recipe_loads(recipe: Path) -> None:
 
         load_recipe(recipe, ToolSettings)
         return
+    if recipe.parent.name == "data":
+        from deepmmsearch.builds import DataRecipe
+        from deepmmsearch.config import load_recipe
+
+        load_recipe(recipe, DataRecipe)
+        return
     row = yaml.safe_load(recipe.read_text())
     (Recipe if "vision" in row else SftRecipe).model_validate(row)

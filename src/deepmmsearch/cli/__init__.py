@@ -19,8 +19,10 @@ COMMANDS = {
     "atlas": ("atlas", "Make invented worlds: pages, pictures, questions, gold answers."),
     "pretrain": ("pretrain", "Train the small base model from scratch on invented worlds."),
     "sft": ("sft", "Supervised fine-tuning on trajectories."),
+    "eval": ("evaluate", "Play workflows over benchmarks, judge them, and write the tables."),
     "judge": ("judge", "Judges of answers, and how well they agree with people."),
     "grpo": ("grpo", "Reinforcement learning (GRPO) with live tools."),
+    "data": ("data", "Benchmarks and your own questions; build training sets; convert between formats."),
 }
 
 

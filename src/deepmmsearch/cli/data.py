@@ -1,0 +1,284 @@
+"""`deepmmsearch data`: benchmarks, the DeepMMSearchVQA pipeline, converters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deepmmsearch.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from deepmmsearch.data.benchmark import QuestionSet
+    from deepmmsearch.data.pipeline import Built, Step
+    from deepmmsearch.data.report import LoadReport
+    from deepmmsearch.types import Question
+
+PLACE = click.Path(path_type=Path)
+
+
+@click.group()
+def command() -> None:
+    """Questions as data: known benchmarks and your own, building training sets, converting between formats.
+
+    \b
+    Example:  deepmmsearch data list
+              deepmmsearch data show my-questions.jsonl
+              deepmmsearch data build recipes/data/atlas.yaml
+              deepmmsearch data convert runs/data/atlas/dataset out.parquet --to verl
+    """
+
+
+@command.command(name="list")
+def list_command() -> None:
+    """List the benchmarks that are known by name.
+
+    \b
+    Example:  deepmmsearch data list
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from deepmmsearch.data.catalog import BENCHMARKS
+
+    table = Table("name", "title", "splits", "from the Hub", "licence")
+    for benchmark in BENCHMARKS.values():
+        hub = benchmark.hub.repository if benchmark.hub else "no: --path"
+        table.add_row(benchmark.name, benchmark.title, ", ".join(benchmark.splits), hub, benchmark.licence)
+    Console().print(table)
+    click.echo("See the questions of one, or of your own file, with: deepmmsearch data show NAME")
+
+
+def _source_options(call: Any) -> Any:
+    for option in (
+        click.option("--seed", type=int, default=0, show_default=True, help="Draws the sample."),
+        click.option(
+            "--sample",
+            type=click.IntRange(min=0),
+            help="Draw so many; 0 takes all.  [default: 2000 of infoseek and evqa, else all]",
+        ),
+        click.option("--split", help="Which split.  [default: the one that is evaluated]"),
+        click.option("--images", type=PLACE, help="Folder with the pictures, where they are elsewhere."),
+        click.option("--path", type=PLACE, help="Local files of the benchmark, instead of the Hub."),
+    ):
+        call = option(call)
+    return call
+
+
+@command.command()
+@click.argument("name")
+@_source_options
+@click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Show so many questions.")
+def show(
+    name: str,
+    path: Path | None,
+    images: Path | None,
+    split: str | None,
+    sample: int | None,
+    seed: int,
+    limit: int,
+) -> None:
+    """Show questions of NAME: a known benchmark, or a file or folder of your own.
+
+    \b
+    Example:  deepmmsearch data show my-questions.jsonl
+              deepmmsearch data show okvqa --limit 3
+              deepmmsearch data show infoseek --path infoseek_data --split val
+    """
+    from itertools import islice
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    asked = _open(name, path, images, split, sample, seed)
+    table = Table("id", "question", "picture", "accepted answers")
+    for question in islice(asked, limit):
+        size = f"{question.image.width} x {question.image.height}" if question.image else "none"
+        answers = "; ".join(question.answers[:4]) + (" ..." if len(question.answers) > 4 else "")
+        table.add_row(*(escape(text) for text in (question.id, question.text, size, answers)))
+    console = Console()
+    console.print(table)
+    _print_report(console, asked.report)
+
+
+@command.command()
+@click.argument("name")
+@_source_options
+def stats(name: str, path: Path | None, images: Path | None, split: str | None, sample: int | None, seed: int) -> None:
+    """Count the questions of NAME: how many load and why the others do not, answers, pictures, kinds.
+
+    \b
+    Example:  deepmmsearch data stats my-questions.csv
+              deepmmsearch data stats dynvqa --path DynVQA_en --images pictures
+    """
+    from collections import Counter
+
+    from rich.console import Console
+    from rich.table import Table
+
+    asked = _open(name, path, images, split, sample, seed)
+    kinds: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    words, answers = 0, 0
+    for question in asked:
+        kinds[_kind(question)] += 1
+        sizes[_size(question)] += 1
+        words += len(question.text.split())
+        answers += len(question.answers)
+    loaded = max(1, asked.report.loaded)
+    table = Table(show_header=False)
+    table.add_row("questions", f"{asked.report.loaded:,}")
+    table.add_row("words a question", f"{words / loaded:.1f}")
+    table.add_row("accepted answers a question", f"{answers / loaded:.1f}")
+    for title, counts in (("kind", kinds), ("picture", sizes)):
+        for value, count in counts.most_common(12):
+            table.add_row(f"{title}: {value}", f"{count:,}")
+    console = Console()
+    console.print(table)
+    _print_report(console, asked.report)
+
+
+def _kind(question: Question) -> str:
+    for key in ("kind", "answer_type", "category", "question_type"):
+        if question.metadata.get(key):
+            return str(question.metadata[key])
+    return "unknown"
+
+
+def _size(question: Question) -> str:
+    if question.image is None:
+        return "none"
+    megapixels = question.image.width * question.image.height / 1e6
+    return "below 0.25 megapixels" if megapixels < 0.25 else "0.25 to 1" if megapixels < 1 else "above 1 megapixel"
+
+
+def _open(
+    name: str, path: Path | None, images: Path | None, split: str | None, sample: int | None, seed: int
+) -> QuestionSet:
+    from deepmmsearch.data.catalog import open_questions
+
+    return open_questions(name, path=path, images=images, split=split, sample=sample, seed=seed)
+
+
+def _print_report(console: Console, report: LoadReport) -> None:
+    from rich.markup import escape
+
+    console.print(f"{report.rows} rows read, {report.loaded} loaded, {report.dropped.total()} left out.")
+    for reason, count in report.dropped.most_common():
+        console.print(escape(f"  {count} x {reason}: {'; '.join(report.examples.get(reason, []))}"), style="yellow")
+    for note, count in report.notes.most_common():
+        console.print(escape(f"  {count} x {note}"), style="dim")
+
+
+@command.command()
+@click.argument("recipe", type=PLACE)
+@click.argument("overrides", nargs=-1)
+def build(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Build a training set as RECIPE says: seeds, a teacher's episodes, judged, labelled, without duplicates, balanced.
+
+    An interrupted run goes on where it was: what was played, judged or labelled is never paid for twice.
+
+    \b
+    Example:  deepmmsearch data build recipes/data/atlas.yaml
+              deepmmsearch data build recipes/data/atlas.yaml output=runs/mine seeds.worlds=2
+    """
+    from rich.console import Console
+
+    from deepmmsearch.builds import DataRecipe, run_build
+    from deepmmsearch.config import load_recipe
+
+    settings = load_recipe(recipe, DataRecipe, overrides)
+    console = Console()
+    with _Bars(console) as bars:
+        built = run_build(settings, bars.watch)
+    _print_built(console, built)
+
+
+class _Bars:
+    """One progress bar a stage: rate, share kept, cost so far."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description:12}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[kept]}"),
+            TextColumn("{task.fields[cost]}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._tasks: dict[str, Any] = {}
+        self._first: dict[str, tuple[float, int]] = {}
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def watch(self, step: Step) -> None:
+        import time
+
+        now = time.monotonic()
+        began, before = self._first.setdefault(step.stage, (now, step.done))
+        rate = (step.done - before) / (now - began) if now - began > 0.5 else 0.0
+        fields: Any = {
+            "rate": f"{rate:,.0f}/s" if rate >= 10 else f"{rate:,.1f}/s" if rate else "",
+            "kept": f"kept {step.kept / step.done:.0%}" if step.done else "",
+            "cost": f"${step.cost:,.2f}",
+        }
+        if step.stage not in self._tasks:
+            self._tasks[step.stage] = self._progress.add_task(step.stage, total=step.total or None, **fields)
+        self._progress.update(
+            self._tasks[step.stage], completed=step.done, total=step.total or None, refresh=False, **fields
+        )
+
+
+def _print_built(console: Console, built: Built) -> None:
+    from rich.table import Table
+
+    table = Table("stage", "rows in", "kept", "left out because")
+    for stage in built.card["stages"]:
+        why = "; ".join(f"{count} {reason}" for reason, count in list(stage["dropped"].items())[:4])
+        table.add_row(stage["stage"], f"{stage['rows']:,}", f"{stage['kept']:,}", why)
+    console.print(table)
+    contents = built.card["contents"]
+    console.print(
+        f"{contents['train']['rows']:,} rows for training and {contents['validation']['rows']:,} for validation "
+        f"are in {built.dataset}, with a card (README.md) and plots."
+    )
+
+
+@command.command()
+@click.argument("source", type=PLACE)
+@click.argument("out", type=PLACE)
+@click.option("--to", required=True, metavar="verl|sharegpt|store|parquet", help="What to write.")
+@click.option("--split", default="train", show_default=True, help="Which split of a data set to read.")
+def convert(source: Path, out: Path, to: str, split: str) -> None:
+    """Convert SOURCE to OUT: stored trajectories, data sets, verl's Parquet, LLaMA-Factory's ShareGPT, question files.
+
+    OUT is a file for verl and sharegpt, a folder for store and parquet.
+
+    \b
+    Example:  deepmmsearch data convert runs/data/atlas/dataset questions.parquet --to verl
+              deepmmsearch data convert runs/atlas/teacher sharegpt/atlas.json --to sharegpt
+    """
+    from rich.console import Console
+
+    from deepmmsearch.data.exchange import write_as
+
+    try:
+        count, report = write_as(source, out, to, split)
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Converting", "data") from error
+    if report.dropped:
+        _print_report(Console(), report)
+    click.echo(f"Wrote {count:,} rows to {out}.")

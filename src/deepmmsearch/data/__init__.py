@@ -1,0 +1,1 @@
+"""Questions and trajectories as data: loaders of benchmarks, the DeepMMSearchVQA pipeline, converters."""

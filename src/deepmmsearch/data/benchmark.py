@@ -1,0 +1,178 @@
+"""What a benchmark is: where its rows come from, and how a row becomes a question."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deepmmsearch.data.layouts import open_table
+from deepmmsearch.data.pictures import Folders, load_picture
+from deepmmsearch.data.report import LoadReport, Skip
+from deepmmsearch.data.tables import Local, Row, Rows, hub_rows
+from deepmmsearch.errors import UserError
+from deepmmsearch.types import Question
+
+SAMPLE = 2000
+"""How many examples are drawn where nothing else is said (DeepMMSearch-R1, section 4: InfoSeek and Enc-VQA 2k)."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A question whose picture is still only named. `picture` is whatever `pictures.load_picture` takes, `files` more
+    names under which it may lie; `needs_picture` drops the row where there is none. `notes`: what was mended."""
+
+    id: str
+    text: str
+    picture: Any
+    answers: Sequence[str]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    needs_picture: bool = True
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A data set on the Hugging Face Hub; `splits` maps our names of splits to theirs, the first is the default."""
+
+    repository: str
+    splits: Mapping[str, str]
+    config: str | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """`convert` makes a draft of a row (its number among the rows is the second argument) or raises Skip.
+
+    `open_local` reads the files in which the authors publish it (a folder or one file, a split), None for the plain
+    table that the Hub holds. `verified` says against what the format was checked. `prepare`: from the Hub's rows to one
+    row per question.
+    """
+
+    name: str
+    title: str
+    convert: Callable[[Row, int], Draft]
+    licence: str
+    source: str
+    verified: str
+    splits: tuple[str, ...]
+    hub: Hub | None = None
+    open_local: Callable[[Path, str], Local] | None = None
+    prepare: Callable[[Rows], Rows] | None = None
+    sample: int | None = None
+    general: bool = False
+
+    def open(
+        self,
+        path: Path | None = None,
+        *,
+        images: Path | None = None,
+        split: str | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> QuestionSet:
+        """The questions of `split` (default: the one that is evaluated), from local files or from the Hub.
+
+        `images`: a folder with the pictures, where they are not in the rows or beside them. `sample`: so many drawn
+        with `seed`; None draws none. Raises UserError for an unknown split and for files that are not there.
+        """
+        chosen = split or self.splits[0]
+        if chosen not in self.splits:
+            raise UserError(f"{self.name} has no split {chosen!r}. It has: {', '.join(self.splits)}.")
+        if path is not None:
+            local = (self.open_local or open_table)(Path(path), chosen)
+            rows, folders = local.rows, local.folders
+        elif self.hub is not None:
+            rows, folders = hub_rows(self.hub.repository, self.hub.config, self.hub.splits[chosen]), ()
+        else:
+            raise UserError(
+                f"{self.name} is not on the Hugging Face Hub. Download it ({self.source}) and give its folder: --path"
+            )
+        if self.prepare is not None:
+            rows = self.prepare(rows)
+        return QuestionSet(
+            self.name, rows, self.convert, (*((images,) if images else ()), *folders), sample, seed, split=chosen
+        )
+
+
+@dataclass
+class QuestionSet:
+    """Questions that are read when they are asked for; `report` counts the latest pass.
+
+    A sample takes rows in an order that the seed alone decides, until it has enough that can be loaded: the same files
+    and the same seed give the same questions. They come in the order of the rows.
+    """
+
+    name: str
+    rows: Rows
+    convert: Callable[[Row, int], Draft]
+    folders: Folders = ()
+    sample: int | None = None
+    seed: int = 0
+    split: str = ""
+    report: LoadReport = field(default_factory=LoadReport)
+
+    def __iter__(self) -> Iterator[Question]:
+        self.report = LoadReport()
+        if self.sample is None or self.sample >= len(self.rows):
+            yield from self.load(range(len(self.rows)))
+            return
+        order = self.order()
+        taken = 0
+        while taken < len(order) and self.report.loaded < self.sample:
+            batch = order[taken : taken + self.sample - self.report.loaded]
+            taken += len(batch)
+            # in ascending order, because big files are read from the front
+            yield from self.load(sorted(batch))
+
+    def order(self) -> list[int]:
+        """The numbers of all rows, in the order in which samples take them."""
+        order = list(range(len(self.rows)))
+        random.Random(f"sample {self.seed}").shuffle(order)
+        return order
+
+    def load(self, numbers: Sequence[int]) -> Iterator[Question]:
+        """The questions of these rows; `report` goes on counting."""
+        for number in numbers:
+            self.report.rows += 1
+            row = self.rows[number]
+            try:
+                draft = self.convert(row, number)
+                question = _finish(draft, self.folders, self.name, self.split)
+            except Skip as skip:
+                self.report.drop(_name_of(row, number), skip)
+                continue
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                self.report.drop(
+                    _name_of(row, number), Skip("row in an unknown format", f"{type(error).__name__}: {error}")
+                )
+                continue
+            self.report.loaded += 1
+            self.report.notes.update(draft.notes)
+            yield question
+
+
+def _finish(draft: Draft, folders: Folders, name: str, split: str) -> Question:
+    if not draft.text.strip():
+        raise Skip("no question")
+    answers = tuple(dict.fromkeys(text for answer in draft.answers if (text := str(answer).strip())))
+    if not answers:
+        raise Skip("no answer")
+    try:
+        image = load_picture(draft.picture, folders, *draft.files)
+    except Skip as skip:
+        if draft.needs_picture or skip.reason != "no picture named":
+            raise
+        image = None
+    metadata = {"benchmark": name, **({"split": split} if split else {}), **draft.metadata}
+    return Question(draft.id, draft.text.strip(), image, answers, metadata)
+
+
+def _name_of(row: Row, number: int) -> str:
+    for key in ("data_id", "question_id", "questionId", "sample_id", "id", "pid", "index"):
+        if row.get(key) not in (None, ""):
+            return str(row[key])
+    return f"row {number}"

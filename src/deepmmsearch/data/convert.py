@@ -1,0 +1,283 @@
+"""To and from what the field uses: verl's Parquet rows and LLaMA-Factory's ShareGPT JSON.
+
+verl: `prompt` (messages), `images`, `reward_model` (`ground_truth`, `candidate_answers` as JSON, `style`),
+`data_source`, `image_urls`, as the public MMSearch-R1 code reads them; `extra_info` carries id and metadata. Questions
+only.
+
+ShareGPT: one conversation an entry, `messages` with `role` and `content`, `<image>` where a picture of `images` stands.
+What the model reads and writes survives both ways, letter by letter; hits, boxes and prices do not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from deepmmsearch import images
+from deepmmsearch.data.answers import flatten
+from deepmmsearch.data.journal import write_json
+from deepmmsearch.data.knowledge import fvqa
+from deepmmsearch.data.pictures import encode, load_picture
+from deepmmsearch.data.report import LoadReport, Skip
+from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json
+from deepmmsearch.protocol import parse_action
+from deepmmsearch.renderer import messages
+from deepmmsearch.types import (
+    Action,
+    Completion,
+    ImageSearch,
+    Observation,
+    Prompt,
+    Question,
+    Stop,
+    TextSearch,
+    Trajectory,
+    Turn,
+)
+
+PLACEHOLDER = "<image>"
+_ROLES = {"human": "user", "gpt": "assistant", "observation": "user", "function_call": "assistant"}
+_INFORMATION = re.compile(r"<information>(.*)</information>(?:\n(.*))?\Z", re.DOTALL)
+
+
+def write_verl(questions: Iterable[Question], path: Path, source: str = "mmsearch_r1/deepmmsearch") -> int:
+    """Writes verl's Parquet file and gives the number of rows. `source` holds "mmsearch_r1", by which the public code
+    knows which reward to use."""
+    parquet = pyarrow_parquet()
+    import pyarrow as pa
+
+    text, picture = pa.string(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema(
+        [
+            ("prompt", pa.list_(pa.struct([("content", text), ("role", text)]))),
+            ("images", pa.list_(picture)),
+            ("reward_model", pa.struct([("candidate_answers", text), ("ground_truth", text), ("style", text)])),
+            ("data_source", text),
+            ("image_urls", text),
+            ("extra_info", pa.struct([("index", pa.int64()), ("id", text), ("metadata", text)])),
+        ]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    count = 0
+    with parquet.ParquetWriter(draft, schema, compression="zstd") as writer:
+        for question in questions:
+            row = verl_row(question, count, source)
+            writer.write_table(pa.Table.from_pylist([row], schema=schema))
+            count += 1
+    draft.replace(path)
+    return count
+
+
+def verl_row(question: Question, index: int, source: str) -> dict[str, Any]:
+    first, *others = question.answers or ("",)
+    pictures = [{"bytes": encode(question.image), "path": None}] if question.image is not None else []
+    return {
+        "prompt": [{"content": question.text, "role": "user"}],
+        "images": pictures,
+        "reward_model": {
+            "candidate_answers": json.dumps(others, ensure_ascii=True),
+            "ground_truth": first,
+            "style": "rule",
+        },
+        "data_source": source,
+        "image_urls": question.metadata.get("image_urls"),
+        "extra_info": {
+            "index": index,
+            "id": question.id,
+            "metadata": json.dumps(dict(question.metadata), ensure_ascii=False),
+        },
+    }
+
+
+def verl_question(row: Row, number: int) -> Question:
+    """The question of a row of verl's shape, ours or anybody's. Raises Skip when it holds none."""
+    draft = fvqa(row, number)
+    extra = row.get("extra_info") or {}
+    metadata = dict(draft.metadata)
+    if isinstance(extra, Mapping) and extra.get("metadata"):
+        metadata = json.loads(extra["metadata"])
+    name = str(extra.get("id") or draft.id) if isinstance(extra, Mapping) else draft.id
+    answers = tuple(dict.fromkeys(draft.answers))
+    image = load_picture(draft.picture) if draft.picture is not None else None
+    return Question(name, draft.text, image, answers, metadata)
+
+
+def write_sharegpt(trajectories: Iterable[Trajectory], path: Path) -> int:
+    """Writes the conversations as JSON, their pictures to `images/` beside it, and `dataset_info.json` that tells
+    LLaMA-Factory how to read them. Gives the number of conversations."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entries = [sharegpt_entry(trajectory, path.parent) for trajectory in trajectories]
+    write_json(entries, path)
+    info = path.parent / "dataset_info.json"
+    known = read_json(info) if info.is_file() else {}
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    described = {
+        "file_name": path.name,
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "images": "images"},
+        "tags": {**tags, "system_tag": "system"},
+    }
+    write_json({**known, path.stem: described}, info)
+    return len(entries)
+
+
+def sharegpt_entry(trajectory: Trajectory, folder: Path) -> dict[str, Any]:
+    """One conversation, up to the last turn of the model; its pictures are written to `folder`/images."""
+    conversation, pictures = messages(trajectory)
+    while conversation and conversation[-1]["role"] != "assistant":
+        dropped = conversation.pop()
+        count = sum(part["type"] == "image" for part in dropped["content"])
+        pictures = pictures[: len(pictures) - count]
+    written = [{"role": m["role"], "content": _content(m["content"])} for m in conversation]
+    names = [os.path.relpath(images.save(picture, folder / "images"), folder) for picture in pictures]
+    question = trajectory.question
+    return {
+        "messages": written,
+        "images": names,
+        "id": question.id,
+        "question": _harmless(question.text),
+        "answers": list(question.answers),
+        "metadata": dict(question.metadata),
+        "dialect": trajectory.prompt.dialect,
+        "prompt": trajectory.prompt.name,
+        "policy": trajectory.policy,
+    }
+
+
+def _content(parts: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(PLACEHOLDER if part["type"] == "image" else _harmless(part["text"]) for part in parts)
+
+
+def _harmless(text: str) -> str:
+    """A text that holds LLaMA-Factory's placeholder would count as a picture."""
+    return text.replace(PLACEHOLDER, "‹image>")
+
+
+def is_sharegpt(path: Path) -> bool:
+    """Is it a JSON file whose entries are conversations?"""
+    if path.suffix.lower() not in (".json", ".jsonl") or not path.is_file():
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        head = file.read(65536)
+    return re.search(r'"(messages|conversations)"\s*:\s*\[', head) is not None
+
+
+def read_sharegpt(path: Path, report: LoadReport | None = None) -> Iterator[Trajectory]:
+    """The conversations of a ShareGPT file, ours or anybody's in the dialect of DeepMMSearch-R1 or MMSearch-R1.
+    Conversations that are no episodes are counted in `report` and left out."""
+    from deepmmsearch.data.tables import read_table
+
+    rows = read_table(path)
+    report = report if report is not None else LoadReport()
+    for number in range(len(rows)):
+        report.rows += 1
+        row = rows[number]
+        try:
+            trajectory = sharegpt_trajectory(row, number, path.parent)
+        except Skip as skip:
+            report.drop(str(row.get("id", f"entry {number}")), skip)
+            continue
+        report.loaded += 1
+        yield trajectory
+
+
+def sharegpt_trajectory(row: Row, number: int, folder: Path) -> Trajectory:
+    """Raises Skip for a conversation that is no episode of ours: no question, turns out of order, pictures that do not
+    match their placeholders, more than one picture with the question."""
+    conversation = [_message(m) for m in (row.get("messages") or row.get("conversations") or [])]
+    system = str(row.get("system") or "")
+    if conversation and conversation[0][0] == "system":
+        system = conversation.pop(0)[1]
+    roles = [role for role, _ in conversation]
+    if not conversation or roles != [("user", "assistant")[i % 2] for i in range(len(roles))] or len(roles) % 2:
+        raise Skip("turns are not user, assistant, user, assistant, ...", ", ".join(roles)[:80])
+    named = [row["images"]] if isinstance(row.get("images"), str) else list(row.get("images") or [])
+    placeholders = sum(text.count(PLACEHOLDER) for _, text in conversation)
+    if placeholders != len(named):
+        raise Skip("pictures and placeholders differ", f"{len(named)} pictures, {placeholders} placeholders")
+    pictures = [_load(name, folder) for name in named]
+    asked = conversation[0][1]
+    if asked.count(PLACEHOLDER) > 1:
+        raise Skip("several pictures with the question")
+    image = pictures.pop(0) if PLACEHOLDER in asked else None
+    asked = asked.replace(PLACEHOLDER, "").strip() if image is not None else asked
+    text = str(row.get("question") or asked)
+    if text and text in asked:
+        user = asked.replace(text, "{question}", 1)
+    else:
+        text, user = asked, "{question}"
+    if not text.strip():
+        raise Skip("no question")
+    question = Question(
+        str(row.get("id") or f"sharegpt-{number:06d}"),
+        text,
+        image,
+        tuple(flatten(row.get("answers"))),
+        dict(row.get("metadata") or {}),
+    )
+    dialect = str(row.get("dialect") or _dialect(conversation))
+    prompt = Prompt(str(row.get("prompt") or "sharegpt"), dialect, system, user)
+    prompt, turns = _turns(conversation[1:], prompt, pictures)
+    stop: Stop | None = "answer" if turns and turns[-1].observation is None else None
+    return Trajectory(question, prompt, (), turns, stop, policy=str(row.get("policy") or ""))
+
+
+def _load(name: Any, folder: Path) -> Image:
+    # whoever wrote the file may name any picture of his own disk
+    absolute = isinstance(name, str) and Path(name).is_absolute() and Path(name).is_file()
+    return load_picture(Path(name).read_bytes() if absolute else name, (folder,))
+
+
+def _message(message: Mapping[str, Any]) -> tuple[str, str]:
+    role = str(message.get("role") or message.get("from") or "")
+    return _ROLES.get(role, role), str(message.get("content", message.get("value")) or "")
+
+
+def _dialect(conversation: Sequence[tuple[str, str]]) -> str:
+    said = "".join(text for role, text in conversation if role == "assistant")
+    return "mmsearch-r1" if re.search(r"<search>\s*<img", said) else "deepmmsearch-r1"
+
+
+def _turns(
+    conversation: Sequence[tuple[str, str]], prompt: Prompt, pictures: list[Image]
+) -> tuple[Prompt, tuple[Turn, ...]]:
+    """The turns, and the prompt with the state texts found after the observations."""
+    turns = []
+    for place in range(0, len(conversation), 2):
+        completion = Completion(conversation[place][1])
+        action = parse_action(completion.text, prompt.dialect)
+        observation = None
+        if place + 1 < len(conversation):
+            observation, state = _observation(conversation[place + 1][1], pictures)
+            field = _state_field(action)
+            known = getattr(prompt, field)
+            if known not in ("", state):
+                raise Skip("state texts differ within the conversation", state[:80])
+            prompt = replace(prompt, **{field: state})
+        turns.append(Turn(completion, action, observation))
+    return prompt, tuple(turns)
+
+
+def _observation(text: str, pictures: list[Image]) -> tuple[Observation, str]:
+    seen = tuple(pictures.pop(0) for _ in range(text.count(PLACEHOLDER)))
+    text = text.replace(PLACEHOLDER, "")
+    found = _INFORMATION.match(text)
+    body, state = (found.group(1), found.group(2) or "") if found else (text, "")
+    return Observation(body, seen), state
+
+
+def _state_field(action: Action) -> str:
+    match action:
+        case ImageSearch():
+            return "after_image"
+        case TextSearch():
+            return "after_text"
+    return "after_malformed"

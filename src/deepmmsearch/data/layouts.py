@@ -1,0 +1,163 @@
+"""The files in which benchmarks are published: which ones a folder holds, and how they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepmmsearch.data.tables import Local, MappedRows, ParquetRows, Row, Rows, read_json, read_table
+from deepmmsearch.errors import UserError
+
+PICTURES = ("images", "image", "imgs", "pictures")
+
+
+def open_table(path: Path, split: str) -> Local:
+    """One file with all there is, or a folder with Parquet files named after their split."""
+    if path.is_file():
+        return Local(read_table(path), picture_folders(path.parent))
+    _refuse_missing(path)
+    own = sorted(p for p in path.rglob("*.parquet") if p.name.lower().startswith(split.lower()))
+    if own:
+        return Local(ParquetRows(own), picture_folders(path))
+    found = find_annotations(path, split)
+    return Local(read_table(found) if found else read_table(path), picture_folders(path))
+
+
+def find_annotations(folder: Path, *words: str) -> Path | None:
+    """The one table of the folder whose name holds all of `words`. Raises UserError when several do."""
+    kinds = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".pq")
+    tables = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in kinds)
+    named = [p for p in tables if all(word.lower() in p.name.lower() for word in words)]
+    chosen = named or (tables if len(tables) == 1 else [])
+    if len(chosen) > 1:
+        raise UserError(
+            f"{folder} holds several files that fit: {', '.join(p.name for p in chosen)}. Give one of them."
+        )
+    return chosen[0] if chosen else None
+
+
+def picture_folders(folder: Path) -> tuple[Path, ...]:
+    return (folder, *(folder / name for name in PICTURES if (folder / name).is_dir()))
+
+
+def open_infoseek(path: Path, split: str) -> Local:
+    """`infoseek_<split>.jsonl`, with `infoseek_<split>_qtype.jsonl` and `infoseek_<split>_withkb.jsonl` where they are,
+    and OVEN's pictures in `oven_images/` or `images/`."""
+    folder = path if path.is_dir() else path.parent
+    _refuse_missing(path)
+    main = path if path.is_file() else folder / f"infoseek_{split}.jsonl"
+    rows = read_table(main)
+    stem = main.name.removesuffix(".jsonl")
+    extra: dict[str, dict[str, Any]] = {}
+    for kind in ("qtype", "withkb"):
+        beside = folder / f"{stem}_{kind}.jsonl"
+        if beside.is_file():
+            table = read_table(beside)
+            for number in range(len(table)):
+                extra.setdefault(str(table[number]["data_id"]), {}).update(table[number])
+    ovens = [folder / name for name in ("oven_images", "oven") if (folder / name).is_dir()]
+    folders = (*ovens, *picture_folders(folder))
+    if not extra:
+        return Local(rows, folders)
+    return Local(_joined(rows, "data_id", extra), folders)
+
+
+def open_vqa(path: Path, split: str) -> Local:
+    """The VQA format of OK-VQA: `OpenEnded_mscoco_<split>_questions.json` and `mscoco_<split>_annotations.json`,
+    pictures in `<split>/COCO_<split>_000000000001.jpg`."""
+    if path.is_file() or not (path / f"OpenEnded_mscoco_{split}_questions.json").is_file():
+        return open_table(path, split)
+    questions = read_json(path / f"OpenEnded_mscoco_{split}_questions.json")["questions"]
+    annotations = read_json(path / f"mscoco_{split}_annotations.json")["annotations"]
+    extra = {str(row["question_id"]): row for row in annotations}
+    return Local(_joined(questions, "question_id", extra), (path / split, *picture_folders(path)))
+
+
+def open_aokvqa(path: Path, split: str) -> Local:
+    """`aokvqa_v1p0_<split>.json`, pictures of COCO 2017 in `<split>2017/000000000001.jpg`."""
+    if path.is_file():
+        return Local(read_table(path), (path.parent / f"{split}2017", *picture_folders(path.parent)))
+    if (found := path / f"aokvqa_v1p0_{split}.json").is_file():
+        folders = [path / part for part in (f"{split}2017", f"coco/{split}2017")]
+        return Local(read_table(found), (*folders, *picture_folders(path)))
+    return open_table(path, split)
+
+
+def open_evqa(path: Path, split: str) -> Local:
+    """`<split>.csv`, pictures of Google Landmarks v2 in `landmarks/a/b/c/<id>.jpg`, of iNaturalist 2021 in
+    `inaturalist/` with its `train.json` or `val.json` (number -> file) beside them."""
+    folder = path if path.is_dir() else path.parent
+    table = path if path.is_file() else folder / f"{split}.csv"
+    _refuse_missing(table)
+    names = ("landmarks", "gldv2", "google-landmarks", "inaturalist", "inat", "inat2021")
+    folders = (*(folder / name for name in names if (folder / name).is_dir()), *picture_folders(folder))
+    files: dict[str, str] = {}
+    for where in dict.fromkeys(folders):
+        for listing in ("train.json", "val.json"):
+            if (where / listing).is_file():
+                listed = read_json(where / listing)
+                for image in listed.get("images", []) if isinstance(listed, dict) else []:
+                    files[str(image["id"])] = str(image["file_name"])
+    rows = read_table(table)
+    return Local(MappedRows(rows, range(len(rows)), lambda row: {**row, "_files": files}), folders)
+
+
+def open_livevqa(path: Path, split: str) -> Local:
+    """A folder with `benchmark.json` (News, Paper, Video of the authors' repository) or `qa.json` (Research Preview),
+    their pictures beside them or in `<Name>_imgs`, `<Name>_images`."""
+    _refuse_missing(path)
+    if path.is_file():
+        return Local(read_table(path), (path.parent, *_subfolders(path.parent)))
+    for name in ("benchmark.json", "qa.json"):
+        if (path / name).is_file():
+            return Local(read_table(path / name), (path, *_subfolders(path)))
+    parts = [part for part in sorted(path.iterdir()) if (part / "benchmark.json").is_file()]
+    if not parts:
+        return open_table(path, split)
+    rows: list[Row] = []
+    for part in parts:
+        table = read_table(part / "benchmark.json")
+        rows += [{**table[number], "part": part.name} for number in range(len(table))]
+    return Local(rows, (*parts, *(folder for part in parts for folder in _subfolders(part))))
+
+
+def flat_livevqa(rows: Rows) -> Rows:
+    """One row per question: a row of the authors' repository holds one question of each level."""
+    flat: list[Row] = []
+    for number in range(len(rows)):
+        row = rows[number]
+        levels = [
+            (level, row[key]) for level, key in ((1, "level1_qa"), (2, "level2_qa")) if isinstance(row.get(key), dict)
+        ]
+        if not levels:
+            flat.append(row)
+        for level, asked in levels:
+            common = {key: value for key, value in row.items() if not key.startswith("level")}
+            flat.append({**common, **asked, "level": level})
+    return flat
+
+
+def open_dynvqa(path: Path, split: str) -> Local:
+    """`DynVQA_<language>/DynVQA_<language>.<year and month>.jsonl`: the newest month of a folder, or the file given;
+    pictures in `images/`, named by question id or by `pictures.named_by`."""
+    _refuse_missing(path)
+    if path.is_file():
+        return Local(read_table(path), picture_folders(path.parent))
+    months = sorted(path.rglob(f"DynVQA_{split}.*.jsonl"), key=lambda p: p.name)
+    if not months:
+        raise UserError(f"There is no DynVQA_{split}.*.jsonl in {path}. Give the file.")
+    return Local(read_table(months[-1]), (*picture_folders(path), *picture_folders(months[-1].parent)))
+
+
+def _joined(rows: Rows, key: str, extra: Mapping[str, Row]) -> Rows:
+    return MappedRows(rows, range(len(rows)), lambda row: {**extra.get(str(row[key]), {}), **row})
+
+
+def _subfolders(folder: Path) -> tuple[Path, ...]:
+    return tuple(sorted(p for p in folder.iterdir() if p.is_dir()))
+
+
+def _refuse_missing(path: Path) -> None:
+    if not path.exists():
+        raise UserError(f"There is nothing at {path}. Give the folder or file of the data.")

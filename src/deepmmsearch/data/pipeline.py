@@ -1,0 +1,350 @@
+"""The DeepMMSearchVQA pipeline (DeepMMSearch-R1, arXiv 2510.12801, section 3.2), from seed questions to a data set.
+
+| folder | what is in it |
+|---|---|
+| 1-seeds | the questions drawn, with pictures |
+| 2-episodes | the teacher's episodes that pass the three checks |
+| 3-correct | those whose answer the judge finds right |
+| 4-labelled | with a category of the taxonomy |
+| 5-search | told whether the question needs a search |
+| 6-unique | without near-duplicates and without what is in the evaluation |
+| 7-balanced | the rows of the data set |
+| dataset | train and validation files, card, plots; `variants/` beside it |
+
+Duplicates go before balancing, not after it as one might expect: removed afterwards they would unbalance it again.
+Every stage works shard by shard; what is finished is never done again, and a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deepmmsearch.data.balance import Item, choose
+from deepmmsearch.data.card import count_contents, git_revision, stage_summary, write_card
+from deepmmsearch.data.catalog import open_questions
+from deepmmsearch.data.journal import locked, write_json
+from deepmmsearch.data.near_duplicates import Duplicate, Fingerprint, against, fingerprint, groups, picture_hash, within
+from deepmmsearch.data.recipe import BuildSettings, Mix
+from deepmmsearch.data.records import write_rows
+from deepmmsearch.data.sources import Source, open_source
+from deepmmsearch.data.stages import Counts, Stage
+from deepmmsearch.data.tables import Row, read_json
+from deepmmsearch.data.tasks import (
+    DrawSeeds,
+    JudgeFactory,
+    KeepCorrect,
+    LabelerFactory,
+    LabelTaxonomy,
+    PlayEpisodes,
+    PlayerFactory,
+    TellSearch,
+)
+from deepmmsearch.data.workers import ShardTask, run_shards
+from deepmmsearch.errors import UserError
+
+STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
+DATASET = "dataset"
+
+
+@dataclass(frozen=True)
+class Makers:
+    """Who plays, judges and labels: factories, and in `settings` their settings as plain values, for each of
+    "teacher", "judge", "labels", "rollouts"; when these change, what was made with others is not taken over."""
+
+    players: PlayerFactory
+    judges: JudgeFactory
+    labelers: LabelerFactory
+    settings: Mapping[str, Mapping[str, Any]]
+    rollout_players: PlayerFactory | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a watcher is told: `done` of `total` rows of a stage, how many were kept, what the build cost so far."""
+
+    stage: str
+    done: int
+    total: int
+    kept: int
+    cost: float
+
+
+Watch = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """`dataset` is the folder with the files; `card` what stands in its card.json."""
+
+    dataset: Path
+    card: Mapping[str, Any]
+
+
+def build(settings: BuildSettings, makers: Makers, watch: Watch = lambda step: None) -> Built:
+    """Runs what is missing of the build in `settings.output`, and gives the data set.
+
+    Raises UserError when another run holds the folder, when the recipe changed since an expensive stage was made, or
+    when nothing is left for the data set.
+    """
+    output = settings.output
+    with locked(output / ".lock", wait=False) as mine:
+        if not mine:
+            raise UserError(f"Another run is at work in {output}. Wait for it, or give another output.")
+        return _Build(settings, makers, watch).run()
+
+
+@dataclass
+class _Build:
+    settings: BuildSettings
+    makers: Makers
+    watch: Watch
+    cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.output = self.settings.output
+        self.stages = [Stage(self.output / name) for name in STAGES]
+        self.source: Source = open_source(self.settings.seeds, self.output)
+        self.shards: list[str] = []
+
+    def run(self) -> Built:
+        recipe = {**self.settings.model_dump(mode="json"), **self.makers.settings}
+        self.output.mkdir(parents=True, exist_ok=True)
+        (self.output / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+        self.shards = self.source.shards()
+        key = self._by_shards()
+        key = self._unique(key)
+        key = self._balanced(key)
+        return self._dataset()
+
+    def _by_shards(self) -> str:
+        s, m = self.settings, self.makers
+        seeds, episodes, correct, labelled, search, *_ = self.stages
+        pictures = s.pictures.model_dump()
+        plans: list[tuple[Stage, dict[str, Any], ShardTask]] = [
+            (
+                seeds,
+                {"seeds": s.seeds.model_dump(mode="json"), "pictures": pictures},
+                DrawSeeds(self.source, seeds, s.pictures),
+            ),
+            (
+                episodes,
+                {"teacher": m.settings["teacher"], "episodes": _without(s.episodes.model_dump(), "concurrency")},
+                PlayEpisodes(seeds, episodes, s.episodes, s.pictures, m.players),
+            ),
+            (correct, {"judge": m.settings["judge"]}, KeepCorrect(episodes, correct, m.judges)),
+            (
+                labelled,
+                {"labels": m.settings["labels"], "taxonomy": _without(s.taxonomy.model_dump(), "concurrency")},
+                LabelTaxonomy(correct, labelled, s.taxonomy, m.labelers),
+            ),
+            (
+                search,
+                {
+                    "search": _without(s.search.model_dump(), "concurrency"),
+                    **({"rollouts": m.settings.get("rollouts")} if s.search.by == "rollouts" else {}),
+                },
+                TellSearch(labelled, search, s.search, s.episodes, s.pictures, m.rollout_players, m.judges),
+            ),
+        ]
+        key, before = "", None
+        for stage, made_with, task in plans:
+            key = stage.claim(made_with, key)
+            self._run(stage, before, task)
+            before = stage
+        return key
+
+    def _run(self, stage: Stage, before: Stage | None, task: ShardTask) -> None:
+        missing = [shard for shard in self.shards if not stage.has(shard)]
+        total = before.counts().kept if before else self.settings.seeds.count or 0
+        if before is None and self.settings.seeds.worlds:
+            total = self.settings.seeds.worlds * self.settings.seeds.questions
+        finished = stage.counts()
+        done, kept = finished.rows, finished.kept
+        self.cost += finished.cost
+        self.watch(Step(stage.name, done, total, kept, self.cost))
+        for news in run_shards(task, missing, self.settings.processes):
+            done, kept, self.cost = done + news.done, kept + news.kept, self.cost + news.cost
+            self.watch(Step(stage.name, done, max(total, done), kept, self.cost))
+        counted = stage.counts()
+        self.watch(Step(stage.name, counted.rows, counted.rows, counted.kept, self.cost))
+
+    def _unique(self, key: str) -> str:
+        before, stage = self.stages[4], self.stages[5]
+        settings = self.settings.unique
+        key = stage.claim({"unique": settings.model_dump(mode="json")}, key, cheap=True)
+        if all(stage.has(shard) for shard in self.shards):
+            return key
+        began = time.perf_counter()
+        prints = [_fingerprint(row) for shard in self.shards for row in before.read(shard)]
+        removed: dict[str, tuple[str, Duplicate]] = {}
+        evaluations = []
+        for named in settings.against:
+            evaluation, report = self._evaluation(named.model_dump())
+            evaluations.append({"benchmark": named.benchmark, **report})
+            for found in against(prints, evaluation, settings.bits, settings.overlap):
+                removed.setdefault(found.id, (f"in {Path(named.benchmark).name}: {found.kind}", found))
+        left = [p for p in prints if p.id not in removed]
+        for found in within(left, settings.bits, settings.overlap, settings.per_picture):
+            removed[found.id] = (f"duplicate: {found.kind}", found)
+        rows = [{"id": d.id, "of": d.of, "why": why} for why, d in removed.values()]
+        write_json({"evaluations": evaluations, "removed": rows}, stage.folder / "report" / "removed.json")
+        seconds = time.perf_counter() - began
+        for shard in self.shards:
+            counts = Counts(seconds=seconds / len(self.shards))
+            keep = _filtered(before.read(shard), {name: why for name, (why, _) in removed.items()}, counts)
+            stage.finish(shard, keep, counts)
+        self._told(stage)
+        return key
+
+    def _evaluation(self, named: Mapping[str, Any]) -> tuple[list[Fingerprint], dict[str, Any]]:
+        asked = open_questions(
+            named["benchmark"],
+            path=named["path"],
+            images=named["images"],
+            split=named["split"],
+            sample=named["count"] or 0,
+            seed=named["seed"],
+        )
+        prints = [
+            fingerprint(q.id, q.text, q.answers, picture_hash(q.image) if q.image is not None else None) for q in asked
+        ]
+        if not prints:
+            raise UserError(
+                f"No question of {named['benchmark']} could be loaded, so nothing can be compared with it: "
+                f"{dict(asked.report.dropped)}. Give its path, or take it out of unique.against."
+            )
+        return prints, asked.report.to_dict()
+
+    def _balanced(self, key: str) -> str:
+        before, stage = self.stages[5], self.stages[6]
+        settings = self.settings.balance
+        key = stage.claim({"balance": settings.model_dump()}, key, cheap=True)
+        if all(stage.has(shard) for shard in self.shards):
+            return key
+        began = time.perf_counter()
+        items = [Item(row["id"], row["category"], row["search"]) for shard in self.shards for row in before.read(shard)]
+        mixes: dict[str, Mix] = {DATASET: settings, **settings.variants}
+        chosen = {name: choose(items, mix) for name, mix in mixes.items()}
+        if not chosen[DATASET]:
+            raise UserError(
+                f"Nothing is left for the data set: {len(items)} rows came to balancing, of which none can be taken "
+                f"with a search share of {settings.search_share}. Take more seeds, or set balance.search_share=null."
+            )
+        write_json(chosen, stage.folder / "report" / "chosen.json")
+        keep = set(chosen[DATASET])
+        seconds = time.perf_counter() - began
+        for shard in self.shards:
+            counts = Counts(seconds=seconds / len(self.shards))
+            drop = {row["id"]: "not in the mix" for row in before.read(shard) if row["id"] not in keep}
+            stage.finish(shard, _filtered(before.read(shard), drop, counts), counts)
+        self._told(stage)
+        return key
+
+    def _told(self, stage: Stage) -> None:
+        counted = stage.counts()
+        self.watch(Step(stage.name, counted.rows, counted.rows, counted.kept, self.cost))
+
+    def _dataset(self) -> Built:
+        unique = self.stages[5]
+        chosen = read_json(self.stages[6].folder / "report" / "chosen.json")
+        prints = [_fingerprint(row) for shard in self.shards for row in unique.read(shard)]
+        numbers = groups(prints, self.settings.unique.bits)
+        share = self.settings.splits.validation
+        held_out = {p.id for p, g in zip(prints, numbers, strict=True) if _fraction(prints[g].id) < share}
+        stages = [stage_summary(stage.name, stage.counts()) for stage in self.stages]
+        built = None
+        for name, ids in chosen.items():
+            folder = self.output / DATASET if name == DATASET else self.output / "variants" / name
+            card = self._write(name, folder, set(ids), held_out, stages)
+            built = Built(folder, card) if name == DATASET else built
+        assert built is not None
+        return built
+
+    def _write(
+        self, name: str, folder: Path, ids: set[str], held_out: set[str], stages: Sequence[Mapping[str, Any]]
+    ) -> Mapping[str, Any]:
+        """The files of one mix: written once, unless the rows differ from those that are there."""
+        kept = len(ids)
+        key = hashlib.sha256(repr((sorted(ids), sorted(ids & held_out), self.settings.splits)).encode()).hexdigest()
+        if (folder / "card.json").is_file() and (card := read_json(folder / "card.json")).get("key") == key:
+            return dict(card)
+        for old in folder.glob("*.parquet"):
+            old.unlink()
+        contents = {}
+        for split, wanted in (("train", ids - held_out), ("validation", ids & held_out)):
+            files = _chunks(self._chosen_rows(wanted), self.settings.splits.rows_per_file)
+            for number, rows in enumerate(files):
+                write_rows(rows, folder / f"{split}-{number:05d}.parquet")
+            contents[split] = count_contents(self._chosen_rows(wanted)).to_dict()
+        settings = self.settings
+        mix = settings.balance if name == DATASET else settings.balance.variants[name]
+        title = settings.name if name == DATASET else f"{settings.name}: {name}"
+        card = {
+            "name": title,
+            "licence": settings.licence,
+            "licence_of_seeds": self.source.licence(),
+            "source": self.source.describe(),
+            "teacher": _short(self.makers.settings["teacher"]),
+            "judge": _short(self.makers.settings["judge"]),
+            "revision": git_revision(),
+            "mix": {field: getattr(mix, field) for field in Mix.model_fields},
+            "contents": contents,
+            "stages": [
+                *stages[:-1],
+                {**stages[-1], "kept": kept, "dropped": {"not in the mix": stages[-1]["rows"] - kept}},
+            ],
+            "key": key,
+        }
+        write_card(card, folder)
+        (folder / "recipe.yaml").write_bytes((self.output / "recipe.yaml").read_bytes())
+        return card
+
+    def _chosen_rows(self, wanted: set[str]) -> Iterator[Row]:
+        for shard in self.shards:
+            yield from (row for row in self.stages[5].read(shard) if row["id"] in wanted)
+
+
+def _fingerprint(row: Row) -> Fingerprint:
+    return fingerprint(row["id"], row["question"], row["answers"], row["image_hash"])
+
+
+def _filtered(rows: Iterable[Row], drop: Mapping[str, str], counts: Counts) -> Iterator[Row]:
+    for row in rows:
+        counts.rows += 1
+        if row["id"] in drop:
+            counts.drop(drop[row["id"]], row["id"])
+        else:
+            yield row
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    chunk: list[Row] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _fraction(text: str) -> float:
+    """A number in [0, 1) that the text alone decides."""
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The settings without those that change the speed but not the result."""
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+def _short(settings: Mapping[str, Any]) -> str:
+    named = [f"{k}={v}" for k, v in settings.items() if v is not None and not isinstance(v, Mapping)]
+    return ", ".join(named) or "default"

@@ -1,0 +1,162 @@
+"""What a data build does, as settings: one section a step. Who plays and with which tools stands beside it, in the
+recipe of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+CATEGORIES = ("Arts", "Place", "People", "Industry", "Science", "Nature", "Entities", "Events")
+"""MMSearch-R1's eight (arXiv 2506.20670); the categories of DeepMMSearchVQA are not published."""
+
+TAXONOMY_PROMPT = """\
+Which kind of knowledge does this question about the picture need? Choose exactly one of these categories: {categories}.
+
+Question: {question}
+Right answer: {answer}
+
+Write nothing but the name of the category."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Seeds(Section):
+    """Where the questions come from: worlds of the atlas (`worlds`), a benchmark or a file of your own (`benchmark`).
+
+    `count` rows are drawn with `seed`, None takes all (paper, section 3.2: 200,000 of InfoSeek train). `shard`: how
+    many are worked on at a time. Of the atlas `questions` are made for each of `worlds`, the first world has the seed
+    `seed`.
+    """
+
+    benchmark: str | None = None
+    path: Path | None = None
+    images: Path | None = None
+    split: str | None = None
+    count: int | None = Field(default=None, ge=1)
+    worlds: int = Field(default=0, ge=0)
+    questions: int = Field(default=500, ge=1)
+    world_split: Literal["train", "eval"] = "train"
+    seed: int = 0
+    shard: int = Field(default=500, ge=1)
+
+
+class Pictures(Section):
+    """How pictures are kept in the Parquet files. `max_pixels`: larger ones are made smaller. Crops and the pictures of
+    hits, which no model reads unless thumbnails are shown, are left out unless `crops`, `hits`."""
+
+    format: Literal["PNG", "JPEG", "WEBP"] = "JPEG"
+    quality: int = Field(default=92, ge=1, le=100)
+    max_pixels: int | None = Field(default=None, ge=1)
+    crops: bool = False
+    hits: bool = False
+
+
+class Episodes(Section):
+    """How the teacher plays (paper, section 3.2). Check A: every turn holds a valid action. Check B: fewer than `turns`
+    turns. Check C: it ends with an answer. `attempts`: how often an episode that ended in an error is played."""
+
+    turns: int = Field(default=10, ge=1)
+    calls: int = Field(default=10, ge=0)
+    image_searches: int = Field(default=1, ge=0)
+    tokens: int = Field(default=8192, ge=1)
+    concurrency: int = Field(default=16, ge=1)
+    attempts: int = Field(default=2, ge=1)
+
+
+class Taxonomy(Section):
+    """The categories and how a question gets one: from its own metadata (`known`, through `mapping` where they have
+    other names) or from a language model (`model`) that reads `prompt`. `other`: the category of questions that get
+    none; None drops them."""
+
+    categories: list[str] = Field(default_factory=lambda: list(CATEGORIES), min_length=1)
+    by: Literal["known", "model"] = "known"
+    field: str = "category"
+    mapping: dict[str, str] = Field(default_factory=dict)
+    prompt: str = TAXONOMY_PROMPT
+    other: str | None = None
+    concurrency: int = Field(default=16, ge=1)
+
+    @field_validator("prompt")
+    @classmethod
+    def _names_the_question(cls, prompt: str) -> str:
+        if "{question}" not in prompt or "{categories}" not in prompt:
+            raise ValueError("the taxonomy's prompt needs {question} and {categories} in it")
+        return prompt
+
+
+class Search(Section):
+    """Search-required or search-free: by the teacher's trajectory, or by `rollouts` of another policy for each question
+    (MMSearch-R1, section 3: 8; all wrong -> dropped, right without a search -> search-free)."""
+
+    by: Literal["trajectory", "rollouts"] = "trajectory"
+    rollouts: int = Field(default=8, ge=1)
+    concurrency: int = Field(default=16, ge=1)
+
+
+class Against(Section):
+    """Questions of an evaluation. `count`: the sample that is evaluated, None for all."""
+
+    benchmark: str
+    path: Path | None = None
+    images: Path | None = None
+    split: str | None = None
+    count: int | None = None
+    seed: int = 0
+
+
+class Unique(Section):
+    """What is removed as a duplicate. `bits`: pictures whose 64-bit perceptual hashes differ in at most so many bits
+    are the same picture. `overlap`: share of words that two questions have in common (Jaccard) from which on they are
+    the same question. `per_picture`: most questions about one picture, None for any number.
+
+    `against`: benchmarks or files whose questions must not be in the data; a row is removed when its picture is one of
+    theirs, or its question is and an accepted answer too."""
+
+    bits: int = Field(default=4, ge=0, le=32)
+    overlap: float = Field(default=0.9, gt=0, le=1)
+    per_picture: int | None = Field(default=None, ge=1)
+    against: list[Against] = Field(default_factory=list)
+
+
+class Mix(Section):
+    """Which rows the data set gets: `size` (None: as many as the shares allow), about `uniform` over the categories or
+    `random`, and the share that needs a search (None: as it comes)."""
+
+    size: int | None = Field(default=None, ge=1)
+    taxonomy: Literal["uniform", "random"] = "uniform"
+    search_share: float | None = Field(default=0.5, ge=0, le=1)
+    seed: int = 0
+
+
+class Balance(Mix):
+    """The data set's mix (paper, section 3.2: 10,000, uniform, 50:50), and others beside it, for ablations."""
+
+    variants: dict[str, Mix] = Field(default_factory=dict)
+
+
+class Splits(Section):
+    """`validation`: the share kept out of training. Questions about one picture stay together."""
+
+    validation: float = Field(default=0.05, ge=0, lt=1)
+    rows_per_file: int = Field(default=2000, ge=1)
+
+
+class BuildSettings(Section):
+    """Everything but who plays. `output` is the folder of the build; `licence` and `name` stand in the card."""
+
+    name: str = "deepmmsearch-vqa"
+    licence: str = "unknown"
+    output: Path
+    processes: int = Field(default=1, ge=1)
+    seeds: Seeds
+    pictures: Pictures = Pictures()
+    episodes: Episodes = Episodes()
+    taxonomy: Taxonomy = Taxonomy()
+    search: Search = Search()
+    unique: Unique = Unique()
+    balance: Balance = Balance()
+    splits: Splits = Splits()

@@ -1,0 +1,189 @@
+"""The file format of data sets: Parquet with pictures (the `datasets` library's Image type), one question a row, with
+the trajectory that answered it where there is one. The same files feed fine-tuning and reinforcement learning.
+
+| column | type | |
+|---|---|---|
+| id, question, source | string | `source`: the benchmark |
+| image | Image | as the tools see it |
+| answers | list of string | all accepted |
+| category | string | of the knowledge taxonomy |
+| search | string | "required" or "free" |
+| metadata | string | JSON |
+| trajectory | string | JSON of `store.to_dict`, its pictures as numbers |
+| pictures | list of Image | the trajectory's own, by number |
+| image_hash | string | perceptual hash, 64 bits in hexadecimal |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+from deepmmsearch import images
+from deepmmsearch.data.pictures import encode
+from deepmmsearch.data.tables import ParquetRows, Row, pyarrow_parquet
+from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.store import from_dict, to_dict
+from deepmmsearch.types import Question, Trajectory
+
+_TEXTS = ("id", "question", "source", "category", "search", "metadata", "trajectory", "image_hash")
+COLUMNS = (
+    "id",
+    "question",
+    "image",
+    "answers",
+    "source",
+    "category",
+    "search",
+    "metadata",
+    "trajectory",
+    "pictures",
+    "image_hash",
+)
+ROW_GROUP = 100
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are kept: PNG is exact, JPEG and WEBP are smaller. `max_pixels`: larger ones are made smaller."""
+
+    format: str = "PNG"
+    quality: int = 92
+    max_pixels: int | None = None
+
+    def __call__(self, image: Image) -> bytes:
+        if self.max_pixels is not None and image.width * image.height > self.max_pixels:
+            scale = (self.max_pixels / (image.width * image.height)) ** 0.5
+            size = (max(1, int(image.width * scale)), max(1, int(image.height * scale)))
+            image = image.resize(size, resample=1)
+        return encode(image, self.format, self.quality)
+
+
+EXACT = Encoding()
+
+
+def schema() -> Any:
+    """The Arrow schema, with the note by which the `datasets` library knows the pictures."""
+    try:
+        import pyarrow as pa
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Parquet files", "data") from error
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    types = {"image": picture, "answers": pa.list_(pa.string()), "pictures": pa.list_(picture)}
+    text = {"dtype": "string", "_type": "Value"}
+    features: dict[str, Any] = {
+        "image": {"_type": "Image"},
+        "answers": {"feature": text, "_type": "Sequence"},
+        "pictures": {"feature": {"_type": "Image"}, "_type": "Sequence"},
+    }
+    listed = {name: features.get(name, text) for name in COLUMNS}
+    note = json.dumps({"info": {"features": listed}})
+    return pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS], metadata={"huggingface": note})
+
+
+def question_row(question: Question, encoding: Encoding = EXACT, image_hash: str | None = None) -> dict[str, Any]:
+    """The row of a question. Raises UserError for metadata that are no JSON."""
+    try:
+        metadata = json.dumps(dict(question.metadata), ensure_ascii=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"The metadata of question {question.id!r} are no JSON: {error}.") from None
+    return {
+        "id": question.id,
+        "question": question.text,
+        "image": _picture(encoding(question.image)) if question.image is not None else None,
+        "answers": list(question.answers),
+        "source": str(question.metadata.get("benchmark", "")),
+        "category": question.metadata.get("category"),
+        "search": None,
+        "metadata": metadata,
+        "trajectory": None,
+        "pictures": [],
+        "image_hash": image_hash,
+    }
+
+
+def with_trajectory(row: Row, trajectory: Trajectory, encoding: Encoding = EXACT) -> dict[str, Any]:
+    """The row with how its question was answered; the question's own picture stays in the column `image`."""
+    pictures: list[dict[str, Any]] = []
+
+    def keep(image: Image) -> str:
+        pictures.append(_picture(encoding(image)))
+        return str(len(pictures) - 1)
+
+    bare = replace(trajectory, question=replace(trajectory.question, image=None))
+    return {**row, "trajectory": json.dumps(to_dict(bare, keep), ensure_ascii=False), "pictures": pictures}
+
+
+def trajectory_row(trajectory: Trajectory, encoding: Encoding = EXACT) -> dict[str, Any]:
+    return with_trajectory(question_row(trajectory.question, encoding), trajectory, encoding)
+
+
+def row_question(row: Row, *, picture: bool = True) -> Question:
+    """The question of a row; its metadata tell `category` and `search_required` where the row does. `picture` off
+    leaves the picture undecoded."""
+    metadata = json.loads(row.get("metadata") or "{}")
+    if row.get("category"):
+        metadata["category"] = row["category"]
+    if row.get("search"):
+        metadata["search_required"] = row["search"] == "required"
+    image = _load(row["image"], row["id"]) if picture and row.get("image") is not None else None
+    return Question(str(row["id"]), str(row["question"]), image, tuple(row["answers"] or ()), metadata)
+
+
+def row_trajectory(row: Row, *, picture: bool = True) -> Trajectory:
+    """The trajectory of a row, with the row's question. Raises UserError where there is none."""
+    if not row.get("trajectory"):
+        raise UserError(f"Row {row.get('id')!r} holds a question without a trajectory. Give data with trajectories.")
+    pictures = row.get("pictures") or []
+    found = from_dict(json.loads(row["trajectory"]), lambda number: _load(pictures[int(number)], row["id"]))
+    return replace(found, question=row_question(row, picture=picture))
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> int:
+    """Writes a Parquet file that appears whole or not at all, and gives the number of its rows."""
+    parquet = pyarrow_parquet()
+    import pyarrow as pa
+
+    shape = schema()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.part")
+    count = 0
+    with draft.open("wb") as file:
+        with parquet.ParquetWriter(file, shape, compression="zstd") as writer:
+            batch: list[Mapping[str, Any]] = []
+            for row in rows:
+                batch.append({name: row.get(name) for name in COLUMNS})
+                if len(batch) == ROW_GROUP:
+                    writer.write_table(pa.Table.from_pylist(batch, schema=shape))
+                    count, batch = count + len(batch), []
+            if batch or not count:
+                writer.write_table(pa.Table.from_pylist(batch, schema=shape))
+                count += len(batch)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    return count
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a file, or of all Parquet files of a folder in the order of their names."""
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    rows = ParquetRows(files)
+    for number in range(len(rows)):
+        yield rows[number]
+
+
+def _picture(data: bytes) -> dict[str, Any]:
+    return {"bytes": data, "path": None}
+
+
+def _load(picture: Mapping[str, Any], name: str) -> Image:
+    if not picture.get("bytes"):
+        raise UserError(f"Row {name!r} names a picture outside of the file ({picture.get('path')!r}). Embed it.")
+    return images.load(picture["bytes"], name=f"the picture of row {name!r}")

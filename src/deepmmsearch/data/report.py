@@ -1,0 +1,67 @@
+"""What became of the rows of a source: nothing is dropped without being counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+EXAMPLES = 3
+
+
+class Skip(Exception):
+    """A row cannot become a question. `reason` is counted: few words, the same for all rows of the kind; `detail` is
+    shown for the first rows of each reason."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(detail or reason)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass
+class LoadReport:
+    """Counts of one pass over a source.
+
+    `rows` were looked at, `loaded` became questions, `dropped` counts the others by reason, `examples` names the first
+    of each reason, `notes` counts what was mended in rows that were loaded.
+    """
+
+    rows: int = 0
+    loaded: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def drop(self, name: str, skip: Skip) -> None:
+        self.dropped[skip.reason] += 1
+        shown = self.examples.setdefault(skip.reason, [])
+        if len(shown) < EXAMPLES:
+            shown.append(f"{name}: {skip.detail}" if skip.detail else name)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "loaded": self.loaded,
+            "dropped": dict(self.dropped.most_common()),
+            "examples": self.examples,
+            "notes": dict(self.notes.most_common()),
+        }
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> LoadReport:
+        return cls(row["rows"], row["loaded"], Counter(row["dropped"]), dict(row["examples"]), Counter(row["notes"]))
+
+    def plus(self, other: LoadReport) -> LoadReport:
+        examples = {
+            reason: [*self.examples.get(reason, []), *other.examples.get(reason, [])][:EXAMPLES]
+            for reason in {**self.examples, **other.examples}
+        }
+        return LoadReport(
+            self.rows + other.rows,
+            self.loaded + other.loaded,
+            self.dropped + other.dropped,
+            examples,
+            self.notes + other.notes,
+        )

@@ -1,0 +1,136 @@
+"""Where seed questions come from, cut into shards that can be drawn one by one and in any order."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from deepmmsearch.data.benchmark import QuestionSet
+from deepmmsearch.data.catalog import BENCHMARKS, open_questions
+from deepmmsearch.data.recipe import Seeds
+from deepmmsearch.data.report import LoadReport
+from deepmmsearch.errors import UserError
+from deepmmsearch.types import Question
+
+WORLDS = "worlds"
+
+
+class Source(Protocol):
+    """Plain values only: it is sent to worker processes."""
+
+    def shards(self) -> list[str]: ...
+    def draw(self, shard: str) -> tuple[Iterator[Question], LoadReport]:
+        """The questions of a shard, and the report that counts them while they are drawn."""
+        ...
+
+    def describe(self) -> str: ...
+    def licence(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class TableSource:
+    """A benchmark, or questions of the user's own. Shard number i holds the i-th slice of the seed's order."""
+
+    seeds: Seeds
+
+    def __reduce__(self) -> tuple[type[TableSource], tuple[Seeds]]:
+        # without what is cached: another process reads the table itself
+        return TableSource, (self.seeds,)
+
+    @cached_property
+    def _questions(self) -> QuestionSet:
+        s = self.seeds
+        assert s.benchmark is not None
+        return open_questions(s.benchmark, path=s.path, images=s.images, split=s.split, sample=0, seed=s.seed)
+
+    @cached_property
+    def _order(self) -> list[int]:
+        order = self._questions.order()
+        return order[: self.seeds.count] if self.seeds.count else order
+
+    def shards(self) -> list[str]:
+        size = self.seeds.shard
+        return [f"part-{number:05d}" for number in range(-(-len(self._order) // size))]
+
+    def draw(self, shard: str) -> tuple[Iterator[Question], LoadReport]:
+        first = int(shard.removeprefix("part-")) * self.seeds.shard
+        numbers = sorted(self._order[first : first + self.seeds.shard])
+        asked = self._questions
+        asked.report = LoadReport()
+        return asked.load(numbers), asked.report
+
+    def describe(self) -> str:
+        split = f", split {self.seeds.split}" if self.seeds.split else ""
+        return f"{Path(self.seeds.benchmark or '').name}{split}"
+
+    def licence(self) -> str:
+        known = BENCHMARKS.get(self.seeds.benchmark or "")
+        return known.licence if known else "of the user's own questions"
+
+
+@dataclass(frozen=True)
+class AtlasSource:
+    """Invented worlds made on the spot, one a shard, with their websites' index, which the teacher searches."""
+
+    seeds: Seeds
+    output: Path
+
+    def shards(self) -> list[str]:
+        return [f"world-{self.seeds.seed + number}" for number in range(self.seeds.worlds)]
+
+    def draw(self, shard: str) -> tuple[Iterator[Question], LoadReport]:
+        report = LoadReport()
+        return self._questions(shard, report), report
+
+    def _questions(self, shard: str, report: LoadReport) -> Iterator[Question]:
+        from deepmmsearch.atlas.questions import each_question
+        from deepmmsearch.atlas.world import make_world
+
+        world = make_world(int(shard.removeprefix("world-")), self.seeds.world_split)
+        build_index(world_folder(self.output, shard), world)
+        for question in each_question(world, self.seeds.questions):
+            report.rows += 1
+            report.loaded += 1
+            metadata = {"benchmark": f"atlas-{self.seeds.world_split}", **question.metadata}
+            yield Question(question.id, question.text, question.image, question.answers, metadata)
+
+    def describe(self) -> str:
+        first = self.seeds.seed
+        return f"atlas, {self.seeds.world_split} worlds {first} to {first + self.seeds.worlds - 1}"
+
+    def licence(self) -> str:
+        return "Apache-2.0 (invented by this program)"
+
+
+def world_folder(output: Path, shard: str) -> Path:
+    return output / WORLDS / shard
+
+
+def build_index(folder: Path, world: object) -> None:
+    """The index of a world's websites, unless it is there; a half-built one is built again."""
+    from deepmmsearch.atlas.files import write_atlas
+    from deepmmsearch.atlas.world import World
+    from deepmmsearch.engine.index import Index
+
+    assert isinstance(world, World)
+    index = folder / "index"
+    if index.is_dir():
+        return
+    draft = folder / ".index"
+    shutil.rmtree(draft, ignore_errors=True)
+    write_atlas(world, folder / "atlas")
+    Index.build(folder / "atlas" / "sites", draft)
+    draft.rename(index)
+
+
+def open_source(seeds: Seeds, output: Path) -> Source:
+    """Raises UserError unless the recipe names exactly one kind of source."""
+    if bool(seeds.worlds) == bool(seeds.benchmark):
+        raise UserError(
+            "Seeds come either from a benchmark (seeds.benchmark) or from the atlas (seeds.worlds). Set one."
+        )
+    return AtlasSource(seeds, output) if seeds.worlds else TableSource(seeds)
