@@ -1,0 +1,241 @@
+"""Rollouts through vLLM's two doors against the same model in this process. vLLM itself does not run here: what is
+tested is our side of its protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from checkpoints import tiny_processor
+from deepmmsearch.errors import UserError
+from deepmmsearch.policies.chat import EndpointError
+from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, generating
+from deepmmsearch.prompts import load_prompt
+from deepmmsearch.types import Completion, Observation, Policy, Question, TextSearch, Trajectory, Turn
+from fake_vllm import WINDOW, Engine, FakeLLM, server
+
+torch.set_num_threads(1)
+ENGINE = Engine()
+TOKENS = 6
+LOCAL = LocalPolicy(ENGINE.model, ENGINE.tokenizer, tiny_processor(), max_new_tokens=TOKENS)
+SAMPLING = Sampling(
+    context=WINDOW,
+    max_new_tokens=TOKENS,
+    temperature=0.0,
+    banned=tuple(LOCAL._banned),
+    ends=tuple(LOCAL._ends),
+)
+
+
+def picture(seed: int, size: tuple[int, int] = (130, 90)) -> Image.Image:
+    return Image.frombytes("RGB", size, random.Random(seed).randbytes(3 * size[0] * size[1]))
+
+
+def start(seed: int, **metadata: object) -> Trajectory:
+    question = Question(f"q{seed}", "What is it?", picture(seed) if seed % 3 else None, metadata=metadata)
+    return Trajectory(question, load_prompt("atlas"))
+
+
+async def play(policy: Policy, seed: int, turns: int = 3) -> list[Completion]:
+    """Pictures come with the question and with a tool's answer, in mid-conversation."""
+    trajectory, said = start(seed), []
+    for number in range(turns):
+        said.append(await policy.act(trajectory))
+        shown = (picture(50 + seed, (60, 200)), picture(7)) if number == seed % 2 else ()
+        turn = Turn(said[-1], TextSearch("x"), Observation("[1] A fact.", images=shown))
+        trajectory = replace(trajectory, turns=(*trajectory.turns, turn))
+    return said
+
+
+def cells(image: Image.Image) -> int:
+    return image.width * image.height // 28**2
+
+
+def colocated(llm: FakeLLM, **settings: Any) -> VllmColocatePolicy:
+    settings = {"sampling": SAMPLING, "image_tokens": cells, "make_parameters": dict, **settings}
+    return VllmColocatePolicy(llm, LOCAL.renderer, **settings)
+
+
+async def assert_like_local(policy: Policy) -> None:
+    seeds = range(5)
+    theirs = await asyncio.gather(*(play(policy, seed) for seed in seeds))
+    ours = await asyncio.gather(*(play(LOCAL, seed) for seed in seeds))
+    for there, here in zip((c for said in theirs for c in said), (c for said in ours for c in said), strict=True):
+        assert replace(there, logprobs=None) == replace(here, logprobs=None)
+        assert there.logprobs == pytest.approx(here.logprobs, abs=1e-4)
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_a_server_samples_what_the_model_would(named: bool) -> None:
+    with server(ENGINE, named=named) as vllm:
+        policy = VllmServerPolicy(LOCAL.renderer, vllm.url + "/v1/", SAMPLING, image_tokens=cells)
+        await assert_like_local(policy)
+        assert policy.model == "vlm"
+        rendered = [str(body) for body in vllm.paths("/render")]
+        assert len(rendered) == len(set(rendered)) > 5, "every picture is sent once"
+
+
+async def test_an_engine_in_this_process_samples_what_the_model_would() -> None:
+    llm = FakeLLM(ENGINE)
+    policy = colocated(llm)
+    await assert_like_local(policy)
+    assert max(llm.batches) == 5 and set(llm.threads) == {"vllm_0"}
+    policy.close()
+
+
+def test_the_engine_outlives_event_loops_and_prepares_its_thread_once() -> None:
+    prepared: list[int] = []
+    policy = colocated(FakeLLM(ENGINE), prepare=lambda: prepared.append(1))
+    assert asyncio.run(policy.act(start(1))) == asyncio.run(policy.act(start(1)))
+    assert prepared == [1]
+
+
+async def test_episodes_that_come_later_join_the_next_batch() -> None:
+    llm = FakeLLM(ENGINE)
+    policy = colocated(llm)
+    first = asyncio.create_task(policy.act(start(1)))
+    while not llm.batches:
+        await asyncio.sleep(0.001)
+    rest = [asyncio.create_task(policy.act(start(n))) for n in range(2, 6)]
+    rest[0].cancel()
+    done = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert llm.batches == [1, 3] and isinstance(done[1], asyncio.CancelledError)
+    assert [c.ids for c in done if isinstance(c, Completion)] == [(await LOCAL.act(start(n))).ids for n in (1, 3, 4, 5)]
+
+
+async def test_a_batch_that_fails_fails_its_episodes_and_no_others() -> None:
+    llm = FakeLLM(ENGINE)
+    policy = colocated(llm)
+    llm.failing = True
+    done = await asyncio.gather(policy.act(start(1)), policy.act(start(2)), return_exceptions=True)
+    assert [str(d) for d in done] == ["CUDA out of memory"] * 2
+    llm.failing = False
+    assert (await policy.act(start(1))).ids == (await LOCAL.act(start(1))).ids
+
+
+async def test_what_is_asked_of_the_sampler() -> None:
+    with server(ENGINE) as vllm:
+        policy = VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING)
+        for rollout in (0, 1):
+            await policy.act(start(3, rollout=rollout))
+        first, second = (body["sampling_params"] for body in vllm.paths("/generate"))
+    assert first["seed"] != second["seed"] and first["max_tokens"] == TOKENS
+    assert set(map(int, first["logit_bias"])) == set(LOCAL._banned) and set(first["logit_bias"].values()) == {-100.0}
+    assert first["stop_token_ids"] == list(SAMPLING.ends)
+
+
+async def test_the_window_bounds_prompt_and_completion() -> None:
+    used = (await LOCAL.act(start(1))).prompt_tokens or 0
+    for room, finish, sampled in ((3, "context", 3), (0, "context", 0), (-5, "context", 0), (TOKENS, "length", TOKENS)):
+        sampling = replace(SAMPLING, context=used + room, ends=(9999,))
+        said = await colocated(FakeLLM(ENGINE), sampling=sampling).act(start(1))
+        assert (said.finish, len(said.ids or ()), said.prompt_tokens) == (finish, sampled, used)
+    with server(ENGINE) as vllm:
+        policy = VllmServerPolicy(LOCAL.renderer, vllm.url, replace(SAMPLING, context=10**6))
+        await policy.check()
+        assert policy.sampling.context == WINDOW
+        policy.sampling = replace(SAMPLING, context=used)
+        assert (await policy.act(start(1))).ids == () and not vllm.paths("/generate")
+
+
+async def test_a_picture_of_another_size_is_refused() -> None:
+    with server(ENGINE) as vllm:
+        policy = VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING, image_tokens=lambda image: cells(image) + 1)
+        with pytest.raises(UserError, match="as 8 tokens, the trainer as 9"):
+            await policy.act(start(1))
+    with pytest.raises(UserError, match="1 pictures as"):
+        await colocated(FakeLLM(ENGINE), image_tokens=lambda image: cells(image) + 1).act(start(1))
+
+
+async def test_what_goes_wrong_on_the_server_is_one_sentence() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nowhere = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(EndpointError, match=r"No vLLM server answers at .*enable-scale-out"):
+        await VllmServerPolicy(LOCAL.renderer, nowhere, SAMPLING, retries=0).act(start(1))
+    with server(ENGINE) as vllm:
+        with pytest.raises(EndpointError, match="serves vlm, not llm"):
+            await VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING, model="llm").check()
+        policy = VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING, retries=0)
+        good = {"index": 0, "token_ids": [8], "finish_reason": "stop"}
+        for answer, said in (
+            ((404, {"detail": "Not Found"}), "has no /inference/v1/generate.*--enable-scale-out"),
+            ((401, {"error": "Unauthorized"}), "VLLM_API_KEY"),
+            ((400, {"error": {"message": "too long", "type": "x", "code": 400}}), "too long"),
+            ((500, {"error": {"message": "engine died", "type": "x", "code": 500}}), "engine died"),
+            ((200, b"<html>"), "cannot be used"),
+            ((200, {"choices": []}), "cannot be used"),
+            ((200, {"choices": [{**good, "logprobs": None}]}), "cannot be used"),
+            ((200, {"choices": [{**good, "logprobs": {"content": []}}]}), "other tokens"),
+            ((200, {"choices": [{**good, "logprobs": _sure(8), "finish_reason": "abort"}]}), "'abort'"),
+        ):
+            vllm.answers = [answer]
+            with pytest.raises(EndpointError, match=said):
+                await policy.act(start(3))
+    with server(ENGINE, hoards=True) as vllm, pytest.raises(EndpointError, match="--mm-processor-cache-gb 0"):
+        await VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING).act(start(1))
+
+
+def _sure(token: int) -> dict[str, Any]:
+    return {"content": [{"token": f"token_id:{token}", "logprob": 0.0, "top_logprobs": []}]}
+
+
+async def test_a_cancelled_rollout_leaves_the_picture_to_the_others() -> None:
+    with server(ENGINE) as vllm:
+        policy = VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING)
+        await policy.check()
+        tasks = [asyncio.create_task(policy.act(start(1, rollout=n))) for n in range(3)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(done[0], asyncio.CancelledError)
+        assert [c.ids for c in done[1:]] == [(await LOCAL.act(start(1))).ids] * 2  # type: ignore[union-attr]
+        assert len(vllm.paths("/render")) == 1
+
+
+def test_without_vllm_the_error_says_what_to_install() -> None:
+    with pytest.raises(UserError, match=r"pip install 'trl\[vllm\]"):
+        VllmColocatePolicy(FakeLLM(ENGINE), LOCAL.renderer, SAMPLING, cells)
+
+
+class FakeGeneration:
+    """TRL's VLLMGeneration, as far as weights go."""
+
+    def __init__(self, mode: str, sleeps: bool) -> None:
+        self.mode, self.enable_sleep_mode, self._llm_weights_sleeping = mode, sleeps, sleeps
+        self.done: list[str] = []
+        self.accelerator = SimpleNamespace(wait_for_everyone=lambda: self.done.append("wait"))
+        self.llm = SimpleNamespace(
+            wake_up=lambda tags: self.done.append(f"wake {tags[0]}"),
+            sleep=lambda level: self.done.append(f"sleep {level}"),
+        )
+
+    def sync_weights(self) -> None:
+        self.done.append("sync")
+        self._llm_weights_sleeping = False
+
+
+def test_weights_are_sent_when_they_changed() -> None:
+    remote = FakeGeneration("server", False)
+    with generating(remote, changed=True):
+        remote.done.append("rollouts")
+    with generating(remote, changed=False):
+        remote.done.append("rollouts")
+    assert remote.done == ["sync", "wait", "rollouts", "rollouts"]
+
+
+def test_an_engine_that_sleeps_is_woken_with_its_weights() -> None:
+    local = FakeGeneration("colocate", True)
+    with pytest.raises(RuntimeError), generating(local, changed=False):
+        raise RuntimeError("a rollout failed")
+    assert local.done == ["sync", "wait", "wake kv_cache", "sleep 2"] and local._llm_weights_sleeping
