@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 from PIL.Image import Image
 
@@ -47,8 +47,17 @@ QUOTED = "The summariser failed, so these are quotations."
 PAPER_LIMITS = Limits()
 
 
+class Tools(Protocol):
+    """What the loop asks of tools; `Toolbox` is the one that there is, others may stand around it."""
+
+    @property
+    def stopwatch(self) -> Stopwatch: ...
+
+    async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation: ...
+
+
 async def episode(
-    start: Trajectory, policy: Policy, tools: Toolbox, limits: Limits = PAPER_LIMITS
+    start: Trajectory, policy: Policy, tools: Tools, limits: Limits = PAPER_LIMITS
 ) -> AsyncIterator[Trajectory]:
     """The trajectory after each turn, until it stops. Errors of the policy pass through; those of tools do not."""
     trajectory = start
@@ -64,7 +73,7 @@ async def episode(
         yield trajectory
 
 
-async def play(start: Trajectory, policy: Policy, tools: Toolbox, limits: Limits = PAPER_LIMITS) -> Trajectory:
+async def play(start: Trajectory, policy: Policy, tools: Tools, limits: Limits = PAPER_LIMITS) -> Trajectory:
     """The whole episode, for callers who do not watch the turns."""
     last = start
     async for trajectory in episode(start, policy, tools, limits):

@@ -39,7 +39,7 @@ from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
 from deepmmsearch.train.run import Evaluation, Journal, claim_output, explained, panels, trl_config
-from deepmmsearch.train.watch import Alarms, check_alarms, figures
+from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
 from deepmmsearch.types import Limits, Question
 
 FROZEN = ("vision", "projector")
@@ -187,7 +187,8 @@ class RolloutTrainer(GRPOTrainer):
         finally:
             self.model.train(was_training)
         played = [rollout for group in groups for rollout in group]
-        self._log_round(played, groups)
+        _refuse_all_failed(played)
+        self._log_round(played)
         rewards = [[self._reward_of(r) for r in group] for group in groups]
         advantages = group_advantages(rewards, self.scale_rewards)
         rows = [
@@ -312,7 +313,7 @@ class RolloutTrainer(GRPOTrainer):
             self._metric("sampler/difference", apart.mean().item())
             self._metric("sampler/difference_max", apart.max().item())
 
-    def _log_round(self, played: list[Rollout], groups: list[list[Rollout]]) -> None:
+    def _log_round(self, played: list[Rollout]) -> None:
         for name, value in figures(played).items():
             self._metric(name, value)
         tokens = sum(r.trajectory.sampled_tokens for r in played)
@@ -348,6 +349,15 @@ class RolloutTrainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         return None
+
+
+def _refuse_all_failed(played: Sequence[Rollout]) -> None:
+    """Raises Alarm: a round without one rollout that worked would teach nothing, and so would the next."""
+    if played and all(rollout.failed for rollout in played):
+        first = played[0].trajectory
+        said = [turn.observation.error for turn in first.turns if turn.observation and turn.observation.error]
+        reason = first.error or (said[0] if said else "the judge gave no verdict")
+        raise Alarm(f"All {len(played)} rollouts of a round failed. The first: {reason}")
 
 
 def _never_called(*args: Any, **kwargs: Any) -> list[float]:

@@ -9,13 +9,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 
-from deepmmsearch.agent import PAPER_LIMITS, Toolbox, play
+from deepmmsearch.agent import PAPER_LIMITS, Tools, play
 from deepmmsearch.errors import UserError
 from deepmmsearch.rewards import Reward, Score
+from deepmmsearch.tools.metering import Stopwatch
 from deepmmsearch.types import (
     Action,
     Call,
@@ -30,7 +30,7 @@ from deepmmsearch.types import (
     Trajectory,
 )
 
-ToolsFor = Callable[[Question], Toolbox]
+ToolsFor = Callable[[Question], Tools]
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,6 @@ def tool_failed(action: Action, observation: Observation | None) -> bool:
     return observation.error is not None and any(call.error is not None for call in observation.calls)
 
 
-class _Tools(Protocol):
-    async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = ...) -> Observation: ...
-
-
 @dataclass
 class _TimedPolicy:
     policy: Policy
@@ -83,9 +79,13 @@ class _TimedPolicy:
 class _TimedTools:
     """The tools with a bound on their time, so that no rollout hangs."""
 
-    tools: _Tools
+    tools: Tools
     timeout: float
     seconds: float = 0.0
+
+    @property
+    def stopwatch(self) -> Stopwatch:
+        return self.tools.stopwatch
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation:
         began = time.perf_counter()
@@ -127,7 +127,7 @@ class Player:
         timed, tools = _TimedPolicy(policy), _TimedTools(self.tools_for(question), self.timeout)
         score: Score | None = None
         try:
-            played = await play(start, timed, tools, self.limits)  # type: ignore[arg-type]
+            played = await play(start, timed, tools, self.limits)
             score = await self.reward(played)
         except (UserError, torch.OutOfMemoryError):
             raise
