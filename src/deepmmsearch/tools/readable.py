@@ -125,9 +125,10 @@ def decode(content: bytes, charset: str = "") -> str:
     from charset_normalizer import from_bytes
 
     best = from_bytes(content[:50_000]).best()
-    if best is None:
+    text = content.decode(best.encoding, "replace") if best else "\0"
+    if "\0" in text:
         raise Unreadable("it is not text in any encoding known")
-    return content.decode(best.encoding, "replace")
+    return text
 
 
 def _language(value: str) -> str | None:
