@@ -89,6 +89,10 @@ class TrajectoryStore:
     def __len__(self) -> int:
         return sum(1 for _ in self._lines())
 
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """The records as they stand on the disk (`id`, `trajectory`), pictures named but not loaded."""
+        return self._lines()
+
     def _lines(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from PIL.Image import Image
 
-from deepmmsearch.agent import PAPER_LIMITS, Toolbox, play
+from deepmmsearch.agent import Toolbox
 from deepmmsearch.atlas.questions import KINDS
+from deepmmsearch.eval.play import ToolsFor, play_all, without_pictures
 from deepmmsearch.judge import is_correct
-from deepmmsearch.types import Box, Limits, Observation, Policy, Prompt, Question, Trajectory
+from deepmmsearch.types import Box, Question, Trajectory
 
-ToolsFor = Callable[[Question], Toolbox]
+__all__ = [
+    "GoldGrounder",
+    "Score",
+    "ToolsFor",
+    "by_kind",
+    "correct",
+    "play_all",
+    "score_rows",
+    "with_gold_boxes",
+    "without_pictures",
+]
 
 
 @dataclass(frozen=True)
@@ -34,44 +44,6 @@ def with_gold_boxes(tools: Toolbox) -> ToolsFor:
         return replace(tools, grounder=GoldGrounder(Box(*box) if box else None))
 
     return tools_for
-
-
-async def play_all(
-    questions: Iterable[Question],
-    policy: Policy,
-    tools_for: ToolsFor,
-    prompt: Prompt,
-    limits: Limits = PAPER_LIMITS,
-    concurrency: int = 16,
-    label: str = "",
-) -> AsyncIterator[Trajectory]:
-    """The finished trajectories as they come, at most `concurrency` in play; questions are taken as they are needed.
-
-    An error of the policy becomes the trajectory's error; the other episodes go on.
-    """
-
-    async def one(question: Question) -> Trajectory:
-        start = Trajectory(question, prompt, policy=label)
-        try:
-            return await play(start, policy, tools_for(question), limits)
-        # The runner's border: one episode's failure is data, the others go on.
-        except Exception as error:
-            return start.failed(f"{type(error).__name__}: {error}")
-
-    source = iter(questions)
-    running: set[asyncio.Task[Trajectory]] = set()
-    try:
-        while True:
-            while len(running) < concurrency and (question := next(source, None)) is not None:
-                running.add(asyncio.create_task(one(question)))
-            if not running:
-                return
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                yield task.result()
-    finally:
-        for task in running:
-            task.cancel()
 
 
 @dataclass(frozen=True)
@@ -117,16 +89,3 @@ def score_rows(players: Mapping[str, Mapping[str, Score]]) -> list[list[str]]:
         rows.append([kind.replace("_", " "), *(f"{s.right}/{s.count} {s.accuracy:4.0%}" if s else "-" for s in scores)])
     rows.append(["searches a question", *(f"{own['all'].searches_each:.2f}" for own in players.values())])
     return rows
-
-
-def without_pictures(trajectory: Trajectory) -> Trajectory:
-    """Everything but the pixels: what scores and reports of many episodes need."""
-    turns = tuple(
-        replace(turn, observation=turn.observation and _without_pictures(turn.observation)) for turn in trajectory.turns
-    )
-    return replace(trajectory, question=replace(trajectory.question, image=None), turns=turns)
-
-
-def _without_pictures(observation: Observation) -> Observation:
-    hits = tuple(replace(hit, image=None) for hit in observation.hits)
-    return replace(observation, images=(), hits=hits, crop=None)

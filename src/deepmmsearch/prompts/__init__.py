@@ -1,4 +1,4 @@
-"""The texts a policy reads, as plain files: one folder per set, and the grounding prompt.
+"""The texts a policy reads, as plain files: one folder per set, and the prompts of tools that ask a model.
 
 A set holds `system.md` and `user.md` (with `{question}`), and, where it has them, the state texts that follow an
 observation: `after_image.md`, `after_text.md`, `after_malformed.md`.
@@ -6,9 +6,12 @@ observation: `after_image.md`, `after_text.md`, `after_malformed.md`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Literal
 
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.protocol import DEEPMMSEARCH_R1, DIALECTS, find_dialect
@@ -50,6 +53,13 @@ def grounding_prompt(phrase: str) -> str:
 def judge_prompt(rules: str) -> str:
     """The text that asks a model whether a candidate is right, with `{question}`, `{references}` and `{candidate}`."""
     return _read(files(__name__), f"judge-{rules}.md")
+
+
+def summary_prompt(kind: Literal["text", "image", "page"], fields: Mapping[str, str]) -> str:
+    """The text that asks a model for a summary; `fields`: question, query, count, fence, passages."""
+    text = _read(files(__name__), f"summarize-{kind}.md")
+    # one pass, so that a field's own braces are not filled in turn
+    return re.sub(r"\{(\w+)\}", lambda m: fields[m.group(1)], text)
 
 
 def _read(folder: Traversable, name: str) -> str:

@@ -1,0 +1,1 @@
+"""Evaluation: workflows played over benchmarks, judged, measured, and shown."""

@@ -1,0 +1,230 @@
+"""What is measured of each episode, and what of many: the columns of the tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deepmmsearch.eval.faults import followed
+from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, Judged
+from deepmmsearch.eval.statistics import Interval, bootstrap, quantile
+from deepmmsearch.eval.workflows import retrievals
+from deepmmsearch.judge import gave_up
+from deepmmsearch.rewards import crop_quality
+from deepmmsearch.types import Malformed, Trajectory
+
+
+@dataclass(frozen=True)
+class Played:
+    """One question as one workflow answered it. `scores` by judge; `unjudged`: why a judge gave no verdict. `searches`
+    by text, image and crop; `failed`: searches that came back with an error. `seconds` with everything that was waited
+    for; `sampled` and `read` are tokens, None where the endpoint hides them; `cost` in US dollars. `crop_quality`: mean
+    IoU with the gold box where one is known, else the grounder's score; None without a crop."""
+
+    benchmark: str
+    workflow: str
+    question: str
+    scores: Mapping[str, float]
+    unjudged: str | None
+    error: str | None
+    gave_up: bool
+    followed: bool
+    malformed: bool
+    searches: Mapping[str, int]
+    failed: int
+    seconds: float
+    sampled: int | None
+    read: int | None
+    cost: float
+    crop_quality: float | None
+    gold_box: bool
+    search_required: bool | None
+    kind: str
+    category: str
+
+    @property
+    def searched(self) -> int:
+        return sum(self.searches.values())
+
+
+def measure(id: str, trajectory: Trajectory, verdicts: Mapping[str, Judged]) -> Played:
+    benchmark, workflow, question = id.split("/", 2)
+    metadata = trajectory.question.metadata
+    found = retrievals(trajectory)
+    tokens = [t.completion.ids for t in trajectory.turns]
+    prompts = [t.completion.prompt_tokens for t in trajectory.turns]
+    required = metadata.get("search_required")
+    return Played(
+        benchmark,
+        workflow,
+        question,
+        {judge: verdict.score for judge, verdict in verdicts.items()},
+        next((v.error for v in verdicts.values() if v.error), None),
+        trajectory.error,
+        trajectory.error is None and gave_up(trajectory.answer),
+        followed(trajectory.answer),
+        any(isinstance(t.action, Malformed) for t in trajectory.turns),
+        Counter(tool for tool, _ in found),
+        sum(observation is None or observation.error is not None for _, observation in found),
+        sum(t.seconds for t in trajectory.turns),
+        sum(len(ids or ()) for ids in tokens) if any(ids is not None for ids in tokens) else None,
+        sum(n or 0 for n in prompts) if any(n is not None for n in prompts) else None,
+        trajectory.cost,
+        crop_quality(trajectory),
+        bool(metadata.get("gold_box")),
+        required if isinstance(required, bool) else None,
+        str(metadata.get("kind", "")),
+        str(metadata.get("category", "")),
+    )
+
+
+@dataclass(frozen=True)
+class Example:
+    """An episode for the gallery."""
+
+    played: Played
+    trajectory: Trajectory
+    verdict: Judged | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything of one or more evaluations. `judge` is the one whose scores the tables show."""
+
+    title: str
+    judge: str
+    judges: tuple[str, ...]
+    workflows: Mapping[str, Described]
+    benchmarks: Mapping[str, BenchmarkInfo]
+    rows: Sequence[Played]
+    examples: Sequence[Example]
+    facts: Mapping[str, Any]
+
+    def select(self, workflow: str, benchmark: str | None = None) -> list[Played]:
+        return [r for r in self.rows if r.workflow == workflow and benchmark in (None, r.benchmark)]
+
+    def accuracy(self, workflow: str, benchmarks: Iterable[str] | None = None) -> Interval:
+        """Every benchmark weighs the same, as in the paper's averages."""
+        names = list(benchmarks) if benchmarks is not None else list(self.benchmarks)
+        return bootstrap([[self.score(r) for r in self.select(workflow, name)] for name in names])
+
+    def score(self, row: Played) -> float:
+        return row.scores.get(self.judge, 0.0)
+
+    def paired(
+        self, first: str, second: str, keep: Callable[[Played], bool] = lambda _: True
+    ) -> tuple[list[float], ...]:
+        """The scores of both on the questions that both answered, in the same order."""
+        others = {(r.benchmark, r.question): self.score(r) for r in self.select(second) if keep(r)}
+        pairs = [
+            (self.score(r), others[r.benchmark, r.question])
+            for r in self.select(first)
+            if keep(r) and (r.benchmark, r.question) in others
+        ]
+        return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: str = "", examples: int = 24) -> Results:
+    """All runs as one; where two hold the same benchmark and workflow, the last one counts. `examples`: episodes with
+    pictures for the gallery, of each benchmark and workflow."""
+    workflows: dict[str, Described] = {}
+    benchmarks: dict[str, BenchmarkInfo] = {}
+    judges: list[str] = []
+    rows: dict[str, Played] = {}
+    shown: dict[str, Example] = {}
+    for run in folders:
+        workflows |= {name: Described(**row) for name, row in run.info["workflows"].items()}
+        benchmarks |= {name: BenchmarkInfo(**row) for name, row in run.info["benchmarks"].items()}
+        judges += [j for j in run.info["judges"] if j not in judges]
+        verdicts: dict[str, dict[str, Judged]] = {}
+        for (id, name), verdict in run.judged().items():
+            verdicts.setdefault(id, {})[name] = verdict
+        chosen = judge or (judges[0] if judges else "")
+        for id, trajectory in run.store.items():
+            rows[id] = measure(id, trajectory, verdicts.get(id, {}))
+            if trajectory.question.image is not None:
+                shown[id] = Example(rows[id], trajectory, verdicts.get(id, {}).get(chosen))
+    facts = {key: value for run in folders for key, value in run.info.items() if isinstance(value, str | int | float)}
+    return Results(
+        title or " + ".join(run.folder.name for run in folders),
+        judge or (judges[0] if judges else ""),
+        tuple(judges),
+        workflows,
+        benchmarks,
+        list(rows.values()),
+        _few(shown.values(), examples),
+        facts,
+    )
+
+
+def _few(examples: Iterable[Example], most: int) -> list[Example]:
+    taken: Counter[tuple[str, str]] = Counter()
+    kept = []
+    for example in examples:
+        taken[example.played.benchmark, example.played.workflow] += 1
+        if taken[example.played.benchmark, example.played.workflow] <= most:
+            kept.append(example)
+    return kept
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What answering took. Both definitions of the search ratio: `asked`, the share of questions with any search
+    (DeepMMSearch-R1); `allowance`, searches made of those allowed (MMSearch-R1). The rest is per question."""
+
+    count: int
+    asked: float
+    allowance: float
+    text: float
+    image: float
+    crop: float
+    tool_success: float
+    p50: float
+    p95: float
+    sampled: float | None
+    read: float | None
+    cost: float
+    gave_up: float
+    followed: float
+    malformed: float
+    errors: int
+    unjudged: int
+    several_texts: float
+
+    @property
+    def calls(self) -> float:
+        return self.text + self.image + self.crop
+
+
+def effort(rows: Sequence[Played], allowed: int) -> Effort:
+    count = max(1, len(rows))
+    searches = sum(r.searched for r in rows)
+    seconds = [r.seconds for r in rows]
+    sampled = [r.sampled for r in rows if r.sampled is not None]
+    read = [r.read for r in rows if r.read is not None]
+
+    def each(value: Callable[[Played], float]) -> float:
+        return sum(value(r) for r in rows) / count
+
+    return Effort(
+        len(rows),
+        each(lambda r: r.searched > 0),
+        searches / (count * allowed) if allowed else 0.0,
+        each(lambda r: r.searches.get("text", 0)),
+        each(lambda r: r.searches.get("image", 0)),
+        each(lambda r: r.searches.get("crop", 0)),
+        1 - sum(r.failed for r in rows) / searches if searches else float("nan"),
+        quantile(seconds, 0.5),
+        quantile(seconds, 0.95),
+        sum(sampled) / len(sampled) if sampled else None,
+        sum(read) / len(read) if read else None,
+        each(lambda r: r.cost),
+        each(lambda r: r.gave_up),
+        each(lambda r: r.followed),
+        each(lambda r: r.malformed),
+        sum(r.error is not None for r in rows),
+        sum(r.unjudged is not None for r in rows),
+        each(lambda r: r.searches.get("text", 0) > 1),
+    )

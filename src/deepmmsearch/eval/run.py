@@ -1,0 +1,289 @@
+"""An evaluation on disk: what was played and how it was judged, so that an interrupted one goes on by question.
+
+FOLDER/run.json            benchmarks, workflows and judges, when, at which git revision
+FOLDER/trajectories/       one store of all trajectories, under BENCHMARK/WORKFLOW/QUESTION
+FOLDER/verdicts.jsonl      one line for each trajectory and judge
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.eval.play import run_all, without_pictures
+from deepmmsearch.eval.workflows import Workflow
+from deepmmsearch.judge import Judge, JudgeError, Verdict
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.types import Question, Trajectory
+
+FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`error`: why there is no verdict; then the score is 0."""
+
+    id: str
+    judge: str
+    score: float
+    reason: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Described:
+    """A workflow as the report shows it. `kind`: direct, rag, agent or oracle. `calls`: searches that it may make at
+    most. `ablates`: the workflow that it is compared with; `change`: in what it differs from it; `fault`: how its tools
+    are broken."""
+
+    name: str
+    kind: str
+    policy: str = ""
+    prompt: str = ""
+    calls: int = 0
+    ablates: str | None = None
+    change: str | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class BenchmarkInfo:
+    """`general`: of the paper's Table 2 (retention). `out_of_domain`: unlike what the policy was trained on. `notes`:
+    rows that could not be loaded, and why."""
+
+    name: str
+    title: str = ""
+    questions: int = 0
+    general: bool = False
+    out_of_domain: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class EvalRun:
+    """The folder of one evaluation. Raises UserError for a folder that holds something else, or an evaluation in which
+    a workflow of the same name was another one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file. Give a folder for the evaluation.")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file():
+            raise UserError(f"{folder} is not empty and holds no evaluation (no {FILE}). Give a new folder.")
+        self.store = TrajectoryStore(folder / "trajectories")
+        self.info: dict[str, Any] = {"workflows": {}, "benchmarks": {}, "judges": []}
+        if (folder / FILE).is_file():
+            self.info |= _read_json(folder / FILE)
+            _end_line(folder / "verdicts.jsonl")
+
+    def describe(
+        self, workflows: Iterable[Described], benchmarks: Iterable[BenchmarkInfo], judges: Sequence[str], **facts: Any
+    ) -> None:
+        """Writes what is about to be run. `facts`: anything else that explains the figures."""
+        for workflow in workflows:
+            self._same("workflows", workflow.name, asdict(workflow))
+        for benchmark in benchmarks:
+            former = self.info["benchmarks"].get(benchmark.name, {})
+            self.info["benchmarks"][benchmark.name] = {**former, **asdict(benchmark)}
+        self.info["judges"] = list(dict.fromkeys([*judges, *self.info["judges"]]))
+        self.info |= {"revision": revision(), **facts}
+        self._write()
+
+    def _same(self, group: str, name: str, described: dict[str, Any]) -> None:
+        former = self.info[group].get(name)
+        if former is not None and former != described:
+            changed = sorted(k for k in described if former.get(k) != described[k])
+            raise UserError(
+                f"{self.folder} holds {name!r} with another {', '.join(changed)}. Choose another output, or remove it."
+            )
+        self.info[group][name] = described
+
+    def note(self, benchmark: str, **facts: Any) -> None:
+        self.info["benchmarks"].setdefault(benchmark, {"name": benchmark}).update(facts)
+        self._write()
+
+    def _write(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = self.folder / f".{FILE}.part"
+        draft.write_text(json.dumps(self.info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.replace(self.folder / FILE)
+
+    def judged(self) -> dict[tuple[str, str], Judged]:
+        """The last verdict of each trajectory and judge; a half-written line at the end is ignored."""
+        found = {}
+        path = self.folder / "verdicts.jsonl"
+        if path.is_file():
+            for raw in path.read_bytes().splitlines(keepends=True):
+                if raw.endswith(b"\n") and raw.strip():
+                    try:
+                        row = Judged(**json.loads(raw))
+                    except (ValueError, TypeError):
+                        continue  # two pieces of lines, where an interrupted write was gone on with
+                    found[row.id, row.judge] = row
+        return found
+
+    def judge_line(self, rows: Iterable[Judged]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        path = self.folder / "verdicts.jsonl"
+        with path.open("ab") as file:
+            file.write(text.encode("utf-8", "replace"))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is reported after each question: how it went, what came before it in this run aside."""
+
+    id: str
+    trajectory: Trajectory
+    score: float
+
+
+async def evaluate(
+    run: EvalRun,
+    benchmark: str,
+    questions: Iterable[Question],
+    name: str,
+    workflow: Workflow,
+    judges: Mapping[str, Judge],
+    *,
+    concurrency: int = 16,
+    timeout: float | None = None,
+    pictures: int = 24,
+    retry_errors: bool = False,
+    report: Callable[[Progress], None] = lambda _: None,
+) -> int:
+    """Plays and judges what is not there yet; returns how many questions were played.
+
+    `pictures`: of so many questions the pictures are kept, for the gallery; scenes and crops are most of the disk.
+    `retry_errors`: those that failed before are played again. Progress is reported for the first judge.
+    """
+    prefix = f"{benchmark}/{name}/"
+    known = run.judged()
+    kept = _kept(run, prefix, retry_errors)
+    await _judge_rest(run, prefix, kept, judges, known, concurrency)
+    shown: set[str] = set()
+
+    def todo() -> Iterator[Question]:
+        for number, question in enumerate(questions):
+            if number < pictures:
+                shown.add(question.id)
+            if prefix + question.id not in kept:
+                yield question
+
+    gate = asyncio.Semaphore(concurrency)
+    writing = asyncio.Lock()
+
+    async def finish(trajectory: Trajectory) -> None:
+        id = prefix + trajectory.question.id
+        bare = trajectory if trajectory.question.id in shown else without_pictures(trajectory)
+        async with writing:
+            await asyncio.to_thread(run.store.append, bare, id)
+        async with gate:
+            rows = [await _judge(judge, which, id, trajectory) for which, judge in judges.items()]
+        run.judge_line(rows)
+        report(Progress(id, trajectory, rows[0].score if rows else 0.0))
+
+    played = 0
+    finishing: set[asyncio.Task[None]] = set()
+    async for trajectory in run_all(todo(), workflow.play, workflow.blank, concurrency, timeout):
+        played += 1
+        finishing.add(asyncio.create_task(finish(trajectory)))
+        # Judged beside the play, but not without bound: a slow judge slows the play down.
+        while len(finishing) >= 2 * concurrency:
+            done, finishing = await asyncio.wait(finishing, return_when=asyncio.FIRST_COMPLETED)
+            _raise_first(done)
+    if finishing:
+        done, _ = await asyncio.wait(finishing)
+        _raise_first(done)
+    return played
+
+
+def _raise_first(done: Iterable[asyncio.Task[None]]) -> None:
+    for task in done:
+        task.result()
+
+
+def _kept(run: EvalRun, prefix: str, retry_errors: bool) -> dict[str, str | None]:
+    """Ids of this benchmark and workflow in the store, with their error."""
+    kept = {id: error for id, error in stored_errors(run.store) if id.startswith(prefix)}
+    return {id: error for id, error in kept.items() if error is None} if retry_errors else kept
+
+
+def stored_errors(store: TrajectoryStore) -> Iterator[tuple[str, str | None]]:
+    """Id and error of every trajectory, without loading pictures."""
+    for line in store.lines():
+        yield str(line["id"]), line["trajectory"].get("error")
+
+
+async def _judge_rest(
+    run: EvalRun,
+    prefix: str,
+    kept: Mapping[str, str | None],
+    judges: Mapping[str, Judge],
+    known: Mapping[tuple[str, str], Judged],
+    concurrency: int,
+) -> None:
+    """Trajectories that were stored, but not judged by all judges: a new judge, an interrupted run, a judge that was
+    down."""
+    missing = {
+        id: [which for which in judges if (id, which) not in known or known[id, which].error is not None]
+        for id in kept
+        if kept[id] is None
+    }
+    missing = {id: which for id, which in missing.items() if which}
+    if not missing:
+        return
+    gate = asyncio.Semaphore(concurrency)
+
+    async def one(id: str, trajectory: Trajectory) -> list[Judged]:
+        async with gate:
+            return [await _judge(judges[which], which, id, trajectory) for which in missing[id]]
+
+    found = {id: t for id, t in run.store.items() if id in missing}
+    for rows in await asyncio.gather(*(one(id, trajectory) for id, trajectory in found.items())):
+        run.judge_line(rows)
+
+
+async def _judge(judge: Judge, which: str, id: str, trajectory: Trajectory) -> Judged:
+    """An episode that failed is wrong without asking."""
+    if trajectory.error is not None:
+        return Judged(id, which, 0.0, "the episode failed")
+    try:
+        verdict: Verdict = await judge.judge(trajectory.question, trajectory.answer)
+    except JudgeError as error:
+        return Judged(id, which, 0.0, error=str(error))
+    return Judged(id, which, verdict.score, verdict.reason)
+
+
+def revision() -> str:
+    """The git revision of this source tree, `+changed` where it differs; empty outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        status = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return head.stdout.strip() + ("+changed" if status.stdout.strip() else "")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Remove the folder, or choose another output.") from None
+    if not isinstance(found, dict) or not isinstance(found.get("workflows"), dict):
+        raise UserError(f"{path} describes no evaluation. Choose another output.")
+    return found
+
+
+def _end_line(path: Path) -> None:
+    """A line that an interrupted run left half-written is ended, so that the next one stands alone."""
+    if path.is_file() and (raw := path.read_bytes()) and not raw.endswith(b"\n"):
+        with path.open("ab") as file:
+            file.write(b"\n")

@@ -1,0 +1,157 @@
+"""The ways to answer that are compared: direct, RAG with two retrievals, agents. All play the one loop.
+
+A workflow is a policy with its tools, prompts and limits. Ablations are agents with something taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
+from deepmmsearch.errors import ToolError
+from deepmmsearch.eval.play import ToolsFor
+from deepmmsearch.protocol import parse_action
+from deepmmsearch.tools.base import TextSearchTool
+from deepmmsearch.types import (
+    Hit,
+    ImageSearch,
+    Limits,
+    Observation,
+    Policy,
+    Prompt,
+    Question,
+    TextSearch,
+    Trajectory,
+)
+
+ONE_TURN = Limits(calls=0)
+
+
+class Workflow(Protocol):
+    """`calls`: how often it may search at most. `blank`: the trajectory that it begins with, without a question."""
+
+    @property
+    def calls(self) -> int: ...
+
+    @property
+    def blank(self) -> Trajectory: ...
+
+    def play(self, question: Question) -> AsyncIterator[Trajectory]:
+        """The trajectory after each turn, the last one finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class Agent:
+    """The model decides: a prompt agent or a trained one, in the dialect of its prompt. Without tools, and with a
+    prompt that names none, it answers directly."""
+
+    policy: Policy
+    prompt: Prompt
+    tools_for: ToolsFor
+    limits: Limits = PAPER_LIMITS
+    label: str = ""
+
+    @property
+    def calls(self) -> int:
+        return self.limits.calls
+
+    @property
+    def blank(self) -> Trajectory:
+        return Trajectory(Question("", ""), self.prompt, policy=self.label)
+
+    def play(self, question: Question) -> AsyncIterator[Trajectory]:
+        start = replace(self.blank, question=question)
+        return episode(start, self.policy, self.tools_for(question), self.limits)
+
+
+@dataclass(frozen=True)
+class Rag:
+    """Exactly two retrievals (DeepMMSearch-R1, section 4): the whole image, one text query that the model writes, then
+    its answer with both results before it.
+
+    `query_prompt` is what the query is written with; where the model writes none (an answer, a malformed turn, another
+    image search) the question itself is the query. Both observations are the trajectory's context; the query stands in
+    the question's metadata under `rag_query`.
+    """
+
+    policy: Policy
+    query_prompt: Prompt
+    prompt: Prompt
+    tools_for: ToolsFor
+    limits: Limits = PAPER_LIMITS
+    label: str = ""
+
+    @property
+    def calls(self) -> int:
+        return 2
+
+    @property
+    def blank(self) -> Trajectory:
+        return Trajectory(Question("", ""), self.prompt, policy=self.label)
+
+    async def play(self, question: Question) -> AsyncIterator[Trajectory]:
+        tools = self.tools_for(question)
+        empty = Trajectory(question, self.query_prompt, policy=self.label)
+        seen = await tools.execute(ImageSearch(), empty, self.limits)
+        asking = replace(empty, context=(seen,))
+        written = await self.policy.act(asking)
+        action = parse_action(written.text, self.query_prompt.dialect, ended=written.finish == "stop")
+        query = action.query if isinstance(action, TextSearch) else question.text
+        read = await tools.execute(TextSearch(query), asking, self.limits)
+        told = replace(question, metadata={**question.metadata, "rag_query": query})
+        start = replace(self.blank, question=told, context=(seen, read))
+        async for trajectory in episode(start, self.policy, Toolbox(), ONE_TURN):
+            yield trajectory
+
+
+@dataclass
+class FewTextSearches:
+    """A text search for one episode that refuses after `most` searches: single-shot against multi-turn."""
+
+    tool: TextSearchTool
+    most: int
+    made: int = 0
+
+    async def search(self, query: str, k: int) -> list[Hit]:
+        if self.made >= self.most:
+            times = "once" if self.most == 1 else f"{self.most} times"
+            raise ToolError(f"Text can be searched {times} only, answer.")
+        self.made += 1
+        return await self.tool.search(query, k)
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What an ablation takes away (DeepMMSearch-R1, Figure 3): crops, all image searches, all text searches but the
+    first so many."""
+
+    crop: bool = True
+    image_search: bool = True
+    text_searches: int | None = None
+
+    def apply(self, tools: Toolbox) -> Toolbox:
+        """For one episode: text searches are counted."""
+        if not self.crop:
+            tools = replace(tools, grounder=None)
+        if not self.image_search:
+            tools = replace(tools, image_search=None)
+        if self.text_searches is not None and tools.text_search is not None:
+            tools = replace(tools, text_search=FewTextSearches(tools.text_search, self.text_searches))
+        return tools
+
+
+def retrievals(trajectory: Trajectory) -> tuple[tuple[str, Observation | None], ...]:
+    """Every search of the episode, those of the context too: text, image or crop, and what came back."""
+    found: list[tuple[str, Observation | None]] = []
+    for place, observation in enumerate(trajectory.context):
+        found.append(("image" if place == 0 else "text", observation))
+    for turn in trajectory.turns:
+        match turn.action:
+            case TextSearch():
+                found.append(("text", turn.observation))
+            case ImageSearch(region):
+                found.append(("crop" if region else "image", turn.observation))
+    return tuple(found)
