@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": ("demo", "Make an invented world, index it, and watch the bundled model answer questions about it."),
     "show": ("show", "Show a stored trajectory, turn by turn or token by token."),
     "tools": ("tools", "The search providers: what each needs and costs; check one with a real call."),
+    "cache": ("cache", "Recorded tool calls: show, pass on, merge and thin out a cassette."),
     "index": ("index", "Build, change, search and serve an index of your own documents and pictures."),
     "atlas": ("atlas", "Make invented worlds: pages, pictures, questions, gold answers."),
     "pretrain": ("pretrain", "Train the small base model from scratch on invented worlds."),

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deepmmsearch.protocol import parse_reason
+from deepmmsearch.tools.metering import tally
 from deepmmsearch.types import (
     Action,
     Answer,
@@ -84,12 +85,35 @@ def show_turn(console: Console, trajectory: Trajectory, crop_path: Path | None =
 
 
 def show_end(console: Console, trajectory: Trajectory) -> None:
-    """The answer with numbered sources, or why there is none."""
+    """The answer with numbered sources, or why there is none; and what it took."""
     console.print()
     if trajectory.answer is None:
         _line(console, f"No answer: {_why(trajectory)}", "bold red", indent="")
-        return
-    console.print(Text("Answer: ", "bold"), Text(plain(trajectory.answer), "bold green"), sep="")
+    else:
+        _answer(console, trajectory, trajectory.answer)
+    if trajectory.calls:
+        _line(console, spent(trajectory), "dim", indent="")
+
+
+def spent(trajectory: Trajectory) -> str:
+    """Calls, seconds and money in one line."""
+    total = tally(trajectory.calls)
+    parts = [f"{total.cached} from the cassette"] if total.cached else []
+    parts += [f"{total.failed} failed"] if total.failed else []
+    calls = f"{total.calls} tool call{'' if total.calls == 1 else 's'}"
+    of_these = f" ({', '.join(parts)})" if parts else ""
+    return f"{calls}{of_these}, {sum(t.seconds for t in trajectory.turns):.1f} s, {dollars(trajectory.cost)}"
+
+
+def dollars(amount: float) -> str:
+    """Prices of single calls are fractions of a cent."""
+    if 0 < amount < 0.0001:
+        return "<$0.0001"
+    return f"${amount:.4f}".rstrip("0").rstrip(".") if 0 < amount < 1 else f"${amount:.2f}".replace("$0.00", "$0")
+
+
+def _answer(console: Console, trajectory: Trajectory, answer: str) -> None:
+    console.print(Text("Answer: ", "bold"), Text(plain(answer), "bold green"), sep="")
     for number, source in enumerate(find_sources(trajectory), 1):
         # One line without wrapping, so that terminals can make a link of the address.
         line = Text(f"  [{number}] {_one_line(source.title)}")
@@ -135,7 +159,14 @@ def as_json(trajectory: Trajectory, crops: Path | None = None) -> dict[str, Any]
         "sources": [{"turn": s.turn, "rank": s.rank, "title": s.title, "url": s.url} for s in find_sources(trajectory)],
         "turns": [_turn_json(turn, crop_path(turn, crops)) for turn in trajectory.turns],
         "seconds": round(sum(t.seconds for t in trajectory.turns), 3),
+        "spent": _spent_json(trajectory),
     }
+
+
+def _spent_json(trajectory: Trajectory) -> dict[str, Any]:
+    total = tally(trajectory.calls)
+    row: dict[str, Any] = {"calls": total.calls, "cached": total.cached, "failed": total.failed, "bytes": total.bytes}
+    return row | {"tool_seconds": round(total.seconds, 3), "cost": round(trajectory.cost, 6)}
 
 
 def crop_path(turn: Turn, folder: Path | None) -> Path | None:

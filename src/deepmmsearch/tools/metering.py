@@ -220,22 +220,23 @@ def using(tool: str, of: object) -> Iterator[None]:
     prepaid = not getattr(of, "pays_itself", False)
     if prepaid:
         meter.take(0.0)
-    slot, part, error = meter.slot(), meter.part(prepaid), None
+    slot, part = meter.slot(), meter.part(prepaid)
+    failure: BaseException | None = None
     token = _METER.set(part)
     began = time.perf_counter()
     try:
         yield
-    except BaseException as failure:
-        error = explain(failure)
+    except BaseException as error:
+        failure = error
         raise
     finally:
         _METER.reset(token)
         slot.calls = part.calls
-        if slot.calls:
+        if slot.calls or isinstance(failure, BudgetSpent):
             part.give_back()
         else:
-            price = meter.prices.get(provider, 0.0)
-            slot.calls = (Call(tool, provider, time.perf_counter() - began, cost=price, error=error),)
+            price, why = meter.prices.get(provider, 0.0), explain(failure) if failure is not None else None
+            slot.calls = (Call(tool, provider, time.perf_counter() - began, cost=price, error=why),)
             meter.correct(0, price)
 
 
