@@ -126,9 +126,9 @@ def test_more_sentences_than_allowed_is_a_user_error(sentences: int) -> None:
 
 @pytest.mark.parametrize("unit", [".", "A. ", "\n", " ", "“.", "- ", "•", "a", "1.", "。"])
 def test_a_hostile_page_takes_no_longer_than_a_page(unit: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     summarize("a", [unit * 30_000] * 2)
-    assert time.perf_counter() - started < 3
+    assert time.process_time() - started < 3
 
 
 @settings(max_examples=300, deadline=None)

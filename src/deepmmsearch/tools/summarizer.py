@@ -78,11 +78,12 @@ def split_sentences(text: str) -> list[str]:
             lines[-1] += " " + line
         elif line:
             lines.append(line)
-    pieces = [piece for line in lines for item in _BULLET.split(line) for piece in _split_line(item)]
+    pieces = [piece for line in lines for item in _BULLET.split(line) for piece in split_line(item)]
     return [part for piece in pieces for part in _pieces(piece)]
 
 
-def _split_line(line: str) -> list[str]:
+def split_line(line: str) -> list[str]:
+    """The sentences of one line of `plain` text, however long, without a bullet or number before it."""
     mark = _LEADING_MARK.match(line)
     start = mark.end() if mark else 0
     found: list[str] = []
