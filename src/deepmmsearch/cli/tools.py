@@ -108,13 +108,14 @@ def _needs(known: Listing, environ: Mapping[str, str]) -> Text:
     needs: list[tuple[str, bool | None]] = []
     if known.key_variable:
         held = bool(environ.get(known.key_variable, "").strip())
-        needs.append((f"{known.key_variable} ({'set' if held else 'not set'})", held))
+        state = "set" if held else "not set, not required" if known.key_optional else "not set"
+        needs.append((f"{known.key_variable} ({state})", held or known.key_optional))
     if known.extra:
         needs.append((f"extra {known.extra} ({'installed' if known.installed else 'not installed'})", known.installed))
     needs += [(f"setting {name}", None) for name in known.required]
-    for need, held in needs:
+    for need, here in needs:
         text.append(", " if text.plain else "")
-        text.append(need, {True: "green", False: "yellow", None: ""}[held])
+        text.append(need, {True: "green", False: "yellow", None: ""}[here])
     return text if text.plain else Text("nothing", "green")
 
 

@@ -1,9 +1,10 @@
 """Which providers there are, what each needs, and how one is made from its settings.
 
 All of them, ours included, are found through the entry-point group `deepmmsearch.providers`: name = "module:Class".
-A class says with `kinds` what it searches with (text, image or both) and has `search(wanted, k)`; its constructor's
-arguments are its settings, except two: `client` (the guarded client) and `key` (from the environment variable that
-`key_variable` names). Optional: `extra` and `module`, the extra to install and the package it brings.
+A class says with `kinds` what it does: it searches with words (text) or pictures (image) and has `search(wanted, k)`,
+or it reads pages (page) and has `read(url)`. Its constructor's arguments are its settings, except two: `client` (the
+guarded client) and `key` (from the environment variable that `key_variable` names; with a default it may be missing).
+Optional: `extra` and `module`, the extra to install and the package it brings.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Any, Literal
 from pydantic import ConfigDict, ValidationError, create_model
 
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
-from deepmmsearch.tools.failover import SearchTool
 from deepmmsearch.tools.providers.api import Client
 
 GROUP = "deepmmsearch.providers"
 INJECTED = ("client", "key")
-Kind = Literal["text", "image"]
+Kind = Literal["text", "image", "page"]
+METHODS: Mapping[str, str] = {"text": "search", "image": "search", "page": "read"}
 # what makes the client for a provider: its addresses in the settings, and these with its usual ones
 ClientFor = Callable[[Sequence[str], Sequence[str]], Client]
 
@@ -42,6 +43,7 @@ class Listing:
     kinds: tuple[str, ...] = ()
     about: str = ""
     key_variable: str | None = None
+    key_optional: bool = False
     extra: str | None = None
     installed: bool = True
     required: tuple[str, ...] = ()
@@ -82,7 +84,7 @@ class Catalog:
             raise UserError(
                 f"The provider {name!r} of {_origin(entry)} cannot be imported ({type(error).__name__}: {error})."
             ) from None
-        if not isinstance(loaded, type) or not callable(getattr(loaded, "search", None)) or not _kinds(loaded):
+        if not isinstance(loaded, type) or not _kinds(loaded):
             raise UserError(
                 f'The provider {name!r} of {_origin(entry)} is no class with `kinds = ("text",)` and `search`. '
                 "docs/tools.md shows one."
@@ -99,13 +101,14 @@ class Catalog:
             loaded = self.load(name)
         except UserError as error:
             return Listing(name, origin, problem=str(error))
-        module = getattr(loaded, "module", None)
+        module, key = getattr(loaded, "module", None), inspect.signature(loaded).parameters.get("key")
         return Listing(
             name,
             origin,
             _kinds(loaded),
             (inspect.getdoc(loaded) or "").partition("\n\n")[0].replace("\n", " "),
             getattr(loaded, "key_variable", None),
+            key is not None and key.default is not key.empty,
             getattr(loaded, "extra", None),
             module is None or importlib.util.find_spec(module) is not None,
             tuple(n for n, p in _arguments(loaded).items() if p.default is p.empty),
@@ -119,7 +122,7 @@ class Catalog:
         client_for: ClientFor,
         environ: Mapping[str, str],
         key_variable: str | None = None,
-    ) -> SearchTool:
+    ) -> Any:
         """The provider, from its settings. `key_variable` names another environment variable for the key than the
         class does.
 
@@ -128,20 +131,21 @@ class Catalog:
         """
         loaded = self.load(name)
         if kind not in _kinds(loaded):
-            other = "image" if kind == "text" else "text"
-            raise UserError(f"{name} is no provider for {kind} search. List it under {other}:.")
+            places = {"text": "under text:", "image": "under image:", "page": "as reader:"}
+            raise UserError(f"{name} is no provider for that. Name it {places[_kinds(loaded)[0]]}.")
         arguments = checked(name, loaded, settings)
         parameters = inspect.signature(loaded).parameters
         if "key" in parameters:
-            arguments["key"] = find_key(name, key_variable or getattr(loaded, "key_variable", None), environ)
+            variable = key_variable or getattr(loaded, "key_variable", None)
+            if parameters["key"].default is inspect.Parameter.empty or environ.get(variable or "", "").strip():
+                arguments["key"] = find_key(name, variable, environ)
         module, extra = getattr(loaded, "module", None), getattr(loaded, "extra", None)
         if module and extra and importlib.util.find_spec(module) is None:
             raise MissingExtra(f"The provider {name}", extra)
         if "client" in parameters:
             usual = {n: p.default for n, p in _arguments(loaded).items() if n not in settings}
             arguments["client"] = client_for(_addresses(settings), _addresses({**usual, **settings}))
-        made: SearchTool = loaded(**arguments)
-        return made
+        return loaded(**arguments)
 
 
 def checked(name: str, loaded: type, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,7 +199,9 @@ def _addresses(settings: Mapping[str, Any]) -> list[str]:
 
 def _kinds(loaded: type) -> tuple[str, ...]:
     kinds = getattr(loaded, "kinds", ())
-    return tuple(k for k in kinds if k in ("text", "image")) if isinstance(kinds, tuple | list) else ()
+    if not isinstance(kinds, tuple | list):
+        return ()
+    return tuple(k for k in kinds if k in METHODS and callable(getattr(loaded, METHODS[k], None)))
 
 
 def _origin(entry: EntryPoint) -> str:

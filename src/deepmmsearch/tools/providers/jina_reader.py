@@ -16,10 +16,13 @@ _TARGET_ERROR = re.compile(r"Target URL returned error (\d{3})")
 
 
 class JinaReader:
-    """PageReader (`POST /`). Works without a key at a lower rate. `longest`: characters of a page that are kept;
-    `timeout`: seconds, rendering included."""
+    """Pages through r.jina.ai, rendered there; works without a key at a lower rate.
+
+    PageReader (`POST /`). `longest`: characters of a page that are kept; `timeout`: seconds, rendering included.
+    """
 
     name = "jina-reader"
+    kinds = ("page",)
     key_variable = "JINA_API_KEY"
 
     def __init__(

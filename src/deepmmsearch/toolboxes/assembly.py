@@ -1,23 +1,27 @@
-"""Toolboxes from settings: which providers in which order, who reads, grounds and summarises, what is recorded, and
-what may be spent.
-
-A file for `--tools` holds these settings alone; an experiment's recipe holds them under `tools:`.
-"""
+"""Tools put together: which providers in which order, who reads, grounds, matches and summarises, what is recorded, and
+what may be spent."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
-from deepmmsearch.tools.base import Grounder, PageReader, Summarizer
+from deepmmsearch.toolboxes.settings import (
+    BOX_DIALECTS,
+    GROUNDERS,
+    KINDS,
+    MATCHERS,
+    SUMMARIZERS,
+    ProviderSettings,
+    ToolSettings,
+)
+from deepmmsearch.tools.base import Grounder, Matcher, PageReader, Summarizer
 from deepmmsearch.tools.metering import PRICES, Budget, Ledger, Purse
 from deepmmsearch.types import Policy
 
@@ -27,164 +31,15 @@ if TYPE_CHECKING:
     from deepmmsearch.tools.providers.catalog import Catalog, Kind
     from deepmmsearch.tools.recorder import Recorder
 
-KINDS = ("none", "local", "providers")
-READERS = ("none", "local", "web", "jina")
-SUMMARIZERS = ("none", "extractive")
-GROUNDERS = ("none", "own", "dino", "chat")
-BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ProviderSettings(BaseModel):
-    """One provider in a list; what is not named here is a setting of its own (`deepmmsearch tools` shows them).
-
-    `per_second`, `concurrency`: how fast and how often at once it is asked. `key_variable`: the environment variable
-    of its key, where it is not the usual one. `optional`: leave it out where its key or extra is missing.
-    """
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-    per_second: float | None = Field(default=None, gt=0)
-    concurrency: int = Field(default=16, ge=1)
-    key_variable: str | None = None
-    optional: bool = False
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
-
-
-class NetworkSettings(_Settings):
-    """`allow_hosts`, `block_hosts`: domains that this run may and may not fetch from. `allow_private`: hosts in private
-    networks that may be fetched by all tools; a provider's own `url` is allowed to it alone. `timeout` in seconds."""
-
-    allow_hosts: tuple[str, ...] = ()
-    block_hosts: tuple[str, ...] = ()
-    allow_private: tuple[str, ...] = ()
-    timeout: float = Field(default=20.0, gt=0)
-    max_bytes: int = Field(default=10_000_000, ge=1)
-
-
-class RecorderSettings(_Settings):
-    """`mode`: live, cache or replay (`tools.recorder`). `cassette`: the file. `ttl`: seconds by tool (text_search,
-    image_search, grounder, reader, summarizer) for which `cache` takes an answer; without, for ever."""
-
-    mode: str = "cache"
-    cassette: Path | None = None
-    ttl: dict[str, float] = Field(default_factory=dict)
-
-
-class BudgetSettings(_Settings):
-    """Most calls and most US dollars, for each question and for the whole run; None is without limit."""
-
-    question_calls: int | None = Field(default=None, ge=0)
-    question_money: float | None = Field(default=None, ge=0)
-    run_calls: int | None = Field(default=None, ge=0)
-    run_money: float | None = Field(default=None, ge=0)
-
-
-class GroundingSettings(_Settings):
-    """`kind`: the policy's own model (own), Grounding DINO (dino), another model behind an endpoint (chat), or none.
-    `model`, `base_url`, `key_variable`: for dino and chat. `dialect`: of a vision-language model's boxes; None takes it
-    from the policy's card."""
-
-    kind: str = "own"
-    model: str | None = None
-    base_url: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
-    dialect: str | None = None
-    device: str = "auto"
-
-
-class SummarizerSettings(_Settings):
-    """`kind`: sentences of the page that serve the query (extractive), or none: the hit's own text."""
-
-    kind: str = "extractive"
-    sentences: int = Field(default=2, ge=1)
-
-
-class ReaderSettings(_Settings):
-    """`kind`: what reads the pages behind hits: the local index (local), this machine (web), Jina's service, which also
-    renders what scripts make (jina), or none: hits speak for themselves. `timeout` in seconds; `longest`: characters of
-    a page that are kept; `workers`: processes that take pages apart (web)."""
-
-    kind: str | None = None
-    timeout: float = Field(default=15.0, gt=0)
-    longest: int = Field(default=200_000, ge=100)
-    workers: int = Field(default=2, ge=1)
-
-
-class ToolSettings(_Settings):
-    """What the policy may use.
-
-    `kind`: none, local (an index of one's own for everything), or providers, which is meant where `text` or `image` is
-    given: providers in the order in which they are asked. `index`: for local tools. `prices`: US dollars a call, by
-    provider, where they are not the usual ones (`tools.metering.PRICES`). For the numbers see `agent.Toolbox`.
-    """
-
-    kind: str = "local"
-    index: Path | None = None
-    text: tuple[ProviderSettings, ...] = ()
-    image: tuple[ProviderSettings, ...] = ()
-    reader: ReaderSettings = ReaderSettings()
-    summarizer: SummarizerSettings = SummarizerSettings()
-    grounding: GroundingSettings = GroundingSettings()
-    network: NetworkSettings = NetworkSettings()
-    recorder: RecorderSettings = RecorderSettings(mode="live")
-    budget: BudgetSettings = BudgetSettings()
-    prices: dict[str, float] = Field(default_factory=dict)
-    text_hits: int = Field(default=5, ge=1)
-    image_hits: int = Field(default=5, ge=1)
-    image_lines: int = Field(default=3, ge=1)
-    min_passage: int = Field(default=400, ge=0)
-    pages: int | None = Field(default=None, ge=1)
-    box_threshold: float = 0.3
-    crop_padding: float = Field(default=0.05, ge=0)
-    thumbnails: bool = False
-
-    @field_validator("text", "image", mode="before")
-    @classmethod
-    def _names(cls, listed: Any) -> Any:
-        """A provider without settings may be written as its name alone."""
-        if isinstance(listed, str | dict):
-            listed = [listed]
-        return (
-            [{"name": p} if isinstance(p, str) else p for p in listed] if isinstance(listed, list | tuple) else listed
-        )
-
-    @field_validator("reader", "summarizer", mode="before")
-    @classmethod
-    def _kind_alone(cls, given: Any) -> Any:
-        return {"kind": given} if isinstance(given, str) else given
-
-    @field_validator("grounding", mode="before")
-    @classmethod
-    def _dialect_alone(cls, given: Any) -> Any:
-        if given is None:
-            return {}
-        if isinstance(given, str):
-            return {"kind": given} if given in GROUNDERS else {"dialect": given}
-        return given
-
-    @model_validator(mode="after")
-    def _meant(self) -> ToolSettings:
-        if "kind" not in self.model_fields_set and (self.text or self.image):
-            self.kind = "providers"
-        return self
-
 
 def build_toolbox(settings: ToolSettings, policy: Policy, environ: Mapping[str, str] = os.environ) -> Toolbox:
     """Raises UnknownName for an unknown kind, provider, setting or dialect; UserError for a missing key, index or
     setting; MissingExtra."""
     for kind, found, known in (
         ("tools", settings.kind, KINDS),
-        ("reader", settings.reader.kind or "none", READERS),
         ("summarizer", settings.summarizer.kind, SUMMARIZERS),
         ("grounding", settings.grounding.kind, GROUNDERS),
+        ("matcher", settings.matcher.kind or "none", MATCHERS),
     ):
         if found not in known:
             raise UnknownName(kind, found, known)
@@ -259,6 +114,7 @@ class _Assembly:
             box_threshold=s.box_threshold,
             crop_padding=s.crop_padding,
             thumbnails=s.thumbnails,
+            matcher=self.matcher(recorder) if lists["image"] else None,
             ledger=self.ledger(),
             **({} if recorder is None else {"stopwatch": _stopwatch(recorder)}),
         )
@@ -369,36 +225,69 @@ class _Assembly:
     def reader(self, recorder: Recorder | None) -> PageReader | None:
         from deepmmsearch.tools.recorded import RecordedReader
 
-        kind = self.settings.reader.kind or ("local" if self.settings.kind == "local" else "none")
+        given = self.settings.reader
+        kind = given.kind or ("local" if self.settings.kind == "local" else "web")
         if kind == "none":
             return None
         replaying = recorder is not None and recorder.mode == "replay"
-        makers = {"local": self.local_reader, "web": self.web_reader, "jina": self.jina_reader}
-        tool = None if replaying else makers[kind]()
-        known = {"provider": kind, **({} if kind == "local" else {"longest": self.settings.reader.longest})}
-        return tool if recorder is None else RecordedReader(tool, recorder, known)
+        tool = None if replaying else self.new_reader(kind)
+        return tool if recorder is None else RecordedReader(tool, recorder, {"provider": kind, **given.options})
 
-    def web_reader(self) -> PageReader:
-        from deepmmsearch.tools.reader import WebReader
+    def new_reader(self, kind: str) -> PageReader:
+        from deepmmsearch.tools.providers.catalog import Catalog, checked
 
-        r, network = self.settings.reader, self.settings.network
-        client = self.client()
-        return WebReader(client, timeout=r.timeout, longest=r.longest, workers=r.workers, max_bytes=network.max_bytes)
+        given, catalog = self.settings.reader, Catalog.find()
+        readers = ["none", "local", "web", *(name for name in catalog.found if "page" in catalog.listing(name).kinds)]
+        if kind not in readers:
+            raise UnknownName("reader", kind, readers)
+        if kind == "web":
+            from deepmmsearch.tools.reader import WebReader
 
-    def jina_reader(self) -> PageReader:
-        from deepmmsearch.tools.providers.jina_reader import JinaReader
-
-        r, address = self.settings.reader, "https://r.jina.ai/"
-        key = self.environ.get(JinaReader.key_variable, "")
-        return JinaReader(self.client((), (address,)), key, address, longest=r.longest, timeout=r.timeout)
-
-    def local_reader(self) -> PageReader:
+            options = {"max_bytes": self.settings.network.max_bytes, **given.options}
+            return WebReader(self.client(), **checked("web", WebReader, options))
+        if kind != "local":
+            reader: PageReader = catalog.make(
+                kind, "page", given.options, self.client, self.environ, given.key_variable
+            )
+            return reader
         from deepmmsearch.engine import Index
         from deepmmsearch.tools.local import LocalReader
 
         if self.settings.index is None:
             raise UserError("The local reader needs an index. Build one with: deepmmsearch index build FOLDER")
         return LocalReader(Index.open(self.settings.index))
+
+    def matcher(self, recorder: Recorder | None) -> Matcher | None:
+        from deepmmsearch.tools.recorded import RecordedMatcher
+
+        given = self.settings.matcher
+        # the local engine marks its hits itself
+        usual = "none" if self.settings.kind == "local" else "picture" if _installed("cv2") else "rank"
+        kind = given.kind or usual
+        if kind == "none":
+            return None
+        replaying = recorder is not None and recorder.mode == "replay"
+        tool = None if replaying else self.new_matcher(kind)
+        known = {"provider": kind, "ranks": given.ranks, "model": given.model, "threshold": given.threshold}
+        return tool if recorder is None else RecordedMatcher(tool, recorder, known)
+
+    def new_matcher(self, kind: str) -> Matcher:
+        from deepmmsearch.tools.matching import PictureMatcher, RankMatcher, SameByEncoder, same_subject
+
+        given = self.settings.matcher
+        if kind == "rank":
+            return RankMatcher(given.ranks)
+        if kind == "picture":
+            if not _installed("cv2"):
+                raise MissingExtra("Matching hits by their pictures", "engine")
+            return PictureMatcher(same_subject, given.ranks)
+        if given.model is None:
+            raise UserError(
+                "Matching by an encoder needs its name. Set matcher.model, such as google/siglip2-base-patch16-224."
+            )
+        from deepmmsearch.engine.encoders import VisionEncoder
+
+        return PictureMatcher(SameByEncoder(VisionEncoder(given.model), given.threshold), given.ranks)
 
     def summarizer(self, recorder: Recorder | None) -> Summarizer | None:
         from deepmmsearch.tools.recorded import RecordedSummarizer
@@ -451,6 +340,10 @@ def _stopwatch(recorder: Recorder) -> Any:
     from deepmmsearch.tools.recorded import RecordedStopwatch
 
     return RecordedStopwatch(recorder)
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def _host(address: str) -> str:
