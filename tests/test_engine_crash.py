@@ -29,8 +29,7 @@ with Writer(index.store) as writer:
     while True:
         for _ in range(5):
             row = writer.add_row("rows", {"value": np.float32([n])})
-            content = {"n": n, "row": row, "url": "u", "title": "t", "text": f"doc {n}", "position": 0}
-            writer.add("passage", f"f{n}", content, body=f"doc {n}", ref=f"row:{row}")
+            writer.add("passage", f"f{n}", {"n": n}, url="u", title="t", body=f"doc {n}", row=row)
             n += 1
         writer.commit()
         print(n, flush=True)
@@ -76,7 +75,7 @@ def test_kill_leaves_a_committed_prefix(empty: Index) -> None:
         count = _check(Index.open(empty.store.folder), int(said[-1]))
     # the next writer clears what the killed ones left and goes on
     with Writer(empty.store) as writer:
-        writer.add("passage", "last", {"n": count, "row": 0}, body="last")
+        writer.add("passage", "last", {"n": count}, body="last")
         writer.commit()
     named = {s.name for s in empty.store.snapshot().segments}
     assert {p.name for p in empty.store.arrays.iterdir()} == named

@@ -9,24 +9,42 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 pytest.importorskip("tantivy")
 pytest.importorskip("cv2")
 
 from deepmmsearch.engine import Index, Settings
-from deepmmsearch.engine.store import Record
-from deepmmsearch.engine.text import fuse
+from deepmmsearch.engine.text import Vectors, fuse
 from deepmmsearch.errors import UserError
 
 
 def test_fusion_prefers_what_both_rankings_like() -> None:
-    def record(n: int) -> Record:
-        return Record("passage", "f", {"position": n})
+    fused = fuse([{1: 9.0, 2: 8.0, 3: 3.0}, {2: 0.7, 4: 0.6, 1: 0.1}], depth=3)
+    # between the best score and the last of a full list
+    assert fused == pytest.approx({1: 1 / 2, 2: (5 / 6 + 1) / 2, 3: 0.0, 4: (5 / 6) / 2})
 
-    fused = fuse([[record(1), record(2), record(3)], [record(2), record(4), record(1)]])
-    assert [r.content["position"] for r in fused] == [2, 1, 4, 3]
-    assert fused[0].score == pytest.approx(1 / 62 + 1 / 61)
+
+def test_fusion_keeps_a_clear_case_clear() -> None:
+    """A ranking that hardly tells its passages apart does not overrule one that has found the one with the words."""
+    clear = {1: 20.0, 2: 4.0, 3: 3.0}
+    assert max(fused := fuse([clear, {2: 0.31, 3: 0.30, 1: 0.29}], depth=50), key=lambda row: fused[row]) == 1
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 20), st.floats(-1, 50)), min_size=1, max_size=3), st.integers(1, 30))
+def test_fused_scores_lie_between_0_and_1(rankings: list[dict[int, float]], depth: int) -> None:
+    fused = fuse(rankings, depth)
+    assert set(fused) == {row for ranking in rankings for row in ranking}
+    assert all(0 <= score <= 1 + 1e-9 for score in fused.values())
+
+
+def test_a_passage_is_as_near_as_its_best_part() -> None:
+    parts = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6], [-1, 0]], np.float32)
+    vectors = Vectors(parts, np.array([0, 2, 4]), np.array([7, 3, 5]), np.array([70, 30, 50], np.uint64))
+    found = vectors.nearest(np.array([0, 1], np.float32), 2)
+    assert [(near.row, near.page, round(near.cosine, 3)) for near in found] == [(7, 70, 1.0), (3, 30, 0.8)]
 
 
 def test_the_engine_loads_no_neural_library() -> None:
@@ -55,6 +73,32 @@ def test_dense_vectors_are_kept_and_fused(tmp_path: Path, monkeypatch: pytest.Mo
     Index.build(tmp_path / "w", tmp_path / "i")
     assert all("ship" not in h.snippet for h in index.search_text("vessel", 5))
     assert index.stats()["dense"] == "synonyms"
+
+
+def test_each_section_of_a_passage_has_a_vector_below_title_and_heading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Listening:
+        def encode(self, texts: Sequence[str]) -> np.ndarray:
+            asked.extend(texts)
+            return np.array([[1.0, 0.0] if "money" in t or "Currency" in t else [0.0, 1.0] for t in texts], np.float32)
+
+    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda name: Listening())
+    (tmp_path / "w").mkdir()
+    sections = "".join(f"<h2>{head}</h2><p>{'Words of it. ' * 30}</p>" for head in ("Climate", "Currency", "Rivers"))
+    (tmp_path / "w" / "a.html").write_text(f"<title>Veld</title><main>{sections}</main>")
+    (tmp_path / "w" / "b.txt").write_text("The town has a clock.")
+    index = Index.build(tmp_path / "w", tmp_path / "i", Settings(dense="listening"))
+    parts = [text for text in asked if text.startswith("Veld. ")]
+    assert [text.split(". ")[1].split("\n")[0] for text in parts] == [
+        head for head in ("Climate", "Currency", "Rivers") for _ in range(2)
+    ]
+    assert all(len(text) < 350 for text in parts)
+    hits = index.search_text("which money", 5)
+    assert [h.title for h in hits] == ["Veld", "Veld", "b"] and "Currency" in hits[0].snippet
+    assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
 
 
 @pytest.mark.slow

@@ -159,16 +159,54 @@ def test_no_page_raises_anything_but_unreadable(text: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.text(alphabet="ab. \n!?Ü", max_size=600), st.integers(5, 60))
-def test_passages_lose_no_word_and_keep_their_size(text: str, size: int) -> None:
-    parts = passages(text, size)
-    assert all(0 < len(part) <= size for part in parts)
-    assert "".join("".join(parts).split()) == "".join(text.split())
+@given(
+    st.text(alphabet="ab. \n!?Ü", max_size=600),
+    st.integers(5, 60),
+    st.sets(st.text(alphabet="ab", max_size=3), max_size=5),
+)
+def test_passages_lose_no_word_and_keep_their_size(text: str, size: int, headings: set[str]) -> None:
+    found = [passage.text for passage in passages(text, size, headings)]
+    assert all(0 < len(part) <= size for part in found)
+    assert "".join("".join(found).split()) == "".join(text.split())
+    if not headings:
+        parts = [part for passage in passages(text, size, (), 7) for part in passage.parts]
+        assert all(0 < len(part) <= 7 for part in parts) and "".join("".join(parts).split()) == "".join(text.split())
 
 
 def test_passages_end_at_sentences() -> None:
     text = "The first sentence is here. " * 20
-    assert all(part.endswith("here.") for part in passages(text.strip(), 100))
+    assert all(passage.text.endswith("here.") for passage in passages(text.strip(), 100))
+
+
+def test_no_heading_is_cut_off_from_its_section() -> None:
+    sections = [(f"Heading {n}", f"Line one of section {n}.\nLine two of it.") for n in range(12)]
+    text = "\n".join(f"{heading}\n{body}" for heading, body in sections)
+    found = passages(text, 120, {heading for heading, _ in sections})
+    assert len(found) > 3 and all(passage.text.startswith("Heading") for passage in found)
+    assert all(
+        f"{heading}\n{body}" in "\n".join(p.text for p in found if heading in p.text) for heading, body in sections
+    )
+    assert found[0].parts == ("Heading 0\n" + sections[0][1], "Heading 1\n" + sections[1][1])
+
+
+def test_the_parts_of_a_long_section_all_name_its_headings() -> None:
+    text = "Economy\nTrade\n" + "It sells wool and salt to its neighbours. " * 40
+    found = passages(text, 400, {"Economy", "Trade"}, part=100)
+    assert found[0].text.startswith("Economy\nTrade\nIt sells") and not found[1].text.startswith("Economy")
+    assert all(part.startswith("Economy\nTrade\nIt sells") for passage in found for part in passage.parts)
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.md"])
+def test_headings_are_told_from_other_lines(name: str) -> None:
+    source = {
+        "a.html": "<h1>Oru</h1><p>Text.</p><h2>The <i>old</i>\n town</h2><p>More.</p>",
+        "a.md": "# Oru\n\nText.\n\n## The *old* town\n\nMore.\n",
+    }
+    document = extract(name, source[name].encode())
+    assert document.headings == ("Oru", "The old town")
+    assert [line for line in document.text.splitlines() if line] == ["Oru", "Text.", "The old town", "More."]
+    with Extractor() as extractor:
+        assert extractor.extract(name, source[name].encode()) == document
 
 
 def test_readable_names() -> None:

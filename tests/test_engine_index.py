@@ -212,8 +212,14 @@ def test_not_an_index_or_another_version(tmp_path: Path, index: Index) -> None:
         Index.build(tmp_path / "world", tmp_path / "plain")
     meta = index.store.folder / "meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 99}))
-    with pytest.raises(UserError, match="format 99, this version reads format 1"):
+    with pytest.raises(
+        UserError, match="format 99 and this version reads format 2: delete that folder and build it again"
+    ):
         Index.open(index.store.folder)
+    # what the version before this one wrote
+    meta.write_text(json.dumps({"format": 1, "root": str(tmp_path / "world"), "dense": None, "passage": 900}))
+    with pytest.raises(UserError, match=r"has format 1 and .* build it again with `deepmmsearch index build`"):
+        Index.build(tmp_path / "world", index.store.folder)
     meta.write_text("{nonsense")
     with pytest.raises(UserError, match=r"meta\.json cannot be read"):
         Index.open(index.store.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from deepmmsearch.engine.document import EMPTY_ALT, Document, Showing, Unreadable, clean, decode
@@ -21,6 +22,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_BYTES = {**dict.fromkeys(HTML, 2_000_000), **dict.fromkeys((*MARKDOWN, *TEXT), 8_000_000), ".pdf": 64_000_000}
 MAX_TEXT = 4_000_000
 MAX_PDF_PAGES = 2_000
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*$", re.M)
 
 
 def readable_name(path: str) -> str:
@@ -45,7 +47,7 @@ def extract(path: str, content: bytes) -> Document:
         document = from_text(decode(content), readable_name(path))
     if not document.text.strip() and not document.pictures:
         raise Unreadable("no text found")
-    return Document(document.title[:300], document.text[:MAX_TEXT], document.url, document.pictures)
+    return replace(document, title=document.title[:300], text=document.text[:MAX_TEXT])
 
 
 def from_text(text: str, name: str) -> Document:
@@ -73,14 +75,14 @@ def from_pdf(content: bytes, name: str) -> Document:
 
 
 def from_markdown(text: str, name: str) -> Document:
-    heading = re.search(r"^#{1,6}[ \t]+(.+?)[ \t]*#*$", text, re.M)
+    headings = tuple(clean(_plain_markdown(line)) for line in _HEADING.findall(text))
     pictures = []
     for match in re.finditer(r"!\[([^\]\n]{0,500})\]\(\s*<?([^)\s>]{1,1000})>?(?:\s+\"[^\"\n]*\")?\s*\)", text):
         near = _plain_markdown(_around(text, match.start(), match.end()))
         alt = "" if EMPTY_ALT.match(match[1]) else clean(match[1])
         pictures.append(Showing(match[2], alt, near[:400], 2.0 if alt else 0.0))
-    title = clean(_plain_markdown(heading[1])) if heading else ""
-    return Document(title or name, _plain_markdown(text), None, tuple(pictures))
+    title = headings[0] if headings else ""
+    return Document(title or name, _plain_markdown(text), None, tuple(pictures), headings)
 
 
 def _around(text: str, start: int, end: int) -> str:

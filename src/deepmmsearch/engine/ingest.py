@@ -21,8 +21,8 @@ from deepmmsearch.engine import descriptors, image
 from deepmmsearch.engine.document import Document, Showing, Unreadable
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
 from deepmmsearch.engine.extract import PAGES, PICTURES, readable_name
-from deepmmsearch.engine.passages import passages
-from deepmmsearch.engine.store import Record
+from deepmmsearch.engine.passages import Passage, passages
+from deepmmsearch.engine.store import Record, page_number
 from deepmmsearch.engine.worker import Extractor
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UserError
@@ -145,15 +145,11 @@ class Ingest:
 
     def _page(self, writer: Writer, file: str, document: Document) -> None:
         url = document.url or file_url(file)
-        texts = passages(document.text, self.passage_size)
-        vectors = self._vectors(document.title, texts)
-        for position, text in enumerate(texts):
-            content = {"url": url, "title": document.title, "text": text, "position": position}
-            ref = ""
-            if vectors is not None:
-                content["row"] = writer.add_row("vectors", {"vector": vectors[position].astype(np.float16)})
-                ref = f"passage:{content['row']}"
-            writer.add("passage", file, content, url=url, ref=ref, title=document.title, body=text)
+        found = passages(document.text, self.passage_size, frozenset(document.headings))
+        rows = self._add_vectors(writer, file, document.title, found)
+        for position, (passage, row) in enumerate(zip(found, rows, strict=True)):
+            text = passage.text
+            writer.add("passage", file, {}, url=url, title=document.title, body=text, position=position, row=row)
         for showing in document.pictures:
             for target in self._targets(file, showing):
                 content = {
@@ -165,10 +161,14 @@ class Ingest:
                 }
                 writer.add("mention", file, content, ref=f"mention:{target}")
 
-    def _vectors(self, title: str, texts: list[str]) -> np.ndarray | None:
-        if self.text_encoder is None or not texts:
-            return None
-        return self.text_encoder.encode([f"{title}. {text}" for text in texts])
+    def _add_vectors(self, writer: Writer, file: str, title: str, found: list[Passage]) -> list[int | None]:
+        """The row of each passage: one vector per part, each below the page's title and its heading."""
+        if self.text_encoder is None or not found:
+            return [None] * len(found)
+        flat = self.text_encoder.encode([f"{title}. {part}" for passage in found for part in passage.parts])
+        owned = np.split(flat.astype(np.float16), np.cumsum([len(passage.parts) for passage in found])[:-1])
+        page = np.uint64(page_number(file))
+        return [writer.add_row("vectors", {"vector": [vectors], "page": page}) for vectors in owned]
 
     def _targets(self, file: str, showing: Showing) -> list[str]:
         """The file ids that a picture's address in a page may mean; a mention of no indexed file is never shown."""

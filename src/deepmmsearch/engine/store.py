@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.errors import MissingExtra, UserError
 
-FORMAT = 1
+FORMAT = 2
 MAX_QUERY_TERMS = 64
 TIE = 0.05
 ALL = 10_000_000
@@ -37,9 +38,14 @@ _FUNCTION_WORDS = (
 STOPWORDS = [word for line in _FUNCTION_WORDS for word in line.split()]
 
 
+# what tantivy's search returns: a score, and where the document lies
+Ranked = list[tuple[float, Any]]
+
+
 @dataclass(frozen=True)
 class Record:
-    """One document of the store: what it is (`kind`), the file it came from, and its content as stored."""
+    """One document of the store: what it is (`kind`), the file it came from, and its content as stored. A passage's
+    content is its url, title, text, position in the page, and the row of its vectors where it has some."""
 
     kind: str
     file: str
@@ -58,11 +64,21 @@ def tantivy_module() -> Any:
 def _schema(stemmed: bool) -> Any:
     builder = tantivy_module().SchemaBuilder()
     for name in ("kind", "file", "url", "ref"):
-        builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", stored=name != "ref")
+    words = "words_stemmed" if stemmed else "words"
     for name in ("title", "body"):
-        builder.add_text_field(name, tokenizer_name="words_stemmed" if stemmed else "words", index_option="freq")
+        builder.add_text_field(name, tokenizer_name=words, index_option="freq", stored=True)
+    # columns: passages are ranked, fused and limited per page before any of them is read
+    builder.add_unsigned_field("page", fast=True)
+    builder.add_unsigned_field("row", fast=True, indexed=True, stored=True)
+    builder.add_unsigned_field("position", stored=True)
     builder.add_bytes_field("content", stored=True)
     return builder.build()
+
+
+def page_number(file: str) -> int:
+    """The file as a number for the columns; 64 bits of a hash."""
+    return int.from_bytes(blake2b(file.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
 
 
 def _analyzer(stemmed: bool) -> Any:
@@ -143,7 +159,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} is not an index folder: its meta.json cannot be read.") from None
     if version != FORMAT:
         raise UserError(
-            f"The index in {folder} has format {version}, this version reads format {FORMAT}. Build it again."
+            f"The index in {folder} has format {version} and this version reads format {FORMAT}: "
+            "delete that folder and build it again with `deepmmsearch index build`."
         )
     return dict(meta)
 
@@ -181,18 +198,18 @@ class Snapshot:
     def find(self, field: str, value: str, limit: int = ALL) -> Iterator[Record]:
         """Records whose field is exactly this value."""
         query = tantivy_module().Query.term_query(self.schema, field, value, index_option="basic")
-        return self._records(query, limit)
+        return (self.record(score, address) for score, address in self._search(query, limit))
 
     def count(self, kind: str) -> int:
         query = tantivy_module().Query.term_query(self.schema, "kind", kind, index_option="basic")
         return int(self.searcher.search(query, 1, count=True).count)
 
-    def rank(self, words: str, limit: int, title_boost: float) -> Iterator[Record]:
-        """Passages by BM25. The words are data: they are analysed like the text, never parsed as a query."""
+    def rank(self, words: str, limit: int, title_boost: float) -> Ranked:
+        """Passages by BM25, unread. The words are data: they are analysed like the text, never parsed as a query."""
         tantivy = tantivy_module()
         terms = list(dict.fromkeys(self.store.analyzer.analyze(words)))[:MAX_QUERY_TERMS]
         if not terms or limit <= 0:
-            return iter(())
+            return []
         parts = []
         for term in terms:
             title = tantivy.Query.term_query(self.schema, "title", term, index_option="freq")
@@ -200,10 +217,29 @@ class Snapshot:
             # the better field counts: summed, a page that repeats its own title outranks the passage that answers
             either = [tantivy.Query.boost_query(title, title_boost), body]
             parts.append((tantivy.Occur.Should, tantivy.Query.disjunction_max_query(either, TIE)))
-        return self._records(tantivy.Query.boolean_query(parts), limit)
+        return self._search(tantivy.Query.boolean_query(parts), limit)
 
-    def _records(self, query: Any, limit: int) -> Iterator[Record]:
+    def columns(self, name: str, ranked: Ranked) -> list[int]:
+        """`page` (page_number of the file) or, where passages have vectors, `row` of ranked passages."""
+        values: list[int] = self.searcher.fast_field_values(name, [address for _, address in ranked])
+        return values
+
+    def passage(self, row: int) -> Record:
+        """The passage that has this row of vectors."""
+        query = tantivy_module().Query.term_query(self.schema, "row", row)
+        return self.record(*self._search(query, 1)[0])
+
+    def record(self, score: float, address: Any) -> Record:
+        get = self.searcher.doc(address).get_first
+        stored = get("content")
+        content: dict[str, Any] = {} if stored is None else json.loads(stored)
+        if (text := get("body")) is not None:
+            content.update(url=get("url") or "", title=get("title") or "", text=text, position=get("position") or 0)
+            if (row := get("row")) is not None:
+                content["row"] = row
+        return Record(get("kind"), get("file") or "", content, float(score))
+
+    def _search(self, query: Any, limit: int) -> Ranked:
         # a limit far above the number of documents costs tantivy memory up front
-        for score, address in self.searcher.search(query, max(1, min(limit, self.searcher.num_docs)), count=False).hits:
-            stored = json.loads(bytes(self.searcher.doc(address).get_first("content")))
-            yield Record(stored.pop("_kind"), stored.pop("_file"), stored, float(score))
+        found: Ranked = self.searcher.search(query, max(1, min(limit, self.searcher.num_docs)), count=False).hits
+        return found

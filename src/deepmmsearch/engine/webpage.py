@@ -48,9 +48,14 @@ def from_html(content: bytes, name: str) -> Document:
     title = _first(tree, "//title") or _first(tree, "//h1") or name
     canonical = (tree.xpath("string(//link[@rel='canonical']/@href)") or "").strip()
     body = tree.find("body")
-    text = _page_text(body if body is not None else tree, source)
-    pictures = tuple(_pictures(body if body is not None else tree))
-    return Document(title, text, canonical if _is_web_address(canonical) else None, pictures)
+    body = body if body is not None else tree
+    url = canonical if _is_web_address(canonical) else None
+    return Document(title, _page_text(body, source), url, tuple(_pictures(body)), _headings(body))
+
+
+def _headings(body: Any) -> tuple[str, ...]:
+    found = (clean(element.text_content()) for element in body.iter("h1", "h2", "h3", "h4", "h5", "h6"))
+    return tuple(dict.fromkeys(text for text in found if text))
 
 
 def _is_web_address(url: str) -> bool:

@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, module: str, timeout: float, wall: float | None = None) -> None:
         self.module, self.timeout = module, timeout
-        self.wall = timeout * WALL_FACTOR if wall is None else wall
+        self.wall = wall
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -46,7 +46,8 @@ class Worker:
         a package that is missing."""
         process = self._started()
         # a timer that kills works on every system, a selector on pipes does not
-        clock = threading.Timer(self.wall, process.kill)
+        wall = self.timeout * WALL_FACTOR if self.wall is None else self.wall
+        clock = threading.Timer(wall, process.kill)
         clock.start()
         try:
             _send(process.stdin, json.dumps({**request, "timeout": self.timeout}).encode(), content)

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.segments import Segment
-from deepmmsearch.engine.store import Store, tantivy_module
+from deepmmsearch.engine.store import Store, page_number, tantivy_module
 from deepmmsearch.errors import UserError
 
 HEAP = 48_000_000
@@ -66,15 +66,23 @@ class Writer:
         ref: str = "",
         title: str = "",
         body: str = "",
+        position: int = 0,
+        row: int | None = None,
     ) -> None:
-        """One document; title and body are what text search sees, `url` and `ref` are found by exact value."""
+        """One document; title and body are what text search sees, `url` and `ref` are found by exact value.
+        `position` in the page and `row` of vectors are a passage's (whatever has a body)."""
         document = tantivy_module().Document()
         document.add_text("kind", kind)
-        document.add_text("file", file)
-        for name, value in (("url", url), ("ref", ref), ("title", title), ("body", body)):
+        for name, value in (("file", file), ("url", url), ("ref", ref), ("title", title), ("body", body)):
             if value:
                 document.add_text(name, value)
-        document.add_bytes("content", json.dumps({"_kind": kind, "_file": file, **content}).encode())
+        if body:
+            document.add_unsigned("page", page_number(file))
+            document.add_unsigned("position", position)
+            if row is not None:
+                document.add_unsigned("row", row)
+        if content:
+            document.add_bytes("content", json.dumps(content).encode())
         self._writer.add_document(document)
         self.pending += 1
 
