@@ -41,7 +41,8 @@ def stats(cassette: Path) -> None:
 
     with Cassette(cassette, read_only=True) as opened:
         rows, total = holdings(opened), count(opened)
-    console = Console(highlight=False)
+    # wider than a narrow terminal rather than with names cut off
+    console = Console(highlight=False, width=max(110, Console().width))
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("tool")
     table.add_column("provider")
