@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from datasets import Dataset
 from peft import PeftModel
@@ -66,7 +67,8 @@ class Bounds(BaseModel):
 class RolloutSettings(BaseModel):
     """How questions are played. `concurrency`: episodes in play; `batch`: of the sampler; `tool_timeout`: seconds of
     one tool use. `failed`, `truncated`: are episodes that a tool failed, or that were cut off, left out of the loss
-    (mask) or kept? `resample`: how often groups without spread are replaced by other questions."""
+    (mask) or kept? `flat`: groups without spread have no advantage, only a KL: drop saves their share of the update,
+    keep computes it. `resample`: how often such groups are replaced by other questions."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -77,6 +79,7 @@ class RolloutSettings(BaseModel):
     tool_timeout: float = Field(default=120.0, gt=0)
     failed: Literal["mask", "keep"] = "mask"
     truncated: Literal["mask", "keep"] = "mask"
+    flat: Literal["drop", "keep"] = "drop"
     resample: int = Field(default=0, ge=0)
 
 
@@ -106,6 +109,8 @@ class GrpoRecipe(BaseModel):
     trl: dict[str, Any] = {}
 
 
+# losses that TRL takes the mean of over the rows of a batch; the others count tokens of the whole round
+MEAN_OF_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 # what the rollouts dictate: a recipe that sets one of these is refused
 FIXED: dict[str, Any] = {
     "remove_unused_columns": False,
@@ -191,13 +196,17 @@ class RolloutTrainer(GRPOTrainer):
         self._log_round(played)
         rewards = [[self._reward_of(r) for r in group] for group in groups]
         advantages = group_advantages(rewards, self.scale_rewards)
-        rows = [
-            make_row(r, self._stage.renderer, self._stage.eyes, None if reward is None else advantage)
-            for group, own, values in zip(groups, rewards, advantages, strict=True)
-            for r, reward, advantage in zip(group, own, values, strict=True)
-        ]
         self._keep_samples(groups)
-        return self._batches(rows)
+        return self._batches([self._rows(*group) for group in zip(groups, rewards, advantages, strict=True)])
+
+    def _rows(self, group: list[Rollout], rewards: list[float | None], advantages: list[float]) -> list[Row]:
+        """The group's rows; none where it teaches nothing and is dropped."""
+        if self._recipe.rollouts.flat == "drop" and is_flat(rewards):
+            return []
+        return [
+            make_row(rollout, self._stage.renderer, self._stage.eyes, None if reward is None else advantage)
+            for rollout, reward, advantage in zip(group, rewards, advantages, strict=True)
+        ]
 
     async def _play(self, questions: list[int]) -> list[list[Rollout]]:
         """The groups; those without spread are replaced by other questions as often as the recipe says."""
@@ -229,15 +238,18 @@ class RolloutTrainer(GRPOTrainer):
         settings = self._recipe.rollouts
         return counted(rollout, settings.failed == "mask", settings.truncated == "mask")
 
-    def _batches(self, rows: list[Row]) -> list[dict[str, Any]]:
-        """The rows dealt to the round's batches, groups together, with what the reference and the sampling policy say
-        of them."""
-        size = self.args.per_device_train_batch_size
-        batches = [
-            make_batch(rows[i : i + size], self._tokenizer.pad_token_id, self.accelerator.device)
-            for i in range(0, len(rows), size)
-        ]
-        sampled = torch.tensor(float(sum(row.mask.sum() for row in rows)), device=self.accelerator.device)
+    def _batches(self, groups: list[list[Row]]) -> list[dict[str, Any]]:
+        """The groups dealt to the round's batches, with what the reference and the sampling policy say of them.
+
+        `share`: how many rows a batch has of those it would have without dropped groups; its loss counts for that much.
+        """
+        dealt = deal(groups, self.args.steps_per_generation, self.args.per_device_train_batch_size)
+        device, size = self.accelerator.device, self.args.per_device_train_batch_size
+        batches = []
+        for rows in dealt:
+            batch = make_batch(rows or [_nothing(self._stage.renderer)], self._tokenizer.pad_token_id, device)
+            batches.append(batch | {"share": len(rows) / size})
+        sampled = torch.tensor(float(sum(row.mask.sum() for rows in dealt for row in rows)), device=device)
         total = self.accelerator.gather(sampled).sum()
         stale = self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0
         with torch.no_grad():
@@ -299,6 +311,8 @@ class RolloutTrainer(GRPOTrainer):
         began = time.perf_counter()
         self._scored = inputs["rows"]
         loss: Tensor = super()._compute_loss(model, inputs)
+        if self.loss_type in MEAN_OF_ROWS:
+            loss = loss * inputs["share"]
         if self._step % (self.args.steps_per_generation * self.num_iterations) == 0 and self._logps is not None:
             self._log_sampler(inputs, self._logps)
         check_alarms(self._recipe.alarms, self.state.global_step, {"loss": loss.item()})
@@ -349,6 +363,22 @@ class RolloutTrainer(GRPOTrainer):
 
     def _send_telemetry(self) -> None:
         return None
+
+
+def deal(groups: Sequence[Sequence[Row]], batches: int, size: int) -> list[list[Row]]:
+    """The groups' rows in as many batches of at most `size`; groups stay together where `size` holds whole groups, and
+    batches are about equally long."""
+    rows = [row for group in groups for row in group]
+    whole = max((len(group) for group in groups), default=1) or 1
+    each = -(-len(rows) // batches)
+    each = min(size, -(-each // whole) * whole)
+    return [rows[i * each : (i + 1) * each] for i in range(batches)]
+
+
+def _nothing(renderer: Renderer) -> Row:
+    """A row without anything to learn, for a batch whose groups were all dropped."""
+    ids = np.array([renderer.end_id, renderer.end_id], dtype=np.int32)
+    return Row(ids, np.zeros(2, dtype=np.bool_), np.zeros(2, dtype=np.float32), 1, ())
 
 
 def _refuse_all_failed(played: Sequence[Rollout]) -> None:
