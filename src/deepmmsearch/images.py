@@ -18,21 +18,35 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from deepmmsearch.containers import frames, scans
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Box
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 80_000_000
+MAX_FRAMES = 1_000
+# Of a progressive JPEG: cameras and encoders write about ten scans, hostile files thousands.
+MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
+# What strangers send: the formats of the web, and no more pixels than fit into some hundred megabytes while decoded.
+WEB_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
+WEB_PIXELS = 25_000_000
 MAX_RATIO = 180.0
 
 _NAMED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+_BAND = 256  # rows that are worked on at once
 
 
-def load(source: str | Path | bytes | Image.Image, *, max_pixels: int = MAX_PIXELS, name: str = "") -> Image.Image:
+def load(
+    source: str | Path | bytes | Image.Image,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] = FORMATS,
+    name: str = "",
+) -> Image.Image:
     """The picture as upright RGB, alpha on white, first frame, without metadata. `name` stands in messages for bytes.
 
-    Raises UserError when it is missing, empty, truncated, of no format we read, or has more than `max_pixels` pixels
-    (told by its header, before anything is decoded).
+    Raises UserError when it is missing, empty, truncated, of none of the `formats`, has more than `max_pixels` pixels
+    or MAX_FRAMES frames, or would be gone over too often (all told by its header, before anything is decoded).
     """
     if isinstance(source, Image.Image):
         label = name or "the picture"
@@ -42,8 +56,8 @@ def load(source: str | Path | bytes | Image.Image, *, max_pixels: int = MAX_PIXE
         label = name or "the picture"
         if not source:
             raise UserError(f"There are no bytes in {label}. Give a {_NAMED} picture.")
-        return _open(io.BytesIO(source), label, max_pixels)
-    return _open(_existing(source), name or str(source), max_pixels)
+        return _open(source, label, max_pixels, formats)
+    return _open(_existing(source), name or str(source), max_pixels, formats)
 
 
 def digest(image: Image.Image) -> str:
@@ -149,19 +163,20 @@ def _existing(source: str | Path) -> Path:
     return path
 
 
-def _open(source: Path | io.BytesIO, label: str, max_pixels: int) -> Image.Image:
+def _open(source: Path | bytes, label: str, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
     # Pillow warns of odd metadata and of sizes between one and two times its own limit: ours is the one that counts,
     # and who gave the picture gets one sentence or none.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with _opened(source, label, max_pixels) as image:
+        with _opened(source, label, max_pixels, formats) as image:
             _check_size(image.size, max_pixels, label)
+            _check_container(image, source, label)
             return _decode(image, label)
 
 
-def _opened(source: Path | io.BytesIO, label: str, max_pixels: int) -> Image.Image:
+def _opened(source: Path | bytes, label: str, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
     try:
-        return Image.open(source, formats=FORMATS)
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
     except Image.DecompressionBombError:
         raise UserError(_too_large(label, max_pixels)) from None
     except UnidentifiedImageError:
@@ -178,6 +193,18 @@ def _check_size(size: tuple[int, int], max_pixels: int, label: str) -> None:
         raise UserError(f"{label} has no pixels ({size[0]} x {size[1]}). Give another picture.")
     if size[0] * size[1] > max_pixels:
         raise UserError(_too_large(f"{label} ({size[0]} x {size[1]})", max_pixels))
+
+
+def _check_container(image: Image.Image, source: Path | bytes, label: str) -> None:
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        count, times = frames(image, content, MAX_FRAMES), scans(image, content)
+    except Exception as error:  # as in _opened
+        raise UserError(f"{label} is damaged ({type(error).__name__}). Save the picture again.") from None
+    if count > MAX_FRAMES:
+        raise UserError(f"{label} has more than {MAX_FRAMES} frames. Give a single picture.")
+    if image.width * image.height * times > MAX_SCANNED_PIXELS:
+        raise UserError(f"{label} is a JPEG of {times} scans, which takes too long to decode. Save the picture again.")
 
 
 def _too_large(label: str, max_pixels: int) -> str:
@@ -206,20 +233,32 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
-        return _from_numbers(np.asarray(image, dtype=np.float64), image.mode)
+        return _from_numbers(np.asarray(image), image.mode)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", rgba.size, (255, 255, 255))
+        for top in range(0, rgba.height, _BAND):  # the whole at once would take four times its memory
+            band = rgba.crop((0, top, rgba.width, min(top + _BAND, rgba.height)))
+            under = Image.new("RGBA", band.size, (255, 255, 255, 255))
+            white.paste(Image.alpha_composite(under, band).convert("RGB"), (0, top))
+        return white
     return image.copy() if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_numbers(values: np.ndarray, mode: str) -> Image.Image:
     """A picture of 16 or 32 bits or floats as 8 bits: Pillow's own conversion clips at 255, which shows white."""
-    values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    bands = range(0, len(values), _BAND)
+
+    def band(top: int) -> np.ndarray:
+        return np.nan_to_num(values[top : top + _BAND].astype(np.float64), posinf=0.0, neginf=0.0)
+
+    brightest = max(float(band(top).max()) for top in bands)
     ranges = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0)}.get(mode, (65535.0,))
-    white = next((w for w in ranges if values.max() <= w), float(values.max()))
-    return Image.fromarray(np.clip(values / white * 255.0, 0, 255).round().astype(np.uint8)).convert("RGB")
+    white = next((w for w in ranges if brightest <= w), brightest)
+    pixels = np.empty(values.shape, np.uint8)
+    for top in bands:
+        pixels[top : top + _BAND] = np.clip(band(top) / white * 255.0, 0, 255).round()
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def _nearest_size(ratio: float, min_pixels: int, max_pixels: int, multiple: int) -> tuple[int, int]:

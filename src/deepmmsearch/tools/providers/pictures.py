@@ -13,8 +13,9 @@ from PIL import Image as Pillow
 from PIL.Image import Image
 
 from deepmmsearch import images
-from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.errors import ToolError
 from deepmmsearch.tools.providers.api import Client, ranked, web_address
+from deepmmsearch.tools.thumbnails import fetch_image, open_image
 from deepmmsearch.types import Hit
 
 LONGEST_SIDE = 1600
@@ -67,12 +68,15 @@ async def _thumbnail(client: Client, address: object) -> Image | None:
         if address.startswith("data:image/"):
             content = base64.b64decode(address.partition("base64,")[2][: 2 * THUMBNAIL_BYTES], validate=True)
         elif web_address(address):
-            reply = await client.request(
-                "GET", address, accept=("image/*",), timeout=THUMBNAIL_SECONDS, max_bytes=THUMBNAIL_BYTES
+            return await fetch_image(
+                client,
+                address,
+                max_bytes=THUMBNAIL_BYTES,
+                max_pixels=THUMBNAIL_PIXELS,
+                timeout=THUMBNAIL_SECONDS,
             )
-            content = reply.content
         else:
             return None
-        return await asyncio.to_thread(images.load, content, max_pixels=THUMBNAIL_PIXELS, name="a thumbnail")
-    except (ToolError, UserError, binascii.Error):
+        return await open_image(content, max_pixels=THUMBNAIL_PIXELS)
+    except (ToolError, binascii.Error):
         return None
