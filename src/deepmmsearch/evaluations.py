@@ -30,8 +30,8 @@ class _Settings(BaseModel):
 
 
 class BenchmarkSettings(_Settings):
-    """A benchmark by its name (`deepmmsearch data list`), a file or folder of one's own, or `atlas`: an invented world of
-    `seed` with `sample` questions. `label`: its name in tables. `out_of_domain`: unlike what the policy was trained
+    """A benchmark by its name (`deepmmsearch data list`), a file or folder of one's own, or `atlas`: an invented world
+    of `seed` with `sample` questions. `label`: its name in tables. `out_of_domain`: unlike what the policy was trained
     on."""
 
     name: str

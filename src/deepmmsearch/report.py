@@ -56,12 +56,17 @@ def write_report(report: Report, path: Path) -> None:
 
 def render(report: Report) -> str:
     """The page as HTML; trajectories in their order, the first `opened` unfolded."""
-    tables = "".join(_table(t) for t in report.tables)
-    cards = "".join(_card(t, report.answers, number < report.opened) for number, t in enumerate(report.trajectories))
-    return _PAGE.format(style=_STYLE, title=escape(report.title), lead=escape(report.lead), tables=tables, cards=cards)
+    tables = "".join(table_html(t) for t in report.tables)
+    cards = "".join(card(t, report.answers, number < report.opened) for number, t in enumerate(report.trajectories))
+    return page(report.title, report.lead, f"{tables}<section>{cards}</section>")
 
 
-def _table(table: Table) -> str:
+def page(title: str, lead: str, body: str, style: str = "") -> str:
+    """The frame of a page that loads nothing; `body` and `style` must be safe already."""
+    return _PAGE.format(style=_STYLE + style, title=escape(title), lead=escape(lead), body=body)
+
+
+def table_html(table: Table) -> str:
     head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
     rows = "".join(f"<tr{' class=all' if row[:1] == ['all'] else ''}>{_row(row)}</tr>" for row in map(list, table.rows))
     note = f"<p class=note>{escape(table.note)}</p>" if table.note else ""
@@ -72,19 +77,34 @@ def _row(cells: Sequence[str]) -> str:
     return f"<th>{escape(cells[0])}</th>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells[1:])
 
 
-def _card(trajectory: Trajectory, answers: Mapping[str, Mapping[str, str | None]], opened: bool) -> str:
+def card(
+    trajectory: Trajectory,
+    answers: Mapping[str, Mapping[str, str | None]],
+    opened: bool,
+    *,
+    right: bool | None = None,
+    verdict: str = "",
+    label: str | None = None,
+    classes: str = "",
+) -> str:
+    """One episode, folded unless `opened`. `right`: a judge's verdict instead of exact match, `verdict` its words;
+    `label` stands in the head instead of the question's kind; `classes` (safe already) are for filters."""
     question = trajectory.question
-    kind = str(question.metadata.get("kind", ""))
-    mark = _mark(trajectory.answer, question.answers)
+    kind = str(question.metadata.get("kind", "")) if label is None else label
+    mark = _mark(trajectory.answer, question.answers) if right is None else _named_mark(right)
     searches = len(trajectory.searches)
     facts = [f"{searches} search{'' if searches == 1 else 'es'}", f"{sum(t.seconds for t in trajectory.turns):.1f} s"]
     picture = _scene(trajectory) if question.image is not None else ""
-    turns = "".join(_turn(turn) for turn in trajectory.turns)
+    turns = "".join(_beforehand(found) for found in trajectory.context)
+    turns += "".join(_turn(turn) for turn in trajectory.turns)
+    said = f"<p class=note>Judge: {_text(verdict)}</p>" if verdict else ""
     stop = "" if trajectory.stop == "answer" else _stopped(trajectory)
     return (
-        f"<details{' open' if opened else ''}><summary>{mark}<span class=question>{_text(question.text)}</span>"
+        f"<details class='card {classes}'{' open' if opened else ''}><summary>{mark}"
+        f"<span class=question>{_text(question.text)}</span>"
         f"<span class=kind>{_text(kind.replace('_', ' '))}</span></summary>"
-        f"<div class=body><aside>{picture}{_verdict(trajectory, answers)}<p class=note>{' · '.join(facts)}</p></aside>"
+        f"<div class=body><aside>{picture}{_verdict(trajectory, answers, right)}{said}"
+        f"<p class=note>{' · '.join(facts)}</p></aside>"
         f"<ol class=turns>{turns}{stop}</ol></div></details>"
     )
 
@@ -92,20 +112,24 @@ def _card(trajectory: Trajectory, answers: Mapping[str, Mapping[str, str | None]
 def _mark(answer: str | None, accepted: Sequence[str]) -> str:
     if not accepted:
         return "<b class=mark>·</b>"
-    right = is_correct(answer, accepted)
+    return _named_mark(is_correct(answer, accepted))
+
+
+def _named_mark(right: bool) -> str:
     return f"<b class='mark {'right' if right else 'wrong'}'>{'right' if right else 'wrong'}</b>"
 
 
-def _verdict(trajectory: Trajectory, answers: Mapping[str, Mapping[str, str | None]]) -> str:
+def _verdict(trajectory: Trajectory, answers: Mapping[str, Mapping[str, str | None]], right: bool | None = None) -> str:
     question = trajectory.question
-    rows = [("answer", trajectory.answer)]
-    rows += [(name, given[question.id]) for name, given in answers.items() if question.id in given]
+    own = _mark(trajectory.answer, question.answers) if right is None else _named_mark(right)
+    first = f"<dt>answer</dt><dd>{own} {_text(trajectory.answer or 'none')}</dd>"
+    rows = [(name, given[question.id]) for name, given in answers.items() if question.id in given]
     lines = "".join(
         f"<dt>{escape(name)}</dt><dd>{_mark(answer, question.answers)} {_text(answer or 'none')}</dd>"
         for name, answer in rows
     )
     accepted = f"<dt>accepted</dt><dd>{_text(' / '.join(question.answers))}</dd>" if question.answers else ""
-    return f"<dl>{lines}{accepted}</dl>"
+    return f"<dl>{first}{lines}{accepted}</dl>"
 
 
 def _stopped(trajectory: Trajectory) -> str:
@@ -136,6 +160,11 @@ def _frame(box: Box, size: tuple[int, int]) -> str:
     return f"<i style='left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%'></i>"
 
 
+def _beforehand(found: Observation) -> str:
+    """What a workflow looked up before the first turn."""
+    return f"<li>{_action('looked up beforehand', '')}{_observation(found)}</li>"
+
+
 def _turn(turn: Turn) -> str:
     reason = parse_reason(turn.completion.text)
     said = f"<p class=reason>{_text(reason)}</p>" if reason else ""
@@ -164,17 +193,19 @@ def _observation(observation: Observation) -> str:
         parts.append(f"<p class=note>Searched with the whole image: {_text(observation.grounding.fallback)}.</p>")
     parts.append(f"<pre class='{'error' if observation.error else 'read'}'>{_text(observation.text)}</pre>")
     if observation.hits:
-        hits = "".join(_hit(hit) for hit in observation.hits)
+        cited = {rank for sentence in observation.sentences for rank in sentence.hits}
+        hits = "".join(_hit(hit, rank, rank in cited) for rank, hit in enumerate(observation.hits, 1))
         parts.append(f"<details class=hits><summary>{len(observation.hits)} hits</summary><ol>{hits}</ol></details>")
     return "".join(parts)
 
 
-def _hit(hit: Hit) -> str:
+def _hit(hit: Hit, rank: int, cited: bool) -> str:
     picture = _picture(hit.image, HIT_WIDTH, "") if hit.image is not None else ""
     matched = {True: " · match", False: " · no match", None: ""}[hit.matched]
     return (
-        f"<li>{picture}<div><b>{_text(hit.title or 'untitled')}</b><span class=note>{_text(hit.url)}</span>"
-        f"<span class=note>score {hit.score:.2f}{matched}</span><p>{_text(_short(hit.snippet))}</p></div></li>"
+        f"<li>{picture}<div><b>[{rank}] {_text(hit.title or 'untitled')}</b><span class=note>{_text(hit.url)}</span>"
+        f"<span class=note>score {hit.score:.2f}{matched}{' · cited' if cited else ''}</span>"
+        f"<p>{_text(_short(hit.snippet))}</p></div></li>"
     )
 
 
@@ -214,8 +245,7 @@ _PAGE = """<!doctype html>
 <body>
 <header><h1>{title}</h1><p>{lead}</p></header>
 <main>
-{tables}
-<section>{cards}</section>
+{body}
 </main>
 </body>
 </html>

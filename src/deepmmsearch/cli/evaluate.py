@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +124,7 @@ async def _play(
     from deepmmsearch.eval.run import evaluate
 
     recipe = evaluation.recipe
-    total = len(task.questions) if hasattr(task.questions, "__len__") else None
+    total = len(task.questions) if isinstance(task.questions, Sized) else None
     tally = _Tally()
     columns = (
         TextColumn("{task.description}"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from deepmmsearch.eval.faults import followed
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, Judged
-from deepmmsearch.eval.statistics import Interval, bootstrap, quantile
+from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare, quantile
 from deepmmsearch.eval.workflows import retrievals
 from deepmmsearch.judge import gave_up
 from deepmmsearch.rewards import crop_quality
@@ -115,7 +115,7 @@ class Results:
 
     def paired(
         self, first: str, second: str, keep: Callable[[Played], bool] = lambda _: True
-    ) -> tuple[list[float], ...]:
+    ) -> tuple[list[float], list[float]]:
         """The scores of both on the questions that both answered, in the same order."""
         others = {(r.benchmark, r.question): self.score(r) for r in self.select(second) if keep(r)}
         pairs = [
@@ -124,6 +124,10 @@ class Results:
             if keep(r) and (r.benchmark, r.question) in others
         ]
         return [a for a, _ in pairs], [b for _, b in pairs]
+
+    def compare(self, first: str, second: str, keep: Callable[[Played], bool] = lambda _: True) -> Difference:
+        """First against second, on the questions that both answered and that are to be kept."""
+        return compare(*self.paired(first, second, keep))
 
 
 def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: str = "", examples: int = 24) -> Results:

@@ -1,0 +1,59 @@
+"""`deepmmsearch report`: the tables and the gallery of one or more evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deepmmsearch.errors import UnknownName, UserError
+
+if TYPE_CHECKING:
+    from deepmmsearch.eval.run import EvalRun
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write to.  [default: the first RUN]")
+@click.option("--judge", metavar="NAME", help="Whose scores the tables show.  [default: the run's first]")
+@click.option("--title", metavar="TEXT", help="Heading of the page.  [default: the names of the runs]")
+@click.option(
+    "--examples", type=click.IntRange(0), default=24, show_default=True, help="Most episodes of a kind shown."
+)
+def command(runs: tuple[Path, ...], out: Path | None, judge: str | None, title: str | None, examples: int) -> None:
+    """Write report.html, report.md and report.json of the evaluations in the folders RUNS.
+
+    Several runs are put together, such as those of two checkpoints on the same questions. The page holds everything in
+    itself and loads nothing.
+
+    \b
+    Example:  deepmmsearch report runs/eval/atlas
+              deepmmsearch report runs/eval/sft runs/eval/rl --out runs/eval/both --judge exact
+    """
+    from deepmmsearch.eval.run import FILE, EvalRun
+
+    for folder in runs:
+        if not (folder / FILE).is_file():
+            raise UserError(f"{folder} holds no evaluation (no {FILE}). Run: deepmmsearch eval RECIPE")
+    write_all([EvalRun(folder) for folder in runs], out or runs[0], judge, title or "", examples, click.echo)
+
+
+def write_all(
+    runs: Sequence[EvalRun],
+    out: Path,
+    judge: str | None = None,
+    title: str = "",
+    examples: int = 24,
+    echo: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Raises UnknownName for a judge that judged none of the runs."""
+    from deepmmsearch.eval.figures import load_results
+    from deepmmsearch.eval.page import write_reports
+
+    results = load_results(runs, judge, title, examples)
+    if judge is not None and judge not in results.judges:
+        raise UnknownName("judge in the runs", judge, results.judges)
+    for path in write_reports(results, out):
+        echo(f"Wrote {path}")
