@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.errors import ToolError, UnknownName, UserError
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from deepmmsearch.agent import Toolbox
     from deepmmsearch.config import ToolSettings
     from deepmmsearch.types import Limits, Policy, Question, Trajectory
@@ -24,7 +26,7 @@ LONGEST_QUESTION = 20_000
 
 
 @click.command()
-@click.argument("image", type=click.Path(path_type=Path))
+@click.argument("image")
 @click.argument("question")
 @click.option("--index", type=click.Path(path_type=Path), help="The index to search.  [default: ./index, if any]")
 @click.option("--model", metavar="M", help="A checkpoint folder, a name on the Hub, or the endpoint's name for it.")
@@ -41,7 +43,7 @@ LONGEST_QUESTION = 20_000
 @click.option("--calls", type=click.IntRange(0, 100), default=10, show_default=True, help="Most tool calls.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Seconds, per request.")
 def command(
-    image: Path,
+    image: str,
     question: str,
     index: Path | None,
     model: str | None,
@@ -54,7 +56,8 @@ def command(
     calls: int,
     timeout: float,
 ) -> None:
-    """Ask QUESTION about the picture IMAGE; the turns are shown as they happen, the answer with its sources.
+    """Ask QUESTION about the picture IMAGE (a file or a web address); the turns are shown as they happen, the answer
+    with its sources.
 
     \b
     Example:  deepmmsearch ask harbour.png "What is the capital of the country whose flag is on the ship?"
@@ -132,7 +135,7 @@ class _Asking:
         self.console.print(f"Saved. See it again with: deepmmsearch show {self.save} {name}", style="dim", markup=False)
 
 
-def _question(image: Path, text: str) -> Question:
+def _question(image: str, text: str) -> Question:
     from deepmmsearch import images
     from deepmmsearch.types import Question
 
@@ -141,9 +144,23 @@ def _question(image: Path, text: str) -> Question:
         raise UserError('The question is empty. Give one in quotes, such as "Whose flag is this?".')
     if len(text) > LONGEST_QUESTION:
         raise UserError(f"The question has {len(text)} characters, at most {LONGEST_QUESTION} are taken. Shorten it.")
-    picture = images.load(image)
+    picture = asyncio.run(_fetched(image)) if image.startswith(("https://", "http://")) else images.load(image)
     name = hashlib.sha256(f"{images.digest(picture)}|{text}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
     return Question(name, text.strip(), picture)
+
+
+async def _fetched(address: str) -> Image:
+    """The picture at a public address, which it remembers: some image searches take nothing else."""
+    from deepmmsearch import images
+    from deepmmsearch.tools.http import GuardedClient
+    from deepmmsearch.tools.providers.pictures import with_address
+
+    try:
+        async with GuardedClient() as client:
+            reply = await client.get(address, accept=("image/*",))
+    except ToolError as error:
+        raise UserError(f"The picture could not be fetched: {error}") from None
+    return with_address(images.load(reply.content, name="the picture at that address"), reply.url)
 
 
 def _tool_settings(tools: str | None, index: Path | None) -> ToolSettings:

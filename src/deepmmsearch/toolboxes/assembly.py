@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from PIL.Image import Image
+
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.toolboxes.settings import (
@@ -21,13 +23,14 @@ from deepmmsearch.toolboxes.settings import (
     ProviderSettings,
     ToolSettings,
 )
-from deepmmsearch.tools.base import Grounder, Matcher, PageReader, Summarizer
+from deepmmsearch.tools.base import Grounder, LanguageModel, Matcher, PageReader
 from deepmmsearch.tools.metering import PRICES, Budget, Ledger, Purse
-from deepmmsearch.types import Policy
+from deepmmsearch.types import Completion, Policy
 
 if TYPE_CHECKING:
     from deepmmsearch.tools.failover import FailOver, SearchTool
     from deepmmsearch.tools.http import GuardedClient
+    from deepmmsearch.tools.llm_summarizer import LlmSummarizer
     from deepmmsearch.tools.providers.catalog import Catalog, Kind
     from deepmmsearch.tools.recorder import Recorder
 
@@ -87,6 +90,8 @@ class _Assembly:
     environ: Mapping[str, str]
     # providers by name and settings, so that an index is opened once for words and pictures
     made: dict[tuple[str, str], Any] = field(default_factory=dict)
+    # what optional providers lack
+    left_out: list[str] = field(default_factory=list)
 
     def toolbox(self, policy: Policy) -> Toolbox:
         s = self.settings
@@ -100,12 +105,15 @@ class _Assembly:
             raise UserError("No provider is named. List some under text: or image:, such as text: [searxng].")
         else:
             self.check_prices()
+        text = self.search("text", lists["text"], recorder)
+        image = self.search("image", lists["image"], recorder)
+        if text is None and image is None:
+            raise UserError(f"None of the providers can be used. {' '.join(dict.fromkeys(self.left_out))}")
         return Toolbox(
-            self.search("text", lists["text"], recorder),
-            self.search("image", lists["image"], recorder),
+            text,
+            image,
             self.grounder(policy, recorder),
             self.reader(recorder),
-            self.summarizer(recorder),
             text_hits=s.text_hits,
             image_hits=s.image_hits,
             image_lines=s.image_lines,
@@ -114,8 +122,9 @@ class _Assembly:
             box_threshold=s.box_threshold,
             crop_padding=s.crop_padding,
             thumbnails=s.thumbnails,
-            matcher=self.matcher(recorder) if lists["image"] else None,
+            matcher=self.matcher(recorder) if image is not None else None,
             ledger=self.ledger(),
+            **self.summarizers(policy, recorder),
             **({} if recorder is None else {"stopwatch": _stopwatch(recorder)}),
         )
 
@@ -129,27 +138,28 @@ class _Assembly:
         from deepmmsearch.tools.recorded import RecordedImageSearch, RecordedTextSearch
 
         tool = None if recorder.mode == "replay" else self.failover(kind, listed)
+        if tool is None and recorder.mode != "replay":
+            return None
         known = {"provider": "+".join(p.name for p in listed), "settings": [self.options(p) for p in listed]}
         return (RecordedTextSearch if kind == "text" else RecordedImageSearch)(tool, recorder, known)
 
-    def failover(self, kind: Kind, listed: Sequence[ProviderSettings]) -> FailOver:
+    def failover(self, kind: Kind, listed: Sequence[ProviderSettings]) -> FailOver | None:
+        """None where all of them are optional and none has what it needs."""
         from deepmmsearch.tools.failover import FailOver, Lane, Pace
         from deepmmsearch.tools.providers.catalog import Catalog, MissingKey
 
-        catalog, lanes, left_out = Catalog.find(), [], []
+        catalog, lanes = Catalog.find(), []
         for provider in listed:
             try:
                 tool = self.provider(catalog, kind, provider)
             except (MissingKey, MissingExtra) as error:
                 if not provider.optional:
                     raise
-                left_out.append(str(error))
+                self.left_out.append(str(error))
                 continue
             pace = Pace(per_second=provider.per_second, concurrency=provider.concurrency)
             lanes.append(Lane(provider.name, tool, "text_search" if kind == "text" else "image_search", pace))
-        if not lanes:
-            raise UserError(f"None of the providers for {kind} search can be used. {' '.join(left_out)}")
-        return FailOver(lanes)
+        return FailOver(lanes) if lanes else None
 
     def provider(self, catalog: Catalog, kind: Kind, provider: ProviderSettings) -> Any:
         options = self.options(provider)
@@ -289,16 +299,49 @@ class _Assembly:
 
         return PictureMatcher(SameByEncoder(VisionEncoder(given.model), given.threshold), given.ranks)
 
-    def summarizer(self, recorder: Recorder | None) -> Summarizer | None:
-        from deepmmsearch.tools.recorded import RecordedSummarizer
+    def summarizers(self, policy: Policy, recorder: Recorder | None) -> dict[str, Any]:
+        """The toolbox's summarizer, condenser and stand_in."""
+        from deepmmsearch.tools.recorded import RecordedCondenser, RecordedSummarizer
         from deepmmsearch.tools.summarizer import ExtractiveSummarizer
 
         given = self.settings.summarizer
         if given.kind == "none":
-            return None
-        tool = ExtractiveSummarizer(given.sentences)
-        known = {"provider": given.kind, "sentences": given.sentences}
-        return tool if recorder is None else RecordedSummarizer(tool, recorder, known)
+            return {}
+        extractive = ExtractiveSummarizer(given.sentences)
+        if given.kind == "extractive":
+            known = {"provider": "extractive", "sentences": given.sentences}
+            return {"summarizer": extractive if recorder is None else RecordedSummarizer(extractive, recorder, known)}
+        written = self.llm_summarizer(policy, replaying=recorder is not None and recorder.mode == "replay")
+        if given.per_page:
+            spoken: Any = written if recorder is None else RecordedSummarizer(written, recorder)
+            return {"summarizer": spoken, "stand_in": extractive}
+        spoken = written if recorder is None else RecordedCondenser(written, recorder)
+        return {"condenser": spoken, "stand_in": extractive}
+
+    def llm_summarizer(self, policy: Policy, *, replaying: bool) -> LlmSummarizer:
+        from deepmmsearch.tools.llm_summarizer import LlmSummarizer
+
+        given = self.settings.summarizer
+        if given.kind == "own":
+            if not callable(getattr(policy, "complete", None)):
+                raise UserError("This policy has no model that could summarise. Set summarizer to extractive or chat.")
+            own: LanguageModel = policy  # type: ignore[assignment]
+            return LlmSummarizer(own, name=f"llm:{getattr(policy, 'name', 'own')}")
+        if given.base_url is None:
+            raise UserError("A summariser behind an endpoint needs its address. Set summarizer.base_url.")
+        name = f"llm:{given.model or given.base_url}"
+        if replaying:
+            return LlmSummarizer(_Unasked(), name=name)
+        from deepmmsearch.policies.chat import ChatPolicy
+
+        model = ChatPolicy(
+            given.model,
+            given.base_url,
+            key_variable=given.key_variable,
+            max_new_tokens=given.max_new_tokens,
+            timeout=given.timeout,
+        )
+        return LlmSummarizer(model, name=name)
 
     # The run
 
@@ -340,6 +383,13 @@ def _stopwatch(recorder: Recorder) -> Any:
     from deepmmsearch.tools.recorded import RecordedStopwatch
 
     return RecordedStopwatch(recorder)
+
+
+class _Unasked:
+    """Stands where a replay needs no model: it has no key, and is never asked."""
+
+    async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion:
+        raise AssertionError("a replay asks no model")
 
 
 def _installed(module: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 KINDS = ("none", "local", "providers")
-SUMMARIZERS = ("none", "extractive")
+SUMMARIZERS = ("none", "extractive", "own", "chat")
 GROUNDERS = ("none", "own", "dino", "chat")
 MATCHERS = ("none", "rank", "picture", "encoder")
 BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
@@ -83,10 +83,21 @@ class GroundingSettings(_Settings):
 
 
 class SummarizerSettings(_Settings):
-    """`kind`: sentences of the page that serve the query (extractive), or none: the hit's own text."""
+    """`kind`: sentences of the pages that serve the query (extractive, with at most `sentences` of each page), the
+    policy's own model (own), a model behind an endpoint (chat), or none: the hits' own text.
+
+    For own and chat: one summary of all hits (DeepMMSearch-R1), or one of each page (`per_page`, MMSearch-R1); where
+    the model fails, the extractive one stands in. `model`, `base_url`, `key_variable`, `timeout` (seconds): for chat.
+    """
 
     kind: str = "extractive"
     sentences: int = Field(default=2, ge=1)
+    per_page: bool = False
+    model: str | None = None
+    base_url: str | None = None
+    key_variable: str = "OPENAI_API_KEY"
+    max_new_tokens: int = Field(default=1024, ge=1)
+    timeout: float = Field(default=60.0, gt=0)
 
 
 class ReaderSettings(BaseModel):
