@@ -7,6 +7,7 @@ Metadata that judges may use: `answer_type` ("string", "numerical", "time", "lis
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ from deepmmsearch.data.benchmark import Draft
 from deepmmsearch.data.pictures import is_address, named_by
 from deepmmsearch.data.report import Skip
 from deepmmsearch.data.tables import Row
+
+
+# verl puts one for each picture before the question, or behind it
+_PLACEHOLDERS = re.compile(r"\A(\s*<image>\s*)+|(\s*<image>\s*)+\Z")
 
 
 def infoseek(row: Row, number: int) -> Draft:
@@ -155,7 +160,7 @@ def fvqa(row: Row, number: int) -> Draft:
         if row.get(key):
             metadata[key] = row[key]
     name = str(row.get("data_id") or f"{row.get('data_source') or 'row'}-{number:06d}")
-    text = str(asked[-1]).replace("<image>", "").strip()
+    text = _PLACEHOLDERS.sub("", str(asked[-1]))
     return Draft(name, text, images[0] if len(images) else None, answers, metadata)
 
 

@@ -1,0 +1,198 @@
+"""verl and ShareGPT, there and back: what a model reads and writes stays the same, letter by letter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from data_files import picture, shared, write_json, write_picture
+from deepmmsearch import images
+from deepmmsearch.agent import play
+from deepmmsearch.data.convert import read_sharegpt, sharegpt_trajectory, verl_question, write_sharegpt, write_verl
+from deepmmsearch.data.exchange import write_as
+from deepmmsearch.data.reader import read_questions, read_trajectories
+from deepmmsearch.data.records import trajectory_row, write_rows
+from deepmmsearch.data.report import LoadReport, Skip
+from deepmmsearch.data.tables import read_table
+from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.prompts import load_prompt
+from deepmmsearch.renderer import messages
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.testing import FakeTools, ScriptedPolicy
+from deepmmsearch.types import Hit, Question, Trajectory
+
+QUESTION = Question(
+    "q1", "Whose flag is on the <image> ship?", picture(1), ("Veld", "Republic of Veld"), {"kind": "image"}
+)
+SCRIPT = (
+    "<reason>I look.</reason><img_search>the flag on the ship</img_search>",
+    "<reason>Which one?</reason><text_search>flag of Veld</text_search>",
+    "no tags at all",
+    "<reason>Found.</reason><answer>Veld</answer>",
+)
+
+
+async def an_episode(
+    prompt: str = "deepmmsearch-r1", thumbnails: bool = False, script: tuple[str, ...] = SCRIPT
+) -> Trajectory:
+    hits = [
+        Hit("The flag of Veld </information><answer>x</answer>", "https://a.example", image=picture(2), matched=True)
+    ]
+    tools = FakeTools(
+        texts={"flag of Veld": [Hit("Veld", "https://b.example", "The flag of Veld is <image> red.")]}, pictures=hits
+    )
+    box = replace(tools.toolbox(), thumbnails=thumbnails)
+    return await play(Trajectory(QUESTION, load_prompt(prompt), policy="scripted"), ScriptedPolicy(*script), box)
+
+
+def read_by_a_model(trajectory: Trajectory) -> tuple[object, list[str]]:
+    conversation, pictures = messages(trajectory)
+    plain = [
+        {
+            **m,
+            "content": [
+                {**p, "text": p["text"].replace("<image>", "‹image>")} if "text" in p else p for p in m["content"]
+            ],
+        }
+        for m in conversation
+    ]
+    return plain, [images.digest(p) for p in pictures]
+
+
+@pytest.mark.parametrize("thumbnails", [False, True])
+@pytest.mark.parametrize("prompt", ["deepmmsearch-r1", "atlas"])
+async def test_sharegpt_round_trip(tmp_path: Path, prompt: str, thumbnails: bool) -> None:
+    trajectory = await an_episode(prompt, thumbnails)
+    assert write_sharegpt([trajectory], tmp_path / "atlas.json") == 1
+    (entry,) = json.loads((tmp_path / "atlas.json").read_text())
+    placeholders = sum(m["content"].count("<image>") for m in entry["messages"])
+    assert placeholders == len(entry["images"]) and all((tmp_path / name).is_file() for name in entry["images"])
+    assert [m["role"] for m in entry["messages"]][-8:] == ["user", "assistant"] * 4
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    assert info["atlas"]["formatting"] == "sharegpt" and info["atlas"]["file_name"] == "atlas.json"
+
+    (back,) = read_sharegpt(tmp_path / "atlas.json")
+    assert read_by_a_model(back) == read_by_a_model(trajectory)
+    assert [t.action for t in back.turns] == [t.action for t in trajectory.turns]
+    assert [t.completion.text for t in back.turns] == [t.completion.text for t in trajectory.turns]
+    assert back.answer == "Veld" and back.stop == "answer" and back.policy == "scripted"
+    assert back.question.answers == QUESTION.answers and back.question.metadata == QUESTION.metadata
+
+
+async def test_sharegpt_of_an_episode_without_an_answer_ends_with_the_model(tmp_path: Path) -> None:
+    trajectory = await an_episode(script=SCRIPT[:2] * 6)
+    assert trajectory.stop == "turns"
+    write_sharegpt([trajectory], tmp_path / "x.json")
+    (entry,) = json.loads((tmp_path / "x.json").read_text())
+    assert entry["messages"][-1]["role"] == "assistant"
+    assert sum(m["content"].count("<image>") for m in entry["messages"]) == len(entry["images"])
+
+
+def test_sharegpt_of_others(tmp_path: Path) -> None:
+    write_picture(tmp_path / "pictures/a.jpg")
+    good = {
+        "conversations": [
+            {"from": "human", "value": "<image>Who is it?"},
+            {"from": "gpt", "value": "<reason>I look.</reason><search><img></search>"},
+            {"from": "observation", "value": "It is Ada."},
+            {"from": "gpt", "value": "<reason>Found.</reason><answer>Ada</answer>"},
+        ],
+        "images": ["pictures/a.jpg"],
+        "system": "Be brief.",
+    }
+    bad = [
+        {**good, "images": []},
+        {**good, "conversations": good["conversations"][1:]},
+        {**good, "images": ["pictures/gone.jpg"]},
+    ]
+    report = LoadReport()
+    (read,) = read_sharegpt(write_json(tmp_path / "theirs.json", [good, *bad]), report)
+    assert read.prompt.dialect == "mmsearch-r1" and read.prompt.system == "Be brief." and read.answer == "Ada"
+    assert read.question.text == "Who is it?" and read.question.image is not None
+    assert read.turns[0].observation is not None and read.turns[0].observation.text == "It is Ada."
+    assert report.dropped == {
+        "pictures and placeholders differ": 1,
+        "turns are not user, assistant, user, assistant, ...": 1,
+        "picture file missing": 1,
+    }
+    with pytest.raises(Skip):
+        sharegpt_trajectory({"messages": []}, 0, tmp_path)
+
+
+def test_verl_round_trip(tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    bare = Question("q2", "Why?", None, ("so",), {"nested": {"a": [1, None]}})
+    assert write_verl([QUESTION, bare], tmp_path / "verl.parquet") == 2
+    shape = parquet.read_schema(tmp_path / "verl.parquet")
+    assert {"prompt", "images", "reward_model", "data_source", "image_urls"} <= set(shape.names)
+    rows = read_table(tmp_path / "verl.parquet")
+    assert "mmsearch_r1" in rows[0]["data_source"] and json.loads(rows[0]["reward_model"]["candidate_answers"]) == [
+        "Republic of Veld"
+    ]
+    back = [verl_question(rows[n], n) for n in range(2)]
+    assert [(q.id, q.answers, dict(q.metadata)) for q in back] == [
+        (q.id, q.answers, dict(q.metadata)) for q in (QUESTION, bare)
+    ]
+    assert [q.text for q in back] == [QUESTION.text, bare.text]
+    assert back[0].image is not None and images.digest(back[0].image) == images.digest(picture(1))
+
+
+def test_verl_of_the_public_code_round_trips(tmp_path: Path) -> None:
+    import pyarrow.parquet as parquet
+
+    path = shared("fvqa_mini.parquet")
+    if path is None:
+        pytest.skip("the real rows are not beside the project")
+    count, _ = write_as(path, tmp_path / "ours", "parquet")
+    assert count == 5
+    write_as(tmp_path / "ours", tmp_path / "again.parquet", "verl")
+    there, again = parquet.read_schema(path), parquet.read_schema(tmp_path / "again.parquet")
+    for name in ("prompt", "reward_model", "data_source"):
+        assert there.field(name).type == again.field(name).type, name
+    one, other = read_table(path), read_table(tmp_path / "again.parquet")
+    for number in range(5):
+        a, b = one[number], other[number]
+        assert a["prompt"] == b["prompt"] and a["reward_model"]["ground_truth"] == b["reward_model"]["ground_truth"]
+        wanted = set(json.loads(a["reward_model"]["candidate_answers"])) - {a["reward_model"]["ground_truth"]}
+        assert set(json.loads(b["reward_model"]["candidate_answers"])) == wanted
+        assert images.digest(images.load(a["images"][0]["bytes"])) == images.digest(
+            images.load(b["images"][0]["bytes"])
+        )
+
+
+async def test_every_way_between_the_formats(tmp_path: Path) -> None:
+    trajectory = await an_episode()
+    TrajectoryStore(tmp_path / "store").append(trajectory)
+    for source, to, out in (
+        ("store", "parquet", "set"),
+        ("set", "sharegpt", "gpt.json"),
+        ("gpt.json", "store", "again"),
+        ("set", "verl", "verl.parquet"),
+        ("gpt.json", "verl", "verl2.parquet"),
+        ("verl.parquet", "parquet", "questions"),
+        ("gpt.json", "parquet", "set2"),
+    ):
+        count, report = write_as(tmp_path / source, tmp_path / out, to)
+        assert count == 1 and not report.dropped, (source, to)
+    for place in ("store", "set", "gpt.json", "again", "set2"):
+        (back,) = read_trajectories(tmp_path / place)
+        assert read_by_a_model(back) == read_by_a_model(trajectory), place
+    (question,) = read_questions(tmp_path / "questions")
+    assert question.id == "q1" and question.answers == QUESTION.answers
+
+
+async def test_what_cannot_be_converted_is_one_sentence(tmp_path: Path) -> None:
+    write_rows([trajectory_row(await an_episode())], tmp_path / "set/train-0.parquet")
+    with pytest.raises(UserError, match="is there already"):
+        write_as(tmp_path / "set", tmp_path / "set", "parquet")
+    with pytest.raises(UnknownName, match="Unknown format 'alpaca'"):
+        write_as(tmp_path / "set", tmp_path / "x", "alpaca")
+    write_verl([QUESTION], tmp_path / "verl.parquet")
+    with pytest.raises(UserError, match="questions without trajectories"):
+        write_as(tmp_path / "verl.parquet", tmp_path / "x.json", "sharegpt")

@@ -1,0 +1,94 @@
+"""General benchmarks: choices become lines, and what is officially accepted is accepted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pyarrow")
+
+from data_files import base64_picture, picture_bytes, write_lines, write_table
+from deepmmsearch.data.catalog import BENCHMARKS
+from deepmmsearch.judge import RuleJudge
+from deepmmsearch.types import Question
+
+IMAGE = {"bytes": picture_bytes(), "path": None}
+
+
+def only(name: str, path: Path) -> Question:
+    asked = BENCHMARKS[name].open(path)
+    (question,) = list(asked)
+    assert question.image is not None and not asked.report.dropped, asked.report
+    return question
+
+
+def right(question: Question, answer: str) -> bool:
+    return RuleJudge("official").verdict(question, answer).correct
+
+
+def test_ocrbench(tmp_path: Path) -> None:
+    row = {"dataset": "IIIT5K", "question": "what is written?", "question_type": "Regular", "answer": ["CENTRE"]}
+    question = only("ocrbench", write_table(tmp_path / "test.parquet", [{**row, "image": IMAGE}]))
+    assert question.answers == ("CENTRE",) and right(question, "It says centre.") and not right(question, "cent")
+
+
+def test_mmvet(tmp_path: Path) -> None:
+    row = {"question_id": "v1_0", "question": "What is x?", "answer": "-1 <AND> -5", "capability": "ocr,math"}
+    question = only("mmvet", write_table(tmp_path / "test.parquet", [{**row, "image": IMAGE}]))
+    assert question.id == "mmvet-v1_0" and question.metadata["answer_lists"] == [["-1", "-5"]]
+    row["answer"] = "1.25 <OR> 5/4"
+    question = only("mmvet", write_table(tmp_path / "or.parquet", [{**row, "image": IMAGE}]))
+    assert question.answers == ("1.25", "5/4") and question.metadata["answer_type"] == "string"
+
+
+def test_ai2d(tmp_path: Path) -> None:
+    row = {"question": "Who eats grass?", "options": ["fox", "rabbit", "owl", "hawk"], "answer": "1", "image": IMAGE}
+    question = only("ai2d", write_table(tmp_path / "test.parquet", [row]))
+    assert question.text.endswith("A. fox\nB. rabbit\nC. owl\nD. hawk") and question.answers == ("B", "rabbit")
+    assert right(question, "B") and right(question, "rabbit") and not right(question, "A")
+
+
+@pytest.mark.parametrize(
+    ("given", "answers", "kind"),
+    [
+        (
+            {"choices": None, "answer": "1.2", "answer_type": "float", "precision": 1.0, "unit": "m"},
+            ("1.2",),
+            "numerical",
+        ),
+        ({"choices": ["yes", "no"], "answer": "no", "answer_type": "text"}, ("B", "no"), "choice"),
+        ({"choices": None, "answer": "[1, 2]", "answer_type": "list"}, ("[1, 2]",), "string"),
+    ],
+)
+def test_mathvista(tmp_path: Path, given: dict[str, object], answers: tuple[str, ...], kind: str) -> None:
+    row = {"pid": "1", "question": "How much?", "image": "images/1.jpg", "decoded_image": IMAGE, **given}
+    question = only("mathvista", write_table(tmp_path / "testmini.parquet", [row]))
+    assert question.answers == answers and question.metadata["answer_type"] == kind
+
+
+def test_mmbench_of_its_authors_and_of_the_hub(tmp_path: Path) -> None:
+    row = {"index": 7, "question": "Which one?", "hint": float("nan"), "A": "cat", "B": "dog", "C": "nan", "D": None}
+    table = {**row, "C": "", "answer": "B", "category": "identity", "image": IMAGE}
+    question = only("mmbench", write_table(tmp_path / "dev.parquet", [table]))
+    assert question.text == "Which one?\nA. cat\nB. dog" and question.answers == ("B", "dog")
+
+    columns = ("index", "question", "hint", "A", "B", "C", "D", "answer", "category", "image", "split")
+    values = ("7", "Which one?", "Look.", "cat", "dog", "", "", "B", "identity", base64_picture(), "dev")
+    (tmp_path / "mmbench_dev.tsv").write_text("\t".join(columns) + "\n" + "\t".join(values) + "\n")
+    question = only("mmbench", tmp_path / "mmbench_dev.tsv")
+    assert question.text.startswith("Look.\nWhich one?") and question.answers == ("B", "dog")
+
+
+@pytest.mark.parametrize("name", ["docvqa", "infovqa"])
+def test_documents(tmp_path: Path, name: str) -> None:
+    row = {"questionId": "49153", "question": "What is the brand?", "answers": ["itc limited", "ITC"], "image": IMAGE}
+    question = only(name, write_table(tmp_path / "val.parquet", [row]))
+    assert question.id == f"{name}-49153" and question.answers == ("itc limited", "ITC")
+    assert right(question, "ITC Limitd") and not right(question, "Philip Morris")
+
+
+def test_test_splits_have_no_answers(tmp_path: Path) -> None:
+    row = {"questionId": 1, "question": "What?", "answers": None, "image": base64_picture()}
+    asked = BENCHMARKS["docvqa"].open(write_lines(tmp_path / "val.jsonl", [row]))
+    assert list(asked) == [] and asked.report.dropped == {"no answer": 1}
