@@ -22,6 +22,7 @@ COMMANDS = {
     "sft": ("sft", "Supervised fine-tuning on trajectories."),
     "eval": ("evaluate", "Play workflows over benchmarks, judge them, and write the tables."),
     "report": ("report", "Tables and a gallery of evaluations, as one page."),
+    "reproduce": ("reproduce", "Make the papers' tables and curves anew, on invented worlds."),
     "judge": ("judge", "Judges of answers, and how well they agree with people."),
     "grpo": ("grpo", "Reinforcement learning (GRPO) with live tools."),
     "data": ("data", "Benchmarks and your own questions; build training sets; convert between formats."),

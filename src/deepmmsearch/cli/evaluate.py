@@ -71,7 +71,7 @@ def run_recipe(
             raise UnknownName("workflow in the recipe", name, recipe.workflows)
     evaluation = Evaluation(recipe)
     run = EvalRun(recipe.output)
-    chosen = list(only) or list(recipe.workflows)
+    chosen = [name for name in recipe.workflows if not only or name in only]
     tasks = []
     for settings in limited(recipe.benchmarks, benchmarks):
         with console.status(f"Opening {settings.label or settings.name} ..."):

@@ -183,6 +183,7 @@ section.part { margin: 0 0 44px; }
 h2 { font-size: 1.25rem; margin: 0 0 2px; }
 .lead { color: var(--soft); margin: 0 0 12px; max-width: 75ch; }
 .part .table { margin-bottom: 6px; } .part .table + .note { margin-bottom: 16px; max-width: 90ch; }
+.part th, .part td { padding: 6px 11px; font-size: .92rem; }
 td { white-space: nowrap; } tbody th { font-weight: 600; }
 tbody tr:hover > * { background: var(--read); }
 figure { margin: 14px 0 0; background: var(--paper); border: 1px solid var(--line); border-radius: 8px;

@@ -93,21 +93,27 @@ def costs(results: Results) -> Section | None:
     names = [n for n in results.workflows if results.select(n)]
     if not names:
         return None
-    heads = [
-        "workflow", "asked any", "of allowed", "text", "image", "crop", "tools ok", "p50 s", "p95 s", "written", "read",
-        "$ per 1000", "gave up", "malformed", "failed",
-    ]  # fmt: skip
-    rows = [[name, *_cost_cells(effort(results.select(name), results.workflows[name].calls))] for name in names]
-    note = (
-        "Search ratio in both definitions: questions with any search (DeepMMSearch-R1), searches made of those "
-        "allowed (MMSearch-R1). Text, image and crop: calls per question. Seconds per question include waiting for a "
-        "policy that plays several at once. Written and read: tokens per question, where the policy tells them. "
-        "Failed: episodes that ended with an error, counted as wrong."
+    searched, spent = [], []
+    for name in names:
+        found = effort(results.select(name), results.workflows[name].calls)
+        searched.append([name, *_search_cells(found)])
+        spent.append([name, *_price_cells(found)])
+    searches = Table(
+        ["workflow", "asked any", "of allowed", "text", "image", "crop", "tools ok", "gave up", "malformed"],
+        searched,
+        "Search ratio in both definitions: questions with any search (DeepMMSearch-R1), searches made of those allowed "
+        "(MMSearch-R1). Text, image and crop: calls per question. Tools ok: searches that came back without an error.",
     )
-    return Section("Searches, time and money", "What each answer took.", (Table(heads, rows, note),))
+    prices = Table(
+        ["workflow", "p50 s", "p95 s", "tokens written", "tokens read", "$ per 1000", "failed", "no verdict"],
+        spent,
+        "Seconds per question include waiting for a policy that plays several at once. Tokens per question, where the "
+        "policy tells them. Failed: episodes that ended with an error, counted as wrong.",
+    )
+    return Section("Searches, time and money", "What each answer took.", (searches, prices))
 
 
-def _cost_cells(found: Effort) -> list[str]:
+def _search_cells(found: Effort) -> list[str]:
     return [
         percent(found.asked),
         percent(found.allowance),
@@ -115,14 +121,20 @@ def _cost_cells(found: Effort) -> list[str]:
         f"{found.image:.2f}",
         f"{found.crop:.2f}",
         percent(found.tool_success),
+        percent(found.gave_up),
+        percent(found.malformed),
+    ]
+
+
+def _price_cells(found: Effort) -> list[str]:
+    return [
         number(found.p50),
         number(found.p95),
         "-" if found.sampled is None else f"{found.sampled:.0f}",
         "-" if found.read is None else f"{found.read:.0f}",
         f"{1000 * found.cost:.2f}",
-        percent(found.gave_up),
-        percent(found.malformed),
         str(found.errors),
+        str(found.unjudged),
     ]
 
 

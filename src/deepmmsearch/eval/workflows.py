@@ -144,10 +144,11 @@ class Switches:
 
 
 def retrievals(trajectory: Trajectory) -> tuple[tuple[str, Observation | None], ...]:
-    """Every search of the episode, those of the context too: text, image or crop, and what came back."""
+    """Every search of the episode: text, image or crop, and what came back. After retrievals in advance there are no
+    tools, so what the policy then asks for is no search."""
+    if trajectory.context:
+        return tuple(("text" if place else "image", seen) for place, seen in enumerate(trajectory.context))
     found: list[tuple[str, Observation | None]] = []
-    for place, observation in enumerate(trajectory.context):
-        found.append(("image" if place == 0 else "text", observation))
     for turn in trajectory.turns:
         match turn.action:
             case TextSearch():

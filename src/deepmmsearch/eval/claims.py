@@ -1,0 +1,189 @@
+"""The six claims of DeepMMSearch-R1 (facts of its tables and figures), each shown or not shown by our own figures.
+
+A claim is shown when the 95 % interval of its difference lies on the claimed side of zero. What was not measured is not
+shown. Roles: `trained` is the agent that the claims are about, `prompted` the same kind of model before it learnt the
+protocol, `before` and `after` reinforcement learning, `mixes` and `random`, `uniform` agents by training data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from deepmmsearch.eval.figures import Played, Results
+from deepmmsearch.eval.sections import Section, points
+from deepmmsearch.eval.statistics import Difference, compare
+from deepmmsearch.report import Table
+
+MARGIN = 0.05
+"""General questions count as kept when the interval excludes a loss of more than this."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Names of workflows; None where the evaluation has none. `rag`, `direct`: of the trained model; `prompted_rag`,
+    `prompted_direct`: of the prompted one. `mixes`: share of search-required training questions -> workflow."""
+
+    trained: str
+    rag: str | None = None
+    direct: str | None = None
+    prompted: str | None = None
+    prompted_rag: str | None = None
+    prompted_direct: str | None = None
+    no_crop: str | None = None
+    single_text: str | None = None
+    before: str | None = None
+    after: str | None = None
+    mixes: Mapping[int, str] = field(default_factory=dict)
+    random: str | None = None
+    uniform: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison of a claim. `shown` is None where it was not measured; `figure` then says what is missing."""
+
+    text: str
+    figure: str
+    shown: bool | None
+
+
+@dataclass(frozen=True)
+class Claim:
+    number: int
+    text: str
+    parts: tuple[Part, ...]
+
+    @property
+    def shown(self) -> bool:
+        return all(part.shown is True for part in self.parts)
+
+    @property
+    def mark(self) -> str:
+        if self.shown:
+            return "shown"
+        if all(part.shown is None for part in self.parts):
+            return "not shown (not measured)"
+        return "not shown" if any(part.shown is False for part in self.parts) else "not shown (measured in part)"
+
+
+def claims(results: Results, roles: Roles) -> list[Claim]:
+    return [
+        Claim(1, "The trained agent beats the prompt agent, which beats RAG; RAG hurts where no search is needed.",
+              _workflows(results, roles)),
+        Claim(2, "Searching with a crop helps.",
+              (_better(results, "the agent with crops - without", roles.trained, roles.no_crop, "an ablation"),)),
+        Claim(3, "Several text searches help.",
+              (_better(results, "several text searches - one", roles.trained, roles.single_text, "an ablation"),)),
+        Claim(4, "Training data of half search-required questions are best; uniform over the taxonomy beats random.",
+              _mixes(results, roles)),
+        Claim(5, "Reinforcement learning makes tool use more selective and refines queries more often.",
+              _selective(results, roles)),
+        Claim(6, "What the base model could do without search is kept.", (_kept(results, roles),)),
+    ]  # fmt: skip
+
+
+def claim_section(found: list[Claim]) -> Section:
+    rows = []
+    for claim in found:
+        rows.append([f"{claim.number}. {claim.text}", "", claim.mark])
+        marks = {True: "shown", False: "not shown", None: "not measured"}
+        rows += [[f"    {part.text}", part.figure, marks[part.shown]] for part in claim.parts]
+    note = (
+        "Differences in points with 95 % intervals, paired by question. Shown: the interval lies on the claimed side of "
+        f"zero (claim 6: above -{100 * MARGIN:.0f})."
+    )
+    return Section("The paper's claims", "Each with its own figures.", (Table(["claim", "figure", ""], rows, note),))
+
+
+def _workflows(results: Results, roles: Roles) -> tuple[Part, ...]:
+    direct, rag = (roles.prompted_direct, roles.prompted_rag) if roles.prompted_rag else (roles.direct, roles.rag)
+    return (
+        _better(results, "trained agent - prompt agent", roles.trained, roles.prompted, "--model base=FOLDER"),
+        _better(results, "prompt agent - RAG, same model", roles.prompted, roles.prompted_rag, "--model base=FOLDER"),
+        _better(results, "trained agent - RAG, same model", roles.trained, roles.rag, "a RAG workflow"),
+        _better(
+            results, "direct - RAG, search-free questions", direct, rag, "search-free questions",
+            lambda row: row.search_required is False,
+        ),
+    )  # fmt: skip
+
+
+def _mixes(results: Results, roles: Roles) -> tuple[Part, ...]:
+    parts = [
+        _better(results, f"half search-required - {share} %", roles.mixes.get(50), name, "--model mix50=FOLDER")
+        for share, name in sorted(roles.mixes.items())
+        if share != 50
+    ]
+    missing = "--model mix0=FOLDER and so on: models trained on each mix"
+    parts = parts or [Part("half search-required - other mixes", f"needs {missing}", None)]
+    needed = "--model uniform=FOLDER --model random=FOLDER"
+    return (*parts, _better(results, "uniform - random taxonomy", roles.uniform, roles.random, needed))
+
+
+def _selective(results: Results, roles: Roles) -> tuple[Part, ...]:
+    needed = "--model sft=FOLDER --model rl=FOLDER"
+    used = _used(results, roles.before, roles.after)
+    return (
+        used("crops, after - before (falls)", lambda r: r.searches.get("crop", 0) > 0, -1, needed),
+        used("several text searches, after - before (rises)", lambda r: r.searches.get("text", 0) > 1, 1, needed),
+        used(
+            "any search on search-free questions, after - before (falls)",
+            lambda r: r.searched > 0, -1, needed, lambda r: r.search_required is False,
+        ),
+    )  # fmt: skip
+
+
+def _kept(results: Results, roles: Roles) -> Part:
+    """Direct answers on general benchmarks, where there are any, else on questions that need no search."""
+    text = "direct answers on general questions, trained - base"
+    if roles.direct is None or roles.prompted_direct is None:
+        return Part(text, "needs --model base=FOLDER", None)
+    general = {name for name, b in results.benchmarks.items() if b.general}
+    found = results.compare(
+        roles.direct,
+        roles.prompted_direct,
+        lambda r: r.benchmark in general if general else r.search_required is False,
+    )
+    return Part(text, _figure(found), found.low > -MARGIN) if found.count else Part(text, "no such questions", None)
+
+
+def _better(
+    results: Results,
+    text: str,
+    first: str | None,
+    second: str | None,
+    needed: str,
+    keep: Callable[[Played], bool] = lambda _: True,
+) -> Part:
+    if first is None or second is None:
+        return Part(text, f"needs {needed}", None)
+    found = results.compare(first, second, keep)
+    return Part(text, _figure(found), found.low > 0) if found.count else Part(text, f"needs {needed}", None)
+
+
+def _used(results: Results, before: str | None, after: str | None) -> Callable[..., Part]:
+    """Compares how often a tool is used, on the same questions; `sign` is the claimed direction."""
+
+    def part(
+        text: str,
+        use: Callable[[Played], bool],
+        sign: int,
+        needed: str,
+        keep: Callable[[Played], bool] = lambda _: True,
+    ) -> Part:
+        if before is None or after is None:
+            return Part(text, f"needs {needed}", None)
+        earlier = {(r.benchmark, r.question): float(use(r)) for r in results.select(before) if keep(r)}
+        later = {(r.benchmark, r.question): float(use(r)) for r in results.select(after) if keep(r)}
+        both = sorted(set(earlier) & set(later))
+        found = compare([later[k] for k in both], [earlier[k] for k in both])
+        if not found.count:
+            return Part(text, "no such questions", None)
+        return Part(text, _figure(found), found.low > 0 if sign > 0 else found.high < 0)
+
+    return part
+
+
+def _figure(found: Difference) -> str:
+    return f"{points(found.mean)} [{points(found.low)}, {points(found.high)}], {found.count} questions"
