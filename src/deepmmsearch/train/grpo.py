@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -197,11 +197,13 @@ class RolloutTrainer(GRPOTrainer):
         rewards = [[self._reward_of(r) for r in group] for group in groups]
         advantages = group_advantages(rewards, self.scale_rewards)
         self._keep_samples(groups)
-        return self._batches([self._rows(*group) for group in zip(groups, rewards, advantages, strict=True)])
+        sampled = sum(r.trajectory.sampled_tokens for r in played if self._reward_of(r) is not None)
+        return self._batches([self._rows(*group) for group in zip(groups, rewards, advantages, strict=True)], sampled)
 
     def _rows(self, group: list[Rollout], rewards: list[float | None], advantages: list[float]) -> list[Row]:
         """The group's rows; none where it teaches nothing and is dropped."""
-        if self._recipe.rollouts.flat == "drop" and is_flat(rewards):
+        # bnpo divides by the tokens of a batch, so what is left out of one would change its loss
+        if self._recipe.rollouts.flat == "drop" and self.loss_type != "bnpo" and is_flat(rewards):
             return []
         return [
             make_row(rollout, self._stage.renderer, self._stage.eyes, None if reward is None else advantage)
@@ -238,10 +240,11 @@ class RolloutTrainer(GRPOTrainer):
         settings = self._recipe.rollouts
         return counted(rollout, settings.failed == "mask", settings.truncated == "mask")
 
-    def _batches(self, groups: list[list[Row]]) -> list[dict[str, Any]]:
+    def _batches(self, groups: list[list[Row]], sampled: int) -> list[dict[str, Any]]:
         """The groups dealt to the round's batches, with what the reference and the sampling policy say of them.
 
-        `share`: how many rows a batch has of those it would have without dropped groups; its loss counts for that much.
+        `sampled`: tokens of all rollouts that count, dropped groups included. `share`: how many rows a batch has of
+        those it would have without dropped groups; its loss counts for that much.
         """
         dealt = deal(groups, self.args.steps_per_generation, self.args.per_device_train_batch_size)
         device, size = self.accelerator.device, self.args.per_device_train_batch_size
@@ -249,8 +252,7 @@ class RolloutTrainer(GRPOTrainer):
         for rows in dealt:
             batch = make_batch(rows or [_nothing(self._stage.renderer)], self._tokenizer.pad_token_id, device)
             batches.append(batch | {"share": len(rows) / size})
-        sampled = torch.tensor(float(sum(row.mask.sum() for rows in dealt for row in rows)), device=device)
-        total = self.accelerator.gather(sampled).sum()
+        total = self.accelerator.gather(torch.tensor(float(sampled), device=device)).sum()
         stale = self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0
         with torch.no_grad():
             for batch in batches:
@@ -414,6 +416,7 @@ class GrpoResult:
     metrics: Mapping[str, Any]
 
 
+Trainer = TypeVar("Trainer", bound=RolloutTrainer)
 MakePlayer = Callable[[LocalPolicy], Player]
 EvaluatePolicy = Callable[[LocalPolicy, int], Mapping[str, float]]
 
@@ -438,14 +441,7 @@ def train(
         raise UserError("There are no questions to train on. Check the recipe's data.")
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    settings = trl_config(
-        GRPOConfig,
-        recipe.trl,
-        defaults=DEFAULTS,
-        fixed={**FIXED, "temperature": recipe.rollouts.temperature},
-        output=recipe.output,
-        seed=recipe.seed,
-    )
+    settings = trl_settings(recipe)
     resume = claim_output(recipe.output, recipe, _digest(questions), {"questions": len(questions)})
     eyes = Eyes(checkpoint.model, checkpoint.image_processor, read_card(checkpoint.source))
     generation = _local_generation(recipe, checkpoint)
@@ -456,16 +452,8 @@ def train(
     player = make_player(policy_of(start, checkpoint, max_new_tokens=recipe.rollouts.max_new_tokens))
     stage = Stage(questions, player, generation, checkpoint.renderer(), eyes)
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
-    trainer = RolloutTrainer(
-        model=model,
-        args=settings,
-        train_dataset=Dataset.from_dict({"prompt": [""] * len(questions), "row": list(range(len(questions)))}),
-        processing_class=checkpoint.tokenizer,
-        callbacks=_callbacks(recipe, journal, generation, evaluate),
-        recipe=recipe,
-        stage=stage,
-    )
-    trainer.remove_callback(PrinterCallback)
+    callbacks = _callbacks(recipe, journal, generation, evaluate)
+    trainer = make_trainer(recipe, settings, stage, model, checkpoint, callbacks)
     with explained(recipe.output):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         trained = trainer.accelerator.unwrap_model(trainer.model)
@@ -476,6 +464,35 @@ def train(
             plot_curves(journal.rows, recipe.output / "curves.png", title, panels(journal.rows, CURVES))
     result = recipe.output / "merged", recipe.output / "adapter"
     return GrpoResult(*result, journal.rows[-1] if journal.rows else {})
+
+
+def trl_settings(recipe: GrpoRecipe) -> GRPOConfig:
+    """The recipe's `trl` section as TRL's config, with our defaults below it and FIXED above it."""
+    fixed = {**FIXED, "temperature": recipe.rollouts.temperature}
+    return trl_config(GRPOConfig, recipe.trl, defaults=DEFAULTS, fixed=fixed, output=recipe.output, seed=recipe.seed)
+
+
+def make_trainer(
+    recipe: GrpoRecipe,
+    settings: GRPOConfig,
+    stage: Stage,
+    model: PreTrainedModel | PeftModel,
+    checkpoint: Checkpoint,
+    callbacks: list[TrainerCallback],
+    kind: type[Trainer] = RolloutTrainer,  # type: ignore[assignment]
+) -> Trainer:
+    numbers = list(range(len(stage.questions)))
+    trainer = kind(
+        model=model,
+        args=settings,
+        train_dataset=Dataset.from_dict({"prompt": [""] * len(numbers), "row": numbers}),
+        processing_class=checkpoint.tokenizer,
+        callbacks=callbacks,
+        recipe=recipe,
+        stage=stage,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def open_checkpoint(recipe: GrpoRecipe) -> Checkpoint:
