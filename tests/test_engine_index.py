@@ -161,6 +161,18 @@ def test_at_most_so_many_passages_of_one_page(tmp_path: Path) -> None:
     assert len(index.search_text("harbour", 5, per_page=2)) == 3
 
 
+def test_a_page_with_many_good_passages_does_not_hide_the_others(tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    root.mkdir()
+    (root / "long.txt").write_text("\n".join("Harbour after harbour, and a harbour. " * 20 for _ in range(120)))
+    for name in ("first", "second"):
+        (root / f"{name}.txt").write_text(f"The {name} town has much else. " * 20 + "It has a harbour.")
+    index = Index.build(root, tmp_path / "i")
+    assert index.stats()["passages"] == 122
+    titles = [h.title for h in index.search_text("harbour", 5)]
+    assert titles[:3] == ["long"] * 3 and set(titles[3:]) == {"first", "second"}
+
+
 def test_reader_returns_the_whole_page_in_order(tmp_path: Path) -> None:
     root = tmp_path / "w"
     root.mkdir()

@@ -165,7 +165,8 @@ class Ingest:
         """The row of each passage: one vector per part, each below the page's title and its heading."""
         if self.text_encoder is None or not found:
             return [None] * len(found)
-        flat = self.text_encoder.encode([f"{title}. {part}" for passage in found for part in passage.parts])
+        parts = [part for passage in found for part in passage.parts]
+        flat = self.text_encoder.encode([part if part.startswith(title) else f"{title}. {part}" for part in parts])
         owned = np.split(flat.astype(np.float16), np.cumsum([len(passage.parts) for passage in found])[:-1])
         page = np.uint64(page_number(file))
         return [writer.add_row("vectors", {"vector": [vectors], "page": page}) for vectors in owned]
