@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -17,7 +17,8 @@ from deepmmsearch.errors import ToolError, UserError
 
 if TYPE_CHECKING:
     from deepmmsearch.toolboxes import ProviderSettings, ToolSettings
-    from deepmmsearch.tools.providers.catalog import Listing
+    from deepmmsearch.tools.base import Page
+    from deepmmsearch.tools.providers.catalog import Kind, Listing
     from deepmmsearch.types import Call, Hit
 
 QUERY = "highest mountain of Bhutan"
@@ -42,9 +43,12 @@ def command(context: click.Context) -> None:
 @click.argument("given", metavar="[SETTING=VALUE]...", nargs=-1)
 @click.option("--query", default=QUERY, show_default=True, help="What to search for.")
 @click.option("--image", type=click.Path(path_type=Path), help="Search with this picture instead of words.")
+@click.option("--page", metavar="URL", help="Read this page, for providers that read pages.")
 @click.option("--tools", "recipe", metavar="FILE", type=click.Path(path_type=Path), help="Take its settings from here.")
 @click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
-def check(name: str, given: tuple[str, ...], query: str, image: Path | None, recipe: Path | None, k: int) -> None:
+def check(
+    name: str, given: tuple[str, ...], query: str, image: Path | None, page: str | None, recipe: Path | None, k: int
+) -> None:
     """Make one real call of the provider NAME and show how long it took, what it found and what it cost.
 
     \b
@@ -57,24 +61,19 @@ def check(name: str, given: tuple[str, ...], query: str, image: Path | None, rec
     from deepmmsearch.toolboxes import make_provider
     from deepmmsearch.tools.providers.catalog import Catalog
 
-    catalog = Catalog.find()
-    kinds = catalog.kinds(name)
-    kind: Literal["text", "image"] = "image" if image is not None else "text"
+    kinds = Catalog.find().kinds(name)
+    kind: Kind = "image" if image is not None else "page" if page is not None else "text"
     if kind not in kinds:
-        raise UserError(
-            f"{name} searches with pictures. Give one with --image."
-            if image is None
-            else f"{name} searches with words."
-        )
+        lacking = {"text": "Leave --image and --page out.", "image": "Give --image FILE.", "page": "Give --page URL."}
+        raise UserError(f"{name} is no provider for that. {lacking[kinds[0]]}")
     settings = _settings(recipe)
-    provider = _provider(name, kind, settings, given)
-    tool = make_provider(settings, kind, provider)
-    wanted = images.load(image) if image is not None else query
+    tool = make_provider(settings, kind, _provider(name, kind, settings, given))
+    wanted = images.load(image) if image is not None else page or query
     try:
-        hits, call = asyncio.run(_once(tool, kind, name, wanted, k, settings.prices))
+        found, call = asyncio.run(_once(tool, kind, name, wanted, k, settings.prices))
     except ToolError as error:
         raise UserError(str(error)) from None
-    _show(name, hits, call)
+    _show(name, found, call)
 
 
 def _list() -> None:
@@ -146,24 +145,34 @@ def _provider(name: str, kind: str, settings: ToolSettings, given: Sequence[str]
 
 
 async def _once(
-    tool: Any, kind: str, name: str, wanted: Any, k: int, prices: Mapping[str, float]
-) -> tuple[list[Hit], Call]:
+    tool: Any, kind: Kind, name: str, wanted: Any, k: int, prices: Mapping[str, float]
+) -> tuple[list[Hit] | Page, Call]:
     from deepmmsearch.tools.metering import PRICES, Meter, calling
 
     meter = Meter(prices={**PRICES, **prices})
-    with meter.open(), calling(f"{kind}_search", name):
-        hits = await tool.search(wanted, k)
+    with meter.open():
+        if kind == "page":
+            return await tool.read(wanted), meter.calls[0]
+        with calling(f"{kind}_search", name):
+            hits = await tool.search(wanted, k)
     return hits, meter.calls[0]
 
 
-def _show(name: str, hits: Sequence[Hit], call: Call) -> None:
+def _show(name: str, found: Sequence[Hit] | Page, call: Call) -> None:
+    from deepmmsearch.tools.base import Page
+
     console = Console(highlight=False)
     cost = f"${call.cost:.4g}" if call.cost else "no cost"
-    pictures = sum(hit.image is not None for hit in hits)
-    shown = f", {pictures} with a picture" if pictures else ""
     size = f"{call.bytes / 1000:.1f} kB" if call.bytes else "nothing fetched"
-    console.print(f"{name}: {len(hits)} hits{shown} in {call.seconds:.2f} s, {size}, {cost}")
-    for number, hit in enumerate(hits, 1):
+    spent = f"in {call.seconds:.2f} s, {size}, {cost}"
+    if isinstance(found, Page):
+        console.print(f"{name}: {len(found.text)} characters {spent}")
+        console.print(Text(_plain(found.title), "bold"))
+        console.print(Text(_plain(found.text)[:600]))
+        return
+    pictures = sum(hit.image is not None for hit in found)
+    console.print(f"{name}: {len(found)} hits{f', {pictures} with a picture' if pictures else ''} {spent}")
+    for number, hit in enumerate(found, 1):
         console.print(Text(f"{number}. {_plain(hit.title) or 'untitled'}", "bold"))
         if hit.url:
             console.print(Text(f"   {_plain(hit.url)}", "cyan"), soft_wrap=True)
