@@ -18,16 +18,18 @@ from dataclasses import dataclass, field, replace
 from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Call, Trajectory
 
-# US dollars a call, by provider, at the vendors' smallest paid plan; what is not named here costs nothing. A recipe's
-# `prices` override it.
+# US dollars a call, by provider, as the vendors' pages said in late 2026: the smallest paid plan, a basic search. What is
+# not named here costs nothing. A recipe's `prices` override it.
 PRICES: Mapping[str, float] = {
     "serper": 0.001,
     "serper-lens": 0.003,
-    "serpapi": 0.015,
-    "serpapi-lens": 0.015,
+    "serpapi": 0.025,
+    "serpapi-lens": 0.025,
     "brave": 0.005,
     "tavily": 0.008,
-    "exa": 0.005,
+    "exa": 0.007,
+    # billed by tokens: at least 10,000 a search
+    "jina": 0.0005,
 }
 
 _KEY_PARAMETER = re.compile(
