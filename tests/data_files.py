@@ -65,3 +65,13 @@ def shared(name: str) -> Path | None:
 
     root = Path(os.environ.get("DEEPMMSEARCH_SHARED", Path(__file__).parents[2] / "shared")) / "data"
     return root / name if (root / name).exists() else None
+
+
+def grid(seed: int, size: tuple[int, int] = (128, 96)) -> Image.Image:
+    """A picture that looks like no other of another seed."""
+    import random
+
+    rng = random.Random(f"grid {seed}")
+    small = Image.new("RGB", (8, 8))
+    small.putdata([(rng.randrange(256), rng.randrange(256), rng.randrange(256)) for _ in range(64)])
+    return small.resize(size, Image.Resampling.BICUBIC)

@@ -1,0 +1,319 @@
+"""The pipeline: what each stage keeps and drops, that a kill costs nothing, that expensive work is not done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_files import grid, write_lines
+from data_players import CROP, SEARCH, WHOLE, Watched, good, makers, says, write_seeds
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("imagehash")
+pytest.importorskip("matplotlib")
+
+from deepmmsearch.data.pipeline import STAGES, build
+from deepmmsearch.data.reader import read_questions, read_trajectories
+from deepmmsearch.data.recipe import BuildSettings
+from deepmmsearch.data.stages import Stage
+from deepmmsearch.errors import UserError
+from deepmmsearch.store import TrajectoryStore
+
+
+def settings(folder: Path, questions: Path, **changes: Any) -> BuildSettings:
+    return BuildSettings.model_validate(
+        {
+            "output": folder / "build",
+            "seeds": {"benchmark": str(questions), "shard": 8},
+            "taxonomy": {"categories": ["Arts", "Nature", "People"]},
+            "episodes": {"concurrency": 4, "turns": 4},
+            "balance": {"search_share": None},
+            "splits": {"validation": 0.25},
+            **changes,
+        }
+    )
+
+
+def calls(log: Path) -> Counter[str]:
+    return Counter(line.split()[0] for line in log.read_text().splitlines())
+
+
+def stage(folder: Path, number: int) -> Stage:
+    return Stage(folder / "build" / STAGES[number - 1])
+
+
+def test_every_stage_keeps_and_drops_what_it_should(tmp_path: Path) -> None:
+    rows = [good(n, search=n % 2 == 0, kind=("Arts", "animal", "People")[n % 3]) for n in range(12)]
+    rows += [
+        {**good(12), "script": ["no tags", says("Ada")]},
+        {**good(13), "script": [SEARCH, SEARCH, SEARCH, says("Ada")]},
+        {**good(14), "script": [SEARCH] * 12},
+        {**good(15), "script": [WHOLE, CROP, says("Bo")]},
+        {**good(16), "script": ["raise"]},
+        {**good(17), "kind": "Weather"},
+        {**good(0), "picture": 0, "question": "WHO made number 0"},
+        {**good(18), "image": "gone.png"},
+    ]
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    seen = Watched()
+    built = build(settings(tmp_path, seeds), makers(tmp_path / "log"), seen)
+
+    dropped = {s["stage"]: s["dropped"] for s in built.card["stages"]}
+    assert dropped["1-seeds"] == {"picture file missing": 1}
+    assert dropped["2-episodes"] == {
+        "A: a turn without a valid action": 1,
+        "B: 4 turns or more": 2,
+        "error: ConnectionError": 1,
+    }
+    assert dropped["3-correct"] == {"the judge finds it wrong": 1}
+    assert dropped["4-labelled"] == {"no category": 1}
+    assert dropped["6-unique"] == {"duplicate: picture and question": 1}
+    assert [s["kept"] for s in built.card["stages"]] == [19, 15, 14, 13, 13, 12, 12]
+    assert calls(tmp_path / "log")["q016"] == 2, "an episode that ends in an error is played once more"
+
+    kept = [*read_trajectories(built.dataset), *read_trajectories(built.dataset, "validation")]
+    # q018 repeats q000: whichever the seed's order has first stays
+    assert {t.question.id for t in kept} - {"q000", "q018"} == {f"q{n:03d}" for n in range(1, 12)}
+    assert all(t.answer == "Ada" and t.question.image is not None and t.question.image.size == (128, 96) for t in kept)
+    assert {t.question.metadata["category"] for t in kept} == {"Arts", "Nature", "People"}
+    assert all(t.question.metadata["search_required"] == bool(t.searches) for t in kept)
+    assert {q.id for q in read_questions(built.dataset)} == {t.question.id for t in read_trajectories(built.dataset)}
+    last = [step for step in seen.steps if step.stage == "2-episodes"][-1]
+    assert (last.done, last.kept) == (19, 15)
+
+
+def test_the_card_tells_everything(tmp_path: Path) -> None:
+    rows = [good(n, search=n % 3 > 0) for n in range(20)]
+    rows[5] = {**rows[5], "script": [CROP, SEARCH, says("Ada")]}
+    built = build(settings(tmp_path, write_seeds(tmp_path / "seeds", rows)), makers(tmp_path / "log"))
+    card = (built.dataset / "README.md").read_text()
+    assert card.startswith("---\npretty_name:") and "license: " in card and "| Arts |" in card
+    contents = json.loads((built.dataset / "card.json").read_text())["contents"]
+    both = [contents[split] for split in ("train", "validation")]
+    assert sum(c["rows"] for c in both) == 20 and all(c["rows"] for c in both)
+    assert sum(sum(c["turns"].values()) for c in both) == 20
+    assert sum(c["search"].get("free", 0) for c in both) == 7
+    part = next(c for c in both if c["tools"]["image search, cropped"])
+    assert part["tools"]["image and text search"] == part["tools"]["image search, cropped"] > 0
+    for name in ("contents.png", "stages.png"):
+        assert (built.dataset / name).read_bytes().startswith(b"\x89PNG")
+    recipe = (built.dataset / "recipe.yaml").read_text()
+    assert "shard: 8" in recipe and "told" in recipe
+
+
+def test_a_second_run_does_nothing_and_cheap_changes_cost_nothing(tmp_path: Path) -> None:
+    seeds = write_seeds(tmp_path / "seeds", [good(n, search=n % 2 == 0) for n in range(12)])
+    wanted = settings(tmp_path, seeds)
+    first = build(wanted, makers(tmp_path / "log"))
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "build").rglob("*.parquet")}
+    played = calls(tmp_path / "log")
+    assert build(wanted, makers(tmp_path / "log")).card == first.card
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "build").rglob("*.parquet")} == before
+
+    mixed = settings(
+        tmp_path, seeds, balance={"size": 4, "variants": {"free": {"search_share": 0.0}, "all": {"search_share": None}}}
+    )
+    built = build(mixed, makers(tmp_path / "log"))
+    assert calls(tmp_path / "log") == played, "nothing was played again"
+    rows = {split: built.card["contents"][split] for split in ("train", "validation")}
+    assert sum(r["rows"] for r in rows.values()) == 4
+    free = [
+        *read_trajectories(tmp_path / "build/variants/free"),
+        *read_trajectories(tmp_path / "build/variants/free", "validation"),
+    ]
+    assert len(free) == 6 and not any(t.searches for t in free)
+    held_out = {q.id for q in read_questions(tmp_path / "build/variants/all", "validation")}
+    assert not held_out & {q.id for q in read_questions(built.dataset)}, "held out once, held out of all mixes"
+
+
+def test_a_changed_recipe_is_refused_where_it_would_cost(tmp_path: Path) -> None:
+    seeds = write_seeds(tmp_path / "seeds", [good(n) for n in range(4)])
+    build(settings(tmp_path, seeds), makers(tmp_path / "log"))
+    with pytest.raises(UserError, match=r"2-episodes was made with other settings \(teacher\)"):
+        build(settings(tmp_path, seeds), makers(tmp_path / "log", teacher={"name": "another"}))
+    with pytest.raises(UserError, match=r"1-seeds was made with other settings \(seeds\)"):
+        build(settings(tmp_path, seeds, seeds={"benchmark": str(seeds), "count": 2}), makers(tmp_path / "log"))
+
+
+def test_a_teacher_that_is_down_stops_the_build_and_loses_nothing(tmp_path: Path) -> None:
+    rows = [{**good(n), "script": [SEARCH, says("Ada")] if n < 5 else ["raise"]} for n in range(20)]
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    wanted = settings(tmp_path, seeds, seeds={"benchmark": str(seeds), "shard": 20})
+    with pytest.raises(UserError, match=r"8 episodes in a row ended in an error, .*the teacher is down"):
+        build(wanted, makers(tmp_path / "log"))
+    journal = TrajectoryStore(tmp_path / "build/2-episodes/journal/part-00000")
+    finished = set(journal.ids())
+    assert finished <= {f"q{n:03d}" for n in range(5)} and finished
+    before = calls(tmp_path / "log")
+    (tmp_path / "mended").write_text("")
+    build(settings(tmp_path, seeds, seeds=wanted.seeds), makers(tmp_path / "log"))
+    after = calls(tmp_path / "log")
+    assert all(after[name] == before[name] for name in finished), "what was finished is not played again"
+    assert stage(tmp_path, 2).counts().rows == 20 and stage(tmp_path, 3).counts().kept == 5
+
+
+def test_rollouts_tell_search_free_from_search_required(tmp_path: Path) -> None:
+    looked, known, wrong = [SEARCH, says("Ada")], [says("Ada")], [says("Bo")]
+    rollouts = {0: [looked, wrong, known], 1: [wrong, looked, wrong], 2: [wrong] * 3, 3: [known] * 3}
+    seeds = write_seeds(tmp_path / "seeds", [{**good(n), "rollouts": rollouts[n]} for n in range(4)])
+    wanted = settings(tmp_path, seeds, search={"by": "rollouts", "rollouts": 3})
+    with pytest.raises(UserError, match="Rollouts need a policy"):
+        build(wanted, makers(tmp_path / "log"))
+    build(wanted, makers(tmp_path / "log", rollouts=True, rollouts_={}))
+    found = {row["id"]: row["search"] for row in stage(tmp_path, 5).read("part-00000")}
+    assert found == {"q000": "free", "q001": "required", "q003": "free"}
+    assert stage(tmp_path, 5).counts().dropped == {"wrong in all rollouts": 1}
+
+
+def test_what_is_in_the_evaluation_is_removed(tmp_path: Path) -> None:
+    rows = [good(n) for n in range(6)]
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    grid(2).resize((64, 48)).save(tmp_path / "same.jpg", quality=60)
+    evaluation = [
+        {"id": "e0", "question": "Another question?", "answers": ["Bo"], "image": "same.jpg"},
+        {"id": "e1", "question": "Who made number 4", "answers": ["ada"]},
+    ]
+    write_lines(tmp_path / "test.jsonl", evaluation)
+    against = [{"benchmark": str(tmp_path / "test.jsonl")}]
+    build(settings(tmp_path, seeds, unique={"against": against}), makers(tmp_path / "log"))
+    report = json.loads((tmp_path / "build/6-unique/report/removed.json").read_text())
+    assert {r["id"]: (r["of"], r["why"]) for r in report["removed"]} == {
+        "q002": ("e0", "in test.jsonl: picture"),
+        "q004": ("e1", "in test.jsonl: question and answer"),
+    }
+    assert report["evaluations"][0]["loaded"] == 2
+    empty = [{"benchmark": str(write_lines(tmp_path / "empty.jsonl", [{"question": "Who?"}]))}]
+    with pytest.raises(UserError, match="nothing can be compared"):
+        build(settings(tmp_path, seeds, unique={"against": empty}), makers(tmp_path / "log"))
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    from deepmmsearch.data.journal import locked
+
+    seeds = write_seeds(tmp_path / "seeds", [good(0)])
+    with locked(tmp_path / "build/.lock"), pytest.raises(UserError, match="Another run is at work"):
+        build(settings(tmp_path, seeds), makers(tmp_path / "log"))
+
+
+def test_nothing_left_is_said(tmp_path: Path) -> None:
+    seeds = write_seeds(tmp_path / "seeds", [good(n) for n in range(3)])
+    with pytest.raises(UserError, match="Nothing is left for the data set: 3 rows came to balancing"):
+        build(settings(tmp_path, seeds, balance={"search_share": 0.5}), makers(tmp_path / "log"))
+
+
+class Run:
+    """A build in a process of its own."""
+
+    def __init__(self, wanted: BuildSettings, log: Path, seconds: float) -> None:
+        here = Path(__file__).parent
+        self.process = subprocess.Popen(
+            [sys.executable, str(here / "data_players.py"), wanted.model_dump_json(), str(log), str(seconds)],
+            cwd=here,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def finish(self) -> str:
+        output, _ = self.process.communicate(timeout=300)
+        assert self.process.returncode == 0, output
+        return output
+
+
+def wait_until(true: Any, run: Run, seconds: float = 300) -> None:
+    limit = time.monotonic() + seconds
+    while not true():
+        assert run.process.poll() is None, run.process.communicate()[0]
+        assert time.monotonic() < limit, "it took too long"
+        time.sleep(0.02)
+
+
+def contents(folder: Path) -> dict[str, list[Any]]:
+    return {
+        split: [
+            (t.question.id, t.question.metadata["category"], len(t.turns)) for t in read_trajectories(folder, split)
+        ]
+        for split in ("train", "validation")
+    }
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and file locks")
+def test_kill_dash_nine_while_workers_play(tmp_path: Path) -> None:
+    rows = [good(n, search=n % 2 == 0, kind=("Arts", "animal")[n % 2]) for n in range(40)]
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    log = tmp_path / "log"
+    log.touch()
+    wanted = settings(tmp_path, seeds, processes=2)
+    run = Run(wanted, log, 0.05)
+    journals = tmp_path / "build/2-episodes/journal"
+
+    def finished() -> set[str]:
+        return {name for place in journals.glob("part-*") for name in TrajectoryStore(place).ids()}
+
+    wait_until(lambda: len(finished()) >= 6, run)
+    run.kill()
+    workers = {int(line.split()[2]) for line in log.read_text().splitlines()}
+    assert run.process.pid not in workers, "workers played"
+    limit = time.monotonic() + 120
+    while any(alive(worker) for worker in workers):
+        assert time.monotonic() < limit, "a worker outlived its parent"
+        time.sleep(0.05)
+    kept, before = finished(), calls(log)
+    assert 6 <= len(kept) < 40
+
+    Run(wanted, log, 0.0).finish()
+    after = calls(log)
+    assert all(after[name] == before[name] for name in kept), "what was played is not played again"
+    assert stage(tmp_path, 2).counts().notes["taken from an earlier run"] > 0
+    assert len(finished()) == 40 and stage(tmp_path, 2).counts().kept == 40
+    other = settings(tmp_path / "other", seeds)
+    built = build(other, makers(tmp_path / "log2"))
+    assert contents(tmp_path / "build/dataset") == contents(built.dataset)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not (state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_killed_again_and_again_at_any_stage(tmp_path: Path) -> None:
+    rows = [good(n, search=n % 2 == 0, kind=("Arts", "animal")[n % 2]) for n in range(120)]
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    log = tmp_path / "log"
+    log.touch()
+    wanted = settings(tmp_path, seeds)
+    marks = [lambda n=n: stage(tmp_path, n).parts() for n in (1, 2, 3, 4, 5, 6, 7)]
+    for true in (*marks, lambda: (tmp_path / "build/dataset/train-00000.parquet").exists()):
+        run = Run(wanted, log, 0.001)
+        limit = time.monotonic() + 300
+        while not true() and run.process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.002)
+        run.kill()
+    Run(wanted, log, 0.0).finish()
+    built = build(settings(tmp_path / "other", seeds), makers(tmp_path / "log2"))
+    assert contents(tmp_path / "build/dataset") == contents(built.dataset)
+    names = [
+        name
+        for place in (tmp_path / "build/2-episodes/journal").glob("part-*")
+        for name in TrajectoryStore(place).ids()
+    ]
+    assert len(names) == len(set(names)) == 120
