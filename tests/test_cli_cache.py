@@ -69,7 +69,7 @@ def test_stats_say_what_there_is(tmp_path: Path) -> None:
     lines = said("stats", path).splitlines()
     assert lines[1].split()[:4] == ["text_search", "searxng", "2", "1"]
     image = lines[2].split()
-    assert image[:4] == ["image_search", "serpapi-lens", "1", "0"] and "$0.015" in image
+    assert image[:4] == ["image_search", "serpapi-lens", "1", "0"] and "$0.025" in image
     assert "3 answers, 1 failures, 1 pictures, 0 turns" in lines[3]
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Call, Trajectory
 
-# US dollars a call, by provider, as the vendors' pages said in late 2026: the smallest paid plan, a basic search. What is
-# not named here costs nothing. A recipe's `prices` override it.
+# US dollars a call, by provider, in late 2026: the smallest paid plan, a basic search. What is not named here costs
+# nothing. A recipe's `prices` override it.
 PRICES: Mapping[str, float] = {
     "serper": 0.001,
     "serper-lens": 0.003,
