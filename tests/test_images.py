@@ -118,6 +118,65 @@ def test_damaged_files_raise_nothing_but_user_errors(format: str, seed: int, cou
         assert images.load(bytes(content), max_pixels=10**6).mode == "RGB"
 
 
+def animation(format: str, frames: int) -> bytes:
+    pictures = [Image.new("RGB", (4, 4), (n % 256, n // 256, 0)) for n in range(frames)]
+    # a GIF of one colour a frame would be merged into one
+    return encode(pictures[0], format, save_all=True, append_images=pictures[1:], duration=20)
+
+
+@pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP", "PNG"])
+def test_frames_are_counted_before_they_are_decoded(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = animation(format, 30)
+    assert images.load(content).getpixel((0, 0)) in {(0, 0, 0), (0, 0, 1)}
+    monkeypatch.setattr(images, "MAX_FRAMES", 30)
+    assert images.load(content).size == (4, 4)
+    monkeypatch.setattr(images, "MAX_FRAMES", 29)
+    with pytest.raises(UserError, match="more than 29 frames"):
+        images.load(content)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["GIF", "TIFF", "WEBP", "PNG"]), st.integers(0, 2**32 - 1), st.integers(1, 20))
+def test_damaged_animations_raise_nothing_but_user_errors(format: str, seed: int, count: int) -> None:
+    content = bytearray(animation(format, 5))
+    random = np.random.default_rng(seed)
+    for at in random.integers(0, len(content), count):
+        content[at] = random.integers(0, 256)
+    with contextlib.suppress(UserError):
+        images.load(bytes(content[: random.integers(1, len(content) + 1)]), max_pixels=10**6)
+
+
+def test_a_jpeg_that_goes_over_itself_too_often_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    progressive, plain = (encode(noise(400, 300), "JPEG", progressive=p) for p in (True, False))
+    monkeypatch.setattr(images, "MAX_SCANNED_PIXELS", 400 * 300 * 3)
+    assert images.load(plain).size == (400, 300)
+    with pytest.raises(UserError, match="a JPEG of 1[0-9] scans"):
+        images.load(progressive)
+
+
+def test_only_the_formats_that_are_named_are_opened() -> None:
+    for format in ("BMP", "TIFF"):
+        with pytest.raises(UserError, match="is not a picture"):
+            images.load(encode(noise(), format), formats=images.WEB_FORMATS)
+
+
+def test_alpha_and_deep_pixels_do_not_depend_on_the_bands(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    clear = Image.fromarray(rng.integers(0, 256, (70, 9, 4), dtype=np.uint8), "RGBA")
+    deep = Image.fromarray(rng.integers(0, 2**16, (70, 9), dtype=np.uint16))
+    whole = [images.digest(images.load(p)) for p in (clear, deep)]
+    white = Image.new("RGBA", clear.size, (255,) * 4)
+    assert whole[0] == images.digest(Image.alpha_composite(white, clear).convert("RGB"))
+    monkeypatch.setattr(images, "_BAND", 16)
+    assert [images.digest(images.load(p)) for p in (clear, deep)] == whole
+
+
+def test_cmyk_becomes_rgb() -> None:
+    cyan = Image.new("CMYK", (8, 8), (255, 0, 0, 0))
+    red, green, blue = images.load(encode(cyan, "JPEG", quality=95)).getpixel((3, 3))
+    assert red < 10 and green > 245 and blue > 245
+
+
 def test_exif_orientation_is_applied() -> None:
     image = noise(40, 20)
     exif = Image.Exif()
