@@ -119,15 +119,14 @@ def test_damaged_files_raise_nothing_but_user_errors(format: str, seed: int, cou
 
 
 def animation(format: str, frames: int) -> bytes:
-    pictures = [Image.new("RGB", (4, 4), (n % 256, n // 256, 0)) for n in range(frames)]
-    # a GIF of one colour a frame would be merged into one
-    return encode(pictures[0], format, save_all=True, append_images=pictures[1:], duration=20)
+    pictures = [Image.new("RGB", (4, 4), (n * 89 % 256, n * 53 % 256, n)) for n in range(frames)]
+    return encode(pictures[0], format, save_all=True, append_images=pictures[1:], duration=20, lossless=True)
 
 
 @pytest.mark.parametrize("format", ["GIF", "TIFF", "WEBP", "PNG"])
 def test_frames_are_counted_before_they_are_decoded(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = animation(format, 30)
-    assert images.load(content).getpixel((0, 0)) in {(0, 0, 0), (0, 0, 1)}
+    assert images.load(content).getpixel((0, 0)) == (0, 0, 0)
     monkeypatch.setattr(images, "MAX_FRAMES", 30)
     assert images.load(content).size == (4, 4)
     monkeypatch.setattr(images, "MAX_FRAMES", 29)
@@ -150,7 +149,7 @@ def test_a_jpeg_that_goes_over_itself_too_often_is_refused(monkeypatch: pytest.M
     progressive, plain = (encode(noise(400, 300), "JPEG", progressive=p) for p in (True, False))
     monkeypatch.setattr(images, "MAX_SCANNED_PIXELS", 400 * 300 * 3)
     assert images.load(plain).size == (400, 300)
-    with pytest.raises(UserError, match="a JPEG of 1[0-9] scans"):
+    with pytest.raises(UserError, match=r"a JPEG of 1[0-9] scans"):
         images.load(progressive)
 
 
