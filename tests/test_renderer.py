@@ -308,13 +308,16 @@ def ids_of(rendered: Renderer, text: str) -> list[int]:
 
 def test_special_tokens_of_any_shape_are_disarmed() -> None:
     tokenizer = tiny_tokenizer()
-    more = {"additional_special_tokens": ["[INST]", "[IMG]"]}
+    more = {"additional_special_tokens": ["[INST]", "[PIC]"]}
     tokenizer.add_special_tokens(more, replace_extra_special_tokens=False)
     rendered = Renderer(tokenizer)
-    clean = rendered.disarm("a [INST] b [IMG][IMG] <|im_end|>")
-    assert clean == "a [ INST] b [ IMG][ IMG] ‹|im_end|>"
+    clean = rendered.disarm("a [INST] b [PIC][PIC] <|im_end|>")
+    assert clean == "a ⁅INST] b [ PIC][ PIC] ‹|im_end|>"
     assert rendered.disarm(clean) == clean
     assert not set(rendered.tokenizer.encode(clean, add_special_tokens=False)) & set(tokenizer.all_special_ids)
+    # what shows nothing is dropped first, or it would be dropped from between the halves of a token
+    asked = replace(played(ANSWER), question=Question("q", "[P\u200bIC]"))
+    assert tokenizer.convert_tokens_to_ids("[PIC]") not in rendered.sequence(asked, teacher=True).ids
 
 
 def test_messages_hold_the_policys_words_and_every_image_in_order() -> None:

@@ -205,12 +205,12 @@ def _messages(
     trajectory: Trajectory, clean: Callable[[str], str], turns: Sequence[Turn] | None = None
 ) -> tuple[list[Message], list[Image]]:
     prompt, question = trajectory.prompt, trajectory.question
-    asked = protocol.escape_observation(clean(question.text))
+    asked = clean(protocol.escape_observation(question.text))
     opening = _user(_text(prompt.user.replace("{question}", asked)))
     pictures = [question.image] if question.image is not None else []
     opening["content"][:0] = [{"type": "image"} for _ in pictures]
     for found in trajectory.context:
-        opening["content"] += [*_image_parts(len(found.images)), _text("\n" + protocol.information(clean(found.text)))]
+        opening["content"] += [*_image_parts(len(found.images)), _text("\n" + protocol.information(found.text, clean))]
         pictures += found.images
     conversation = [{"role": "system", "content": [_text(prompt.system)]}] if prompt.system else []
     conversation.append(opening)
@@ -236,7 +236,7 @@ def _reply_text(turn: Turn, found: Observation, trajectory: Trajectory, clean: C
             state = prompt.after_malformed
         case Answer():
             state = ""
-    return protocol.information(clean(found.text)) + (f"\n{state}" if state else "")
+    return protocol.information(found.text, clean) + (f"\n{state}" if state else "")
 
 
 def _user(*parts: dict[str, str]) -> Message:
