@@ -17,7 +17,6 @@ from deepmmsearch.data.pictures import is_address, named_by
 from deepmmsearch.data.report import Skip
 from deepmmsearch.data.tables import Row
 
-
 # verl puts one for each picture before the question, or behind it
 _PLACEHOLDERS = re.compile(r"\A(\s*<image>\s*)+|(\s*<image>\s*)+\Z")
 

@@ -26,12 +26,14 @@ from typing import Any
 
 import yaml
 
+from deepmmsearch.atlas.questions import each_question
+from deepmmsearch.atlas.world import make_world
 from deepmmsearch.data.balance import Item, choose
 from deepmmsearch.data.card import count_contents, git_revision, stage_summary, write_card
 from deepmmsearch.data.catalog import open_questions
 from deepmmsearch.data.journal import locked, write_json
 from deepmmsearch.data.near_duplicates import Duplicate, Fingerprint, against, fingerprint, groups, picture_hash, within
-from deepmmsearch.data.recipe import BuildSettings, Mix
+from deepmmsearch.data.recipe import Against, BuildSettings, Mix
 from deepmmsearch.data.records import write_rows
 from deepmmsearch.data.sources import Source, open_source
 from deepmmsearch.data.stages import Counts, Stage
@@ -48,9 +50,11 @@ from deepmmsearch.data.tasks import (
 )
 from deepmmsearch.data.workers import ShardTask, run_shards
 from deepmmsearch.errors import UserError
+from deepmmsearch.types import Question
 
 STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
 DATASET = "dataset"
+WORLD_QUESTIONS = 500
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,7 @@ class _Build:
         removed: dict[str, tuple[str, Duplicate]] = {}
         evaluations = []
         for named in settings.against:
-            evaluation, report = self._evaluation(named.model_dump())
+            evaluation, report = _evaluation(named)
             evaluations.append({"benchmark": named.benchmark, **report})
             for found in against(prints, evaluation, settings.bits, settings.overlap):
                 removed.setdefault(found.id, (f"in {Path(named.benchmark).name}: {found.kind}", found))
@@ -202,25 +206,6 @@ class _Build:
             stage.finish(shard, keep, counts)
         self._told(stage)
         return key
-
-    def _evaluation(self, named: Mapping[str, Any]) -> tuple[list[Fingerprint], dict[str, Any]]:
-        asked = open_questions(
-            named["benchmark"],
-            path=named["path"],
-            images=named["images"],
-            split=named["split"],
-            sample=named["count"] or 0,
-            seed=named["seed"],
-        )
-        prints = [
-            fingerprint(q.id, q.text, q.answers, picture_hash(q.image) if q.image is not None else None) for q in asked
-        ]
-        if not prints:
-            raise UserError(
-                f"No question of {named['benchmark']} could be loaded, so nothing can be compared with it: "
-                f"{dict(asked.report.dropped)}. Give its path, or take it out of unique.against."
-            )
-        return prints, asked.report.to_dict()
 
     def _balanced(self, key: str) -> str:
         before, stage = self.stages[5], self.stages[6]
@@ -309,6 +294,34 @@ class _Build:
     def _chosen_rows(self, wanted: set[str]) -> Iterator[Row]:
         for shard in self.shards:
             yield from (row for row in self.stages[5].read(shard) if row["id"] in wanted)
+
+
+def _evaluation(named: Against) -> tuple[list[Fingerprint], dict[str, Any]]:
+    """What is compared of an evaluation's questions, and how many could be loaded. Raises UserError when none could."""
+    if named.benchmark == "atlas":
+        world = make_world(named.seed, "eval")
+        prints = [_print_of(question) for question in each_question(world, named.count or WORLD_QUESTIONS)]
+        return prints, {"world": named.seed, "loaded": len(prints)}
+    asked = open_questions(
+        named.benchmark,
+        path=named.path,
+        images=named.images,
+        split=named.split,
+        sample=named.count or 0,
+        seed=named.seed,
+    )
+    prints = [_print_of(question) for question in asked]
+    if not prints:
+        raise UserError(
+            f"No question of {named.benchmark} could be loaded, so nothing can be compared with it: "
+            f"{dict(asked.report.dropped)}. Give its path, or take it out of unique.against."
+        )
+    return prints, asked.report.to_dict()
+
+
+def _print_of(question: Question) -> Fingerprint:
+    hashed = picture_hash(question.image) if question.image is not None else None
+    return fingerprint(question.id, question.text, question.answers, hashed)
 
 
 def _fingerprint(row: Row) -> Fingerprint:

@@ -98,7 +98,8 @@ class Search(Section):
 
 
 class Against(Section):
-    """Questions of an evaluation. `count`: the sample that is evaluated, None for all."""
+    """Questions of an evaluation: a benchmark, a file, or `atlas`: the invented world of `seed`. `count`: the sample
+    that is evaluated, None for all (of a world: 500)."""
 
     benchmark: str
     path: Path | None = None
