@@ -24,6 +24,7 @@ COMMANDS = {
     "report": ("report", "Tables and a gallery of evaluations, as one page."),
     "reproduce": ("reproduce", "Make the papers' tables and curves anew, on invented worlds."),
     "judge": ("judge", "Judges of answers, and how well they agree with people."),
+    "merge": ("merge", "Merge a LoRA adapter into its model."),
     "grpo": ("grpo", "Reinforcement learning (GRPO) with live tools."),
     "data": ("data", "Benchmarks and your own questions; build training sets; convert between formats."),
 }

@@ -186,7 +186,8 @@ def _refuse_unknown_policy(kind: str | None) -> None:
 
 def _refuse_bad_places(tools: ToolSettings, save: Path | None) -> None:
     """Before a model is loaded, which takes long."""
-    if tools.kind == "local":
+    # a replay asks no index
+    if tools.kind == "local" and tools.recorder.mode != "replay":
         if tools.index is None:
             raise UserError("--tools local needs an index. Build one with: deepmmsearch index build FOLDER")
         from deepmmsearch.engine import Index

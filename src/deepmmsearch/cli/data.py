@@ -193,9 +193,38 @@ def build(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     settings = load_recipe(recipe, DataRecipe, overrides)
     console = Console()
-    with _Bars(console) as bars:
+    with _Bars(console) if console.is_terminal else _Lines() as bars:
         built = run_build(settings, bars.watch)
     _print_built(console, built)
+
+
+class _Lines:
+    """Progress for a log file: a line when a stage begins and ends, and every half minute between."""
+
+    def __init__(self) -> None:
+        self._last: Step | None = None
+        self._printed = 0.0
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._last is not None:
+            self._print(self._last)
+
+    def watch(self, step: Step) -> None:
+        import time
+
+        if self._last is not None and self._last.stage != step.stage:
+            self._print(self._last)
+        if self._last is None or self._last.stage != step.stage or time.monotonic() - self._printed > 30:
+            self._print(step)
+            self._printed = time.monotonic()
+        self._last = step
+
+    def _print(self, step: Step) -> None:
+        kept = f", kept {step.kept / step.done:.0%}" if step.done else ""
+        click.echo(f"{step.stage}: {step.done:,} of {step.total:,}{kept}, ${step.cost:,.2f}")
 
 
 class _Bars:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel, set_seed
 
 from deepmmsearch.errors import UserError
-from deepmmsearch.train.checkpoint import part_of
+from deepmmsearch.train.checkpoint import load_checkpoint, part_of, save_merged
 
 LANGUAGE_LINEAR = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -59,3 +60,13 @@ def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) 
         raise UserError(
             f"The adapter in {folder} does not fit the model ({reason}). Give the model it was made for."
         ) from error
+
+
+def merge(source: str, adapter: Path, out: Path, dtype: str = "bfloat16") -> None:
+    """The model with the adapter in its weights, as a checkpoint that serves like its base; whole or not at all.
+
+    Merged in float32, then saved as `dtype`. Raises UserError for what cannot be loaded or does not fit.
+    """
+    checkpoint = load_checkpoint(source, torch.float32)
+    merged = load_adapter(checkpoint.model, adapter).merge_and_unload()
+    save_merged(checkpoint, merged.to(getattr(torch, dtype)), out)

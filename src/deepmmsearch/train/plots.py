@@ -53,3 +53,23 @@ def plot_curves(
         elif len(axes.lines) > 1:
             axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
+
+
+def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, panels: Mapping[str, str]) -> None:
+    """Several runs in one figure: a panel for each metric (axis label -> name), a curve for each run that logged it."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise MissingExtra("Plots", "train") from error
+    figure = Figure(figsize=(5.6 * len(panels), 3.6), layout="constrained")
+    for axes, (label, name) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        axes.set_prop_cycle(color=COLOURS)
+        for run, rows in runs.items():
+            points = [(row["step"], row[name]) for row in rows if row.get(name) is not None and "step" in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), label=run, marker="." if len(points) < 30 else "")
+        axes.set(xlabel="optimizer step", ylabel=label)
+        axes.grid(alpha=0.3)
+        if axes.lines:
+            axes.legend(fontsize="x-small")
+    figure.savefig(path, dpi=120)

@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from deepmmsearch.data.reader import holds_trajectories, read_trajectories
 from deepmmsearch.errors import UserError
-from deepmmsearch.store import FILE, TrajectoryStore
+from deepmmsearch.store import FILE
 from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash, save_merged
 from deepmmsearch.train.collate import Collator, Example, LengthGrouped, Pictures, encode_pictures, make_examples
 from deepmmsearch.train.lora import Lora, prepare_model
@@ -103,10 +104,10 @@ class SftResult:
 
 def train(recipe: SftRecipe, evaluate: Evaluate | None = None, report: Callable[[str], None] = print) -> SftResult:
     """`fine_tune` with the recipe's own checkpoint and trajectory folders."""
-    missing = [str(folder) for folder in recipe.data if not (folder / FILE).is_file()]
+    missing = [str(place) for place in recipe.data if not holds_trajectories(place)]
     if missing:
         raise UserError(f"There are no trajectories in {', '.join(missing)}: {FILE} is missing. Give other data.")
-    trajectories = (trajectory for folder in recipe.data for trajectory in TrajectoryStore(folder))
+    trajectories = (trajectory for place in recipe.data for trajectory in read_trajectories(place))
     checkpoint = load_checkpoint(recipe.model, getattr(torch, recipe.dtype))
     return fine_tune(recipe, trajectories, checkpoint, evaluate, report)
 

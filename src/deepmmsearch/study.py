@@ -1,0 +1,309 @@
+"""The training study on invented worlds: base, fine-tuning, reinforcement learning, each measured on unseen questions.
+
+Every stage is one of the ordinary commands with one of the ordinary recipes, run as a process of its own; a stage whose
+result is there is skipped, one that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from deepmmsearch.atlas.play import correct
+from deepmmsearch.atlas.worlds import Worlds
+from deepmmsearch.config import choose_prompt, local_policy, policy_grounder
+from deepmmsearch.errors import UserError
+from deepmmsearch.eval.play import play_all
+from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare
+from deepmmsearch.types import ImageSearch, Limits, Malformed, Question, Trajectory
+
+LIMITS = Limits(calls=6, image_searches=1, tokens=512)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`command` is run as `deepmmsearch COMMAND…`; `result` is there when it is done; `after`: stages it starts from."""
+
+    name: str
+    command: tuple[str, ...]
+    result: Path
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large the study is. `start_worlds`: how few worlds the start of the RL runs is taught, so that RL has something
+    to teach. `seeds` of the main comparison."""
+
+    recipes: Path
+    out: Path
+    worlds: int = 14
+    start_worlds: int = 4
+    seeds: tuple[int, ...] = (0, 1, 2)
+    threads: int = 1
+    overrides: tuple[str, ...] = ()
+
+    def stages(self) -> list[Stage]:
+        out, threads = self.out, f"threads={self.threads}"
+        base, sft, start = out / "base/checkpoint", out / "sft/merged", out / "start/merged"
+        teach = ("atlas", "teach", "--worlds")
+
+        def tune(name: str, data: str) -> Stage:
+            given = (f"model={base}", f"data=[{out / data}]", f"output={out / name}", threads)
+            return self._stage(name, ("sft", "sft.yaml", *given), out / name / "merged", ("base", data))
+
+        def learn(name: str, model: Path, after: str, *more: str) -> Stage:
+            given = (f"model={model}", f"output={out / name}", f"atlas.folder={out / 'worlds'}", threads)
+            return self._stage(
+                name, ("grpo", "grpo.yaml", *given, *self.overrides, *more), out / name / "merged", (after,)
+            )
+
+        return [
+            self._stage("base", ("pretrain", "base.yaml", f"output={out / 'base'}"), base, ()),
+            Stage(
+                "taught", (*teach, str(self.worlds), "--out", str(out / "taught")), self._last(self.worlds, "taught")
+            ),
+            Stage(
+                "few", (*teach, str(self.start_worlds), "--out", str(out / "few")), self._last(self.start_worlds, "few")
+            ),
+            tune("start", "few"),
+            tune("sft", "taught"),
+            *(learn(f"rl-{seed}", start, "start", f"seed={seed}") for seed in self.seeds),
+            learn("penalty", start, "start", "reward.kind=mmsearch-r1"),
+            learn("scratch", base, "base"),
+            learn("final", sft, "sft"),
+        ]
+
+    def _stage(self, name: str, command: tuple[str, ...], result: Path, after: tuple[str, ...]) -> Stage:
+        verb, recipe, *given = command
+        return Stage(name, (verb, str(self.recipes / recipe), *given), result, after)
+
+    def _last(self, worlds: int, folder: str) -> Path:
+        return self.out / folder / f"world-{1000 + worlds - 1}.json"
+
+    def models(self) -> dict[str, Path]:
+        """What is measured, by name."""
+        return {stage.name: stage.result for stage in self.stages() if stage.name not in ("taught", "few")}
+
+
+def run_stages(plan: Plan, jobs: int, report: Callable[[str], None]) -> None:
+    """Runs what is not done yet, `jobs` at once, each as soon as what it starts from is there. Raises UserError with the
+    name of the log of a stage that failed."""
+    left = [stage for stage in plan.stages() if not stage.result.exists()]
+    plan.out.mkdir(parents=True, exist_ok=True)
+    running: dict[Future[float], Stage] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        while left or running:
+            waiting = {stage.name for stage in (*left, *running.values())}
+            for stage in [s for s in left if not waiting & set(s.after)][: jobs - len(running)]:
+                left.remove(stage)
+                report(f"{stage.name}: started, see {plan.out / stage.name}.log")
+                running[pool.submit(_run, stage, plan.out)] = stage
+            done, _ = wait(running, return_when="FIRST_COMPLETED")
+            for future in done:
+                stage = running.pop(future)
+                report(f"{stage.name}: done in {future.result() / 60:.1f} min")
+
+
+def _run(stage: Stage, out: Path) -> float:
+    began = time.perf_counter()
+    command = [sys.executable, "-c", "from deepmmsearch.cli import main; main()", *stage.command]
+    log = out / f"{stage.name}.log"
+    with log.open("a", encoding="utf-8") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code or not stage.result.exists():
+        last = log.read_text(encoding="utf-8").strip().splitlines()
+        raise UserError(f"The stage {stage.name} failed ({last[-1] if last else 'no output'}). See {log}.")
+    return time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One question, as a model played it."""
+
+    id: str
+    kind: str
+    search_required: bool
+    right: bool
+    searches: int
+    texts: int
+    crops: int
+    malformed: int
+
+
+def measure(folder: Path, worlds: Path, seeds: Sequence[int], questions: int) -> list[Answered]:
+    """The greedy policy of a checkpoint on `questions` questions of each unseen world, with its own boxes."""
+    import torch
+
+    torch.set_num_threads(1)
+    asked = Worlds(worlds, seeds, questions, "eval", lambda line: None)
+    policy = local_policy(folder)
+    grounder = policy_grounder(policy)
+    prompt = choose_prompt(policy, asked.toolbox(asked.worlds[0]))
+    tools = {name: replace(asked.toolbox(name), grounder=grounder) for name in asked.worlds}
+
+    async def play() -> list[Trajectory]:
+        def tools_for(question: Question):  # type: ignore[no-untyped-def]
+            return tools[str(question.metadata["world"])]
+
+        return [t async for t in play_all(asked, policy, tools_for, prompt, LIMITS, concurrency=32)]
+
+    return [_answered(trajectory) for trajectory in asyncio.run(play())]
+
+
+def _answered(trajectory: Trajectory) -> Answered:
+    question, searches = trajectory.question, trajectory.searches
+    pictures = [s for s in searches if isinstance(s, ImageSearch)]
+    return Answered(
+        question.id,
+        str(question.metadata["kind"]),
+        bool(question.metadata["search_required"]),
+        correct(trajectory),
+        len(searches),
+        len(searches) - len(pictures),
+        sum(s.region is not None for s in pictures),
+        sum(isinstance(turn.action, Malformed) for turn in trajectory.turns),
+    )
+
+
+def measure_all(
+    plan: Plan, seeds: Sequence[int], questions: int, jobs: int, report: Callable[[str], None]
+) -> dict[str, list[Answered]]:
+    """Every model of the plan; what was measured before is read from OUT/measured."""
+    folder = plan.out / "measured"
+    folder.mkdir(parents=True, exist_ok=True)
+    worlds = plan.out / "worlds"
+    # made before the processes start, so that they do not make it side by side
+    Worlds(worlds, seeds, questions, "eval", report)
+    paths = {name: folder / f"{name}-{'-'.join(map(str, seeds))}-{questions}.json" for name in plan.models()}
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        asked = {
+            name: pool.submit(measure, model, worlds, seeds, questions)
+            for name, model in plan.models().items()
+            if not paths[name].exists()
+        }
+        for name, future in asked.items():
+            rows = future.result()
+            draft = paths[name].with_suffix(".part")
+            draft.write_text(json.dumps([asdict(row) for row in rows]) + "\n", encoding="utf-8")
+            draft.replace(paths[name])
+            report(f"{name}: {sum(row.right for row in rows)} of {len(rows)} right")
+    return {
+        name: sorted((Answered(**row) for row in json.loads(path.read_text(encoding="utf-8"))), key=lambda r: r.id)
+        for name, path in paths.items()
+    }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One sentence, and whether the figures show it."""
+
+    text: str
+    shown: bool
+    figure: str
+
+
+def claims(measured: Mapping[str, Sequence[Answered]], seeds: Sequence[int]) -> list[Claim]:
+    """What the study set out to show; a claim that fails says so."""
+    start = measured["start"]
+    found = []
+    gains = [_paired(measured[f"rl-{seed}"], start, _right) for seed in seeds]
+    first = bootstrap([_right(start)])
+    found.append(Claim("the start is between 60 and 75 %", 0.6 <= first.mean <= 0.75, _share(first)))
+    gained = "; ".join(_points(gain) for gain in gains)
+    found.append(
+        Claim("GRPO gains at least 8 points over its start, each seed", all(g.mean >= 0.08 for g in gains), gained)
+    )
+    free = [_paired(measured[f"rl-{s}"], start, _searches, required=False) for s in seeds]
+    found.append(
+        Claim(
+            "fewer searches on questions that need none",
+            all(d.mean < 0 for d in free),
+            "; ".join(f"{d.mean:+.2f} a question [{d.low:+.2f}, {d.high:+.2f}]" for d in free),
+        )
+    )
+    needed = [_paired(measured[f"rl-{s}"], start, _right, required=True) for s in seeds]
+    found.append(
+        Claim(
+            "no fewer right on questions that need a search",
+            all(d.mean >= 0 for d in needed),
+            "; ".join(map(_points, needed)),
+        )
+    )
+    if "penalty" in measured:
+        plain, penalised = measured[f"rl-{seeds[0]}"], measured["penalty"]
+        before, after = (sum(map(bool, _searches(rows))) / max(1, len(rows)) for rows in (plain, penalised))
+        apart = _paired(penalised, plain, _right)
+        fall = 1 - after / before if before else 0.0
+        found.append(
+            Claim(
+                "with the search penalty the search ratio falls by 20 % or more at equal accuracy",
+                fall >= 0.2 and apart.low <= 0 <= apart.high,
+                f"ratio {before:.3f} to {after:.3f} ({-fall:+.0%}), accuracy {_points(apart)}",
+            )
+        )
+    if "final" in measured:
+        final = bootstrap([_right(measured["final"])])
+        found.append(Claim("the shipped model reaches 92 %", final.mean >= 0.92, _share(final)))
+    return found
+
+
+def table(measured: Mapping[str, Sequence[Answered]]) -> list[list[str]]:
+    """A row for each model: accuracy with its interval, on questions that need a search and that need none, searches."""
+    rows = []
+    for name, answered in measured.items():
+        needed = [r for r in answered if r.search_required]
+        free = [r for r in answered if not r.search_required]
+        rows.append(
+            [
+                name,
+                _share(bootstrap([_right(answered)])),
+                _share(bootstrap([_right(needed)])),
+                _share(bootstrap([_right(free)])),
+                f"{sum(map(bool, _searches(answered))) / max(1, len(answered)):.3f}",
+                f"{sum(_searches(needed)) / max(1, len(needed)):.2f}",
+                f"{sum(_searches(free)) / max(1, len(free)):.2f}",
+                f"{sum(r.malformed for r in answered) / max(1, len(answered)):.2f}",
+            ]
+        )
+    return rows
+
+
+COLUMNS = (
+    "model", "right", "search needed", "none needed", "search ratio", "searches, needed", "searches, none", "malformed"
+)  # fmt: skip
+
+
+def _right(rows: Sequence[Answered]) -> list[float]:
+    return [float(row.right) for row in rows]
+
+
+def _searches(rows: Sequence[Answered]) -> list[float]:
+    return [float(row.searches) for row in rows]
+
+
+def _paired(
+    first: Sequence[Answered],
+    second: Sequence[Answered],
+    values: Callable[[Sequence[Answered]], list[float]],
+    required: bool | None = None,
+) -> Difference:
+    assert [r.id for r in first] == [r.id for r in second], "two models answered different questions"
+    chosen = [(a, b) for a, b in zip(first, second, strict=True) if required is None or a.search_required == required]
+    return compare(values([a for a, _ in chosen]), values([b for _, b in chosen]))
+
+
+def _share(found: Interval) -> str:
+    return f"{found.mean:.1%} [{found.low:.1%}, {found.high:.1%}]"
+
+
+def _points(found: Difference) -> str:
+    return f"{100 * found.mean:+.1f} points [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
