@@ -25,12 +25,14 @@ from deepmmsearch.eval.play import play_all
 from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare
 from deepmmsearch.types import ImageSearch, Limits, Malformed, Question, Trajectory
 
+# the first that `atlas teach` plays
+FIRST_WORLD = 1000
 LIMITS = Limits(calls=6, image_searches=1, tokens=512)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """`command` is run as `deepmmsearch COMMAND…`; `result` is there when it is done; `after`: stages it starts from."""
+    """`command` is run as `deepmmsearch COMMAND`; `result` is there when it is done; `after`: what it starts from."""
 
     name: str
     command: tuple[str, ...]
@@ -40,8 +42,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the study is. `start_worlds`: how few worlds the start of the RL runs is taught, so that RL has something
-    to teach. `seeds` of the main comparison."""
+    """How large the study is. `start_worlds`: how few worlds the start of the RL runs is taught, so that RL has
+    something to teach. `seeds` of the main comparison."""
 
     recipes: Path
     out: Path
@@ -54,7 +56,6 @@ class Plan:
     def stages(self) -> list[Stage]:
         out, threads = self.out, f"threads={self.threads}"
         base, sft, start = out / "base/checkpoint", out / "sft/merged", out / "start/merged"
-        teach = ("atlas", "teach", "--worlds")
 
         def tune(name: str, data: str) -> Stage:
             given = (f"model={base}", f"data=[{out / data}]", f"output={out / name}", threads)
@@ -62,18 +63,13 @@ class Plan:
 
         def learn(name: str, model: Path, after: str, *more: str) -> Stage:
             given = (f"model={model}", f"output={out / name}", f"atlas.folder={out / 'worlds'}", threads)
-            return self._stage(
-                name, ("grpo", "grpo.yaml", *given, *self.overrides, *more), out / name / "merged", (after,)
-            )
+            command = ("grpo", "grpo.yaml", *given, *self.overrides, *more)
+            return self._stage(name, command, out / name / "merged", (after,))
 
         return [
             self._stage("base", ("pretrain", "base.yaml", f"output={out / 'base'}"), base, ()),
-            Stage(
-                "taught", (*teach, str(self.worlds), "--out", str(out / "taught")), self._last(self.worlds, "taught")
-            ),
-            Stage(
-                "few", (*teach, str(self.start_worlds), "--out", str(out / "few")), self._last(self.start_worlds, "few")
-            ),
+            self._teach("taught", self.worlds),
+            self._teach("few", self.start_worlds),
             tune("start", "few"),
             tune("sft", "taught"),
             *(learn(f"rl-{seed}", start, "start", f"seed={seed}") for seed in self.seeds),
@@ -86,8 +82,10 @@ class Plan:
         verb, recipe, *given = command
         return Stage(name, (verb, str(self.recipes / recipe), *given), result, after)
 
-    def _last(self, worlds: int, folder: str) -> Path:
-        return self.out / folder / f"world-{1000 + worlds - 1}.json"
+    def _teach(self, name: str, worlds: int) -> Stage:
+        folder = self.out / name
+        command = ("atlas", "teach", "--worlds", str(worlds), "--out", str(folder))
+        return Stage(name, command, folder / f"world-{FIRST_WORLD + worlds - 1}.json")
 
     def models(self) -> dict[str, Path]:
         """What is measured, by name."""
@@ -95,8 +93,10 @@ class Plan:
 
 
 def run_stages(plan: Plan, jobs: int, report: Callable[[str], None]) -> None:
-    """Runs what is not done yet, `jobs` at once, each as soon as what it starts from is there. Raises UserError with the
-    name of the log of a stage that failed."""
+    """Runs what is not done yet, `jobs` at once, each as soon as what it starts from is there.
+
+    Raises UserError with the last line and the log of a stage that failed.
+    """
     left = [stage for stage in plan.stages() if not stage.result.exists()]
     plan.out.mkdir(parents=True, exist_ok=True)
     running: dict[Future[float], Stage] = {}
@@ -257,7 +257,7 @@ def claims(measured: Mapping[str, Sequence[Answered]], seeds: Sequence[int]) -> 
 
 
 def table(measured: Mapping[str, Sequence[Answered]]) -> list[list[str]]:
-    """A row for each model: accuracy with its interval, on questions that need a search and that need none, searches."""
+    """A row for each model: accuracy with its interval, over all questions and by need of a search, and searches."""
     rows = []
     for name, answered in measured.items():
         needed = [r for r in answered if r.search_required]
