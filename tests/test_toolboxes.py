@@ -150,14 +150,25 @@ def test_a_private_address_is_allowed_to_its_provider_alone(server: Site) -> Non
 
 
 def test_a_list_of_allowed_domains_leaves_the_providers_in_reach(server: Site) -> None:
-    network = {"allow_hosts": ["wikipedia.org"], "block_hosts": ["blocked.example"]}
+    network = {"allow_hosts": ["almanac.example"], "block_hosts": ["blocked.example"]}
     given = settings(text=[{"name": "searxng", "url": server.url}, {"name": "serper"}], network=network)
     tools = build_toolbox(given, POLICY, KEYS)
     assert tools.text_search is not None and asyncio.run(tools.text_search.search("x", 3))
     for lane, host in zip(tools.text_search.lanes, ("127.0.0.1", "google.serper.dev"), strict=True):  # type: ignore[attr-defined]
         rules = lane.provider._api.client.rules
-        assert rules.allow == ("wikipedia.org", host) and rules.block == ("blocked.example",)
+        assert rules.allow == ("almanac.example", host) and rules.block == ("blocked.example",)
         assert bool(rules.private) == (host == "127.0.0.1")
+
+
+def test_hits_on_blocked_domains_are_not_told_of(server: Site) -> None:
+    for network, left in (
+        ({"block_hosts": ["travel.example"]}, [0, 2]),
+        ({"allow_hosts": ["almanac.example", "other.example"]}, [0, 2]),
+        ({"block_hosts": ["example"]}, []),
+    ):
+        tools = build_toolbox(settings(text=[{"name": "searxng", "url": server.url}], network=network), POLICY, {})
+        hits = asyncio.run(tools.text_search.search("x", 5))  # type: ignore[union-attr]
+        assert [h.url for h in hits] == [ROWS[n].url for n in left]
 
 
 def test_a_provider_without_its_key_is_left_out_where_it_is_optional(server: Site) -> None:

@@ -8,12 +8,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from PIL.Image import Image
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.toolboxes.search import Searches
 from deepmmsearch.toolboxes.settings import (
     BOX_DIALECTS,
     GROUNDERS,
@@ -28,11 +28,11 @@ from deepmmsearch.tools.metering import PRICES, Budget, Ledger, Purse
 from deepmmsearch.types import Completion, Policy
 
 if TYPE_CHECKING:
-    from deepmmsearch.tools.failover import FailOver, SearchTool
-    from deepmmsearch.tools.http import GuardedClient
+    from deepmmsearch.tools.failover import SearchTool
     from deepmmsearch.tools.llm_summarizer import LlmSummarizer
-    from deepmmsearch.tools.providers.catalog import Catalog, Kind
+    from deepmmsearch.tools.providers.catalog import Kind
     from deepmmsearch.tools.recorder import Recorder
+    from deepmmsearch.tools.summarizer import Encode
 
 
 def build_toolbox(settings: ToolSettings, policy: Policy, environ: Mapping[str, str] = os.environ) -> Toolbox:
@@ -58,7 +58,7 @@ def make_provider(
     """One provider alone, with the network settings of a toolbox. Raises as `build_toolbox` does."""
     from deepmmsearch.tools.providers.catalog import Catalog
 
-    made: SearchTool = _Assembly(settings, environ).provider(Catalog.find(), kind, provider)
+    made: SearchTool = Searches(settings, environ).provider(Catalog.find(), kind, provider)
     return made
 
 
@@ -88,10 +88,10 @@ class _Assembly:
 
     settings: ToolSettings
     environ: Mapping[str, str]
-    # providers by name and settings, so that an index is opened once for words and pictures
-    made: dict[tuple[str, str], Any] = field(default_factory=dict)
-    # what optional providers lack
-    left_out: list[str] = field(default_factory=list)
+    searches: Searches = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.searches = Searches(self.settings, self.environ)
 
     def toolbox(self, policy: Policy) -> Toolbox:
         s = self.settings
@@ -105,10 +105,10 @@ class _Assembly:
             raise UserError("No provider is named. List some under text: or image:, such as text: [searxng].")
         else:
             self.check_prices()
-        text = self.search("text", lists["text"], recorder)
-        image = self.search("image", lists["image"], recorder)
+        text = self.searches.search("text", lists["text"], recorder)
+        image = self.searches.search("image", lists["image"], recorder)
         if text is None and image is None:
-            raise UserError(f"None of the providers can be used. {' '.join(dict.fromkeys(self.left_out))}")
+            raise UserError(f"None of the providers can be used. {' '.join(dict.fromkeys(self.searches.left_out))}")
         return Toolbox(
             text,
             image,
@@ -119,7 +119,7 @@ class _Assembly:
             image_lines=s.image_lines,
             min_passage=s.min_passage,
             pages=s.pages,
-            box_threshold=s.box_threshold,
+            box_threshold=self.box_threshold(),
             crop_padding=s.crop_padding,
             thumbnails=s.thumbnails,
             matcher=self.matcher(recorder) if image is not None else None,
@@ -128,72 +128,6 @@ class _Assembly:
             **({} if recorder is None else {"stopwatch": _stopwatch(recorder)}),
         )
 
-    # Search
-
-    def search(self, kind: Kind, listed: Sequence[ProviderSettings], recorder: Recorder | None) -> Any:
-        if not listed:
-            return None
-        if recorder is None:
-            return self.failover(kind, listed)
-        from deepmmsearch.tools.recorded import RecordedImageSearch, RecordedTextSearch
-
-        tool = None if recorder.mode == "replay" else self.failover(kind, listed)
-        if tool is None and recorder.mode != "replay":
-            return None
-        known = {"provider": "+".join(p.name for p in listed), "settings": [self.options(p) for p in listed]}
-        return (RecordedTextSearch if kind == "text" else RecordedImageSearch)(tool, recorder, known)
-
-    def failover(self, kind: Kind, listed: Sequence[ProviderSettings]) -> FailOver | None:
-        """None where all of them are optional and none has what it needs."""
-        from deepmmsearch.tools.failover import FailOver, Lane, Pace
-        from deepmmsearch.tools.providers.catalog import Catalog, MissingKey
-
-        catalog, lanes = Catalog.find(), []
-        for provider in listed:
-            try:
-                tool = self.provider(catalog, kind, provider)
-            except (MissingKey, MissingExtra) as error:
-                if not provider.optional:
-                    raise
-                self.left_out.append(str(error))
-                continue
-            pace = Pace(per_second=provider.per_second, concurrency=provider.concurrency)
-            lanes.append(Lane(provider.name, tool, "text_search" if kind == "text" else "image_search", pace))
-        return FailOver(lanes) if lanes else None
-
-    def provider(self, catalog: Catalog, kind: Kind, provider: ProviderSettings) -> Any:
-        options = self.options(provider)
-        key = (provider.name, repr(sorted(options.items())))
-        kinds = catalog.kinds(provider.name)
-        if kind not in kinds or key not in self.made:
-            self.made[key] = catalog.make(
-                provider.name, kind, options, self.client, self.environ, provider.key_variable
-            )
-        return self.made[key]
-
-    def options(self, provider: ProviderSettings) -> dict[str, Any]:
-        options = provider.options
-        if provider.name == "local" and self.settings.index is not None:
-            options.setdefault("index", str(self.settings.index))
-        return options
-
-    def client(self, own: Sequence[str] = (), known: Sequence[str] = ()) -> GuardedClient:
-        """The client of a provider. `own`: its addresses in the recipe, whose hosts may be private, for it alone;
-        `known`: all its addresses, which no list of allowed domains has to name."""
-        from deepmmsearch.tools.http import GuardedClient
-
-        network = self.settings.network
-        allowed = (*network.allow_hosts, *map(_host, known)) if network.allow_hosts else ()
-        return GuardedClient(
-            allowed,
-            network.block_hosts,
-            (*network.allow_private, *map(_host_and_port, own)),
-            timeout=network.timeout,
-            max_bytes=network.max_bytes,
-        )
-
-    # The others
-
     def grounder(self, policy: Policy, recorder: Recorder | None) -> Any:
         from deepmmsearch.tools.recorded import RecordedGrounder
 
@@ -201,17 +135,20 @@ class _Assembly:
         if g.kind == "none":
             return None
         if g.kind == "own":
-            tool = find_grounder(policy, g.dialect)
-            name = f"own:{getattr(policy, 'name', type(policy).__name__)}"
-        else:
-            replaying = recorder is not None and recorder.mode == "replay"
-            tool = None if replaying else self.detector() if g.kind == "dino" else self.other_model()
-            name = f"{g.kind}:{g.model or 'default'}"
-            if recorder is not None:
-                return RecordedGrounder(tool, recorder, {"provider": name, "dialect": g.dialect})
-        if recorder is None or tool is None:
+            # a call of the policy, whose weights may change from one update to the next: not recorded
+            return find_grounder(policy, g.dialect)
+        replaying = recorder is not None and recorder.mode == "replay"
+        tool = None if replaying else self.detector() if g.kind == "dino" else self.other_model()
+        if recorder is None:
             return tool
-        return RecordedGrounder(tool, recorder, {"provider": name, "dialect": g.dialect or _card_dialect(policy)})
+        known = {"provider": f"{g.kind}:{g.model or 'default'}", "dialect": g.dialect}
+        return RecordedGrounder(tool, recorder, {**known, "text_threshold": g.text_threshold})
+
+    def box_threshold(self) -> float:
+        from deepmmsearch.tools.grounding import THRESHOLDS
+
+        g = self.settings.grounding
+        return g.box_threshold if g.box_threshold is not None else THRESHOLDS.get(g.kind, 0.0)
 
     def detector(self) -> Grounder:
         g = self.settings.grounding
@@ -219,7 +156,7 @@ class _Assembly:
             from deepmmsearch.tools.grounding.dino import DEFAULT_MODEL, DinoGrounder
         except ModuleNotFoundError as error:
             raise MissingExtra("Grounding DINO", "local") from error
-        return DinoGrounder(g.model or DEFAULT_MODEL, device=g.device)
+        return DinoGrounder(g.model or DEFAULT_MODEL, text_threshold=g.text_threshold, device=g.device)
 
     def other_model(self) -> Grounder:
         """Another vision-language model behind an endpoint, which sees pictures as they are."""
@@ -254,10 +191,10 @@ class _Assembly:
             from deepmmsearch.tools.reader import WebReader
 
             options = {"max_bytes": self.settings.network.max_bytes, **given.options}
-            return WebReader(self.client(), **checked("web", WebReader, options))
+            return WebReader(self.searches.client(), **checked("web", WebReader, options))
         if kind != "local":
             reader: PageReader = catalog.make(
-                kind, "page", given.options, self.client, self.environ, given.key_variable
+                kind, "page", given.options, self.searches.client, self.environ, given.key_variable
             )
             return reader
         from deepmmsearch.engine import Index
@@ -307,16 +244,26 @@ class _Assembly:
         given = self.settings.summarizer
         if given.kind == "none":
             return {}
-        extractive = ExtractiveSummarizer(given.sentences)
+        replaying = recorder is not None and recorder.mode == "replay"
+        extractive = ExtractiveSummarizer(given.sentences, None if replaying else self.sentence_encoder())
         if given.kind == "extractive":
-            known = {"provider": "extractive", "sentences": given.sentences}
+            known = {"provider": "extractive", "sentences": given.sentences, "encoder": given.encoder}
             return {"summarizer": extractive if recorder is None else RecordedSummarizer(extractive, recorder, known)}
-        written = self.llm_summarizer(policy, replaying=recorder is not None and recorder.mode == "replay")
+        written = self.llm_summarizer(policy, replaying=replaying)
+        if given.kind == "own":
+            recorder = None  # for the reason given in `grounder`
         if given.per_page:
             spoken: Any = written if recorder is None else RecordedSummarizer(written, recorder)
             return {"summarizer": spoken, "stand_in": extractive}
         spoken = written if recorder is None else RecordedCondenser(written, recorder)
         return {"condenser": spoken, "stand_in": extractive}
+
+    def sentence_encoder(self) -> Encode | None:
+        if self.settings.summarizer.encoder is None:
+            return None
+        from deepmmsearch.engine.encoders import SentenceEncoder
+
+        return SentenceEncoder(self.settings.summarizer.encoder).encode
 
     def llm_summarizer(self, policy: Policy, *, replaying: bool) -> LlmSummarizer:
         from deepmmsearch.tools.llm_summarizer import LlmSummarizer
@@ -394,13 +341,3 @@ class _Unasked:
 
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
-
-
-def _host(address: str) -> str:
-    return urlsplit(address).hostname or ""
-
-
-def _host_and_port(address: str) -> str:
-    parts = urlsplit(address)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"

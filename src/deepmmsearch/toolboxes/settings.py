@@ -71,20 +71,25 @@ class BudgetSettings(_Settings):
 
 class GroundingSettings(_Settings):
     """`kind`: the policy's own model (own), Grounding DINO (dino), another model behind an endpoint (chat), or none.
-    `model`, `base_url`, `key_variable`: for dino and chat. `dialect`: of a vision-language model's boxes; None takes it
-    from the policy's card."""
+    `model`: for dino and chat; `base_url`, `key_variable`: for chat. `dialect`: of a vision-language model's boxes;
+    None takes it from the policy's card. `box_threshold`: the score below which a box is none; None is what is usual
+    for the kind (`tools.grounding.THRESHOLDS`). `text_threshold`: the score from which dino counts a word into the
+    label of its box."""
 
     kind: str = "own"
     model: str | None = None
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
     dialect: str | None = None
+    box_threshold: float | None = Field(default=None, ge=0, le=1)
+    text_threshold: float = Field(default=0.25, ge=0, le=1)
     device: str = "auto"
 
 
 class SummarizerSettings(_Settings):
     """`kind`: sentences of the pages that serve the query (extractive, with at most `sentences` of each page), the
-    policy's own model (own), a model behind an endpoint (chat), or none: the hits' own text.
+    policy's own model (own), a model behind an endpoint (chat), or none: the hits' own text. `encoder`: a
+    sentence-transformers model, such as minilm, that ranks the sentences of extractive beside their words.
 
     For own and chat: one summary of all hits (DeepMMSearch-R1), or one of each page (`per_page`, MMSearch-R1); where
     the model fails, the extractive one stands in. `model`, `base_url`, `key_variable`, `timeout` (seconds): for chat.
@@ -92,6 +97,7 @@ class SummarizerSettings(_Settings):
 
     kind: str = "extractive"
     sentences: int = Field(default=2, ge=1)
+    encoder: str | None = None
     per_page: bool = False
     model: str | None = None
     base_url: str | None = None
@@ -152,7 +158,6 @@ class ToolSettings(_Settings):
     image_lines: int = Field(default=3, ge=1)
     min_passage: int = Field(default=400, ge=0)
     pages: int | None = Field(default=None, ge=1)
-    box_threshold: float = 0.3
     crop_padding: float = Field(default=0.05, ge=0)
     thumbnails: bool = False
 

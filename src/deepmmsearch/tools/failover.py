@@ -146,11 +146,12 @@ class FailOver:
         rounds: int = 2,
         pause: float = 0.5,
         patience: float = 5.0,
+        keep: Callable[[Hit], bool] = lambda _: True,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         assert lanes, "fail-over needs at least one provider"
         self.lanes, self.rounds, self.pause, self.patience = tuple(lanes), rounds, pause, patience
-        self._sleep = sleep
+        self._keep, self._sleep = keep, sleep
         self.name = "+".join(dict.fromkeys(lane.name for lane in lanes))
 
     async def search(self, wanted: Any, k: int) -> list[Hit]:
@@ -164,7 +165,7 @@ class FailOver:
                     said[lane.name] = f"{_sentence(lane.why)} (left alone for {_span(lane.rest)})"
                     continue
                 try:
-                    return await lane.search(wanted, k)
+                    return [hit for hit in await lane.search(wanted, k) if self._keep(hit)]
                 except BudgetSpent:
                     raise  # the next one would not be paid for either
                 except ToolError as error:

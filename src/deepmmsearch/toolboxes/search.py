@@ -1,0 +1,118 @@
+"""Text and image search of a toolbox: providers in their order, each with a client of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from deepmmsearch.errors import MissingExtra
+from deepmmsearch.toolboxes.settings import ProviderSettings, ToolSettings
+from deepmmsearch.tools.addresses import HostRules, Refused, read_address
+from deepmmsearch.types import Hit
+
+if TYPE_CHECKING:
+    from deepmmsearch.tools.failover import FailOver
+    from deepmmsearch.tools.http import GuardedClient
+    from deepmmsearch.tools.providers.catalog import Catalog, Kind
+    from deepmmsearch.tools.recorder import Recorder
+
+
+@dataclass
+class Searches:
+    settings: ToolSettings
+    environ: Mapping[str, str]
+    # providers by name and settings, so that an index is opened once for words and pictures
+    made: dict[tuple[str, str], Any] = field(default_factory=dict)
+    # what optional providers lack
+    left_out: list[str] = field(default_factory=list)
+
+    def search(self, kind: Kind, listed: Sequence[ProviderSettings], recorder: Recorder | None) -> Any:
+        if not listed:
+            return None
+        if recorder is None:
+            return self.failover(kind, listed)
+        from deepmmsearch.tools.recorded import RecordedImageSearch, RecordedTextSearch
+
+        tool = None if recorder.mode == "replay" else self.failover(kind, listed)
+        if tool is None and recorder.mode != "replay":
+            return None
+        known: dict[str, Any] = {
+            "provider": "+".join(p.name for p in listed),
+            "settings": [self.options(p) for p in listed],
+        }
+        network = self.settings.network
+        if network.allow_hosts or network.block_hosts:
+            known["domains"] = [list(network.allow_hosts), list(network.block_hosts)]
+        return (RecordedTextSearch if kind == "text" else RecordedImageSearch)(tool, recorder, known)
+
+    def failover(self, kind: Kind, listed: Sequence[ProviderSettings]) -> FailOver | None:
+        """None where all of them are optional and none has what it needs."""
+        from deepmmsearch.tools.failover import FailOver, Lane, Pace
+        from deepmmsearch.tools.providers.catalog import Catalog, MissingKey
+
+        catalog, lanes = Catalog.find(), []
+        for provider in listed:
+            try:
+                tool = self.provider(catalog, kind, provider)
+            except (MissingKey, MissingExtra) as error:
+                if not provider.optional:
+                    raise
+                self.left_out.append(str(error))
+                continue
+            pace = Pace(per_second=provider.per_second, concurrency=provider.concurrency)
+            lanes.append(Lane(provider.name, tool, "text_search" if kind == "text" else "image_search", pace))
+        return FailOver(lanes, keep=self.keep) if lanes else None
+
+    def provider(self, catalog: Catalog, kind: Kind, provider: ProviderSettings) -> Any:
+        options = self.options(provider)
+        key = (provider.name, repr(sorted(options.items())))
+        kinds = catalog.kinds(provider.name)
+        if kind not in kinds or key not in self.made:
+            self.made[key] = catalog.make(
+                provider.name, kind, options, self.client, self.environ, provider.key_variable
+            )
+        return self.made[key]
+
+    def options(self, provider: ProviderSettings) -> dict[str, Any]:
+        options = provider.options
+        if provider.name == "local" and self.settings.index is not None:
+            options.setdefault("index", str(self.settings.index))
+        return options
+
+    def keep(self, hit: Hit) -> bool:
+        """May this run see the hit? What lies on a domain that it may not fetch from is not told of either."""
+        network = self.settings.network
+        if not (network.allow_hosts or network.block_hosts) or not hit.url.lower().startswith(("http://", "https://")):
+            return True
+        try:
+            HostRules.read(network.allow_hosts, network.block_hosts, ()).check(read_address(hit.url))
+        except Refused:
+            return False
+        return True
+
+    def client(self, own: Sequence[str] = (), known: Sequence[str] = ()) -> GuardedClient:
+        """The client of a provider. `own`: its addresses in the recipe, whose hosts may be private, for it alone;
+        `known`: all its addresses, which no list of allowed domains has to name."""
+        from deepmmsearch.tools.http import GuardedClient
+
+        network = self.settings.network
+        allowed = (*network.allow_hosts, *map(_host, known)) if network.allow_hosts else ()
+        return GuardedClient(
+            allowed,
+            network.block_hosts,
+            (*network.allow_private, *map(_host_and_port, own)),
+            timeout=network.timeout,
+            max_bytes=network.max_bytes,
+        )
+
+
+def _host(address: str) -> str:
+    return urlsplit(address).hostname or ""
+
+
+def _host_and_port(address: str) -> str:
+    parts = urlsplit(address)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
