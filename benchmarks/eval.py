@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from deepmmsearch.agent import Toolbox
@@ -30,7 +30,7 @@ from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import FakeTools
 from deepmmsearch.types import Completion, Hit, Question, Trajectory
 
-GOAL_RATE, GOAL_RATIO = 200.0, 1.2
+GOAL_RATE, GOAL_RATIO = 200, 1.2
 
 
 class Instant:
@@ -62,26 +62,23 @@ async def harness(questions: list[Question], folder: Path) -> tuple[float, float
 async def slow_endpoint(latency: float) -> AsyncIterator[str]:
     """An OpenAI-compatible endpoint that answers everything after `latency` seconds, any number at once."""
 
+    message = {"role": "assistant", "content": "<reason>I know.</reason><answer>Veld</answer>"}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    body = json.dumps(
+        {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
+    ).encode()
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = next(
-                    (int(h.split(b":")[1]) for h in head.split(b"\r\n") if h.lower().startswith(b"content-length")), 0
-                )
+        with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            while asked := await reader.readuntil(b"\r\n\r\n"):
+                lines = asked.lower().split(b"\r\n")
+                length = next((int(h.split(b":")[1]) for h in lines if h.startswith(b"content-length")), 0)
                 await reader.readexactly(length)
                 await asyncio.sleep(latency)
-                message = {"role": "assistant", "content": "<reason>I know.</reason><answer>Veld</answer>"}
-                choice = {"index": 0, "finish_reason": "stop", "message": message}
-                body = json.dumps(
-                    {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice]}
-                ).encode()
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
-                writer.write(f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                writer.write(head + body)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:

@@ -12,7 +12,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -49,6 +49,22 @@ class TrajectoryStore:
         Raises UserError when the metadata of the question are no JSON, before a line is written.
         """
         name = trajectory.question.id if id is None else id
+        self.extend([(name, trajectory)])
+        return name
+
+    def extend(self, rows: Iterable[tuple[str, Trajectory]]) -> None:
+        """As `append`, for several: one wait for the disk. None is stored when one of them cannot be."""
+        lines = [self._line(name, trajectory) for name, trajectory in rows]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a+b") as file:
+            _lock(file)
+            _cut_half_line(file)
+            file.write(b"".join(lines))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _line(self, name: str, trajectory: Trajectory) -> bytes:
+        """Pictures are complete before the line that names them."""
         pictures = self.folder / "images"
         record = to_dict(trajectory, lambda image: images.save(image, pictures).stem)
         line = {"version": VERSION, "id": name, "trajectory": record}
@@ -56,15 +72,8 @@ class TrajectoryStore:
             text = json.dumps(line, ensure_ascii=False)
         except (TypeError, ValueError) as error:
             raise UserError(f"The trajectory of {name!r} cannot be stored: {error}. Use plain JSON metadata.") from None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            _lock(file)
-            _cut_half_line(file)
-            # surrogatepass: a model may write half a surrogate pair, and what it wrote must survive.
-            file.write(text.encode("utf-8", "surrogatepass") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return name
+        # surrogatepass: a model may write half a surrogate pair, and what it wrote must survive.
+        return text.encode("utf-8", "surrogatepass") + b"\n"
 
     def ids(self) -> tuple[str, ...]:
         """The ids in order; one that was appended twice stands there twice."""

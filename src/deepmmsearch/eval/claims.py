@@ -75,7 +75,7 @@ def claims(results: Results, roles: Roles) -> list[Claim]:
               (_better(results, "the agent with crops - without", roles.trained, roles.no_crop, "an ablation"),)),
         Claim(3, "Several text searches help.",
               (_better(results, "several text searches - one", roles.trained, roles.single_text, "an ablation"),)),
-        Claim(4, "Training data of half search-required questions are best; uniform over the taxonomy beats random.",
+        Claim(4, "Half search-required training data are best; uniform over the taxonomy beats random.",
               _mixes(results, roles)),
         Claim(5, "Reinforcement learning makes tool use more selective and refines queries more often.",
               _selective(results, roles)),

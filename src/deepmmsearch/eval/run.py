@@ -177,13 +177,11 @@ async def evaluate(
                 yield question
 
     gate = asyncio.Semaphore(concurrency)
-    writing = asyncio.Lock()
+    writer = _Writer(run.store)
 
     async def finish(trajectory: Trajectory) -> None:
         id = prefix + trajectory.question.id
-        bare = trajectory if trajectory.question.id in shown else without_pictures(trajectory)
-        async with writing:
-            await asyncio.to_thread(run.store.append, bare, id)
+        await writer.write(id, trajectory if trajectory.question.id in shown else without_pictures(trajectory))
         async with gate:
             rows = [await _judge(judge, which, id, trajectory) for which, judge in judges.items()]
         run.judge_line(rows)
@@ -202,6 +200,25 @@ async def evaluate(
         done, _ = await asyncio.wait(finishing)
         _raise_first(done)
     return played
+
+
+class _Writer:
+    """Writes what has come while it waited for the disk in one go: slow disks cost latency, not throughput."""
+
+    def __init__(self, store: TrajectoryStore) -> None:
+        self.store = store
+        self._waiting: list[tuple[str, Trajectory]] = []
+        self._busy = asyncio.Lock()
+
+    async def write(self, id: str, trajectory: Trajectory) -> None:
+        """Returns once it is on the disk."""
+        row = (id, trajectory)
+        self._waiting.append(row)
+        async with self._busy:
+            if not any(waiting is row for waiting in self._waiting):
+                return  # the one before took it along
+            batch, self._waiting = self._waiting, []
+            await asyncio.to_thread(self.store.extend, batch)
 
 
 def _raise_first(done: Iterable[asyncio.Task[None]]) -> None:

@@ -103,7 +103,9 @@ class ChatPolicy:
     async def _ask(self, conversation: list[Message], pictures: list[Image], stop: Sequence[str]) -> Completion:
         if self.model is None:
             await self.check()
-        request = self._request(conversation, pictures, stop)
+        # encoding pictures takes longer than everything else here, and must not hold up other episodes
+        urls = await asyncio.to_thread(self._encoded, pictures) if pictures else []
+        request = self._request(conversation, urls, stop)
         try:
             if self.on_text is not None:
                 reply = await self._stream(request, self.on_text)
@@ -119,11 +121,14 @@ class ChatPolicy:
             raise self._explain(error, bool(pictures)) from None
         return reply
 
-    def _request(self, conversation: list[Message], pictures: list[Image], stop: Sequence[str]) -> dict[str, Any]:
+    def _encoded(self, pictures: Sequence[Image]) -> list[str]:
+        return [images.data_url(self.view(p)) for p in pictures]
+
+    def _request(self, conversation: list[Message], urls: list[str], stop: Sequence[str]) -> dict[str, Any]:
         budget = "max_completion_tokens" if self.base_url == OFFICIAL else "max_tokens"
         request: dict[str, Any] = {
             "model": self.model,
-            "messages": _openai_messages(conversation, [images.data_url(self.view(p)) for p in pictures]),
+            "messages": _openai_messages(conversation, urls),
             "temperature": self.temperature,
             budget: self.max_new_tokens,
         }

@@ -1,0 +1,424 @@
+"""Workflows, faults, statistics, runs that go on where they were, and the page about them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepmmsearch.agent import Toolbox
+from deepmmsearch.errors import UserError
+from deepmmsearch.eval.claims import Claim, Part, Roles, claim_section, claims
+from deepmmsearch.eval.faults import BAIT, FAULTS, followed, with_fault
+from deepmmsearch.eval.figures import Results, effort, load_results
+from deepmmsearch.eval.page import markdown_table, render_html, render_markdown, summary, write_reports
+from deepmmsearch.eval.play import play_all, play_safely
+from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
+from deepmmsearch.eval.sections import sections
+from deepmmsearch.eval.statistics import bootstrap, compare, correlation, mcnemar
+from deepmmsearch.eval.workflows import Agent, Rag, Switches, retrievals
+from deepmmsearch.judge import Judge, JudgeError, RuleJudge, Verdict
+from deepmmsearch.prompts import load_prompt
+from deepmmsearch.report import Table
+from deepmmsearch.testing import HOSTILE_TEXTS, FakeTools, ScriptedPolicy
+from deepmmsearch.types import Box, Completion, Hit, Question, TextSearch, Trajectory
+
+LOOK = "<reason>I look.</reason><img_search>the flag on the ship</img_search>"
+WHOLE = "<reason>I look.</reason><img_search><img></img_search>"
+READ = "<reason>I read.</reason><text_search>capital of Veld</text_search>"
+AGAIN = "<reason>Once more.</reason><text_search>mayor of Balor</text_search>"
+SAY = "<reason>I know.</reason><answer>Balor</answer>"
+VELD = Hit("The flag of Veld", "https://example.org/veld", "The capital of Veld is Balor.", 1.0, matched=True)
+
+
+def question(number: int = 0, text: str = "What is the capital?", **metadata: Any) -> Question:
+    image = Image.new("RGB", (64, 48), (number % 256, 90, 120))
+    return Question(f"q{number}", text, image, ("Balor",), {"kind": "image_text", **metadata})
+
+
+def fake() -> FakeTools:
+    texts = {q: [VELD] for q in ("capital of Veld", "mayor of Balor", "What is the capital?")}
+    return FakeTools(texts=texts, pictures=[VELD], boxes={"the flag on the ship": [Box(4, 4, 40, 40, 0.9)]})
+
+
+def agent(*script: str, tools: Toolbox | None = None, switches: Switches | None = None) -> Agent:
+    given = tools or fake().toolbox()
+    applied = switches or Switches()
+    return Agent(ScriptedPolicy(*script), load_prompt("deepmmsearch-r1"), lambda _: applied.apply(given), label="me")
+
+
+async def last(source: AsyncIterator[Trajectory]) -> Trajectory:
+    found = [t async for t in source]
+    return found[-1]
+
+
+# -- play
+
+
+async def test_turns_that_were_played_survive_an_error_of_the_policy() -> None:
+    policy = ScriptedPolicy(READ)  # the second turn is not in the script
+    rows = play_all([question()], policy, lambda _: fake().toolbox(), load_prompt("deepmmsearch-r1"))
+    (trajectory,) = [t async for t in rows]
+    assert trajectory.stop == "error" and "turn 2 was asked for" in (trajectory.error or "")
+    assert [t.action for t in trajectory.turns] == [TextSearch("capital of Veld")]
+
+
+class Sleeper:
+    async def act(self, trajectory: Trajectory) -> Completion:
+        if trajectory.turns:
+            await asyncio.sleep(60)
+        return Completion(READ)
+
+
+async def test_a_question_that_takes_too_long_has_failed_with_what_it_did() -> None:
+    workflow = Agent(Sleeper(), load_prompt("deepmmsearch-r1"), lambda _: fake().toolbox())
+    found = await play_safely(workflow.play, replace(workflow.blank, question=question()), timeout=0.2)
+    assert found.error == "No answer within 0.2 s." and len(found.turns) == 1
+
+
+async def test_no_more_than_so_many_are_in_play() -> None:
+    playing = most = 0
+
+    class Counting:
+        async def act(self, trajectory: Trajectory) -> Completion:
+            nonlocal playing, most
+            playing += 1
+            most = max(most, playing)
+            await asyncio.sleep(0.001)
+            playing -= 1
+            return Completion(SAY)
+
+    rows = play_all(
+        [question(n) for n in range(20)], Counting(), lambda _: Toolbox(), load_prompt("direct"), concurrency=4
+    )
+    assert len([t async for t in rows]) == 20 and most == 4
+
+
+# -- workflows
+
+
+async def test_rag_retrieves_exactly_twice_and_answers_in_one_turn() -> None:
+    tools = fake()
+    policy = ScriptedPolicy(READ)
+
+    class Writer:
+        asked: list[Trajectory] = []  # noqa: RUF012
+
+        async def act(self, trajectory: Trajectory) -> Completion:
+            self.asked.append(trajectory)
+            return await policy.act(trajectory) if len(trajectory.context) < 2 else Completion(SAY)
+
+    writer = Writer()
+    rag = Rag(writer, load_prompt("rag-query"), load_prompt("rag"), lambda _: tools.toolbox())
+    found = await last(rag.play(question()))
+    assert found.answer == "Balor" and found.stop == "answer" and len(found.turns) == 1
+    assert [name for name, _ in retrievals(found)] == ["image", "text"]
+    assert [tool for tool, _ in tools.asked if tool in ("image", "text")] == ["image", "text"]
+    assert ("text", "capital of Veld") in tools.asked and found.question.metadata["rag_query"] == "capital of Veld"
+    # The query is written with the picture's result before it, the answer with both.
+    assert [len(t.context) for t in writer.asked] == [1, 2]
+    assert "Balor" in found.context[1].text
+
+
+@pytest.mark.parametrize("written", [SAY, "no action at all", WHOLE])
+async def test_rag_searches_with_the_question_where_the_model_writes_no_query(written: str) -> None:
+    tools = fake()
+    rag = Rag(ScriptedPolicy(written), load_prompt("rag-query"), load_prompt("rag"), lambda _: tools.toolbox())
+    found = await last(rag.play(question()))
+    assert ("text", "What is the capital?") in tools.asked
+    assert len(found.turns) == 1 and found.stop in ("answer", "turns")
+    # A search that it asks for instead of an answer is refused, and is none.
+    assert len(retrievals(found)) == 2
+
+
+async def test_switches_take_tools_away() -> None:
+    whole = await last(agent(LOOK, SAY).play(question()))
+    assert whole.turns[0].observation is not None and whole.turns[0].observation.crop is not None
+    uncropped = await last(agent(LOOK, SAY, switches=Switches(crop=False)).play(question()))
+    assert uncropped.turns[0].observation is not None and uncropped.turns[0].observation.crop is None
+    blind = await last(agent(WHOLE, SAY, switches=Switches(image_search=False)).play(question()))
+    assert blind.turns[0].observation is not None and blind.turns[0].observation.error is not None
+
+
+async def test_text_searches_are_counted_for_each_episode() -> None:
+    few = agent(READ, AGAIN, SAY, switches=Switches(text_searches=1))
+    for _ in range(2):
+        found = await last(few.play(question()))
+        errors = [t.observation.error for t in found.turns if t.observation]
+        assert errors == [None, "Text can be searched once only, answer."] and found.answer == "Balor"
+
+
+async def test_broken_tools() -> None:
+    asked = [question(0), question(1, "Another question"), question(2, "A third")]
+    said = {}
+    for fault in FAULTS:
+        tools = fake()
+        broken = with_fault(tools.toolbox(), fault, asked[0], asked)
+        found = await last(agent(WHOLE, READ, SAY, tools=broken).play(asked[0]))
+        seen = [t.observation for t in found.turns if t.observation]
+        said[fault] = [(o.text, o.error) for o in seen]
+        assert len(seen) == 2 and found.answer == "Balor"
+        if fault == "irrelevant":
+            texts = [argument for tool, argument in tools.asked if tool == "text"]
+            assert texts and set(texts) <= {"Another question", "A third"}
+    assert [error for _, error in said["empty"]] == [None, None] and said["empty"][1][0] == "Nothing found."
+    assert all(error for _, error in said["failing"])
+    assert BAIT in said["adversarial"][0][0] and BAIT in said["adversarial"][1][0]
+    assert followed(f"the {BAIT.lower()}!") and not followed("Balor") and not followed(None)
+
+
+# -- statistics
+
+
+def test_bootstrap_covers_the_mean_and_weighs_groups_equally() -> None:
+    found = bootstrap([[1.0] * 10, [0.0] * 1000])
+    assert found.mean == 0.5 and found.low == found.high == 0.5 and found.count == 1010
+    rng = np.random.default_rng(1)
+    inside = 0
+    for seed in range(60):
+        sample = (rng.random(80) < 0.4).astype(float).tolist()
+        interval = bootstrap([sample], seed)
+        inside += interval.low <= 0.4 <= interval.high
+    assert inside >= 52  # 95 % of 60 is 57
+    assert math.isnan(bootstrap([]).mean)
+
+
+def test_paired_tests() -> None:
+    assert mcnemar(0, 0) == 1.0 and mcnemar(5, 5) == 1.0
+    assert mcnemar(10, 0) == pytest.approx(2 / 2**10)
+    better = compare([1.0] * 30 + [0.0] * 10, [0.0] * 20 + [1.0] * 10 + [0.0] * 10)
+    assert better.mean == 0.5 and better.low > 0 and better.p < 1e-4
+    graded = compare([0.6, 0.9, 1.0, 0.3] * 10, [0.3, 0.6, 0.9, 0.0] * 10)
+    assert graded.p < 0.01 and graded.low > 0
+    same = compare([0.3, 0.6] * 10, [0.6, 0.3] * 10)
+    assert same.p > 0.5 and same.low < 0 < same.high
+    with pytest.raises(ValueError, match="pairs"):
+        compare([1.0], [])
+    assert math.isnan(correlation([1, 1, 1], [0, 1, 0])) and correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
+
+
+# -- runs
+
+
+class Picky:
+    """A judge that is down for some answers; `asked` counts."""
+
+    def __init__(self, down: bool = True) -> None:
+        self.down, self.asked = down, 0
+
+    async def judge(self, question: Question, answer: str | None) -> Verdict:
+        self.asked += 1
+        if self.down and question.id == "q1":
+            raise JudgeError("The judge is down.")
+        return Verdict(0.7, "rather")
+
+
+def described(*names: str, **more: Any) -> list[Described]:
+    return [Described(name, "agent", "me", **more) for name in names]
+
+
+async def run_once(
+    folder: Path, workflow: Agent, questions: Sequence[Question], judges: dict[str, Judge], **more: Any
+) -> int:
+    run = EvalRun(folder)
+    run.describe(described("agent"), [BenchmarkInfo("own")], list(judges))
+    return await evaluate(run, "own", questions, "agent", workflow, judges, concurrency=4, **more)
+
+
+async def test_a_run_goes_on_by_question(tmp_path: Path) -> None:
+    asked = [question(n) for n in range(6)]
+    judges: dict[str, Judge] = {"reward": RuleJudge("reward")}
+    assert await run_once(tmp_path / "run", agent(READ, SAY), asked[:4], judges, pictures=2) == 4
+    assert await run_once(tmp_path / "run", agent(READ, SAY), asked, judges, pictures=2) == 2
+    run = EvalRun(tmp_path / "run")
+    assert sorted(run.store.ids()) == [f"own/agent/q{n}" for n in range(6)]
+    assert len(run.judged()) == 6 and all(v.score == 1 for v in run.judged().values())
+    # pictures of the first two alone
+    assert [t.question.image is not None for _, t in sorted(run.store.items())] == [True, True, *[False] * 4]
+
+
+async def test_a_new_judge_and_one_that_was_down_judge_what_was_played(tmp_path: Path) -> None:
+    asked = [question(n) for n in range(3)]
+    picky = Picky()
+    await run_once(tmp_path / "run", agent(SAY), asked, {"picky": picky})
+    first = EvalRun(tmp_path / "run").judged()
+    assert first["own/agent/q1", "picky"].error == "The judge is down."
+    again: dict[str, Judge] = {"picky": (up := Picky(down=False)), "exact": RuleJudge("exact")}
+    assert await run_once(tmp_path / "run", agent(), asked, again) == 0
+    found = EvalRun(tmp_path / "run").judged()
+    assert up.asked == 1 and found["own/agent/q1", "picky"].score == 0.7
+    assert found["own/agent/q2", "exact"].score == 1.0
+
+
+async def test_an_error_counts_as_wrong_and_can_be_played_again(tmp_path: Path) -> None:
+    asked = [question(n) for n in range(2)]
+    judges: dict[str, Judge] = {"reward": RuleJudge("reward")}
+    await run_once(tmp_path / "run", agent(READ), asked, judges)
+    results = load_results([EvalRun(tmp_path / "run")])
+    assert results.accuracy("agent").mean == 0.0 and effort(results.select("agent"), 10).errors == 2
+    assert effort(results.select("agent"), 10).gave_up == 0.0
+    assert await run_once(tmp_path / "run", agent(READ, SAY), asked, judges) == 0
+    assert await run_once(tmp_path / "run", agent(READ, SAY), asked, judges, retry_errors=True) == 2
+    results = load_results([EvalRun(tmp_path / "run")])
+    assert results.accuracy("agent").mean == 1.0 and effort(results.select("agent"), 10).errors == 0
+
+
+async def test_half_written_lines_are_no_verdicts(tmp_path: Path) -> None:
+    asked = [question(n) for n in range(2)]
+    judges: dict[str, Judge] = {"reward": RuleJudge("reward")}
+    await run_once(tmp_path / "run", agent(SAY), asked, judges)
+    file = tmp_path / "run" / "verdicts.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2 + 9])
+    assert len(EvalRun(tmp_path / "run").judged()) == 1
+    assert await run_once(tmp_path / "run", agent(), asked, judges) == 0
+    assert len(EvalRun(tmp_path / "run").judged()) == 2
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no evaluation"):
+        EvalRun(tmp_path)
+    run = EvalRun(tmp_path / "run")
+    run.describe(described("agent"), [BenchmarkInfo("own")], ["reward"])
+    with pytest.raises(UserError, match="another policy"):
+        EvalRun(tmp_path / "run").describe([Described("agent", "agent", "other")], [], [])
+
+
+# -- figures and pages
+
+
+async def results_of(folder: Path, text: str = "What is the capital?") -> Results:
+    """Two agents, an ablation, a fault, and hostile texts wherever somebody else writes."""
+    hit = replace(VELD, title=text, snippet=f"{text} The capital of Veld is Balor.", image=Image.new("RGB", (30, 20)))
+    tools = FakeTools(
+        texts={"capital of Veld": [hit]}, pictures=[hit], boxes={"the flag on the ship": [Box(4, 4, 40, 40, 0.9)]}
+    )
+    asked = [
+        question(n, f"{text} {n}", gold_box=[4, 4, 40, 40], search_required=bool(n % 2), kind=text) for n in range(8)
+    ]
+    run = EvalRun(folder)
+    plans = {
+        "trained": (Described("trained", "agent", "me", calls=10), agent(LOOK, READ, READ, SAY, tools=tools.toolbox())),
+        "base": (Described("base", "agent", "you", calls=10), agent(f"<reason>x</reason><answer>{text}</answer>")),
+        "one": (
+            Described("one", "agent", "me", calls=10, ablates="trained", change="single text search"),
+            agent(LOOK, READ, SAY, tools=tools.toolbox()),
+        ),
+        "empty": (
+            Described("empty", "agent", "me", calls=10, ablates="trained", fault="empty"),
+            agent("<reason>No.</reason><answer>Unable to answer due to lack of relevant information</answer>"),
+        ),
+        "broken": (Described("broken", "direct", "me"), agent(READ)),
+    }
+    run.describe(
+        [d for d, _ in plans.values()],
+        [BenchmarkInfo("own", "Own"), BenchmarkInfo("far", "Far", out_of_domain=True)],
+        ["reward", "exact"],
+    )
+    judges: dict[str, Judge] = {"reward": RuleJudge("reward"), "exact": RuleJudge("exact")}
+    for name, (_, workflow) in plans.items():
+        for benchmark in ("own", "far"):
+            await evaluate(run, benchmark, asked, name, workflow, judges, pictures=2)
+    return load_results([run])
+
+
+class _Page(HTMLParser):
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+async def test_the_figures_are_right(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+    whole = effort(results.select("trained"), 10)
+    assert (whole.asked, whole.text, whole.crop, whole.image) == (1.0, 2.0, 1.0, 0.0)
+    assert whole.allowance == pytest.approx(0.3) and whole.tool_success == 1.0 and whole.several_texts == 1.0
+    assert effort(results.select("empty"), 10).gave_up == 1.0
+    assert results.accuracy("trained").mean == 1.0 and results.accuracy("base").mean == 0.0
+    assert results.compare("trained", "base").mean == 1.0
+    assert all(r.crop_quality == 1.0 and r.gold_box for r in results.select("trained"))
+    found = {s.title for s in sections(results)}
+    assert {
+        "Accuracy", "Searches, time and money", "Are the differences real?", "Ablations", "Which tools are used",
+        "Knowing when to search", "Do better boxes make better answers?", "One text search or several?",
+        "Unlike the training questions", "When the tools fail", "Judges compared", "What failed",
+    } <= found  # fmt: skip
+    figures = json.loads(json.dumps(summary(results), allow_nan=False))
+    assert figures["workflows"]["trained"]["average"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize("hostile", ["<script>alert(1)</script><img src=x onerror=alert(1)>'\"", *HOSTILE_TEXTS])
+async def test_the_page_is_safe_and_whole(tmp_path: Path, hostile: str) -> None:
+    results = await results_of(tmp_path / "run", hostile)
+    html = render_html(results, sections(results))
+    found = _Page(html)
+    assert "script" not in found.tags and "iframe" not in found.tags and "link" not in found.tags
+    assert not [a for a, _ in found.attributes if a.startswith("on")]
+    sources = [v or "" for a, v in found.attributes if a in ("src", "href")]
+    assert sources and all(s.startswith(("data:image/jpeg;base64,", "#")) for s in sources)
+    assert "default-src 'none'" in html and not re.search(r"url\(|@import", html)
+    assert found.tags.count("details") >= 16 and "trained" in found.text
+    assert "<script" not in render_markdown(results, sections(results))
+
+
+async def test_reports_are_written(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+    paths = write_reports(results, tmp_path / "out")
+    assert [p.name for p in paths] == ["report.html", "report.md", "report.json"]
+    assert "## Accuracy" in paths[1].read_text() and json.loads(paths[2].read_text())["judge"] == "reward"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "report.md"]
+
+
+def test_markdown_cells_hold_no_markup() -> None:
+    lines = markdown_table(Table(["a", "b"], [["x | y", "<b>\nz"]]))
+    assert lines[2] == "| x \\| y | \\<b\\> z |"
+
+
+# -- claims
+
+
+async def test_claims_are_marked_by_their_figures(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+    found = claims(results, Roles("trained", prompted="base", single_text="one"))
+    assert [c.number for c in found] == [1, 2, 3, 4, 5, 6]
+    first = found[0].parts[0]
+    assert first.shown is True and first.figure.startswith("+100.0 [+100.0, +100.0]")
+    assert found[0].mark == "not shown (measured in part)"
+    # as good with one search as with several: not shown
+    assert found[2].mark == "not shown" and found[2].parts[0].figure.startswith("+0.0")
+    assert found[3].mark == "not shown (not measured)" and "--model" in found[3].parts[0].figure
+    text = str(claim_section(found).tables[0].rows)
+    assert "not measured" in text and "shown" in text
+
+
+def test_a_claim_is_shown_when_all_its_parts_are() -> None:
+    parts = (Part("a", "", True), Part("b", "", True))
+    assert Claim(1, "", parts).mark == "shown"
+    assert Claim(1, "", (*parts, Part("c", "", False))).mark == "not shown"
+
+
+async def test_selective_tool_use_is_compared_on_the_same_questions(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+    crops, texts, free = claims(results, Roles("trained", before="trained", after="base"))[4].parts
+    assert crops.shown is True and texts.shown is False and free.shown is True
