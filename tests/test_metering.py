@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -190,8 +191,11 @@ def test_a_tally_tells_how_often_tools_succeeded() -> None:
 
 
 async def test_the_end_of_an_answer_says_what_it_took() -> None:
-    stopwatch: metering.Stopwatch = lambda trajectory: lambda: 0.75  # noqa: E731
-    toolbox = replace(fake(), text_search=Paid(), stopwatch=stopwatch)
+    class Fixed(metering.WallClock):
+        def turn(self, trajectory: Trajectory) -> Callable[[], float]:
+            return lambda: 0.75
+
+    toolbox = replace(fake(), text_search=Paid(), stopwatch=Fixed())
     played = await play(start(), ScriptedPolicy(SEARCH, DONE), toolbox)
     console = Console(file=io.StringIO(), width=100)
     view.show_end(console, played)

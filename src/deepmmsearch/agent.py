@@ -24,7 +24,7 @@ from deepmmsearch.tools.base import (
     TextSearchTool,
 )
 from deepmmsearch.tools.lines import NOTHING, Line, cut, image_lines, join, one_line, summary_lines, text_lines
-from deepmmsearch.tools.metering import Ledger, Stopwatch, start_stopwatch, using
+from deepmmsearch.tools.metering import Ledger, Stopwatch, WallClock, using
 from deepmmsearch.tools.passages import read_passages
 from deepmmsearch.tools.regions import choose_region, no_region, told
 from deepmmsearch.types import (
@@ -62,7 +62,7 @@ async def episode(
     """The trajectory after each turn, until it stops. Errors of the policy pass through; those of tools do not."""
     trajectory = start
     while trajectory.stop is None:
-        seconds = tools.stopwatch(trajectory)
+        seconds = tools.stopwatch.turn(trajectory)
         completion = await policy.act(trajectory)
         action = parse_action(completion.text, trajectory.prompt.dialect, ended=completion.finish == "stop")
         done = isinstance(action, Answer) or completion.finish != "stop"
@@ -117,7 +117,7 @@ class Toolbox:
     condenser: ObservationSummarizer | None = None
     stand_in: Summarizer | None = None
     ledger: Ledger = field(default_factory=Ledger, compare=False)
-    stopwatch: Stopwatch = field(default=start_stopwatch, compare=False)
+    stopwatch: Stopwatch = field(default_factory=WallClock, compare=False)
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation:
         """What comes back for `action`, the next one after the turns of `trajectory`, with the calls it took. Only
@@ -125,7 +125,7 @@ class Toolbox:
         meter = self.ledger.meter(trajectory)
         with meter.open():
             observation = await self._carry_out(action, trajectory, limits)
-        return replace(observation, calls=meter.calls)
+        return replace(observation, calls=self.stopwatch.calls(meter.asker, meter.calls))
 
     async def _carry_out(self, action: Action, trajectory: Trajectory, limits: Limits) -> Observation:
         if isinstance(action, Malformed):

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Call, Trajectory
@@ -273,19 +274,34 @@ class Ledger:
         return Meter(asker(trajectory), self.prices, (own, self.run))
 
 
-Stopwatch = Callable[[Trajectory], Callable[[], float]]
-"""Started before a turn; gives the seconds the turn took."""
+class Stopwatch(Protocol):
+    """Where the seconds in a trajectory come from."""
+
+    def turn(self, trajectory: Trajectory) -> Callable[[], float]:
+        """Started before the turn that comes next; gives the seconds it took."""
+        ...
+
+    def calls(self, asker: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+        """The calls of one observation, with the seconds they are to have."""
+        ...
 
 
-def start_stopwatch(trajectory: Trajectory) -> Callable[[], float]:
-    began = time.perf_counter()
-    return lambda: time.perf_counter() - began
+class WallClock:
+    """Stopwatch: as measured."""
+
+    def turn(self, trajectory: Trajectory) -> Callable[[], float]:
+        began = time.perf_counter()
+        return lambda: time.perf_counter() - began
+
+    def calls(self, asker: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+        return calls
 
 
 def asker(trajectory: Trajectory) -> str:
-    """Question, rollout and number of the turn that comes next."""
+    """Who asks next: question, rollout, prompt, policy, and the number of the observation."""
     rollout = trajectory.question.metadata.get("rollout", 0)
-    return f"{trajectory.question.id}/{rollout}/{len(trajectory.turns) + 1}"
+    number = len(trajectory.context) + len(trajectory.turns) + 1
+    return f"{trajectory.question.id}/{rollout}/{trajectory.prompt.name}/{trajectory.policy}/{number}"
 
 
 @dataclass(frozen=True)

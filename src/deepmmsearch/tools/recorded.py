@@ -27,7 +27,7 @@ from deepmmsearch.tools.base import (
 )
 from deepmmsearch.tools.cassette import put_seconds
 from deepmmsearch.tools.recorder import Recorder, Source, canonical, quoted
-from deepmmsearch.types import Box, Cited, Completion, Hit, Trajectory
+from deepmmsearch.types import Box, Call, Cited, Completion, Hit, Trajectory
 
 T = TypeVar("T")
 
@@ -163,22 +163,28 @@ class RecordedModel(_Recorded[LanguageModel]):
 
 
 class RecordedStopwatch:
-    """Stopwatch of a toolbox: a replayed turn takes the seconds that it took when it was recorded."""
+    """Stopwatch of a toolbox: a replayed turn, and a call that is not recorded (of a local tool, or of the policy's own
+    model), takes the seconds that it took when it was recorded."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+        self._recorder, self._wall = recorder, metering.WallClock()
 
-    def __call__(self, trajectory: Trajectory) -> Callable[[], float]:
-        if self._recorder.mode == "live":
-            return metering.start_stopwatch(trajectory)
-        asker, measured = metering.asker(trajectory), metering.start_stopwatch(trajectory)
+    def turn(self, trajectory: Trajectory) -> Callable[[], float]:
+        asker, measured = metering.asker(trajectory), self._wall.turn(trajectory)
+        return lambda: self._kept([asker], [measured()])[0]
 
-        def seconds() -> float:
-            if self._recorder.mode == "replay":
-                recorded = self._recorder.cassette.seconds(asker)
-                return measured() if recorded is None else recorded
-            taken = measured()
-            self._recorder.cassette.write([put_seconds(asker, taken)])
-            return taken
+    def calls(self, asker: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
+        measured = {f"{asker} call {n}": call.seconds for n, call in enumerate(calls) if not call.cached}
+        kept = dict(zip(measured, self._kept(list(measured), list(measured.values())), strict=True))
+        return tuple(replace(c, seconds=kept.get(f"{asker} call {n}", c.seconds)) for n, c in enumerate(calls))
 
-        return seconds
+    def _kept(self, names: Sequence[str], measured: Sequence[float]) -> list[float]:
+        match self._recorder.mode:
+            case "cache":
+                pairs = zip(names, measured, strict=True)
+                if statements := [put_seconds(name, seconds) for name, seconds in pairs]:
+                    self._recorder.cassette.write(statements)
+            case "replay":
+                found = [self._recorder.cassette.seconds(name) for name in names]
+                return [m if f is None else f for f, m in zip(found, measured, strict=True)]
+        return list(measured)

@@ -1,0 +1,106 @@
+"""An experiment is recorded from the command line or a recipe, then runs again with everything gone that it asked."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deepmmsearch import cli
+from deepmmsearch.atlas.files import load_questions
+from deepmmsearch.config import BUNDLED, ToolSettings, build_toolbox, local_policy
+from deepmmsearch.engine import Index
+from deepmmsearch.eval.play import play_all
+from deepmmsearch.prompts import load_prompt
+from deepmmsearch.store import TrajectoryStore
+from endpoints import endpoint, said
+
+LOOK = "<reason>I look.</reason><img_search>the flag on the ship</img_search>"
+BOX = '{"bbox_2d": [28, 28, 84, 84]}'
+READ = "<reason>I read.</reason><text_search>capital of Veld</text_search>"
+DONE = "<reason>It says so.</reason><answer>Moru</answer>"
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["deepmmsearch", "ask", *map(str, arguments)])
+    cli.main()
+
+
+def stored(folder: Path) -> bytes:
+    pictures = sorted((folder / "images").iterdir())
+    return (folder / "trajectories.jsonl").read_bytes() + b"".join(p.name.encode() + p.read_bytes() for p in pictures)
+
+
+def recipe(folder: Path, mode: str) -> Path:
+    path = folder / f"{mode}.yaml"
+    path.write_text(f"kind: local\nindex: {folder}/world\nrecorder: {{mode: {mode}, cassette: {folder}/c.sqlite}}\n")
+    return path
+
+
+def test_ask_again_with_the_index_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "veld.md").write_text("# Veld\n\nThe capital of Veld is Moru.\n")
+    Image.effect_noise((120, 90), 70).convert("RGB").save(pages / "flag-of-veld.png")
+    Image.effect_noise((224, 168), 80).convert("RGB").save(tmp_path / "ship.png")
+    Index.build(pages, tmp_path / "world")
+    left: list[str] = []
+    with endpoint(lambda _: said(left.pop(0))) as server:
+
+        def play(mode: str, *replies: str) -> str:
+            left.extend(replies)
+            options = ("--model", "vlm", "--base-url", server.url, "--tools", recipe(tmp_path, mode), "--save", mode)
+            ask(monkeypatch, "ship.png", "What is the capital?", *options)
+            assert not left
+            return capsys.readouterr().out.split("Answer: ")[1].replace(f" {mode}", "")
+
+        first = play("cache", LOOK, BOX, READ, DONE)
+        assert "Moru" in first and " tool calls, " in first
+        for path in (tmp_path / "world", pages):
+            shutil.rmtree(path)
+        # the policy is asked again, as itself and for the box; no tool is
+        assert play("replay", LOOK, BOX, READ, DONE) == first
+    assert stored(tmp_path / "replay") == stored(tmp_path / "cache")
+
+
+@pytest.mark.slow
+def test_an_atlas_played_by_the_bundled_model_replays_byte_for_byte(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["deepmmsearch", "atlas", "make", str(tmp_path / "atlas"), "--questions", "8"])
+    cli.main()
+    Index.build(tmp_path / "atlas" / "sites", tmp_path / "world")
+    policy = local_policy(BUNDLED)
+    questions = list(load_questions(tmp_path / "atlas"))
+    tried: list[Any] = []
+
+    def play(mode: str) -> bytes:
+        settings = ToolSettings.model_validate(
+            {"index": tmp_path / "world", "recorder": {"mode": mode, "cassette": tmp_path / "c.sqlite"}}
+        )
+        toolbox = build_toolbox(settings, policy)
+        store = TrajectoryStore(tmp_path / mode)
+
+        async def run() -> None:
+            prompt = load_prompt("atlas")
+            played = [t async for t in play_all(questions, policy, lambda q: toolbox, prompt, concurrency=4)]
+            for trajectory in sorted(played, key=lambda t: t.question.id):
+                store.append(trajectory)
+
+        asyncio.run(run())
+        return stored(tmp_path / mode)
+
+    first = play("cache")
+    shutil.rmtree(tmp_path / "world")
+    monkeypatch.setattr(socket.socket, "connect", lambda self, address: tried.append(address))
+    assert play("replay") == first
+    assert tried == [] and first.count(b'"tool": ') > 8
