@@ -19,18 +19,26 @@ class Generation(Protocol):
     def sync_weights(self) -> None: ...
 
 
+def send_weights(generation: Generation) -> None:
+    """Sends the trainer's weights to vLLM (server: over NCCL; colocate: within the process) and drops its prefix cache.
+
+    To be called on every rank after the weights moved and before the next rollout: no rank goes on before the server
+    has all of them.
+    """
+    generation.sync_weights()
+    generation.accelerator.wait_for_everyone()
+
+
 @contextmanager
 def generating(generation: Generation, *, changed: bool) -> Iterator[None]:
     """Around a round of rollouts, on every rank: `changed` tells whether the weights moved since the last round.
 
-    Sends the weights where needed (server: over NCCL; colocate: within the process), and wakes an engine that sleeps
-    between rounds. No rank starts before the server has all weights.
+    Sends them where needed, and wakes an engine that sleeps between rounds (`vllm_enable_sleep_mode`).
     """
     sleeps = generation.mode == "colocate" and generation.enable_sleep_mode
     # Sleeping at level 2 throws the weights away.
     if changed or (sleeps and generation._llm_weights_sleeping):
-        generation.sync_weights()
-        generation.accelerator.wait_for_everyone()
+        send_weights(generation)
     if sleeps:
         generation.llm.wake_up(tags=["kv_cache"])
     try:

@@ -1,0 +1,78 @@
+"""What is taken from TRL 1.16 where it feeds vLLM: it may move with a new release, and must not move unnoticed."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+import urllib.error
+import urllib.request
+from json import dumps, loads
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from fake_vllm import Engine, server
+
+trl = pytest.importorskip("trl")
+generation = pytest.importorskip("trl.generation.vllm_generation")
+client = pytest.importorskip("trl.generation.vllm_client")
+
+
+class Session:
+    """As much of a `requests.Session` as TRL's client uses."""
+
+    def post(self, url: str, json: Any) -> Any:
+        asked = urllib.request.Request(url, dumps(json).encode(), {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(asked, timeout=30) as reply:
+                status, text = reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            status, text = error.code, error.read().decode()
+        return SimpleNamespace(status_code=status, text=text, json=lambda: loads(text))
+
+
+def test_how_weights_are_sent() -> None:
+    source = inspect.getsource(generation.VLLMGeneration)
+    assert list(inspect.signature(generation.VLLMGeneration.sync_weights).parameters) == ["self"]
+    for name in ("mode", "enable_sleep_mode", "accelerator", "llm", "_llm_weights_sleeping"):
+        assert re.search(rf"self\.{name} = ", source), f"VLLMGeneration has no {name}"
+    # `generating` does for our rollouts what `generate` does for TRL's.
+    generate = inspect.getsource(generation.VLLMGeneration.generate)
+    for line in (
+        'self.llm.wake_up(tags=["kv_cache"])',
+        "self.llm.sleep(level=2)",
+        "self._llm_weights_sleeping = True",
+        '"prompt_token_ids": ids',
+        '"multi_modal_data"] = {"image":',
+    ):
+        assert line in generate
+    assert "reset_prefix_cache" in inspect.getsource(generation.VLLMGeneration.sync_weights)
+    asked = set(inspect.signature(generation.VLLMGeneration.__init__).parameters)
+    assert {"model", "accelerator", "processing_class", "mode", "server_base_url", "group_port"} <= asked
+
+
+def test_trl_and_we_speak_the_same_protocol() -> None:
+    """TRL's own client against the server that our policy is tested with."""
+    engine = Engine()
+    with server(engine) as vllm:
+        # Its constructor wants vLLM itself, and requests.
+        theirs: Any = client.VLLMClient.__new__(client.VLLMClient)
+        theirs.session, theirs.base_url, theirs.model = Session(), vllm.url, "vlm"
+        picture = Image.frombytes("RGB", (84, 56), random.Random(1).randbytes(84 * 56 * 3))
+        (features,) = theirs.image_features([[picture]])
+        cells = engine.cells(picture)
+        prompt = [7, *[engine.image_id] * cells, 8]
+        features["mm_placeholders"]["image"] = [{"offset": 1, "length": cells}]
+        found = theirs.generate(
+            prompts=[prompt],
+            features=[features],
+            temperature=0,
+            max_tokens=3,
+            generation_kwargs={"seed": 0, "logit_bias": None, "stop_token_ids": []},
+        )
+    assert len(found["completion_ids"][0]) == 3 and len(found["logprobs"][0]) == 3
+    assert found["completion_ids"][0] == [ids[0] for ids in found["logprob_token_ids"][0]]
+    assert [path for path, _ in vllm.asked] == ["/v1/chat/completions/render", "/inference/v1/generate"]
