@@ -135,3 +135,22 @@ def test_questions_from_verl_and_from_lines(tmp_path: Path) -> None:
     assert question.answers == ("Spain", "ES") and question.image is not None
     (mine,) = read_questions(write_lines(tmp_path / "mine.jsonl", [{"question": "Who?", "answer": "Ada"}]))
     assert mine.answers == ("Ada",)
+
+
+def test_fine_tuning_takes_a_data_set_for_a_store(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("trl")
+    from deepmmsearch.data.reader import holds_trajectories
+    from deepmmsearch.train.sft import SftRecipe, train
+
+    write_rows([trajectory_row(played("a"))], tmp_path / "set/train-00000.parquet")
+    TrajectoryStore(tmp_path / "store").append(played("a"))
+    assert holds_trajectories(tmp_path / "set") and holds_trajectories(tmp_path / "store")
+    (tmp_path / "empty").mkdir()
+    data = [tmp_path / "set", tmp_path / "empty"]
+    with pytest.raises(UserError, match="There are no trajectories in .*empty: ") as refused:
+        train(SftRecipe(model="none", data=data, output=tmp_path / "out"))
+    assert str(tmp_path / "set") not in str(refused.value)
+    # the data are found, so the next thing that is missing is the model
+    with pytest.raises(UserError, match="none"):
+        train(SftRecipe(model=str(tmp_path / "none"), data=data[:1], output=tmp_path / "out"))

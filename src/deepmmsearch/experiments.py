@@ -168,9 +168,11 @@ def _data(recipe: Experiment) -> _Source:
 
 
 def _questions(path: Path) -> Sequence[Question]:
-    from deepmmsearch.atlas.files import load_questions
+    from deepmmsearch.atlas.files import QUESTIONS, load_questions
+    from deepmmsearch.data.reader import read_questions
 
-    return load_questions(path)
+    # of an atlas even those without answers, which are then refused; other data are read as what they are
+    return load_questions(path) if (path / QUESTIONS).is_file() else list(read_questions(path))
 
 
 async def _try(tools: Toolbox) -> None:

@@ -41,6 +41,12 @@ def read_trajectories(path: str | Path, split: str = "train") -> Iterator[Trajec
             yield row_trajectory(rows[number])
 
 
+def holds_trajectories(path: str | Path) -> bool:
+    """Is there anything for `read_trajectories`?"""
+    place = Path(path)
+    return (place / FILE).is_file() or is_sharegpt(place) or bool(parquet_files(place))
+
+
 def read_questions(path: str | Path, split: str = "train") -> Iterator[Question]:
     """The questions of a data set, of a store's folder (each once), of verl's Parquet files, or of whatever
     `own.open_own` reads: JSONL, JSON, CSV, a folder with one, an atlas. Rows that cannot be read are left out; load
