@@ -107,7 +107,7 @@ def test_tools_are_built_from_settings(tmp_path: Path) -> None:
     Index.build(pages, tmp_path / "index")
     folder = tiny_checkpoint(tmp_path / "small", grounding="qwen3-vl")
     local = build_policy(PolicySettings(model=str(folder)))
-    tools = build_toolbox(ToolSettings(index=tmp_path / "index", text_hits=2, box_threshold=0.1), local)
+    tools = build_toolbox(ToolSettings(index=tmp_path / "index", text_hits=2, grounding={"box_threshold": 0.1}), local)
     assert tools.text_search is not None and (tools.text_hits, tools.box_threshold) == (2, 0.1)
     hits = asyncio.run(tools.text_search.search("capital of Veld", 3))
     assert "Moru" in hits[0].snippet
