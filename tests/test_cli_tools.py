@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from deepmmsearch import cli
-from provider_mocks import KEY, ROWS, Reply, Row, Site, as_json, brave, searxng, serpapi_lens, site
+from provider_mocks import KEY, ROWS, Asked, Reply, Row, Site, as_json, brave, searxng, serpapi_lens, site
 
 pytest.importorskip("httpx2")
 Run = Callable[..., tuple[int, str, str]]
@@ -160,6 +160,35 @@ def test_ask_with_a_bad_recipe(run: Run, picture: Path, tmp_path: Path) -> None:
     failed(run(*ask, recipe), "Did you mean 'text'")
     recipe.write_text("kind: local\n")
     failed(run(*ask, recipe), "index build")
+
+
+def test_ask_about_a_picture_at_an_address(
+    run: Run, server: Site, picture: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Lens is then asked by the address, and nothing is uploaded."""
+    from deepmmsearch.tools import http
+
+    monkeypatch.setenv("SERPER_API_KEY", KEY)
+    # the test's server stands for a public one
+    client = http.GuardedClient
+    monkeypatch.setattr(http, "GuardedClient", lambda *_, **__: client(allow_private=[server.host]))
+    sent = []
+
+    def reply(asked: Asked) -> Reply:
+        if asked.path == "/ship.png":
+            return Reply(200, picture.read_bytes(), kind="image/png")
+        if asked.path == "/lens":
+            sent.append(asked.json["url"])
+            return as_json({"organic": [{"title": "The ship", "link": "https://a.example/ship"}]})
+        return Reply(404)
+
+    server.reply = reply
+    recipe = tmp_path / "tools.yaml"
+    lens = {"name": "serper-lens", "url": f"{server.url}/lens", "pictures": False}
+    recipe.write_text(yaml.safe_dump({"image": [lens], "reader": "none", "matcher": "rank"}))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("image\nanswer: The ship\n"))
+    code, out, err = run("ask", f"{server.url}/ship.png", "What is it?", "--policy", "human", "--tools", recipe)
+    assert code == 0 and "The ship" in out and sent == [f"{server.url}/ship.png"], err
 
 
 def test_ask_about_a_picture_at_an_address_that_is_none(run: Run) -> None:

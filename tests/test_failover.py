@@ -208,6 +208,27 @@ async def test_a_bad_request_is_no_fault_of_the_provider() -> None:
     assert len(provider.asked) == 10
 
 
+async def test_what_a_provider_trips_over_does_not_keep_the_next_from_being_asked() -> None:
+    meter = Meter(prices={"serper": 0.001})
+    tool = failover(Time(), serper=Scripted(KeyError("organic")), brave=Scripted("two"))
+    with meter.open():
+        assert await titles(tool) == ["two"]
+    assert meter.calls[0].error == "serper failed (KeyError)." and meter.calls[0].cost == 0.001
+    with pytest.raises(ToolError, match=r"^serper failed \(KeyError\)\.$"):
+        await failover(Time(), serper=Scripted(KeyError("organic"))).search("x", 5)
+
+
+async def test_many_episodes_at_once_get_their_turn() -> None:
+    provider = Scripted("one")
+    tool = failover(Time(), Pace(concurrency=16), serper=provider)
+
+    async def episode() -> int:
+        return len([await titles(tool) for _ in range(8)])
+
+    assert sum(await asyncio.gather(*(episode() for _ in range(512)))) == 512 * 8 == len(provider.asked)
+    assert provider.most == 16
+
+
 async def test_requests_are_spaced_evenly() -> None:
     time, provider = Time(), Scripted("one")
     tool = failover(time, Pace(per_second=2.0), serper=provider)

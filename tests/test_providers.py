@@ -282,6 +282,13 @@ def test_searxng_whose_engines_are_silent_is_down(server: Site) -> None:
     assert error.reason == "down"
 
 
+def test_markup_goes_and_words_stay_apart(server: Site) -> None:
+    provider = one(server, "searxng")
+    text = "One<br/>two <b>th</b>ree &lt;b&gt; 5 < 6 > 4 <script>x</script>"
+    provider.answers(lambda asked: provider.mock.answer(asked, (Row("Veld", "https://a.example", text),)))
+    assert provider.search()[0].snippet == "One two three <b> 5 < 6 > 4 <script>x</script>"
+
+
 def test_searxng_below_a_path(server: Site) -> None:
     provider = one(server, "searxng", url=f"{server.url}/", language="de", engines="a,b")
     provider.search()

@@ -96,6 +96,9 @@ class Lane:
             except ToolError:
                 bill.cost = 0.0
                 raise
+            # The border to a provider's code: whatever it trips over must not keep the next one from being asked.
+            except Exception as error:
+                raise ToolError(f"{self.name} failed ({type(error).__name__}).") from error
 
     def _slot(self) -> asyncio.Semaphore:
         # A semaphore belongs to the loop it first waited in, and a toolbox may serve several `asyncio.run` one by one.

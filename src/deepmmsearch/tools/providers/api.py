@@ -24,7 +24,8 @@ LONGEST_SNIPPET = 20_000
 LONGEST_URL = 2_048
 LONGEST_MESSAGE = 160
 
-_MARKUP = re.compile(r"</?(?:b|strong|em|i|mark|u|span|br|p)\b[^<>]{0,200}>", re.IGNORECASE)
+_MARKUP = re.compile(r"</?(?:b|strong|em|i|mark|u|span)\b[^<>]{0,200}>", re.IGNORECASE)
+_BREAK = re.compile(r"</?(?:br|p|li|div)\b[^<>]{0,200}>", re.IGNORECASE)
 _QUOTA = re.compile(
     r"credit|quota|balance|run out of searches|plan limit|usage limit|pay-as-you-go limit|billing", re.IGNORECASE
 )
@@ -158,8 +159,9 @@ def plain(value: object, longest: int = LONGEST_SNIPPET) -> str:
     """A field as text on one line, without the markup that search engines put around the words they found."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
-    text = value if isinstance(value, str) else str(value)
-    return " ".join(html.unescape(_MARKUP.sub(" " if "\n" in text else "", text[: 2 * longest])).split())[:longest]
+    text = (value if isinstance(value, str) else str(value))[: 2 * longest]
+    bare = _MARKUP.sub("", _BREAK.sub(" ", text))
+    return " ".join(html.unescape(bare).split())[:longest]
 
 
 def web_address(value: object) -> str:
