@@ -6,7 +6,8 @@ import copy
 import inspect
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from deepmmsearch.rewards import Score
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
 from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash
-from deepmmsearch.train.generation import LocalGeneration, Twin
+from deepmmsearch.train.generation import LocalGeneration, SamplerSettings, Twin
 from deepmmsearch.train.grpo import FROZEN, GrpoRecipe, RolloutTrainer, Stage, deal, make_trainer, train, trl_settings
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.plots import read_metrics
@@ -84,8 +85,9 @@ class Scripted:
 
     policy: Scripts
 
-    def sync(self, model: Any) -> None:
-        return None
+    @contextmanager
+    def round(self, model: Any) -> Iterator[Scripts]:
+        yield self.policy
 
 
 async def reward(trajectory: Trajectory) -> Score:
@@ -134,7 +136,7 @@ def play(base: Path, output: Path, asked: Sequence[Question] | None = None, **ch
 
 def stage(checkpoint: Checkpoint, generation: Any, asked: Sequence[Question] | None = None) -> Stage:
     eyes = Eyes(checkpoint.model, checkpoint.image_processor, AgentCard())
-    return Stage(asked or questions(), player(), generation, checkpoint.renderer(), eyes)
+    return Stage(asked or questions(), player(), generation, checkpoint, checkpoint.renderer(), eyes)
 
 
 # The loss
@@ -197,6 +199,7 @@ def test_the_loss_equals_a_computation_of_its_own(base: Path, tmp_path: Path, sc
     clean = copy.deepcopy(model)
     shown = stage(checkpoint, Scripted(Scripts(checkpoint)))
     trainer = make_trainer(settings, trl_settings(settings), shown, model, checkpoint, [], Spy)
+    assert isinstance(trainer, Spy)
     trainer.seen = []
     trainer.train()
     assert len(trainer.seen) == 4
@@ -396,7 +399,7 @@ def test_a_twin_has_the_merged_weights_and_shares_the_rest(base: Path) -> None:
     for (name, one), (_, other) in zip(twin.model.named_parameters(), merged.named_parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6), name
     assert twin.model.get_input_embeddings().weight is checkpoint.model.get_input_embeddings().weight
-    generation = LocalGeneration(checkpoint, temperature=1.0, seed=0, max_new_tokens=4, max_batch=8)
+    generation = LocalGeneration(checkpoint, SamplerSettings(temperature=1.0, max_new_tokens=4))
     assert generation.policy.temperature == 1.0 and generation.greedy.temperature == 0.0
 
 

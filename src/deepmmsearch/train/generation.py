@@ -7,28 +7,36 @@ anew after each update, so that sampling costs no more than without an adapter.
 from __future__ import annotations
 
 import copy
-from typing import Protocol
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
+from PIL.Image import Image
 from torch import nn
 from transformers import PreTrainedModel
 
 from deepmmsearch.policies.card import read_card
 from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.policies.local.checkpoint import banned_ids, end_ids, window
+from deepmmsearch.policies.local.policy import MAX_NEW_TOKENS
+from deepmmsearch.policies.local.slots import SlotPolicy
+from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, generating
 from deepmmsearch.train.checkpoint import Checkpoint
 from deepmmsearch.types import Policy
 
+Backend = Literal["local", "slots", "vllm-server", "vllm-colocate"]
+
 
 class Generation(Protocol):
-    """What the trainer asks of a back end. `policy` samples with the weights of the last `sync`."""
+    """Where rollouts get their tokens from."""
 
-    @property
-    def policy(self) -> Policy: ...
-
-    def sync(self, model: PreTrainedModel | PeftModel) -> None:
-        """Takes over the weights of the model that is trained."""
+    def round(self, model: PreTrainedModel | PeftModel) -> AbstractContextManager[Policy]:
+        """Around one round of rollouts: the policy that samples with the weights of `model`."""
         ...
 
 
@@ -66,46 +74,90 @@ def _set(model: nn.Module, name: str, value: torch.Tensor) -> None:
     setattr(owner, own, parameter)
 
 
-def policy_of(
-    twin: Twin,
-    checkpoint: Checkpoint,
-    *,
-    temperature: float = 0.0,
-    seed: int = 0,
-    max_new_tokens: int | None = None,
-    max_batch: int = 64,
-) -> LocalPolicy:
+@dataclass(frozen=True)
+class SamplerSettings:
+    """`slots`: keep the cache of this many episodes between their turns; None reads each turn's prompt anew."""
+
+    temperature: float = 0.0
+    seed: int = 0
+    max_new_tokens: int | None = None
+    max_batch: int = 64
+    slots: int | None = None
+
+
+def policy_of(twin: Twin, checkpoint: Checkpoint, settings: SamplerSettings) -> LocalPolicy:
     """The twin as a policy; `checkpoint` gives tokenizer, image processor and card."""
-    return LocalPolicy(
+    kind = LocalPolicy if settings.slots is None else partial(SlotPolicy, slots=settings.slots)
+    return kind(
         twin.model,
         checkpoint.tokenizer,
         checkpoint.image_processor,
         card=read_card(checkpoint.source),
         name=checkpoint.source,
-        temperature=temperature,
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-        max_batch=max_batch,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        max_new_tokens=settings.max_new_tokens,
+        max_batch=settings.max_batch,
     )
 
 
 class LocalGeneration:
-    """Rollouts in this process, batched over whatever episodes wait; every turn reads its prompt anew, which suits
-    short episodes."""
+    """Rollouts in this process, batched over whatever episodes wait. With slots what an episode has read is not read
+    again, and rollouts that begin alike share the reading, which suits long episodes and pictures of many tokens."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, *, temperature: float, seed: int, max_new_tokens: int | None, max_batch: int
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, settings: SamplerSettings) -> None:
         self._twin = Twin(checkpoint.model)
-        self.policy = policy_of(
-            self._twin,
-            checkpoint,
-            temperature=temperature,
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-            max_batch=max_batch,
-        )
-        self.greedy = policy_of(self._twin, checkpoint, max_new_tokens=max_new_tokens, max_batch=max_batch)
+        self.policy = policy_of(self._twin, checkpoint, settings)
+        greedy = SamplerSettings(max_new_tokens=settings.max_new_tokens, max_batch=settings.max_batch)
+        self.greedy = policy_of(self._twin, checkpoint, greedy)
+
+    @contextmanager
+    def round(self, model: PreTrainedModel | PeftModel) -> Iterator[Policy]:
+        self.sync(model)
+        yield self.policy
 
     def sync(self, model: PreTrainedModel | PeftModel) -> None:
+        """Takes over the weights of the model that is trained."""
         self._twin.sync(model)
+        if isinstance(self.policy, SlotPolicy):
+            self.policy.reset()
+
+
+class VllmGeneration:
+    """Rollouts by vLLM, to which TRL sends the weights. Not run here: no GPU, no vLLM."""
+
+    def __init__(self, vllm: Any, policy: Policy) -> None:
+        self._vllm, self.policy = vllm, policy
+
+    @contextmanager
+    def round(self, model: PreTrainedModel | PeftModel) -> Iterator[Policy]:
+        # rounds follow updates, so the weights have moved
+        with generating(self._vllm, changed=True):
+            yield self.policy
+
+
+def vllm_generation(
+    vllm: Any, checkpoint: Checkpoint, settings: SamplerSettings, base_url: str | None = None
+) -> VllmGeneration:
+    """`vllm` is TRL's `VLLMGeneration`; `base_url` of its server, None for its engine in this process."""
+    model, tokenizer, renderer = checkpoint.model, checkpoint.tokenizer, checkpoint.renderer()
+    ends = end_ids(model, renderer.end_id)
+    sampling = Sampling(
+        context=window(model, tokenizer),
+        max_new_tokens=settings.max_new_tokens or MAX_NEW_TOKENS,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        banned=tuple(banned_ids(model, tokenizer, ends, renderer.image_id)),
+        ends=tuple(sorted(ends)),
+    )
+    cell = checkpoint.image_processor.patch_size * checkpoint.image_processor.merge_size
+
+    def image_tokens(view: Image) -> int:
+        return (view.width // cell) * (view.height // cell)
+
+    policy: Policy
+    if base_url is not None:
+        policy = VllmServerPolicy(renderer, base_url, sampling, image_tokens=image_tokens)
+    else:
+        policy = VllmColocatePolicy(vllm.llm, renderer, sampling, image_tokens)
+    return VllmGeneration(vllm, policy)

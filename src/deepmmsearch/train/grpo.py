@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -34,14 +34,22 @@ from deepmmsearch.renderer import Renderer
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
 from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash, save_merged
-from deepmmsearch.train.generation import Generation, LocalGeneration, Twin, policy_of
+from deepmmsearch.train.generation import (
+    Backend,
+    Generation,
+    LocalGeneration,
+    SamplerSettings,
+    Twin,
+    policy_of,
+    vllm_generation,
+)
 from deepmmsearch.train.lora import Lora, prepare_model
 from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
 from deepmmsearch.train.run import Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
-from deepmmsearch.types import Limits, Question
+from deepmmsearch.types import Limits, Policy, Question
 
 FROZEN = ("vision", "projector")
 CURVES = {
@@ -65,13 +73,16 @@ class Bounds(BaseModel):
 
 
 class RolloutSettings(BaseModel):
-    """How questions are played. `concurrency`: episodes in play; `batch`: of the sampler; `tool_timeout`: seconds of
-    one tool use. `failed`, `truncated`: are episodes that a tool failed, or that were cut off, left out of the loss
-    (mask) or kept? `flat`: groups without spread have no advantage, only a KL: drop saves their share of the update,
-    keep computes it. `resample`: how often such groups are replaced by other questions."""
+    """How questions are played. `backend`: who samples: this process, reading each turn's prompt anew (local) or
+    keeping episodes' caches (slots), or vLLM on a server or in this process. `concurrency`: episodes in play; `batch`:
+    of the sampler; `tool_timeout`: seconds of one tool use. `failed`, `truncated`: are episodes that a tool failed, or
+    that were cut off, left out of the loss (mask) or kept? `flat`: groups without spread have no advantage, only a KL:
+    drop saves their share of the update, keep computes it. `resample`: how often such groups are replaced by other
+    questions."""
 
     model_config = ConfigDict(extra="forbid")
 
+    backend: Backend = "local"
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
     concurrency: int = Field(default=64, gt=0)
@@ -114,7 +125,6 @@ MEAN_OF_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 # what the rollouts dictate: a recipe that sets one of these is refused
 FIXED: dict[str, Any] = {
     "remove_unused_columns": False,
-    "use_vllm": False,
     "mask_truncated_completions": False,
     "log_completions": False,
     "ddp_find_unused_parameters": False,
@@ -184,11 +194,11 @@ class RolloutTrainer(GRPOTrainer):
     def _round(self, questions: list[int]) -> list[dict[str, Any]]:
         """Plays the questions' groups and makes the round's batches of them."""
         model = self.accelerator.unwrap_model(self.model)
-        self._stage.generation.sync(model)
         was_training = self.model.training
         self.model.eval()
         try:
-            groups = asyncio.run(self._play(questions))
+            with self._generation().round(model) as policy:
+                groups = asyncio.run(self._play(questions, policy))
         finally:
             self.model.train(was_training)
         played = [rollout for group in groups for rollout in group]
@@ -210,9 +220,21 @@ class RolloutTrainer(GRPOTrainer):
             for rollout, reward, advantage in zip(group, rewards, advantages, strict=True)
         ]
 
-    async def _play(self, questions: list[int]) -> list[list[Rollout]]:
+    def _generation(self) -> Generation:
+        """The stage's, or vLLM's, which TRL starts."""
+        if self._stage.generation is not None:
+            return self._stage.generation
+        args = self.args
+        server = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
+        settings = sampler_settings(self._recipe)
+        base_url = server if args.vllm_mode == "server" else None
+        made = vllm_generation(self.vllm_generation, self._stage.checkpoint, settings, base_url)
+        self._stage = replace(self._stage, generation=made)
+        return made
+
+    async def _play(self, questions: list[int], policy: Policy) -> list[list[Rollout]]:
         """The groups; those without spread are replaced by other questions as often as the recipe says."""
-        step, player, policy = self.state.global_step, self._stage.player, self._stage.generation.policy
+        step, player = self.state.global_step, self._stage.player
         count, groups = self.num_generations, await self._groups(questions, step, player, policy)
         # each process draws its own
         rng = random.Random(f"{self.args.seed} {step} {self.accelerator.process_index}")
@@ -230,7 +252,7 @@ class RolloutTrainer(GRPOTrainer):
         assert all(len(group) == count for group in groups), f"groups of {count} rollouts were expected"
         return groups
 
-    async def _groups(self, questions: list[int], step: int, player: Player, policy: Any) -> list[list[Rollout]]:
+    async def _groups(self, questions: list[int], step: int, player: Player, policy: Policy) -> list[list[Rollout]]:
         asked = [self._stage.questions[number] for number in questions]
         size = self.num_generations
         played = await player.play([numbered(q, step, member) for q in asked for member in range(size)], policy)
@@ -257,8 +279,12 @@ class RolloutTrainer(GRPOTrainer):
         with torch.no_grad():
             for batch in batches:
                 batch["num_items_in_batch"] = total
-                if stale:
+                if stale or self.use_vllm:
                     batch["old_per_token_logps"] = self._score(self.model, batch)
+                if self.use_vllm and self.vllm_importance_sampling_correction:
+                    apart = batch["old_per_token_logps"] - batch["sampling_per_token_logps"]
+                    ratio = (apart * batch["tool_mask"]).exp()
+                    batch["importance_sampling_ratio"] = ratio.clamp(max=self.vllm_importance_sampling_clip_max)
                 if self.beta:
                     batch["ref_per_token_logps"] = self._score_reference(batch)
         return batches
@@ -398,11 +424,12 @@ def _never_called(*args: Any, **kwargs: Any) -> list[float]:
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything rollouts need."""
+    """Everything rollouts need. `generation` is None where vLLM samples: TRL starts it with the trainer."""
 
     questions: QuestionSet
     player: Player
-    generation: Generation
+    generation: Generation | None
+    checkpoint: Checkpoint
     renderer: Renderer
     eyes: Eyes
 
@@ -416,7 +443,6 @@ class GrpoResult:
     metrics: Mapping[str, Any]
 
 
-Trainer = TypeVar("Trainer", bound=RolloutTrainer)
 MakePlayer = Callable[[LocalPolicy], Player]
 EvaluatePolicy = Callable[[LocalPolicy, int], Mapping[str, float]]
 
@@ -444,13 +470,13 @@ def train(
     settings = trl_settings(recipe)
     resume = claim_output(recipe.output, recipe, _digest(questions), {"questions": len(questions)})
     eyes = Eyes(checkpoint.model, checkpoint.image_processor, read_card(checkpoint.source))
-    generation = _local_generation(recipe, checkpoint)
+    generation = None if _vllm(recipe) else LocalGeneration(checkpoint, sampler_settings(recipe))
     start = Twin(checkpoint.model)
     model = prepare_model(checkpoint.model, recipe.lora, FROZEN, recipe.seed, recipe.adapter)
     start.sync(model)
     frozen = parameter_hash(model, FROZEN)
-    player = make_player(policy_of(start, checkpoint, max_new_tokens=recipe.rollouts.max_new_tokens))
-    stage = Stage(questions, player, generation, checkpoint.renderer(), eyes)
+    player = make_player(policy_of(start, checkpoint, SamplerSettings(max_new_tokens=recipe.rollouts.max_new_tokens)))
+    stage = Stage(questions, player, generation, checkpoint, checkpoint.renderer(), eyes)
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
     callbacks = _callbacks(recipe, journal, generation, evaluate)
     trainer = make_trainer(recipe, settings, stage, model, checkpoint, callbacks)
@@ -468,7 +494,13 @@ def train(
 
 def trl_settings(recipe: GrpoRecipe) -> GRPOConfig:
     """The recipe's `trl` section as TRL's config, with our defaults below it and FIXED above it."""
-    fixed = {**FIXED, "temperature": recipe.rollouts.temperature}
+    fixed = {**FIXED, "temperature": recipe.rollouts.temperature, "use_vllm": _vllm(recipe)}
+    if _vllm(recipe):
+        # truncated per token, which suits long rollouts; the other ways are not computed here
+        fixed |= {
+            "vllm_mode": recipe.rollouts.backend.removeprefix("vllm-"),
+            "vllm_importance_sampling_mode": "token_truncate",
+        }
     return trl_config(GRPOConfig, recipe.trl, defaults=DEFAULTS, fixed=fixed, output=recipe.output, seed=recipe.seed)
 
 
@@ -479,8 +511,8 @@ def make_trainer(
     model: PreTrainedModel | PeftModel,
     checkpoint: Checkpoint,
     callbacks: list[TrainerCallback],
-    kind: type[Trainer] = RolloutTrainer,  # type: ignore[assignment]
-) -> Trainer:
+    kind: type[RolloutTrainer] = RolloutTrainer,
+) -> RolloutTrainer:
     numbers = list(range(len(stage.questions)))
     trainer = kind(
         model=model,
@@ -500,21 +532,26 @@ def open_checkpoint(recipe: GrpoRecipe) -> Checkpoint:
     return load_checkpoint(recipe.model, getattr(torch, recipe.dtype))
 
 
-def _local_generation(recipe: GrpoRecipe, checkpoint: Checkpoint) -> LocalGeneration:
-    return LocalGeneration(
-        checkpoint,
-        temperature=recipe.rollouts.temperature,
-        seed=recipe.seed,
-        max_new_tokens=recipe.rollouts.max_new_tokens,
-        max_batch=recipe.rollouts.batch,
-    )
+def sampler_settings(recipe: GrpoRecipe) -> SamplerSettings:
+    rollouts = recipe.rollouts
+    slots = rollouts.concurrency if rollouts.backend == "slots" else None
+    return SamplerSettings(rollouts.temperature, recipe.seed, rollouts.max_new_tokens, rollouts.batch, slots)
+
+
+def _vllm(recipe: GrpoRecipe) -> bool:
+    return recipe.rollouts.backend.startswith("vllm")
 
 
 def _callbacks(
-    recipe: GrpoRecipe, journal: Journal, generation: LocalGeneration, evaluate: EvaluatePolicy | None
+    recipe: GrpoRecipe, journal: Journal, generation: LocalGeneration | None, evaluate: EvaluatePolicy | None
 ) -> list[TrainerCallback]:
     if evaluate is None or not recipe.evaluate_every:
         return [journal]
+    if generation is None:
+        raise UserError(
+            "evaluate_every needs a sampler in this process (rollouts.backend local or slots). Set it to 0 and measure "
+            "checkpoints with: deepmmsearch eval"
+        )
 
     def measure(model: PreTrainedModel | PeftModel, step: int) -> Mapping[str, float]:
         generation.sync(model)
