@@ -17,7 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "containers", ""),
     ("images", "protocol", "tools.base", "tools.metering", "tools.regions", "tools.lines", "tools.passages"),
     ("prompts",),
-    ("agent", "renderer", "store"),
+    ("agent", "renderer", "store", "citations"),
     ("testing", "policies", "tools", "engine", "atlas"),
     ("judge",),
     ("rewards",),
@@ -25,12 +25,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "eval", "train", "atlas.play", "atlas.teach", "report"),
     ("toolboxes",),
     ("config",),
-    ("experiments", "evaluations", "builds"),
+    ("evaluations", "builds"),
+    ("experiments", "study"),
+    ("study_report",),
     ("cli", "serve", "scale"),
 )
 # Packages whose files may import each other and their neighbours of the same layer; the others are single files that
 # must not.
-PEERS = {"toolboxes", "policies", "tools", "engine", "atlas", "testing", "data", "eval", "train", "cli", "serve", "scale", "judge"}
+PEERS = {"toolboxes", "policies", "tools", "engine", "atlas", "testing", "data", "eval", "train", "cli", "serve", "scale", "judge", "lmms"}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "sentence_transformers"}
 HEAVY_ALLOWED = ("policies.local", "engine.encoders", "tools.grounding", "train", "testing", "scale")
 # What an installation without extras has: only these may be imported by modules that every command loads.

@@ -152,7 +152,7 @@ class Evaluation:
         self._policies = {name: policy for name, policy in self._policies.items() if name in wanted}
 
     def judges(self) -> dict[str, Judge]:
-        return {name: _judge(settings) for name, settings in self.recipe.judges.items()}
+        return {name: build_judge(settings) for name, settings in self.recipe.judges.items()}
 
     def task(self, settings: BenchmarkSettings) -> Task:
         label = settings.label or settings.name
@@ -287,7 +287,7 @@ def change(settings: WorkflowSettings) -> str | None:
     return ", ".join(parts) or None
 
 
-def _judge(settings: JudgeSettings) -> Judge:
+def build_judge(settings: JudgeSettings) -> Judge:
     if settings.kind == "rule":
         return RuleJudge(settings.rule)
     from deepmmsearch.judge.llm import LlmJudge

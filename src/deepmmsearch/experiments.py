@@ -19,7 +19,7 @@ from deepmmsearch.atlas.play import Score, by_kind, play_all
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.config import ToolSettings, build_toolbox, choose_prompt, policy_grounder
 from deepmmsearch.errors import UserError
-from deepmmsearch.judge import RuleJudge
+from deepmmsearch.evaluations import JudgeSettings, build_judge
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.rewards import AgentReward, RewardSettings
@@ -52,7 +52,7 @@ class Experiment(GrpoRecipe):
     atlas: AtlasSettings | None = None
     data: list[Path] = Field(default_factory=list)
     tools: ToolSettings | None = None
-    judge: str = "exact"
+    judge: JudgeSettings = Field(default_factory=lambda: JudgeSettings(rule="exact"))
     reward: RewardSettings = Field(default_factory=RewardSettings)
 
     @model_validator(mode="after")
@@ -66,7 +66,7 @@ class Experiment(GrpoRecipe):
 
 def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
-    reward = AgentReward(recipe.reward, RuleJudge(recipe.judge))
+    reward = AgentReward(recipe.reward, build_judge(recipe.judge))
     source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe)
     checkpoint = open_checkpoint(recipe)
 

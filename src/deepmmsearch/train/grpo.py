@@ -469,6 +469,9 @@ def train(
         torch.set_num_threads(recipe.threads)
     settings = trl_settings(recipe)
     resume = claim_output(recipe.output, recipe, _digest(questions), {"questions": len(questions)})
+    if not _vllm(recipe):
+        # twins share parameters, not buffers, so the move comes before them
+        checkpoint.model.to(settings.device)
     eyes = Eyes(checkpoint.model, checkpoint.image_processor, read_card(checkpoint.source))
     generation = None if _vllm(recipe) else LocalGeneration(checkpoint, sampler_settings(recipe))
     start = Twin(checkpoint.model)
