@@ -32,7 +32,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 # Packages whose files may import each other and their neighbours of the same layer; the others are single files that
 # must not.
-PEERS = {"toolboxes", "policies", "tools", "engine", "atlas", "testing", "data", "eval", "train", "cli", "serve", "scale", "judge", "lmms"}
+PEERS = {
+    "toolboxes",
+    "policies",
+    "tools",
+    "engine",
+    "atlas",
+    "testing",
+    "data",
+    "eval",
+    "train",
+    "cli",
+    "serve",
+    "scale",
+    "judge",
+    "lmms",
+}
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "sentence_transformers"}
 HEAVY_ALLOWED = ("policies.local", "engine.encoders", "tools.grounding", "train", "testing", "scale")
 # What an installation without extras has: only these may be imported by modules that every command loads.

@@ -90,8 +90,8 @@ def claim_section(found: list[Claim]) -> Section:
         marks = {True: "shown", False: "not shown", None: "not measured"}
         rows += [[f"    {part.text}", part.figure, marks[part.shown]] for part in claim.parts]
     note = (
-        "Differences in points with 95 % intervals, paired by question. Shown: the interval lies on the claimed side of "
-        f"zero (claim 6: above -{100 * MARGIN:.0f})."
+        "Differences in points with 95 % intervals, paired by question. Shown: the interval lies on the claimed side "
+        f"of zero (claim 6: above -{100 * MARGIN:.0f})."
     )
     return Section("The paper's claims", "Each with its own figures.", (Table(["claim", "figure", ""], rows, note),))
 

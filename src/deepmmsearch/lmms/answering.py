@@ -1,0 +1,84 @@
+"""Answers questions of somebody else's harness: pictures and text in, the agent's answer out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from PIL.Image import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from deepmmsearch.config import PolicySettings, ToolSettings, build_policy, build_toolbox, choose_prompt, load_recipe
+from deepmmsearch.eval.play import run_all
+from deepmmsearch.eval.workflows import Agent, Workflow
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.types import Limits, Question, Trajectory
+
+
+class HarnessRecipe(BaseModel):
+    """Who answers, with what. `trajectories`: a folder to keep the episodes in, None keeps none. `timeout`: seconds for
+    one question."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    policy: PolicySettings = PolicySettings()
+    tools: ToolSettings = ToolSettings(kind="none")
+    prompt: str | None = None
+    calls: int = Field(default=10, ge=0)
+    image_searches: int = Field(default=1, ge=0)
+    concurrency: int = Field(default=16, ge=1)
+    timeout: float | None = Field(default=None, gt=0)
+    trajectories: Path | None = None
+
+    @model_validator(mode="after")
+    def _nobody_waits(self) -> Self:
+        if self.policy.kind == "human":
+            raise ValueError("policy.kind: a harness cannot ask a person; expected local or chat")
+        return self
+
+
+class Answering:
+    """Plays questions and gives their answers in order; an episode that failed answers nothing."""
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        *,
+        concurrency: int = 16,
+        timeout: float | None = None,
+        store: TrajectoryStore | None = None,
+    ) -> None:
+        self.workflow, self.concurrency, self.timeout, self.store = workflow, concurrency, timeout, store
+
+    @classmethod
+    def from_recipe(cls, path: Path | None, overrides: Sequence[str] = ()) -> Answering:
+        """Raises UserError for a recipe that cannot be used."""
+        recipe = load_recipe(path, HarnessRecipe, overrides) if path is not None else HarnessRecipe()
+        policy = build_policy(recipe.policy)
+        tools = build_toolbox(recipe.tools, policy)
+        limits = Limits(recipe.calls, recipe.image_searches)
+        workflow = Agent(policy, choose_prompt(policy, tools, recipe.prompt), lambda _: tools, limits, "lmms-eval")
+        store = TrajectoryStore(recipe.trajectories) if recipe.trajectories else None
+        return cls(workflow, concurrency=recipe.concurrency, timeout=recipe.timeout, store=store)
+
+    def answers(self, questions: Sequence[Question]) -> list[str]:
+        found = {t.question.id: t for t in asyncio.run(self._play(questions))}
+        return [found[q.id].answer or "" for q in questions]
+
+    async def _play(self, questions: Iterable[Question]) -> list[Trajectory]:
+        played = []
+        rows = run_all(questions, self.workflow.play, self.workflow.blank, self.concurrency, self.timeout)
+        async for trajectory in rows:
+            if self.store is not None:
+                await asyncio.to_thread(self.store.append, trajectory)
+            played.append(trajectory)
+        return played
+
+
+def as_question(id: str, text: str, visuals: Sequence[Any]) -> Question:
+    """Of several pictures the first is asked about: the protocol has one picture a question. The harness's `<image>`
+    marks are taken out."""
+    pictures = [v for v in visuals if isinstance(v, Image)]
+    return Question(id, text.replace("<image>", " ").strip(), pictures[0] if pictures else None)
