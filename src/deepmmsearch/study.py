@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
+from deepmmsearch.agent import Toolbox
 from deepmmsearch.atlas.play import correct
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.config import choose_prompt, local_policy, policy_grounder
@@ -141,9 +142,6 @@ class Answered:
 
 def measure(folder: Path, worlds: Path, seeds: Sequence[int], questions: int) -> list[Answered]:
     """The greedy policy of a checkpoint on `questions` questions of each unseen world, with its own boxes."""
-    import torch
-
-    torch.set_num_threads(1)
     asked = Worlds(worlds, seeds, questions, "eval", lambda line: None)
     policy = local_policy(folder)
     grounder = policy_grounder(policy)
@@ -151,7 +149,7 @@ def measure(folder: Path, worlds: Path, seeds: Sequence[int], questions: int) ->
     tools = {name: replace(asked.toolbox(name), grounder=grounder) for name in asked.worlds}
 
     async def play() -> list[Trajectory]:
-        def tools_for(question: Question):  # type: ignore[no-untyped-def]
+        def tools_for(question: Question) -> Toolbox:
             return tools[str(question.metadata["world"])]
 
         return [t async for t in play_all(asked, policy, tools_for, prompt, LIMITS, concurrency=32)]

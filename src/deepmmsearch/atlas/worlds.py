@@ -6,7 +6,9 @@ FOLDER/<split>-<seed>/atlas, FOLDER/<split>-<seed>/index; a world that is there 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from deepmmsearch.agent import Toolbox
@@ -18,6 +20,9 @@ from deepmmsearch.engine.index import Index
 from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
 from deepmmsearch.tools.summarizer import ExtractiveSummarizer
 from deepmmsearch.types import Question
+
+if sys.platform != "win32":
+    import fcntl
 
 
 class Worlds:
@@ -64,9 +69,20 @@ class Worlds:
 
 
 def _make(folder: Path, seed: int, count: int, split: Split, report: Callable[[str], None]) -> Index:
-    world = make_world(seed, split)
     mark = folder / "atlas" / MARK
-    if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8"))["questions"] != count:
-        write_atlas(world, folder / "atlas", each_question(world, count))
-        report(f"World {split}-{seed}: {count} questions")
-    return Index.build(folder / "atlas" / "sites", folder / "index")
+    with _alone(folder):
+        if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8"))["questions"] != count:
+            world = make_world(seed, split)
+            write_atlas(world, folder / "atlas", each_question(world, count))
+            report(f"World {split}-{seed}: {count} questions")
+        return Index.build(folder / "atlas" / "sites", folder / "index")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Runs that start side by side make a world once; without file locks (Windows) start one of them first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        if sys.platform != "win32":
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
