@@ -140,7 +140,9 @@ def toolbox(
     address: str, recorder: Recorder | None, timeout: float, hurry: float, calls: int, ledger: Ledger
 ) -> Toolbox:
     """`timeout`: seconds for a request; `hurry`: divides all pauses; `calls`: at once."""
-    client = GuardedClient(allow_private=[urlsplit(address).netloc], timeout=timeout, connections=calls)
+    allowed = [urlsplit(address).netloc]
+    # on a busy machine connecting takes long, which is no fault of the other side
+    client = GuardedClient(allow_private=allowed, timeout=timeout, connect_timeout=timeout, connections=calls)
     pace = Pace(concurrency=calls, first_rest=1 / hurry, longest_rest=60 / hurry)
     lane = Lane("searxng", SearXNG(client, address), "text_search", pace)
     search = FailOver([lane], pause=0.5 / hurry, patience=5 / hurry)
@@ -222,6 +224,7 @@ class Load:
     lag: float
     grown: float
     peak: float
+    reasons: tuple[tuple[str, int], ...] = ()
 
 
 async def load(
@@ -259,6 +262,7 @@ async def load(
         max(lags),
         memory() - before,
         memory(),
+        tuple(Counter(o.error for o in seen if o.error).most_common(3)),
     )
 
 
@@ -311,6 +315,8 @@ def _run_load(quick: bool) -> None:
     print(f"seconds in all:           {o.seconds:.1f} (slowest episode {o.slowest:.1f})")
     print(f"event loop held up:       {1000 * o.lag:.0f} ms at most")
     print(f"memory:                   grew by {o.grown:.0f} MB to {o.peak:.0f} MB")
+    for reason, times in o.reasons:
+        print(f"   {times} x {reason}")
 
 
 async def _run_faults(quick: bool) -> None:

@@ -31,6 +31,8 @@ async def test_every_fault_of_a_server_reaches_the_policy_as_words(fault: str) -
     assert outcome.answered == outcome.episodes == 6
     assert outcome.searches == 18 and outcome.lost == 0 and outcome.over_budget == 0
     assert outcome.said > 0 and outcome.succeeded < 1.0
+    if fault == "reset":
+        assert any("127.0.0.1 broke the connection" in text for text in outcome.examples), outcome.examples
     assert all(text.endswith((".", ")")) or "budget" in text for text in outcome.examples), outcome.examples
 
 

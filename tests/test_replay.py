@@ -76,7 +76,8 @@ def test_ask_again_with_the_index_gone(
 def test_an_atlas_played_by_the_bundled_model_replays_byte_for_byte(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["deepmmsearch", "atlas", "make", str(tmp_path / "atlas"), "--questions", "8"])
+    made = ["atlas", "make", str(tmp_path / "atlas"), "--seed", "3", "--questions", "6"]
+    monkeypatch.setattr(sys, "argv", ["deepmmsearch", *made])
     cli.main()
     Index.build(tmp_path / "atlas" / "sites", tmp_path / "world")
     policy = local_policy(BUNDLED)
@@ -92,8 +93,8 @@ def test_an_atlas_played_by_the_bundled_model_replays_byte_for_byte(
 
         async def run() -> None:
             prompt = load_prompt("atlas")
-            played = [t async for t in play_all(questions, policy, lambda q: toolbox, prompt, concurrency=4)]
-            for trajectory in sorted(played, key=lambda t: t.question.id):
+            # one after the other: a model's logprobs differ in the last digits with what else is in its batch
+            async for trajectory in play_all(questions, policy, lambda q: toolbox, prompt, concurrency=1):
                 store.append(trajectory)
 
         asyncio.run(run())

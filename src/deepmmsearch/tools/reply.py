@@ -158,7 +158,10 @@ def named_errors(host: str) -> Iterator[None]:
         raise Unreachable(f"{host} cannot be reached: {cause}.") from None
     except httpcore2.TimeoutException:
         raise TimedOut(f"{host} did not answer in time.") from None
-    except httpcore2.RemoteProtocolError:
+    except httpcore2.RemoteProtocolError as error:
+        # the library's word for a connection that ended before its reply: that may well pass
+        if "disconnected" in str(error):
+            raise Unreachable(f"{host} broke the connection.") from None
         raise BadReply(f"{host} broke off, or answered something that is not HTTP.") from None
     except httpcore2.NetworkError:
         raise Unreachable(f"{host} broke the connection.") from None
