@@ -230,8 +230,8 @@ class SlotPolicy(LocalPolicy):
     ) -> Tensor:
         """Reads `ids` [rows, tokens] from column `starts` [rows] on; logits [rows, vocabulary] after token `last`."""
         device = self.model.device
-        ids, position, starts, last = ids.to(device), position.to(device), starts.to(device), last.to(device)
-        mask = block.aim(rows, starts, ids.shape[1])
+        mask = block.aim(rows, starts, ids.shape[1], device)
+        ids, position, last = ids.to(device), position.to(device), last.to(device)
         out = self.model.model(
             input_ids=ids,
             attention_mask=mask,
@@ -349,12 +349,12 @@ class _Block(Cache):
         for layer in self._layers():
             layer.resize()
 
-    def aim(self, rows: range, starts: Tensor, tokens: int) -> Tensor:
+    def aim(self, rows: range, starts: Tensor, tokens: int, device: torch.device) -> Tensor:
         """Says where the next forward pass writes; the mask of what it sees, [rows, 1, tokens, columns]."""
-        columns = starts[:, None] + torch.arange(tokens, device=starts.device)
-        self.span, self.read = rows, int(columns[:, -1].max()) + 1
-        self.where = (torch.arange(len(rows), device=starts.device)[:, None], columns)
-        seen = torch.arange(self.read, device=starts.device) <= columns[:, :, None]
+        self.span, self.read = rows, int(starts.max()) + tokens
+        columns = starts.to(device)[:, None] + torch.arange(tokens, device=device)
+        self.where = (torch.arange(len(rows), device=device)[:, None], columns)
+        seen = torch.arange(self.read, device=device) <= columns[:, :, None]
         if self._additive is None:
             return seen[:, None]
         return torch.where(seen, 0.0, torch.finfo(self._additive).min).to(self._additive)[:, None]
