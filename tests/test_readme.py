@@ -84,5 +84,11 @@ def test_every_recipe_loads(recipe: Path) -> None:
 
         load_recipe(recipe, DataRecipe)
         return
+    if recipe.parent.name == "eval":
+        from deepmmsearch.config import load_recipe
+        from deepmmsearch.evaluations import EvalRecipe
+
+        load_recipe(recipe, EvalRecipe)
+        return
     row = yaml.safe_load(recipe.read_text())
     (Recipe if "vision" in row else SftRecipe).model_validate(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,10 @@ from deepmmsearch.eval.world import WorldQuestions, make_benchmark, open_tools
 from deepmmsearch.judge import RULES, Judge, RuleJudge
 from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.types import Limits, Policy, Prompt, Question
+
+if TYPE_CHECKING:
+    from deepmmsearch.policies.chat import ChatPolicy
+    from deepmmsearch.tools.base import LanguageModel
 
 KINDS = ("direct", "rag", "agent", "oracle")
 ATLAS = "atlas"
@@ -73,7 +77,7 @@ class WorkflowSettings(_Settings):
 
 class JudgeSettings(_Settings):
     """`kind`: rule or llm. `rule`: one of the rule judge's. `prompt`: the rules a model is given, evaluation or reward;
-    it is asked at `base_url`, and its verdicts are kept in `cassette`."""
+    it is asked at `base_url`; what it said is kept in `cassette`, `mode` is the recorder's (cache, replay, live)."""
 
     kind: str = "rule"
     rule: str = "reward"
@@ -82,6 +86,7 @@ class JudgeSettings(_Settings):
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
     cassette: Path | None = None
+    mode: str = "cache"
 
 
 class EvalRecipe(_Settings):
@@ -294,7 +299,23 @@ def build_judge(settings: JudgeSettings) -> Judge:
     from deepmmsearch.policies.chat import ChatPolicy
 
     policy = ChatPolicy(settings.model, settings.base_url, key_variable=settings.key_variable, max_new_tokens=512)
-    return LlmJudge(policy, settings.prompt)
+    if settings.cassette is None:
+        return LlmJudge(policy, settings.prompt)
+    return LlmJudge(recorded_judge(policy, settings.cassette, settings.mode), settings.prompt)
+
+
+def recorded_judge(policy: ChatPolicy, cassette: Path, mode: str) -> LanguageModel:
+    """The model within a recorder: what it was asked before is not asked and paid for again. Raises UnknownName for an
+    unknown mode."""
+    from deepmmsearch.tools.cassette import Cassette
+    from deepmmsearch.tools.recorded import RecordedModel
+    from deepmmsearch.tools.recorder import MODES, Recorder
+
+    chosen = next((m for m in MODES if m == mode), None)
+    if chosen is None:
+        raise UnknownName("mode of the recorder", mode, MODES)
+    recorder = Recorder(Cassette(cassette), chosen)
+    return RecordedModel(policy, recorder, "judge", {"model": policy.model, "base_url": policy.base_url})
 
 
 def limited(benchmarks: Iterable[BenchmarkSettings], only: Iterable[str]) -> list[BenchmarkSettings]:

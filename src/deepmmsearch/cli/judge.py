@@ -35,6 +35,7 @@ def command() -> None:
 @click.option(
     "--prompt", default="evaluation", show_default=True, metavar="evaluation|reward", help="Rules for that model."
 )
+@click.option("--cassette", type=click.Path(path_type=Path), help="File that keeps what the model said.")
 @click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Requests at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--show", type=click.IntRange(0), default=10, show_default=True, help="Disagreements to print.")
@@ -44,6 +45,7 @@ def calibrate(
     base_url: str | None,
     model: str | None,
     prompt: str,
+    cassette: Path | None,
     concurrency: int,
     as_json: bool,
     show: int,
@@ -64,7 +66,7 @@ def calibrate(
     if rule and base_url:
         raise UserError("Both --rule and --base-url name a judge. Give one of them.")
     rows = agreement.read_labelled(file) if file else agreement.golden()
-    judge: Judge = _model(base_url, model, prompt) if base_url else RuleJudge(rule or "reward")
+    judge: Judge = _model(base_url, model, prompt, cassette) if base_url else RuleJudge(rule or "reward")
     found = asyncio.run(agreement.calibrate(judge, rows, concurrency))
     if as_json:
         click.echo(json.dumps(_as_json(found)))
@@ -72,13 +74,14 @@ def calibrate(
         _show(Console(highlight=False), found, show)
 
 
-def _model(base_url: str, model: str | None, prompt: str) -> Judge:
+def _model(base_url: str, model: str | None, prompt: str, cassette: Path | None) -> Judge:
+    from deepmmsearch.evaluations import recorded_judge
     from deepmmsearch.judge.llm import LlmJudge
     from deepmmsearch.policies.chat import ChatPolicy
 
     policy = ChatPolicy(model, base_url, max_new_tokens=512)
     asyncio.run(policy.check())
-    return LlmJudge(policy, prompt)
+    return LlmJudge(recorded_judge(policy, cassette, "cache") if cassette else policy, prompt)
 
 
 def _as_json(found: Agreement) -> dict[str, object]:
