@@ -188,13 +188,20 @@ def with_weights(model: PeftModel, weights: dict[str, Tensor]) -> Any:
     return twin.merge_and_unload().eval()
 
 
+@pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("scale", ["none", "group"])
-def test_the_loss_equals_a_computation_of_its_own(base: Path, tmp_path: Path, scale: str) -> None:
+def test_the_loss_equals_a_computation_of_its_own(base: Path, tmp_path: Path, scale: str, share: bool) -> None:
     """With thumbnails, masked tool tokens, clipping (two passes over each round) and a KL to the start."""
     checkpoint = load_checkpoint(str(base), torch.float32)
     untouched = copy.deepcopy(checkpoint.model).eval()
     trl = {"num_iterations": 2, "beta": 0.05, "epsilon": 0.02, "learning_rate": 0.01, "max_steps": 4}
-    settings = recipe(base, tmp_path, alarms={"kl": None}, trl=trl | {"save_steps": 2, "scale_rewards": scale})
+    settings = recipe(
+        base,
+        tmp_path,
+        alarms={"kl": None},
+        rollouts={"share_prompts": share},
+        trl=trl | {"save_steps": 2, "scale_rewards": scale},
+    )
     model = prepare_model(checkpoint.model, settings.lora, FROZEN, 0)
     clean = copy.deepcopy(model)
     shown = stage(checkpoint, Scripted(Scripts(checkpoint)))
@@ -234,6 +241,28 @@ def test_dropping_groups_without_spread_leaves_the_loss(base: Path, tmp_path: Pa
         assert len(trainer.seen[0][0]["rows"]) == {"keep": 8, "drop": 4}[flat]
     assert losses["drop"] == pytest.approx(losses["keep"], abs=1e-7)
     assert losses["keep"] != 0
+
+
+def test_a_shared_prompt_gives_the_same_gradients(base: Path, tmp_path: Path) -> None:
+    gradients = []
+    for share in (True, False):
+        checkpoint = load_checkpoint(str(base), torch.float32)
+        settings = recipe(base, tmp_path / str(share), rollouts={"share_prompts": share}, trl={"learning_rate": 1e-9})
+        model = prepare_model(checkpoint.model, settings.lora, FROZEN, 0)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_B" in name:
+                    parameter.normal_(0, 0.05, generator=torch.Generator().manual_seed(1))
+        shown = stage(checkpoint, Scripted(Scripts(checkpoint)))
+        trainer = make_trainer(settings, trl_settings(settings), shown, model, checkpoint, [])
+        batch = trainer._prepare_inputs([{"row": n} for n in (0, 0, 0, 0, 1, 1, 1, 1)])
+        trainer.current_gradient_accumulation_steps = 1
+        trainer._compute_loss(model, batch).backward()
+        gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
+    one, other = gradients
+    assert one.keys() == other.keys() and len(one) > 10
+    scale = max(g.abs().max() for g in other.values())
+    assert all(torch.allclose(one[n], other[n], atol=1e-5 * float(scale)) for n in one)
 
 
 # Rows

@@ -48,6 +48,7 @@ from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
 from deepmmsearch.train.run import Evaluation, Journal, claim_output, explained, panels, trl_config
+from deepmmsearch.train.shared import groups_of, shared_logps
 from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
 from deepmmsearch.types import Limits, Policy, Question
 
@@ -78,7 +79,7 @@ class RolloutSettings(BaseModel):
     of the sampler; `tool_timeout`: seconds of one tool use. `failed`, `truncated`: are episodes that a tool failed, or
     that were cut off, left out of the loss (mask) or kept? `flat`: groups without spread have no advantage, only a KL:
     drop saves their share of the update, keep computes it. `resample`: how often such groups are replaced by other
-    questions."""
+    questions. `share_prompts`: compute the prompt of a group once in the update."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -92,6 +93,7 @@ class RolloutSettings(BaseModel):
     truncated: Literal["mask", "keep"] = "mask"
     flat: Literal["drop", "keep"] = "drop"
     resample: int = Field(default=0, ge=0)
+    share_prompts: bool = True
 
 
 class GrpoRecipe(BaseModel):
@@ -317,6 +319,8 @@ class RolloutTrainer(GRPOTrainer):
         """[rows, logits_to_keep] each; 0 where nothing was sampled. Pictures come from the rows, encoded once."""
         rows = self._scored
         assert len(rows) == len(input_ids), f"{len(rows)} rows for a batch of {len(input_ids)}"
+        if self._shares_prompts(model):
+            return self._shared(model, logits_to_keep, compute_entropy)
         sampled = torch.zeros_like(input_ids, dtype=torch.bool)
         for i, row in enumerate(rows):
             end = input_ids.shape[1] - logits_to_keep
@@ -334,6 +338,24 @@ class RolloutTrainer(GRPOTrainer):
         logps = out.log_probs[:, -logits_to_keep:]
         self._logps = logps.detach()
         return logps, out.entropy[:, -logits_to_keep:] if compute_entropy else None, None
+
+    def _shares_prompts(self, model: Any) -> bool:
+        """Prompts are shared where the setting says so and the model is at hand: neither sharded nor wrapped (wrappers
+        gather gradients in their own forward), and without gradient checkpointing, which keeps no keys and values."""
+        plain = model is self.accelerator.unwrap_model(model) and not self.args.gradient_checkpointing
+        return self._recipe.rollouts.share_prompts and plain and not self.is_fsdp_enabled
+
+    def _shared(self, model: Any, width: int, compute_entropy: bool) -> tuple[Tensor, Tensor | None, None]:
+        causal = model.get_base_model() if isinstance(model, PeftModel) else model
+        image = self._stage.renderer.image_id
+        with self.accelerator.autocast():
+            found = [
+                shared_logps(causal, own, width, self._stage.eyes, -1 if image is None else image, self.temperature)
+                for own in groups_of(self._scored)
+            ]
+        logps = torch.cat([one for one, _ in found])
+        self._logps = logps.detach()
+        return logps, torch.cat([other for _, other in found]) if compute_entropy else None, None
 
     def _compute_loss(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
         began = time.perf_counter()

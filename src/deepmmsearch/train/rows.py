@@ -99,9 +99,13 @@ def make_batch(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str,
 
 
 def picture_inputs(rows: Sequence[Row], eyes: Eyes) -> dict[str, Any]:
-    """The model's arguments for the pictures of a batch, each encoded once for all rows and epochs: the vision tower is
-    frozen."""
-    features = [eyes.features(view) for row in rows for view in row.views]
+    """`view_inputs` of all pictures of a batch, in order."""
+    return view_inputs([view for row in rows for view in row.views], eyes)
+
+
+def view_inputs(views: Sequence[Image], eyes: Eyes) -> dict[str, Any]:
+    """The model's arguments for pictures, each encoded once for all rows and epochs: the vision tower is frozen."""
+    features = [eyes.features(view) for view in views]
     if not features:
         return {}
     given = eyes.merge(features)
