@@ -64,6 +64,8 @@ _SKIPPED = re.compile(
     _INVISIBLE.pattern + "|[\u034f\u115f\u1160\u17b4\u17b5\u200c\u200d\u2800\u3164\ufe00-\ufe0f\uffa0]"
 )
 _PIECE = re.compile(r"&(?:amp;){0,4}(?:[a-zA-Z]{2,8}|#\d{1,7}|#[xX][0-9a-fA-F]{1,6});?|.", re.DOTALL)
+# Without one of these there is nothing to disarm: what normalises to a bracket, an entity, `[` before no digit.
+_SUSPECT = re.compile(r"[<&\u226e\ufe64\uff1c\ufe47\uff3b]|\[(?!\d)")
 # Letters of other scripts that look like those of the tags.
 _LETTERS = str.maketrans("асԁеɡһіјӏопрԛѕтυνѡхузаοιρεɪᴀгмʀ", "acdeghijlonpqstuvwxyzaoipeiarmr")
 
@@ -144,6 +146,8 @@ def escape_observation(text: str) -> str:
 def _disarm(text: str, *patterns: re.Pattern[str]) -> str:
     """`text` with the first character of every match replaced by a look-alike. What matches is sought in the text as a
     tokenizer that normalises, or a reader of HTML, might see it."""
+    if not _SUSPECT.search(text):
+        return text
     if text.isascii() and "&" not in text:
         for pattern in patterns:
             text = pattern.sub(lambda m: _LOOKALIKES[m.group()], text)
