@@ -8,8 +8,8 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from checkpoints import tiny_checkpoint
+from deepmmsearch.citations import find_sources
 from deepmmsearch.cli.show import command
-from deepmmsearch.cli.view import find_sources
 from deepmmsearch.errors import UserError
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.store import TrajectoryStore

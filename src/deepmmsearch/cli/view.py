@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from deepmmsearch.citations import find_sources, read_sources
 from deepmmsearch.protocol import parse_reason
 from deepmmsearch.tools.metering import tally
 from deepmmsearch.types import (
@@ -31,39 +31,12 @@ from deepmmsearch.types import (
 _OBEYED = ("Cc", "Cf", "Cs")
 # line ends, and the joiners that Persian and emoji need
 _KEPT = "\n\u200c\u200d"
-_NUMBERED = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Source:
-    """A hit that says what was answered; `turn` is where it was found, both counted from 1."""
-
-    turn: int
-    rank: int
-    title: str
-    url: str
+MOST_READ = 5
 
 
 def plain(text: str) -> str:
     """The text without what a terminal would obey or what would reorder it; line ends stay."""
     return "".join(c for c in text.replace("\t", " ") if c in _KEPT or unicodedata.category(c) not in _OBEYED)
-
-
-def find_sources(trajectory: Trajectory) -> list[Source]:
-    """The hits whose title, snippet or summary contains the answer (as whole words, without case and punctuation), in
-    the order in which they were found, each address once."""
-    answer = _words(trajectory.answer or "")
-    if not answer.strip():
-        return []
-    found: dict[str, Source] = {}
-    for number, turn in enumerate(trajectory.turns, 1):
-        if turn.observation is None:
-            continue
-        said = {int(n): line for n, line in _NUMBERED.findall(turn.observation.text)}
-        for rank, hit in enumerate(turn.observation.hits, 1):
-            if answer in _words(f"{hit.title} . {hit.snippet} . {said.get(rank, '')}"):
-                found.setdefault(hit.url or hit.title, Source(number, rank, hit.title, hit.url))
-    return list(found.values())
 
 
 def show_turn(console: Console, trajectory: Trajectory, crop_path: Path | None = None) -> None:
@@ -114,10 +87,16 @@ def dollars(amount: float) -> str:
 
 def _answer(console: Console, trajectory: Trajectory, answer: str) -> None:
     console.print(Text("Answer: ", "bold"), Text(plain(answer), "bold green"), sep="")
-    for number, source in enumerate(find_sources(trajectory), 1):
+    sources, read = find_sources(trajectory), read_sources(trajectory)
+    if not sources and read:
+        _line(console, "No source has the answer word for word. What was read:", "dim")
+    for number, source in enumerate(sources or read[:MOST_READ], 1):
         # One line without wrapping, so that terminals can make a link of the address.
         line = Text(f"  [{number}] {_one_line(source.title)}")
+        line.append(" (only looks alike)" if source.matched is False else "", "yellow")
         console.print(line.append(f"  {_one_line(source.url)}", "blue"), soft_wrap=True)
+        if source.sentence and _one_line(source.sentence) != _one_line(source.title):
+            console.print(Text(f"      {_one_line(source.sentence)}", "dim"), soft_wrap=True)
 
 
 def show_trajectory(console: Console, trajectory: Trajectory, crop_folder: Path | None = None) -> None:
@@ -156,7 +135,7 @@ def as_json(trajectory: Trajectory, crops: Path | None = None) -> dict[str, Any]
         "stop": trajectory.stop,
         "error": trajectory.error,
         "policy": trajectory.policy,
-        "sources": [{"turn": s.turn, "rank": s.rank, "title": s.title, "url": s.url} for s in find_sources(trajectory)],
+        "sources": [asdict(source) for source in find_sources(trajectory)],
         "turns": [_turn_json(turn, crop_path(turn, crops)) for turn in trajectory.turns],
         "seconds": round(sum(t.seconds for t in trajectory.turns), 3),
         "spent": _spent_json(trajectory),
@@ -191,16 +170,24 @@ def _turn_json(turn: Turn, crop: Path | None) -> dict[str, Any]:
     row |= {"finish": turn.completion.finish, "seconds": round(turn.seconds, 3)}
     if (seen := turn.observation) is not None:
         row |= {"observation": seen.text, "error": seen.error, "hits": [_hit_json(h) for h in seen.hits]}
+        row |= {"sentences": [asdict(s) for s in seen.sentences], "summary_error": seen.summary_error}
         if seen.grounding is not None:
             box = seen.grounding.box
             row["box"] = [box.left, box.top, box.right, box.bottom, box.score] if box else None
             row["fallback"] = seen.grounding.fallback
+            row["outcome"] = seen.grounding.outcome
         row["crop"] = str(crop) if crop else None
     return row
 
 
 def _hit_json(hit: Hit) -> dict[str, Any]:
-    return {"title": hit.title, "url": hit.url, "score": hit.score, "matched": hit.matched}
+    return {
+        "title": hit.title,
+        "url": hit.url,
+        "score": hit.score,
+        "matched": hit.matched,
+        "matched_by": hit.matched_by,
+    }
 
 
 def _observation(console: Console, seen: Observation, crop_path: Path | None) -> None:
@@ -212,8 +199,11 @@ def _observation(console: Console, seen: Observation, crop_path: Path | None) ->
         console.print(crop, soft_wrap=True)
     for rank, hit in enumerate(seen.hits, 1):
         mark = {True: " match", False: " similar", None: ""}[hit.matched]
+        mark += " by rank" if hit.matched and hit.matched_by == "rank" else ""
         line = Text(f"  {rank}. {_one_line(hit.title) or 'untitled'}", "dim")
         console.print(line.append(f"{mark} {hit.score:.3g}  ").append(_one_line(hit.url), "blue"), soft_wrap=True)
+    if seen.summary_error:
+        _line(console, f"The summariser failed: {seen.summary_error}", "yellow")
     _line(console, seen.text, "red" if seen.error else "")
 
 
@@ -223,7 +213,9 @@ def _grounded(grounding: Grounding) -> str:
     b = grounding.box
     tail = f" ({grounding.fallback})" if grounding.fallback else ""
     box = f"box {b.left:.0f}, {b.top:.0f}, {b.right:.0f}, {b.bottom:.0f}"
-    return f'"{grounding.phrase}": {box}, score {b.score:.2f}{tail}'
+    label = f' for "{b.label}"' if b.label else ""
+    several = ", one of several equally good ones" if grounding.outcome == "several" else ""
+    return f'"{grounding.phrase}": {box}, score {b.score:.2f}{label}{several}{tail}'
 
 
 def _action(action: Action) -> str:
@@ -262,8 +254,3 @@ def _line(console: Console, text: str, style: str, indent: str = "  ") -> None:
 
 def _one_line(text: str) -> str:
     return " ".join(plain(text).split())
-
-
-def _words(text: str) -> str:
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
-    return f" {' '.join(words)} "

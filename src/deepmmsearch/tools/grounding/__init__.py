@@ -2,8 +2,8 @@
 
 from deepmmsearch.tools.grounding.boxes import BoxDialect, OwnModelGrounder, Speaker, parse_boxes
 
-# The score below which a box is none, by kind of grounder. A detector's is the probability of a word at a box, a model's
-# the mean probability of the tokens of its answer (1 where the endpoint tells none).
-THRESHOLDS = {"dino": 0.3, "own": 0.3, "chat": 0.3}
+# The score below which a box is none, by kind of grounder. A detector's is the probability of a word at a box; that of
+# a model is the mean probability of the tokens of its answer, or 1 where the endpoint tells none.
+THRESHOLDS = {"dino": 0.3, "own": 0.5, "chat": 0.5}
 
 __all__ = ["THRESHOLDS", "BoxDialect", "OwnModelGrounder", "Speaker", "parse_boxes"]

@@ -1,0 +1,91 @@
+"""What an answer rests on: the hits that say it, with the sentence that does.
+
+Kept apart from how they are shown, because every surface shows them. Nothing is inferred: a source is a hit in which
+the answer stands word for word, or, where there is none, a hit that the policy read.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from deepmmsearch.types import Hit, Observation, Trajectory
+
+_NUMBERED = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+EXCERPT = 200
+
+
+@dataclass(frozen=True)
+class Source:
+    """A hit; `turn` is where it was found, both counted from 1. `sentence`: what it says, as the policy read it or from
+    the hit's own text. `matched` as in `Hit`: of an image search, does it show what was searched for."""
+
+    turn: int
+    rank: int
+    title: str
+    url: str
+    sentence: str = ""
+    matched: bool | None = None
+
+
+def find_sources(trajectory: Trajectory) -> list[Source]:
+    """The hits whose title, text or summary contains the answer (as whole words, without case and punctuation), in the
+    order in which they were found, each address once."""
+    answer = _words(trajectory.answer or "")
+    if not answer.strip():
+        return []
+    found: dict[str, Source] = {}
+    for turn, rank, hit, read in _hits(trajectory):
+        said = next((s for s in (*read, hit.title, *_around(hit.snippet, answer)) if answer in _words(s)), None)
+        if said is not None:
+            found.setdefault(hit.url or hit.title, Source(turn, rank, hit.title, hit.url, _short(said), hit.matched))
+    return list(found.values())
+
+
+def read_sources(trajectory: Trajectory) -> list[Source]:
+    """The hits that the policy read something of, each address once."""
+    found: dict[str, Source] = {}
+    for turn, rank, hit, read in _hits(trajectory):
+        if read:
+            source = Source(turn, rank, hit.title, hit.url, _short(read[0]), hit.matched)
+            found.setdefault(hit.url or hit.title, source)
+    return list(found.values())
+
+
+def _hits(trajectory: Trajectory) -> Iterator[tuple[int, int, Hit, list[str]]]:
+    """Turn, rank, hit, and what the policy read of it."""
+    for number, turn in enumerate(trajectory.turns, 1):
+        if turn.observation is not None:
+            read = _read(turn.observation)
+            for rank, hit in enumerate(turn.observation.hits, 1):
+                yield number, rank, hit, read.get(rank, [])
+
+
+def _read(seen: Observation) -> dict[int, list[str]]:
+    read: dict[int, list[str]] = {}
+    for sentence in seen.sentences:
+        for rank in sentence.hits:
+            read.setdefault(rank, []).append(sentence.text)
+    # trajectories stored before sentences were kept with their hits
+    if not seen.sentences:
+        for rank, line in _NUMBERED.findall(seen.text):
+            read.setdefault(int(rank), []).append(line)
+    return read
+
+
+def _around(text: str, answer: str) -> list[str]:
+    """The first sentence of a hit's text that holds the answer, else the whole text, which may hold it across two."""
+    sentences = re.split(r"(?<=[.!?。！？])\s+|\n+", text)
+    return [next((s for s in sentences if answer in _words(s)), text)]
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rsplit(" ", 1)[0] + "…"
+
+
+def _words(text: str) -> str:
+    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
+    return f" {' '.join(words)} "
