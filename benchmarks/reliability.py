@@ -209,8 +209,9 @@ def hash_of(fault: str, rate: float) -> int:
 
 @dataclass(frozen=True)
 class Load:
-    """`upstream`: requests that reached the server, `distinct`: queries. `lag`: the longest time, in seconds, for which
-    the event loop did nothing else. `grown`: megabytes by which the process grew."""
+    """`upstream`: requests that reached the server, `distinct`: queries, `twice`: queries that arrived more than once,
+    `again`: requests that failed and were made again, with success. `lag`: the longest time, in seconds, for which the
+    event loop did nothing else. `grown`: megabytes by which the process grew."""
 
     episodes: int
     answered: int
@@ -219,6 +220,7 @@ class Load:
     upstream: int
     twice: int
     failed: int
+    again: int
     seconds: float
     slowest: float
     lag: float
@@ -257,6 +259,7 @@ async def load(
         arrived.total(),
         sum(n > 1 for n in arrived.values()),
         sum(o.error is not None for o in seen),
+        sum(call.error is not None for o in seen if o.error is None for call in o.calls),
         seconds,
         max(sum(t.seconds for t in p.turns) for p in played),
         max(lags),
@@ -310,8 +313,9 @@ def _run_load(quick: bool) -> None:
     print(f"latency: median {0.8 / hurry:g} s, p99 {10 / hurry:g} s")
     print(f"ended with an answer:     {o.answered} of {o.episodes}")
     print(
-        f"requests to the server:   {o.upstream} (queries asked more than once: {o.twice}; failed searches: {o.failed})"
+        f"requests to the server:   {o.upstream} ({o.twice} queries more than once; {o.again} made again after a failure)"
     )
+    print(f"searches that failed:     {o.failed}")
     print(f"seconds in all:           {o.seconds:.1f} (slowest episode {o.slowest:.1f})")
     print(f"event loop held up:       {1000 * o.lag:.0f} ms at most")
     print(f"memory:                   grew by {o.grown:.0f} MB to {o.peak:.0f} MB")

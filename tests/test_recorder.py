@@ -169,6 +169,24 @@ async def test_when_the_one_who_asks_is_cancelled_another_asks(tmp_path: Path) -
     shared.close()
 
 
+async def test_an_answer_that_is_none_is_an_error_like_any_other(tmp_path: Path) -> None:
+    source, shared = Source([Hit("t", "u", score=object())]), recorder(tmp_path)  # type: ignore[arg-type]
+    given = await asyncio.gather(*(texts(source, shared).search("x", 5) for _ in range(5)), return_exceptions=True)
+    assert {str(e) for e in given} == {"The tool failed (TypeError). Try another query or answer."}
+    assert len(source.asked) == 1
+    shared.close()
+
+
+async def test_those_who_wait_get_the_answer_even_when_nothing_is_remembered(tmp_path: Path) -> None:
+    first = recorder(tmp_path)
+    await texts(Source(TEXT_HITS), first).search("x", 5)
+    first.close()
+    shared, source = recorder(tmp_path, memory=0, ttl={"text_search": 1000.0}), Source(TEXT_HITS)
+    given = await asyncio.gather(*(texts(source, shared).search(q, 5) for q in ("x", "y") * 20))
+    assert all(hits == TEXT_HITS for hits in given) and len(source.asked) == 1
+    shared.close()
+
+
 async def test_an_answer_holds_for_its_time(tmp_path: Path) -> None:
     source, shared = Source(lambda n: [Hit(str(n), "")]), recorder(tmp_path, ttl={"text_search": 0.2})
     titles = [(await texts(source, shared).search("x", 5))[0].title for _ in range(2)]

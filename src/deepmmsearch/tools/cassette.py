@@ -152,8 +152,8 @@ class Cassette:
         return Failure(*rows[0]) if rows else None
 
     def latest_failure(self, key: bytes) -> Failure | None:
-        """Whoever got it."""
-        rows = self.rows(f"{_FAILURE} ORDER BY created DESC LIMIT 1", (key,))
+        """Whoever got it; an empty budget is its owner's alone."""
+        rows = self.rows(f"{_FAILURE} AND kind = 'error' ORDER BY created DESC LIMIT 1", (key,))
         return Failure(*rows[0]) if rows else None
 
     def image(self, sha: str) -> Image:

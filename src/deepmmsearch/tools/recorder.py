@@ -227,14 +227,15 @@ class Recorder:
             self.cassette.write([forget_failure(key, asker)])
 
     def _fresh(self, tool: str, key: bytes, asker: str) -> Entry | None:
-        """Without what was answered, where that is known still."""
-        lifetime = self.ttl.get(tool)
+        """Without what was answered, where that is remembered: to be looked up there at once."""
         entry = self.cassette.head(key, asker) if key in self._memory else None
         if entry is None or self._memory.get(key, entry.created) is None:
             entry = self.cassette.find(key, asker)
-        if entry is None or (lifetime is not None and entry.created + lifetime <= time.time()):
-            return None
-        return entry
+        return entry if entry is not None and self._holds(tool, entry) else None
+
+    def _holds(self, tool: str, entry: Entry) -> bool:
+        lifetime = self.ttl.get(tool)
+        return lifetime is None or time.time() < entry.created + lifetime
 
     async def _cached(self, asked: Asked, lead: _Lead) -> tuple[Entry | Failure, tuple[Call, ...]]:
         outcome, calls = await self._share(asked, lead)
@@ -275,11 +276,11 @@ class Recorder:
 
     def _done(self, asked: Asked, began: float) -> Entry | Failure | None:
         """What another process got while this one waited for it."""
-        entry = self._fresh(asked.tool, asked.key, asked.asker)
-        failure = self.cassette.latest_failure(asked.key) if entry is None else None
-        if failure is not None and failure.kind == "error" and failure.created >= began:
-            return failure
-        return entry
+        entry = self.cassette.find(asked.key, asked.asker)
+        if entry is not None and self._holds(asked.tool, entry):
+            return entry
+        failure = self.cassette.latest_failure(asked.key)
+        return failure if failure is not None and failure.created >= began else None
 
     async def _lock(self, key: bytes) -> bool:
         delay, deadline = POLL[0], time.monotonic() + self.patience
@@ -295,14 +296,15 @@ class Recorder:
         try:
             with part.open(), metering.using(asked.tool, source.upstream):
                 value = await ask()
-        # the border to a provider's code: what it raises is recorded as the episode will see it
+            calls = _read_calls(self._clean(_write_calls(part.calls)))
+            entry, statements = await self._encode(asked, value, calls)
+        # the border to a provider's code: what it raises is recorded as the episode will see it, and so is an answer
+        # that is none
         except Exception as error:
             made = self._clean(_write_calls(part.calls))
             failure = Failure(_kind(error), self._clean(_say(error)), made, time.time())
             await self._keep([self._failed(asked, failure)])
             return failure, _read_calls(made)
-        calls = _read_calls(self._clean(_write_calls(part.calls)))
-        entry, statements = await self._encode(asked, value, calls)
         await self._keep([*statements, forget_failure(asked.key, asked.asker)])
         return entry, calls
 
