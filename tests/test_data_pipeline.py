@@ -135,6 +135,21 @@ def test_a_second_run_does_nothing_and_cheap_changes_cost_nothing(tmp_path: Path
     assert not held_out & {q.id for q in read_questions(built.dataset)}, "held out once, held out of all mixes"
 
 
+def test_a_build_grows_by_whole_shards(tmp_path: Path) -> None:
+    seeds = write_seeds(tmp_path / "seeds", [good(n) for n in range(12)])
+
+    def wanted(count: int) -> BuildSettings:
+        return settings(tmp_path, seeds, seeds={"benchmark": str(seeds), "shard": 4, "count": count})
+
+    assert build(wanted(4), makers(tmp_path / "log")).card["stages"][-1]["kept"] == 4
+    assert build(wanted(12), makers(tmp_path / "log")).card["stages"][-1]["kept"] == 12
+    assert all(count == 2 for count in calls(tmp_path / "log").values()), "two turns each, played once"
+    smaller = build(wanted(8), makers(tmp_path / "log"))
+    assert [s["kept"] for s in smaller.card["stages"]] == [8] * 7
+    with pytest.raises(UserError, match=r"1-seeds was made with other settings"):
+        build(wanted(6), makers(tmp_path / "log"))
+
+
 def test_a_changed_recipe_is_refused_where_it_would_cost(tmp_path: Path) -> None:
     seeds = write_seeds(tmp_path / "seeds", [good(n) for n in range(4)])
     build(settings(tmp_path, seeds), makers(tmp_path / "log"))

@@ -26,35 +26,24 @@ from typing import Any
 
 import yaml
 
-from deepmmsearch.atlas.questions import each_question
-from deepmmsearch.atlas.world import make_world
 from deepmmsearch.data.balance import Item, choose
 from deepmmsearch.data.card import count_contents, git_revision, stage_summary, write_card
-from deepmmsearch.data.catalog import open_questions
+from deepmmsearch.data.episodes import PlayEpisodes
 from deepmmsearch.data.journal import locked, write_json
-from deepmmsearch.data.near_duplicates import Duplicate, Fingerprint, against, fingerprint, groups, picture_hash, within
-from deepmmsearch.data.recipe import Against, BuildSettings, Mix
+from deepmmsearch.data.near_duplicates import Duplicate, against, groups, within
+from deepmmsearch.data.overlap import evaluation_prints, row_print
+from deepmmsearch.data.recipe import BuildSettings, Mix, Seeds
 from deepmmsearch.data.records import write_rows
 from deepmmsearch.data.sources import Source, open_source
 from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row, read_json
-from deepmmsearch.data.tasks import (
-    DrawSeeds,
-    JudgeFactory,
-    KeepCorrect,
-    LabelerFactory,
-    LabelTaxonomy,
-    PlayEpisodes,
-    PlayerFactory,
-    TellSearch,
-)
+from deepmmsearch.data.tasks import DrawSeeds, JudgeFactory, LabelerFactory, PlayerFactory
+from deepmmsearch.data.verdicts import KeepCorrect, LabelTaxonomy, TellSearch
 from deepmmsearch.data.workers import ShardTask, run_shards
 from deepmmsearch.errors import UserError
-from deepmmsearch.types import Question
 
 STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
 DATASET = "dataset"
-WORLD_QUESTIONS = 500
 
 
 @dataclass(frozen=True)
@@ -134,7 +123,7 @@ class _Build:
         plans: list[tuple[Stage, dict[str, Any], ShardTask]] = [
             (
                 seeds,
-                {"seeds": s.seeds.model_dump(mode="json"), "pictures": pictures},
+                {"seeds": _shard_settings(s.seeds), "pictures": pictures},
                 DrawSeeds(self.source, seeds, s.pictures),
             ),
             (
@@ -166,31 +155,32 @@ class _Build:
 
     def _run(self, stage: Stage, before: Stage | None, task: ShardTask) -> None:
         missing = [shard for shard in self.shards if not stage.has(shard)]
-        total = before.counts().kept if before else self.settings.seeds.count or 0
+        total = before.counts(self.shards).kept if before else self.settings.seeds.count or 0
         if before is None and self.settings.seeds.worlds:
             total = self.settings.seeds.worlds * self.settings.seeds.questions
-        finished = stage.counts()
+        finished = stage.counts(self.shards)
         done, kept = finished.rows, finished.kept
         self.cost += finished.cost
         self.watch(Step(stage.name, done, total, kept, self.cost))
         for news in run_shards(task, missing, self.settings.processes):
             done, kept, self.cost = done + news.done, kept + news.kept, self.cost + news.cost
             self.watch(Step(stage.name, done, max(total, done), kept, self.cost))
-        counted = stage.counts()
+        counted = stage.counts(self.shards)
         self.watch(Step(stage.name, counted.rows, counted.rows, counted.kept, self.cost))
 
     def _unique(self, key: str) -> str:
         before, stage = self.stages[4], self.stages[5]
         settings = self.settings.unique
-        key = stage.claim({"unique": settings.model_dump(mode="json")}, key, cheap=True)
+        made_with = {"unique": settings.model_dump(mode="json"), "shards": self.shards}
+        key = stage.claim(made_with, key, cheap=True)
         if all(stage.has(shard) for shard in self.shards):
             return key
         began = time.perf_counter()
-        prints = [_fingerprint(row) for shard in self.shards for row in before.read(shard)]
+        prints = [row_print(row) for shard in self.shards for row in before.read(shard)]
         removed: dict[str, tuple[str, Duplicate]] = {}
         evaluations = []
         for named in settings.against:
-            evaluation, report = _evaluation(named)
+            evaluation, report = evaluation_prints(named)
             evaluations.append({"benchmark": named.benchmark, **report})
             for found in against(prints, evaluation, settings.bits, settings.overlap):
                 removed.setdefault(found.id, (f"in {Path(named.benchmark).name}: {found.kind}", found))
@@ -233,17 +223,17 @@ class _Build:
         return key
 
     def _told(self, stage: Stage) -> None:
-        counted = stage.counts()
+        counted = stage.counts(self.shards)
         self.watch(Step(stage.name, counted.rows, counted.rows, counted.kept, self.cost))
 
     def _dataset(self) -> Built:
         unique = self.stages[5]
         chosen = read_json(self.stages[6].folder / "report" / "chosen.json")
-        prints = [_fingerprint(row) for shard in self.shards for row in unique.read(shard)]
+        prints = [row_print(row) for shard in self.shards for row in unique.read(shard)]
         numbers = groups(prints, self.settings.unique.bits)
         share = self.settings.splits.validation
         held_out = {p.id for p, g in zip(prints, numbers, strict=True) if _fraction(prints[g].id) < share}
-        stages = [stage_summary(stage.name, stage.counts()) for stage in self.stages]
+        stages = [stage_summary(stage.name, stage.counts(self.shards)) for stage in self.stages]
         built = None
         for name, ids in chosen.items():
             folder = self.output / DATASET if name == DATASET else self.output / "variants" / name
@@ -296,38 +286,6 @@ class _Build:
             yield from (row for row in self.stages[5].read(shard) if row["id"] in wanted)
 
 
-def _evaluation(named: Against) -> tuple[list[Fingerprint], dict[str, Any]]:
-    """What is compared of an evaluation's questions, and how many could be loaded. Raises UserError when none could."""
-    if named.benchmark == "atlas":
-        world = make_world(named.seed, "eval")
-        prints = [_print_of(question) for question in each_question(world, named.count or WORLD_QUESTIONS)]
-        return prints, {"world": named.seed, "loaded": len(prints)}
-    asked = open_questions(
-        named.benchmark,
-        path=named.path,
-        images=named.images,
-        split=named.split,
-        sample=named.count or 0,
-        seed=named.seed,
-    )
-    prints = [_print_of(question) for question in asked]
-    if not prints:
-        raise UserError(
-            f"No question of {named.benchmark} could be loaded, so nothing can be compared with it: "
-            f"{dict(asked.report.dropped)}. Give its path, or take it out of unique.against."
-        )
-    return prints, asked.report.to_dict()
-
-
-def _print_of(question: Question) -> Fingerprint:
-    hashed = picture_hash(question.image) if question.image is not None else None
-    return fingerprint(question.id, question.text, question.answers, hashed)
-
-
-def _fingerprint(row: Row) -> Fingerprint:
-    return fingerprint(row["id"], row["question"], row["answers"], row["image_hash"])
-
-
 def _filtered(rows: Iterable[Row], drop: Mapping[str, str], counts: Counts) -> Iterator[Row]:
     for row in rows:
         counts.rows += 1
@@ -351,6 +309,13 @@ def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
 def _fraction(text: str) -> float:
     """A number in [0, 1) that the text alone decides."""
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def _shard_settings(seeds: Seeds) -> dict[str, Any]:
+    """What a shard is drawn with: more worlds, or more whole shards, add to a build and change nothing in it."""
+    settings = _without(seeds.model_dump(mode="json"), "worlds")
+    whole = seeds.count is not None and seeds.count % seeds.shard == 0
+    return _without(settings, "count") if whole else settings
 
 
 def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -94,9 +94,10 @@ class Stage:
     def parts(self) -> list[str]:
         return sorted(p.stem for p in self.folder.glob("*.json") if p.name != MARK)
 
-    def counts(self) -> Counts:
+    def counts(self, parts: Iterable[str] | None = None) -> Counts:
+        """The sum over these parts, of those that are finished; None is all."""
         total = Counts()
-        for part in self.parts():
+        for part in self.parts() if parts is None else filter(self.has, parts):
             total = total.plus(Counts.from_dict(read_json(self.counts_file(part))))
         return total
 

@@ -1,0 +1,129 @@
+"""Stage 2: the teacher plays every seed, and what passes the paper's three checks stays (section 3.2).
+
+An episode is in the journal, a trajectory store, before it counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from deepmmsearch.atlas.play import play_all
+from deepmmsearch.data.journal import locked
+from deepmmsearch.data.recipe import Episodes, Pictures
+from deepmmsearch.data.records import row_question, with_trajectory
+from deepmmsearch.data.stages import Counts, Stage
+from deepmmsearch.data.tables import Row
+from deepmmsearch.data.tasks import FAILURES, Player, PlayerFactory, encoding_of
+from deepmmsearch.data.workers import Progress, Tell
+from deepmmsearch.errors import UserError
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.types import Limits, Malformed, Observation, Question, Trajectory
+
+
+@dataclass(frozen=True)
+class PlayEpisodes:
+    """The episodes of a shard."""
+
+    before: Stage
+    stage: Stage
+    settings: Episodes
+    pictures: Pictures
+    players: PlayerFactory
+
+    async def __call__(self, shard: str, tell: Tell, /) -> None:
+        if self.stage.has(shard):
+            return
+        with locked(self.stage.folder / "journal" / f".{shard}.lock"):
+            began = time.perf_counter()
+            store = TrajectoryStore(self.stage.folder / "journal" / shard)
+            known = set(store.ids())
+            questions = (row_question(row) for row in self.before.read(shard) if row["id"] not in known)
+            counts = Counts(notes=Counter({"taken from an earlier run": len(known)} if known else {}))
+            await self._play(shard, questions, store, tell)
+            finished = dict(store.items())
+            self.stage.finish(shard, self._rows(shard, finished, counts, began), counts)
+
+    async def _play(self, shard: str, questions: Iterable[Question], store: TrajectoryStore, tell: Tell) -> None:
+        async for trajectory in played(self.players(shard), questions, self.settings):
+            await asyncio.to_thread(store.append, slim(trajectory, self.pictures))
+            tell(Progress(1, int(check(trajectory, self.settings) is None), cost_of(trajectory)))
+
+    def _rows(self, shard: str, finished: Mapping[str, Trajectory], counts: Counts, began: float) -> Iterator[Row]:
+        encoding = encoding_of(self.pictures)
+        for row in self.before.read(shard):
+            counts.rows += 1
+            trajectory = finished[row["id"]]
+            counts.cost += cost_of(trajectory)
+            problem = check(trajectory, self.settings)
+            if problem is not None:
+                counts.drop(problem, row["id"])
+                continue
+            yield with_trajectory(row, trajectory, encoding)
+        counts.seconds = time.perf_counter() - began
+
+
+async def played(player: Player, questions: Iterable[Question], settings: Episodes) -> AsyncIterator[Trajectory]:
+    """Finished episodes. Those that end in an error are played again, up to `attempts` times, and come last.
+
+    Raises UserError when FAILURES in a row end in an error: then it is the teacher, not the questions.
+    """
+    limits = Limits(settings.calls, settings.image_searches, settings.tokens)
+    pending: Iterable[Question] = questions
+    failed: list[Trajectory] = []
+    for _ in range(settings.attempts):
+        failed, in_a_row = [], 0
+        async for trajectory in play_all(
+            pending, player.policy, player.tools_for, player.prompt, limits, settings.concurrency, player.label
+        ):
+            if trajectory.error is None:
+                in_a_row = 0
+                yield trajectory
+                continue
+            failed.append(trajectory)
+            in_a_row += 1
+            if in_a_row >= FAILURES:
+                raise UserError(
+                    f"{in_a_row} episodes in a row ended in an error, the last with: {trajectory.error}. "
+                    "Mend it and run again; nothing that was played is lost."
+                )
+        pending = [trajectory.question for trajectory in failed]
+        if not failed:
+            return
+    for trajectory in failed:
+        yield trajectory
+
+
+def check(trajectory: Trajectory, settings: Episodes) -> str | None:
+    """Why an episode is no teaching material, None when it is: checks A, B, C of the paper (section 3.2)."""
+    if trajectory.error is not None or trajectory.stop == "error":
+        return f"error: {(trajectory.error or 'unknown').split(':')[0][:60]}"
+    if any(isinstance(turn.action, Malformed) for turn in trajectory.turns):
+        return "A: a turn without a valid action"
+    if len(trajectory.turns) >= settings.turns:
+        return f"B: {settings.turns} turns or more"
+    if trajectory.answer is None:
+        return "C: no answer"
+    return None
+
+
+def slim(trajectory: Trajectory, pictures: Pictures) -> Trajectory:
+    """The trajectory without the pixels that stand elsewhere (the question's) or that no model reads."""
+
+    def seen(observation: Observation) -> Observation:
+        hits = observation.hits if pictures.hits else tuple(replace(hit, image=None) for hit in observation.hits)
+        return replace(observation, hits=hits, crop=observation.crop if pictures.crops else None)
+
+    turns = tuple(
+        replace(turn, observation=None if turn.observation is None else seen(turn.observation))
+        for turn in trajectory.turns
+    )
+    context = tuple(map(seen, trajectory.context))
+    return replace(trajectory, question=replace(trajectory.question, image=None), turns=turns, context=context)
+
+
+def cost_of(trajectory: Trajectory) -> float:
+    return sum(turn.cost for turn in trajectory.turns)

@@ -1,0 +1,251 @@
+"""Stages 3 to 5: one value for each row, found by a judge, a labeller or rollouts, which keeps or drops it.
+
+A value is in the shard's journal before it counts: what was paid for is not asked for again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from deepmmsearch.data.episodes import cost_of, played, slim
+from deepmmsearch.data.journal import Journal, locked
+from deepmmsearch.data.recipe import Episodes, Pictures, Search, Taxonomy
+from deepmmsearch.data.records import row_question, row_trajectory
+from deepmmsearch.data.stages import Counts, Stage
+from deepmmsearch.data.tables import Row
+from deepmmsearch.data.tasks import FAILURES, JudgeFactory, Labeler, LabelerFactory, Player, PlayerFactory
+from deepmmsearch.data.workers import Progress, Tell
+from deepmmsearch.errors import UserError
+from deepmmsearch.judge import Judge, Verdict
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.types import Question
+
+Find = Callable[[Row], Awaitable[Any]]
+Keep = Callable[[Row, Any], Row | str]
+"""The row as it goes on with its value, or why it is dropped."""
+
+
+@dataclass(frozen=True)
+class KeepCorrect:
+    """Stage 3: the rows whose answer the judge finds right."""
+
+    before: Stage
+    stage: Stage
+    judges: JudgeFactory
+    concurrency: int = 16
+
+    async def __call__(self, shard: str, tell: Tell, /) -> None:
+        await _journaled(self.before, self.stage, shard, self._verdict, self._keep, tell, self.concurrency)
+
+    @cached_property
+    def _judge(self) -> Judge:
+        return self.judges()
+
+    def __reduce__(self) -> tuple[type[KeepCorrect], tuple[Any, ...]]:
+        return KeepCorrect, (self.before, self.stage, self.judges, self.concurrency)
+
+    async def _verdict(self, row: Row) -> dict[str, Any]:
+        trajectory = row_trajectory(row, picture=False)
+        verdict: Verdict = await self._judge.judge(trajectory.question, trajectory.answer)
+        return {"score": verdict.score, "reason": verdict.reason}
+
+    @staticmethod
+    def _keep(row: Row, value: Any) -> Row | str:
+        if value["score"] < 0.5:
+            return "the judge finds it wrong"
+        metadata = {**json.loads(row["metadata"]), "verdict": value}
+        return {**row, "metadata": json.dumps(metadata, ensure_ascii=False)}
+
+
+@dataclass(frozen=True)
+class LabelTaxonomy:
+    """Stage 4: every row with its category."""
+
+    before: Stage
+    stage: Stage
+    settings: Taxonomy
+    labelers: LabelerFactory
+
+    async def __call__(self, shard: str, tell: Tell, /) -> None:
+        await _journaled(self.before, self.stage, shard, self._label, self._keep, tell, self.settings.concurrency)
+
+    @cached_property
+    def _labeler(self) -> Labeler:
+        return self.labelers()
+
+    def __reduce__(self) -> tuple[type[LabelTaxonomy], tuple[Any, ...]]:
+        return LabelTaxonomy, (self.before, self.stage, self.settings, self.labelers)
+
+    async def _label(self, row: Row) -> str | None:
+        return await self._labeler.label(row_question(row, picture=self.settings.by == "model"))
+
+    def _keep(self, row: Row, value: Any) -> Row | str:
+        category = value if value in self.settings.categories else self.settings.other
+        return {**row, "category": category} if category else "no category"
+
+
+@dataclass(frozen=True)
+class TellSearch:
+    """Stage 5: does the question need a search? By the teacher's trajectory, or by rollouts of another policy."""
+
+    before: Stage
+    stage: Stage
+    settings: Search
+    episodes: Episodes
+    pictures: Pictures
+    players: PlayerFactory | None = None
+    judges: JudgeFactory | None = None
+
+    async def __call__(self, shard: str, tell: Tell, /) -> None:
+        if self.stage.has(shard):
+            return
+        if self.settings.by == "trajectory":
+            await _journaled(self.before, self.stage, shard, _by_trajectory, _with_search, tell, 1)
+            return
+        if self.players is None or self.judges is None:
+            raise UserError("Rollouts need a policy: set rollout_policy in the recipe, or search.by=trajectory.")
+        with locked(self.stage.folder / "journal" / f".{shard}.lock"):
+            began, counts = time.perf_counter(), Counts()
+            store = TrajectoryStore(self.stage.folder / "journal" / shard)
+            await self._play(self.players(shard), shard, store, tell)
+            found = await self._kinds(store, counts)
+            rows = self._rows(shard, found, counts, began)
+            self.stage.finish(shard, rows, counts)
+
+    async def _play(self, player: Player, shard: str, store: TrajectoryStore, tell: Tell) -> None:
+        known = set(store.ids())
+
+        def rollouts() -> Iterator[Question]:
+            for row in self.before.read(shard):
+                missing = [n for n in range(self.settings.rollouts) if f"{row['id']}#{n}" not in known]
+                if missing:
+                    question = row_question(row)
+                    for number in missing:
+                        metadata = {**question.metadata, "rollout": number}
+                        yield replace(question, id=f"{question.id}#{number}", metadata=metadata)
+
+        settings = self.episodes.model_copy(update={"concurrency": self.settings.concurrency})
+        async for trajectory in played(player, rollouts(), settings):
+            await asyncio.to_thread(store.append, slim(trajectory, self.pictures))
+            tell(Progress(0, 0, cost_of(trajectory)))
+
+    async def _kinds(self, store: TrajectoryStore, counts: Counts) -> dict[str, str]:
+        """What the rollouts of each question say: "free", "required" or "wrong"."""
+        assert self.judges is not None
+        judge, found = self.judges(), dict[str, str]()
+        for name, trajectory in store.items():
+            counts.cost += cost_of(trajectory)
+            question = name.rpartition("#")[0]
+            verdict = await judge.judge(trajectory.question, trajectory.answer)
+            if not verdict.correct:
+                found.setdefault(question, "wrong")
+            elif not trajectory.searches:
+                found[question] = "free"
+            elif found.get(question) != "free":
+                found[question] = "required"
+        return found
+
+    def _rows(self, shard: str, found: Mapping[str, str], counts: Counts, began: float) -> Iterator[Row]:
+        for row in self.before.read(shard):
+            counts.rows += 1
+            kind = found.get(row["id"], "wrong")
+            if kind == "wrong":
+                counts.drop("wrong in all rollouts", row["id"])
+            else:
+                yield {**row, "search": kind}
+        counts.seconds = time.perf_counter() - began
+
+
+async def _by_trajectory(row: Row) -> str:
+    return "required" if row_trajectory(row, picture=False).searches else "free"
+
+
+def _with_search(row: Row, value: Any) -> Row | str:
+    return {**row, "search": str(value)}
+
+
+async def _journaled(
+    before: Stage, stage: Stage, shard: str, find: Find, keep: Keep, tell: Tell, concurrency: int
+) -> None:
+    """Finds a value for each row of the shard that has none in the journal, and finishes the part."""
+    if stage.has(shard):
+        return
+    began, counts = time.perf_counter(), Counts()
+    with locked(stage.folder / "journal" / f".{shard}.lock"):
+        journal = Journal(stage.journal_file(shard))
+        finder = _Finder(journal, find, keep, tell, stage.name)
+        try:
+            await finder.run(before.read(shard), concurrency)
+        finally:
+            journal.close()
+
+        def rows() -> Iterator[Row]:
+            for row in before.read(shard):
+                counts.rows += 1
+                kept = finder.outcome(row)
+                if isinstance(kept, str):
+                    counts.drop(kept, row["id"])
+                else:
+                    yield kept
+            counts.seconds = time.perf_counter() - began
+
+        stage.finish(shard, rows(), counts)
+
+
+@dataclass
+class _Finder:
+    """Values for rows, several at a time. One row's failure is counted; FAILURES in a row end the run."""
+
+    journal: Journal
+    find: Find
+    keep: Keep
+    tell: Tell
+    name: str
+    failed: dict[str, str] = field(default_factory=dict)
+    in_a_row: int = 0
+
+    async def run(self, rows: Iterator[Row], concurrency: int) -> None:
+        running: set[asyncio.Task[None]] = set()
+        try:
+            for row in rows:
+                if row["id"] in self.journal.entries:
+                    self._told(row)
+                    continue
+                running.add(asyncio.create_task(self._one(row)))
+                if len(running) >= concurrency:
+                    done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        task.result()
+            await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+
+    def outcome(self, row: Row) -> Row | str:
+        if row["id"] in self.failed:
+            return f"error: {self.failed[row['id']].split(':')[0]}"
+        return self.keep(row, self.journal.entries[row["id"]])
+
+    async def _one(self, row: Row) -> None:
+        try:
+            self.journal.append(row["id"], await self.find(row))
+            self.in_a_row = 0
+        # the runner's border: one row's failure is data, many in a row are the model's
+        except Exception as error:
+            self.failed[row["id"]] = f"{type(error).__name__}: {error}"
+            self.in_a_row += 1
+            if self.in_a_row >= FAILURES:
+                raise UserError(
+                    f"{self.name} failed {self.in_a_row} times in a row, the last time with: {error}. "
+                    "Mend it and run again; nothing that was paid for is lost."
+                ) from None
+        self._told(row)
+
+    def _told(self, row: Row) -> None:
+        self.tell(Progress(1, int(not isinstance(self.outcome(row), str))))
