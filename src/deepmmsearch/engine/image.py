@@ -254,14 +254,14 @@ class Gallery:
     def _windows(self, scene: Scene) -> dict[int, list[np.ndarray]]:
         """The pictures that some colour window resembles most, each with its best windows."""
         matrices, grids = align.windows(scene, align.MAX_COMPARISONS // max(1, len(self._coarse)))
-        energy = (self._coarse**2).sum(1)
-        squared = (grids**2).sum(1)[:, None] + energy - 2 * grids @ self._coarse.T
+        # squared differences by one product, (pictures, windows), less what is the same for all windows of a picture
+        pictures = np.column_stack([-2 * self._coarse, np.ones(len(self._coarse), np.float32)])
+        product = pictures @ np.column_stack([grids, (grids**2).sum(1)]).T
         # relative to the picture's own contrast: a plain one resembles any plain region
         spread = self._coarse.reshape(len(self._coarse), -1, 3).var(1).sum(1) + 60
-        relative = squared / (spread * align.CELLS**2)
-        best = relative.min(0)
+        best = (product.min(1) + (self._coarse**2).sum(1)) / spread
         chosen = np.argsort(best)[: PROPOSED["windows"]]
-        return {int(i): [matrices[j] for j in _distinct(relative[:, i], matrices)] for i in chosen}
+        return {int(i): [matrices[j] for j in _distinct(product[i], matrices)] for i in chosen}
 
     def _decide(self, candidates: list[_Candidate], k: int) -> list[Match]:
         ranked = sorted(candidates, key=lambda c: -c.score)
@@ -328,7 +328,8 @@ def _matrix(window: d.Window) -> np.ndarray:
 def _distinct(distance: np.ndarray, matrices: np.ndarray, count: int = 2) -> list[int]:
     """The best windows, no two about the same place."""
     chosen: list[int] = []
-    for position in np.argsort(distance)[:60]:
+    near = np.argpartition(distance, 60)[:60] if len(distance) > 60 else np.arange(len(distance))
+    for position in near[np.argsort(distance[near], kind="stable")]:
         centre = matrices[position] @ (0.5, 0.5, 1)
         reach = 0.4 * np.diag(matrices[position][:, :2])
         if all((np.abs(matrices[c] @ (0.5, 0.5, 1) - centre) > reach).any() for c in chosen):
