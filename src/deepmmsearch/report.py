@@ -92,10 +92,11 @@ def card(
     question = trajectory.question
     kind = str(question.metadata.get("kind", "")) if label is None else label
     mark = _mark(trajectory.answer, question.answers) if right is None else _named_mark(right)
-    searches = len(trajectory.searches)
+    searches = len(trajectory.context) or len(trajectory.searches)
     facts = [f"{searches} search{'' if searches == 1 else 'es'}", f"{sum(t.seconds for t in trajectory.turns):.1f} s"]
     picture = _scene(trajectory) if question.image is not None else ""
-    turns = "".join(_beforehand(found) for found in trajectory.context)
+    queries = ("the whole image", str(question.metadata.get("rag_query", "")))
+    turns = "".join(_beforehand(found, asked) for found, asked in zip(trajectory.context, queries, strict=False))
     turns += "".join(_turn(turn) for turn in trajectory.turns)
     said = f"<p class=note>Judge: {_text(verdict)}</p>" if verdict else ""
     stop = "" if trajectory.stop == "answer" else _stopped(trajectory)
@@ -160,9 +161,9 @@ def _frame(box: Box, size: tuple[int, int]) -> str:
     return f"<i style='left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%'></i>"
 
 
-def _beforehand(found: Observation) -> str:
+def _beforehand(found: Observation, asked: str) -> str:
     """What a workflow looked up before the first turn."""
-    return f"<li>{_action('looked up beforehand', '')}{_observation(found)}</li>"
+    return f"<li>{_action('looked up beforehand', asked)}{_observation(found)}</li>"
 
 
 def _turn(turn: Turn) -> str:

@@ -1,0 +1,171 @@
+"""`eval`, `report`, `judge` and `reproduce eval` from the command line."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from deepmmsearch.cli import group
+from deepmmsearch.cli.reproduce_eval import make_recipe, read_models, roles
+from deepmmsearch.config import load_recipe
+from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.evaluations import EvalRecipe, Evaluation, rag_prompts
+from deepmmsearch.store import TrajectoryStore
+from endpoints import endpoint, said
+
+pytest.importorskip("tantivy")
+
+
+def run(*words: str) -> str:
+    result = CliRunner().invoke(group, words, catch_exceptions=False, standalone_mode=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def recipe(folder: Path, **more: Any) -> Path:
+    """The oracle, one ablation and one fault, on a small world: no model is loaded."""
+    path = folder / "recipe.yaml"
+    rows = {
+        "output": str(folder / "run"),
+        "worlds": str(folder / "worlds"),
+        "benchmarks": [{"name": "atlas", "seed": 5, "sample": 6}],
+        "workflows": {
+            "oracle": {"kind": "oracle"},
+            "blind": {"kind": "oracle", "image_search": False, "ablates": "oracle"},
+            "failing": {"kind": "oracle", "fault": "failing", "ablates": "oracle"},
+        },
+        "judges": {"reward": {"rule": "reward"}, "exact": {"rule": "exact"}},
+        "pictures": 2,
+        **more,
+    }
+    path.write_text(json.dumps(rows))  # JSON is YAML
+    return path
+
+
+def test_eval_plays_judges_and_reports_and_goes_on(tmp_path: Path) -> None:
+    file = recipe(tmp_path)
+    first = run("eval", str(file), "--only", "oracle")
+    assert "oracle: 6 played, 100% right" in first and "report.html" in first
+    second = run("eval", str(file))
+    assert "oracle: nothing left to play" in second and "blind: 6 played" in second
+    assert len(TrajectoryStore(tmp_path / "run" / "trajectories")) == 18
+    figures = json.loads((tmp_path / "run" / "report.json").read_text())["workflows"]
+    assert figures["oracle"]["average"]["mean"] == 1.0
+    assert figures["failing"]["average"]["mean"] < 1.0 and figures["failing"]["effort"]["tool_success"] == 0.0
+    assert figures["blind"]["change"] == "no image search"
+    out = run("report", str(tmp_path / "run"), "--out", str(tmp_path / "page"), "--judge", "exact")
+    assert "exact" in (tmp_path / "page" / "report.md").read_text() and "report.md" in out
+    with pytest.raises(UnknownName, match="judge in the runs"):
+        run("report", str(tmp_path / "run"), "--judge", "llm")
+
+
+def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="deepmmsearch eval RECIPE"):
+        run("report", str(tmp_path))
+    with pytest.raises(UnknownName, match="workflow in the recipe"):
+        run("eval", str(recipe(tmp_path)), "--only", "orakle")
+    with pytest.raises(UnknownName, match="benchmark in the recipe"):
+        run("eval", str(recipe(tmp_path)), "--benchmark", "okvqa")
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"workflows": {"a": {"kind": "magic"}}}, "magic"),
+        ({"workflows": {"a/b": {}}}, "has a /"),
+        ({"workflows": {"a": {"ablates": "b"}}}, "no workflow 'b'"),
+        ({"workflows": {"a": {"fault": "sad"}}}, "expected one of empty"),
+        ({"workflows": {"a": {"policy": "p"}}}, "no policy 'p'"),
+        ({"policies": {"p": {}, "q": {}}, "workflows": {"a": {}}}, "say which policy"),
+        ({"judges": {"j": {"rule": "none"}}}, "judge j"),
+        ({"benchmarks": [{"name": "atlas"}, {"name": "atlas"}]}, "same name"),
+    ],
+)
+def test_a_recipe_that_contradicts_itself_is_refused(tmp_path: Path, changed: dict[str, Any], why: str) -> None:
+    with pytest.raises(UserError, match=re.escape(why)):
+        load_recipe(recipe(tmp_path, **changed), EvalRecipe)
+
+
+def test_a_benchmark_without_tools_says_so(tmp_path: Path) -> None:
+    questions = tmp_path / "mine.jsonl"
+    questions.write_text(json.dumps({"question": "What?", "answers": ["x"]}) + "\n")
+    loaded = load_recipe(recipe(tmp_path, benchmarks=[{"name": str(questions), "label": "mine"}]), EvalRecipe)
+    evaluation = Evaluation(loaded)
+    task = evaluation.task(loaded.benchmarks[0])
+    assert [q.text for q in task.questions] == ["What?"] and task.tools is None
+    with pytest.raises(UserError, match="atlas only"):
+        evaluation.workflow("oracle", task)
+
+
+def test_rag_speaks_the_language_of_the_policy() -> None:
+    class Carded:
+        class card:
+            prompt = "atlas"
+
+    assert [p.name for p in rag_prompts(Carded(), None)] == ["atlas", "atlas-direct"]  # type: ignore[arg-type]
+    assert [p.name for p in rag_prompts(object(), None)] == ["rag-query", "rag"]  # type: ignore[arg-type]
+
+
+# -- judge
+
+
+def test_a_model_is_calibrated_and_asked_once(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Which city?", "answers": ["Paris"], "answer": answer, "correct": answer == "Paris"}
+        for answer in ("Paris", "Rome", "Oslo")
+    ]
+    labelled = tmp_path / "labelled.jsonl"
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def reply(body: dict[str, Any]) -> Any:
+        text = body["messages"][0]["content"]
+        return said("correct" if re.search(r'Candidate answer.*: "Paris"', text) else "incorrect")
+
+    with endpoint(reply) as server:
+        words = ("judge", "calibrate", str(labelled), "--base-url", server.url, "--json")
+        found = json.loads(run(*words, "--cassette", str(tmp_path / "verdicts.sqlite")))
+        assert found["accuracy"] == 1.0 and found["kappa"] == 1.0 and len(server.asked) == 3
+        again = json.loads(run(*words, "--cassette", str(tmp_path / "verdicts.sqlite")))
+        assert again == found and len(server.asked) == 3
+
+
+def test_the_golden_pairs_are_the_default() -> None:
+    assert "607 pairs: accuracy 99.3%" in run("judge", "calibrate", "--show", "0")
+
+
+def test_pairs_written_after_the_rules_are_judged_well() -> None:
+    found = json.loads(run("judge", "calibrate", str(Path(__file__).parent / "judge_unseen.jsonl"), "--json"))
+    assert found["count"] == 183 and found["accuracy"] >= 0.97 and found["wrong_called_right"] == 0
+
+
+# -- reproduce
+
+
+def test_reproduce_gives_every_model_its_part(tmp_path: Path) -> None:
+    for name in ("base", "sft", "rl"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    folders = read_models([f"{name}={tmp_path / name}" for name in ("base", "sft", "rl")])
+    made = make_recipe(folders, 50, 7, True, tmp_path / "out", 8)
+    found = roles(list(folders))
+    assert found.trained == "rl agent" and found.prompted == "base agent" and found.before == "sft agent"
+    named = [v for v in vars(found).values() if isinstance(v, str)]
+    assert named and set(named) <= set(made.workflows)
+    assert made.workflows["rl adversarial"].ablates == "rl agent" and made.benchmarks[0].sample == 50
+    assert roles(["mix0", "mix50", "bundled"]).mixes == {0: "mix0 agent", 50: "mix50 agent"}
+
+
+@pytest.mark.parametrize("given", ["base", "=x", "a b=x", "base=nowhere"])
+def test_a_model_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(UserError):
+        read_models([given])
+
+
+def test_reproduce_is_listed_with_its_commands() -> None:
+    assert "six claims" in run("reproduce", "--help")
+    assert "--model" in run("reproduce", "eval", "--help")
