@@ -312,9 +312,8 @@ def _run_load(quick: bool) -> None:
     print(f"{o.episodes} episodes at once x {o.searches // o.episodes} searches, {o.distinct} distinct queries")
     print(f"latency: median {0.8 / hurry:g} s, p99 {10 / hurry:g} s")
     print(f"ended with an answer:     {o.answered} of {o.episodes}")
-    print(
-        f"requests to the server:   {o.upstream} ({o.twice} queries more than once; {o.again} made again after a failure)"
-    )
+    repeated = f"{o.twice} queries more than once, {o.again} made again after a failure"
+    print(f"requests to the server:   {o.upstream} ({repeated})")
     print(f"searches that failed:     {o.failed}")
     print(f"seconds in all:           {o.seconds:.1f} (slowest episode {o.slowest:.1f})")
     print(f"event loop held up:       {1000 * o.lag:.0f} ms at most")
