@@ -19,6 +19,7 @@ lint: install-dev
 
 bench: install-dev
 	$(BIN)/python benchmarks/engine.py --quick
+	$(BIN)/python benchmarks/eval.py --quick
 
 install-run: .venv/.run
 install-dev: .venv/.dev
