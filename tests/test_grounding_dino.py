@@ -205,3 +205,20 @@ def test_what_is_no_detector_is_refused(tmp_path: Path) -> None:
     tiny_detector(tmp_path / "d")
     with pytest.raises(UserError, match="cannot be used"):
         DinoGrounder(tmp_path / "d", device="gpu7")
+
+
+def test_from_a_recipe(tmp_path: Path) -> None:
+    from deepmmsearch.testing import ScriptedPolicy
+    from deepmmsearch.toolboxes import ToolSettings, build_toolbox
+
+    tiny_detector(tmp_path)
+    searched = {"text": [{"name": "retrieve", "url": "http://127.0.0.1:1"}], "reader": "none"}
+    dino = {"kind": "dino", "model": str(tmp_path), "text_threshold": 0.0}
+    tools = build_toolbox(ToolSettings.model_validate({**searched, "grounding": dino}), ScriptedPolicy())
+    assert tools.grounder is not None and tools.box_threshold == 0.3
+    boxes = asyncio.run(tools.grounder.locate(picture((64, 64)), PHRASE))
+    assert boxes[0].label == "the flag on the ship"
+    given = ToolSettings.model_validate({**searched, "grounding": {**dino, "box_threshold": 0.7}})
+    assert build_toolbox(given, ScriptedPolicy()).box_threshold == 0.7
+    own = build_toolbox(ToolSettings.model_validate(searched), ScriptedPolicy())
+    assert own.grounder is None and own.box_threshold == 0.5

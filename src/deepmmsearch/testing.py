@@ -22,6 +22,7 @@ from deepmmsearch.types import (
     Answer,
     Box,
     Call,
+    Cited,
     Completion,
     Finish,
     Grounding,
@@ -268,12 +269,24 @@ def trajectories(max_turns: int = 4) -> SearchStrategy[Trajectory]:
     def maybe(of: SearchStrategy[Any]) -> SearchStrategy[Any]:
         return st.one_of(st.none(), of)
 
-    hits = st.builds(Hit, texts, texts, texts, numbers, maybe(pictures), maybe(st.booleans()), texts)
-    boxes = st.builds(Box, numbers, numbers, numbers, numbers, numbers)
-    groundings = st.builds(Grounding, texts, maybe(boxes), maybe(texts))
+    bases = st.sampled_from([None, "picture", "rank"])
+    hits = st.builds(Hit, texts, texts, texts, numbers, maybe(pictures), maybe(st.booleans()), texts, bases)
+    boxes = st.builds(Box, numbers, numbers, numbers, numbers, numbers, texts)
+    outcomes = st.sampled_from([None, "box", "several", "weak", "missing"])
+    groundings = st.builds(Grounding, texts, maybe(boxes), maybe(texts), outcomes, some(boxes))
+    sentences = st.builds(Cited, texts, some(st.integers(1, 9)))
     calls = st.builds(Call, texts, texts, numbers, st.integers(0, 2**40), st.booleans(), numbers, maybe(texts))
     observations = st.builds(
-        Observation, texts, some(pictures), some(hits), maybe(texts), maybe(groundings), maybe(pictures), some(calls)
+        Observation,
+        texts,
+        some(pictures),
+        some(hits),
+        maybe(texts),
+        maybe(groundings),
+        maybe(pictures),
+        some(calls),
+        some(sentences),
+        maybe(texts),
     )
     actions: SearchStrategy[Action] = st.one_of(
         st.builds(TextSearch, texts), st.builds(ImageSearch, maybe(texts)), st.builds(Answer, texts)
