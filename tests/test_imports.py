@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data", "eval", "train", "atlas.play", "atlas.teach", "report"),
     ("toolboxes",),
     ("config",),
-    ("evaluations", "builds"),
+    ("evaluations", "builds", "lmms"),
     ("experiments", "study"),
     ("study_report",),
     ("cli", "serve", "scale"),
