@@ -367,7 +367,8 @@ def test_a_run_learns_what_is_rewarded_and_leaves_the_vision_tower_alone(base: P
     rows = read_metrics(tmp_path / "metrics.jsonl")
     steps = [row for row in rows if "loss" in row]
     assert [row["step"] for row in steps] == [1, 2]
-    wanted = "reward/mean search/each kl entropy sampler/difference share/rollouts tokens/second groups/flat".split()
+    names = "reward/mean search/each kl entropy sampler/difference groups/flat tokens/second share/update"
+    wanted = [*names.split(), "share/generation", "share/tools"]
     assert all(name in steps[-1] for name in wanted), steps[-1]
     # the sampler rules placeholders out, to which a random model gives a few percent
     assert steps[0]["sampler/difference_max"] < 0.1, "sampler and trainer see the same tokens and pictures"
