@@ -4,9 +4,9 @@
     python benchmarks/train_step.py --quick    a minute
 
 The paper's shape (1.3 k image tokens, 8 rollouts of 2 to 4 k tokens) scaled by a quarter in length: a Qwen2.5-VL of
-random weights, LoRA on the language model, vision tower frozen. Stock TRL runs the vision tower for every rollout and the
-prompt eight times; ours encodes a picture once and computes the prompt of a group once. Every variant runs in a process of
-its own, and the losses are compared.
+random weights, LoRA on the language model, vision tower frozen. Stock TRL runs the vision tower for every rollout and
+the prompt eight times; ours encodes a picture once and computes the prompt of a group once. Every variant runs in a
+process of its own, and the losses are compared.
 """
 
 from __future__ import annotations
