@@ -148,7 +148,7 @@ def test_fine_tuning_takes_a_data_set_for_a_store(tmp_path: Path) -> None:
     assert holds_trajectories(tmp_path / "set") and holds_trajectories(tmp_path / "store")
     (tmp_path / "empty").mkdir()
     data = [tmp_path / "set", tmp_path / "empty"]
-    with pytest.raises(UserError, match="There are no trajectories in .*empty: ") as refused:
+    with pytest.raises(UserError, match=r"There are no trajectories in .*empty: ") as refused:
         train(SftRecipe(model="none", data=data, output=tmp_path / "out"))
     assert str(tmp_path / "set") not in str(refused.value)
     # the data are found, so the next thing that is missing is the model
