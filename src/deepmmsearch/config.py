@@ -86,7 +86,11 @@ def _explain(error: ValidationError, path: Path, model: type[BaseModel]) -> User
         return UnknownName(
             f"setting in {path}", ".".join((*parents, name)), [".".join((*parents, n)) for n in owner.model_fields]
         )
-    return UserError(f"{path}: {'.'.join((*parents, name))}: {first['msg']}, found {first.get('input')!r}.")
+    place = ".".join((*parents, name))
+    said = first["msg"].removeprefix("Value error, ")
+    # what contradicts itself is a whole section, and too long to be shown
+    found = "" if isinstance(first.get("input"), dict) else f", found {first.get('input')!r}"
+    return UserError(f"{path}: {place + ': ' if place else ''}{said}{found}.")
 
 
 POLICIES = ("local", "chat", "human")

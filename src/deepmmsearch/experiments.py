@@ -1,4 +1,5 @@
-"""A GRPO experiment put together: questions, tools, judge and reward from one recipe.
+"""Experiments put together: a GRPO run's questions, tools, judge and reward from one recipe, and the episodes that
+measure a policy while it is trained.
 
 Questions come from invented worlds (`atlas`), each searched with its own index, or from `data`, searched with `tools`.
 """
@@ -9,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,9 +28,19 @@ from deepmmsearch.tools.base import Grounder
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder
-from deepmmsearch.train.grpo import GrpoRecipe, GrpoResult, QuestionSet, open_checkpoint, train
+from deepmmsearch.train.checkpoint import Checkpoint
+from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
+from deepmmsearch.train.grpo import Bounds, GrpoRecipe, GrpoResult, QuestionSet, open_checkpoint, train
 from deepmmsearch.train.rollouts import Player
-from deepmmsearch.types import Prompt, Question
+from deepmmsearch.train.run import Evaluate
+from deepmmsearch.train.sft import SftRecipe, SftResult
+from deepmmsearch.train.sft import train as fine_tune_on_folders
+from deepmmsearch.train.sft import trl_settings as sft_settings
+from deepmmsearch.types import Limits, Prompt, Question
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 class AtlasSettings(BaseModel):
@@ -62,6 +73,49 @@ class Experiment(GrpoRecipe):
         if self.data and self.tools is None:
             raise ValueError("data needs tools: what its questions are searched with")
         return self
+
+
+class HeldOut(BaseModel):
+    """`questions` of the unseen world `seed`, kept in `folder`, that measure a policy during training."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: Path
+    seed: int = 90
+    questions: int = Field(default=100, gt=0)
+    limits: Bounds = Field(default_factory=Bounds)
+    prompt: str | None = None
+    max_new_tokens: int | None = Field(default=None, gt=0)
+
+
+class FineTuning(SftRecipe):
+    """An SFT recipe with what is played every `evaluate_every` steps."""
+
+    evaluate_on: HeldOut | None = None
+
+
+def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftResult:
+    """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy. Not for models sharded over processes."""
+    held_out = recipe.evaluate_on
+    if held_out is None or not recipe.evaluate_every:
+        return fine_tune_on_folders(recipe, report=report)
+    device = sft_settings(recipe).device
+    worlds = Worlds(held_out.folder, [held_out.seed], held_out.questions, "eval", report)
+    prompt, limits = held_out.prompt, held_out.limits
+
+    def make_evaluate(checkpoint: Checkpoint) -> Evaluate:
+        # twins share parameters, not buffers, so the move comes before them
+        checkpoint.model.to(device)
+        twin = Twin(checkpoint.model)
+        policy = policy_of(twin, checkpoint, SamplerSettings(max_new_tokens=held_out.max_new_tokens))
+
+        def evaluate(model: PreTrainedModel | PeftModel, step: int) -> Mapping[str, float]:
+            twin.sync(model)
+            return _measured(worlds, policy, prompt, limits)
+
+        return evaluate
+
+    return fine_tune_on_folders(recipe, make_evaluate, report)
 
 
 def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
@@ -121,22 +175,24 @@ def _recorded(tools: Toolbox, grounder: Grounder, recorder: Recorder, world: str
 
 def _evaluation(worlds: Worlds, recipe: Experiment) -> Callable[[LocalPolicy, int], Mapping[str, float]]:
     def evaluate(policy: LocalPolicy, step: int) -> Mapping[str, float]:
-        grounder = policy_grounder(policy)
-        prompt = choose_prompt(policy, worlds.toolbox(worlds.worlds[0]), recipe.prompt)
-        return asyncio.run(_measure(worlds, policy, grounder, prompt, recipe))
+        return _measured(worlds, policy, recipe.prompt, recipe.limits)
 
     return evaluate
 
 
+def _measured(worlds: Worlds, policy: LocalPolicy, prompt: str | None, limits: Bounds) -> dict[str, float]:
+    chosen = choose_prompt(policy, worlds.toolbox(worlds.worlds[0]), prompt)
+    return asyncio.run(_measure(worlds, policy, policy_grounder(policy), chosen, limits.limits()))
+
+
 async def _measure(
-    worlds: Worlds, policy: LocalPolicy, grounder: Grounder, prompt: Prompt, recipe: Experiment
+    worlds: Worlds, policy: LocalPolicy, grounder: Grounder, prompt: Prompt, limits: Limits
 ) -> dict[str, float]:
     """Accuracy and searches of the greedy policy, over all questions and over those that need a search or none."""
 
     def tools_for(question: Question) -> Toolbox:
         return replace(worlds.toolbox(str(question.metadata["world"])), grounder=grounder)
 
-    limits = recipe.limits.limits()
     played = [t async for t in play_all(worlds, policy, tools_for, prompt, limits, concurrency=32)]
     needed = [t for t in played if t.question.metadata["search_required"]]
     free = [t for t in played if not t.question.metadata["search_required"]]

@@ -23,7 +23,7 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     from deepmmsearch.config import load_recipe
 
     try:
-        from deepmmsearch.train.sft import SftRecipe, train
+        from deepmmsearch.experiments import FineTuning, run_sft
     except ImportError as error:
         from deepmmsearch.errors import MissingExtra
 
@@ -31,5 +31,5 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     with warnings.catch_warnings():
         # TRL and transformers warn about each other's settings, not about anything the user can change
         warnings.simplefilter("ignore", FutureWarning)
-        result = train(load_recipe(recipe, SftRecipe, overrides), report=click.echo)
+        result = run_sft(load_recipe(recipe, FineTuning, overrides), report=click.echo)
     click.echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")

@@ -2,7 +2,8 @@
 
 TRL's `GRPOTrainer` gives the loss, the reference adapter, distribution and checkpoints. Its rollouts are replaced:
 ours are the ordinary episodes, played concurrently, and what was sampled is trained on token for token. Overridden are
-`_prepare_inputs`, `_compute_loss` and `_get_per_token_logps_and_entropies`; a contract test holds TRL to them.
+`_prepare_inputs`, `_compute_loss`, `_get_per_token_logps_and_entropies` and the order of questions; a contract test
+holds TRL to them.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.trainer.utils import use_adapter
+from trl.trainer.utils import RepeatSampler, use_adapter
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.card import read_card
@@ -122,6 +126,8 @@ class GrpoRecipe(BaseModel):
     trl: dict[str, Any] = {}
 
 
+# figures of a round that are not means over the processes
+SUMS, PEAKS = ("tokens/round", "tool/cost"), ("tokens/sampled_max",)
 # losses that TRL takes the mean of over the rows of a batch; the others count tokens of the whole round
 MEAN_OF_ROWS = ("grpo", "sapo", "dr_grpo", "luspo")
 # what the rollouts dictate: a recipe that sets one of these is refused
@@ -155,6 +161,22 @@ class QuestionSet(Protocol):
     def __getitem__(self, number: int, /) -> Question: ...
 
 
+class EachEpoch(Sampler[int]):
+    """TRL's sampler with an order of questions that depends on seed and epoch alone: its own goes on from the last
+    epoch's, which a run that was interrupted did not draw."""
+
+    def __init__(self, sampler: RepeatSampler, seed: int, epoch: Callable[[], int]) -> None:
+        self._sampler, self._seed, self._epoch = sampler, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def __iter__(self) -> Iterator[int]:
+        if self._sampler.shuffle:
+            self._sampler.generator.manual_seed(self._seed + self._epoch())
+        return iter(self._sampler)
+
+
 class RolloutTrainer(GRPOTrainer):
     """TRL's trainer over our rollouts. The generation batch of each process holds whole groups, so that advantages are
     local."""
@@ -178,6 +200,10 @@ class RolloutTrainer(GRPOTrainer):
                 f"trl.save_steps = {self.args.save_steps} falls between two rounds of rollouts, and a run could not go "
                 f"on exactly: save_steps x gradient_accumulation_steps must be a multiple of {every}."
             )
+
+    def _get_train_sampler(self, dataset: Any = None) -> EachEpoch:
+        sampler = super()._get_train_sampler(dataset)
+        return EachEpoch(sampler, self.args.seed, lambda: int(self.state.epoch or 0))
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         """The next batch; a new round of rollouts when the last one is used up."""
@@ -204,7 +230,6 @@ class RolloutTrainer(GRPOTrainer):
         finally:
             self.model.train(was_training)
         played = [rollout for group in groups for rollout in group]
-        _refuse_all_failed(played)
         self._log_round(played)
         rewards = [[self._reward_of(r) for r in group] for group in groups]
         advantages = group_advantages(rewards, self.scale_rewards)
@@ -357,8 +382,13 @@ class RolloutTrainer(GRPOTrainer):
         self._logps = logps.detach()
         return logps, torch.cat([other for _, other in found]) if compute_entropy else None, None
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        began, before = time.perf_counter(), self._clock["rollouts"]
+        loss: Tensor = super().training_step(*args, **kwargs)
+        self._clock["update"] += time.perf_counter() - began - (self._clock["rollouts"] - before)
+        return loss
+
     def _compute_loss(self, model: Any, inputs: Mapping[str, Any]) -> Tensor:
-        began = time.perf_counter()
         self._scored = inputs["rows"]
         loss: Tensor = super()._compute_loss(model, inputs)
         if self.loss_type in MEAN_OF_ROWS:
@@ -366,7 +396,6 @@ class RolloutTrainer(GRPOTrainer):
         if self._step % (self.args.steps_per_generation * self.num_iterations) == 0 and self._logps is not None:
             self._log_sampler(inputs, self._logps)
         check_alarms(self._recipe.alarms, self.state.global_step, {"loss": loss.item()})
-        self._clock["update"] += time.perf_counter() - began
         return loss
 
     def _log_sampler(self, inputs: Mapping[str, Any], logps: Tensor) -> None:
@@ -378,10 +407,14 @@ class RolloutTrainer(GRPOTrainer):
             self._metric("sampler/difference_max", apart.max().item())
 
     def _log_round(self, played: list[Rollout]) -> None:
-        for name, value in figures(played).items():
-            self._metric(name, value)
-        tokens = sum(r.trajectory.sampled_tokens for r in played)
-        self._metric("tokens/round", float(tokens))
+        """The figures of the rollouts of all processes; TRL logs those of the first one alone."""
+        tokens = float(sum(r.trajectory.sampled_tokens for r in played))
+        everywhere = gather_object([figures(played) | {"tokens/round": tokens}])
+        for name in dict.fromkeys(name for found in everywhere for name in found):
+            values = [found[name] for found in everywhere if name in found]
+            self._metric(name, sum(values) if name in SUMS else max(values) if name in PEAKS else fmean(values))
+        if all(found["episodes/failed"] == 1 for found in everywhere):
+            raise Alarm(_all_failed(played))
 
     def _metric(self, name: str, value: float) -> None:
         self._metrics["train"][name].append(value)
@@ -403,7 +436,10 @@ class RolloutTrainer(GRPOTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         total = sum(self._clock.values())
         if total and "loss" in logs:
-            logs["share/rollouts"] = self._clock["rollouts"] / total
+            waits = {n: sum(self._metrics["train"].get(f"seconds/{n}", [0.0])) for n in ("thinking", "tools")}
+            tools = waits["tools"] / max(1e-9, sum(waits.values()))
+            rollouts = self._clock["rollouts"] / total
+            logs |= {"share/generation": rollouts * (1 - tools), "share/tools": rollouts * tools}
             logs["share/update"] = self._clock["update"] / total
             sampled = sum(self._metrics["train"].get("tokens/round", []))
             logs["tokens/second"] = sampled / max(1e-9, self._clock["rollouts"])
@@ -431,13 +467,12 @@ def _nothing(renderer: Renderer) -> Row:
     return Row(ids, np.zeros(2, dtype=np.bool_), np.zeros(2, dtype=np.float32), 1, ())
 
 
-def _refuse_all_failed(played: Sequence[Rollout]) -> None:
-    """Raises Alarm: a round without one rollout that worked would teach nothing, and so would the next."""
-    if played and all(rollout.failed for rollout in played):
-        first = played[0].trajectory
-        said = [turn.observation.error for turn in first.turns if turn.observation and turn.observation.error]
-        reason = first.error or (said[0] if said else "the judge gave no verdict")
-        raise Alarm(f"All {len(played)} rollouts of a round failed. The first: {reason}")
+def _all_failed(played: Sequence[Rollout]) -> str:
+    """A round without one rollout that worked would teach nothing, and so would the next."""
+    first = played[0].trajectory
+    said = [turn.observation.error for turn in first.turns if turn.observation and turn.observation.error]
+    reason = first.error or (said[0] if said else "the judge gave no verdict")
+    return f"All {len(played)} rollouts of a round failed. The first: {reason}"
 
 
 def _never_called(*args: Any, **kwargs: Any) -> list[float]:

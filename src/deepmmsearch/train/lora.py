@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, set_seed
 
 from deepmmsearch.errors import UserError
@@ -55,7 +56,7 @@ def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) 
     try:
         return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
     # what PEFT raises depends on which of names, shapes or settings disagree
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
             f"The adapter in {folder} does not fit the model ({reason}). Give the model it was made for."

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 import yaml
 from peft import PeftModel
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from deepmmsearch.errors import UnknownName, UserError
@@ -62,21 +63,36 @@ def trl_config(
 def claim_output(output: Path, recipe: BaseModel, data: str, facts: Mapping[str, Any]) -> Path | None:
     """Writes recipe and revision beside the result; gives the checkpoint to go on from. `data` is a digest of what is
     trained on. Raises UserError when the folder belongs to another recipe or other data."""
-    settings = yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
     described = output / "recipe.yaml"
     resume = last_checkpoint(output / "checkpoints")
     if resume is not None:
         former = json.loads((output / "run.json").read_text(encoding="utf-8"))
-        if described.read_text(encoding="utf-8") != settings or former["data"] != data:
+        if not _same(recipe, described.read_text(encoding="utf-8")) or former["data"] != data:
             raise UserError(
                 f"{output} holds a run of another recipe or other data. Choose another output, or remove it."
             )
     output.mkdir(parents=True, exist_ok=True)
-    described.write_text(settings, encoding="utf-8")
+    _write(described, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     run = {"data": data, **facts, "revision": revision()}
-    (output / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    _write(output / "run.json", json.dumps(run, indent=2) + "\n")
     _truncate_metrics(output / "metrics.jsonl", _step_of(resume) if resume else 0)
     return resume
+
+
+def _same(recipe: BaseModel, former: str) -> bool:
+    """Is it the recipe of a former run? One from before a setting existed is, where that setting is not used."""
+    try:
+        read = type(recipe).model_validate(yaml.safe_load(former))
+    except (ValidationError, yaml.YAMLError):
+        return False
+    return read.model_dump(mode="json") == recipe.model_dump(mode="json")
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all: the processes of one run read what the others write."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -186,7 +202,10 @@ class Evaluation(TrainerCallback):
         with torch.no_grad():
             figures = self._evaluate(model, state.global_step)
         model.train()
-        self._journal.write({"step": state.global_step} | {f"eval/{name}": value for name, value in figures.items()})
+        # every process measures, because a sharded model computes in all of them at once; one of them writes
+        if state.is_world_process_zero:
+            measured = {f"eval/{name}": value for name, value in figures.items()}
+            self._journal.write({"step": state.global_step} | measured)
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -196,7 +215,7 @@ def _step_of(checkpoint: Path) -> int:
 def _truncate_metrics(path: Path, step: int) -> None:
     """What was logged after the checkpoint will be logged again."""
     rows = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    _write(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _minutes(seconds: float) -> str:

@@ -92,6 +92,10 @@ class TrajectoryTrainer(SFTTrainer):
         return None
 
 
+MakeEvaluate = Callable[[Checkpoint], Evaluate]
+"""Gets the model as it was loaded, before an adapter is put into it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class SftResult:
     """`merged` is the checkpoint folder; `metrics` the last logged figures."""
@@ -102,13 +106,16 @@ class SftResult:
     metrics: Mapping[str, Any]
 
 
-def train(recipe: SftRecipe, evaluate: Evaluate | None = None, report: Callable[[str], None] = print) -> SftResult:
+def train(
+    recipe: SftRecipe, make_evaluate: MakeEvaluate | None = None, report: Callable[[str], None] = print
+) -> SftResult:
     """`fine_tune` with the recipe's own checkpoint and trajectory folders."""
     missing = [str(place) for place in recipe.data if not holds_trajectories(place)]
     if missing:
         raise UserError(f"There are no trajectories in {', '.join(missing)}: {FILE} is missing. Give other data.")
     trajectories = (trajectory for place in recipe.data for trajectory in read_trajectories(place))
     checkpoint = load_checkpoint(recipe.model, getattr(torch, recipe.dtype))
+    evaluate = make_evaluate(checkpoint) if make_evaluate is not None else None
     return fine_tune(recipe, trajectories, checkpoint, evaluate, report)
 
 
