@@ -24,6 +24,7 @@ from deepmmsearch.evaluations import JudgeSettings, build_judge
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.rewards import AgentReward, RewardSettings
+from deepmmsearch.store import FILE
 from deepmmsearch.tools.base import Grounder
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
@@ -121,7 +122,7 @@ def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftRes
 def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
     reward = AgentReward(recipe.reward, build_judge(recipe.judge))
-    source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe)
+    source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe, report)
     checkpoint = open_checkpoint(recipe)
 
     def make_player(start: LocalPolicy) -> Player:
@@ -204,9 +205,11 @@ async def _measure(
     return figures
 
 
-def _data(recipe: Experiment) -> _Source:
+def _data(recipe: Experiment, report: Callable[[str], None]) -> _Source:
     assert recipe.tools is not None
-    questions = [question for path in recipe.data for question in _questions(path)]
+    questions = [question for path in recipe.data for question in _questions(path, report)]
+    if not questions:
+        raise UserError(f"There are no questions with answers in {', '.join(map(str, recipe.data))}. Give other data.")
     unlabelled = [q.id for q in questions if not q.answers]
     if unlabelled:
         raise UserError(
@@ -223,12 +226,22 @@ def _data(recipe: Experiment) -> _Source:
     return _Source(questions, tools_for, tools)
 
 
-def _questions(path: Path) -> Sequence[Question]:
+def _questions(path: Path, report: Callable[[str], None]) -> Sequence[Question]:
     from deepmmsearch.atlas.files import QUESTIONS, load_questions
-    from deepmmsearch.data.reader import read_questions
+    from deepmmsearch.data.own import open_own
+    from deepmmsearch.data.reader import parquet_files, read_questions
 
     # of an atlas even those without answers, which are then refused; other data are read as what they are
-    return load_questions(path) if (path / QUESTIONS).is_file() else list(read_questions(path))
+    if (path / QUESTIONS).is_file():
+        return load_questions(path)
+    if (path / FILE).is_file() or parquet_files(path):
+        return list(read_questions(path))
+    asked = open_own(path)
+    found = list(asked)
+    for reason, count in asked.report.dropped.items():
+        first = asked.report.examples[reason][0]
+        report(f"{path}: {count} of {asked.report.rows} rows left out: {reason} (the first: {first})")
+    return found
 
 
 async def _try(tools: Toolbox) -> None:
