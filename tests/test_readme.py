@@ -75,12 +75,11 @@ def recipe_model(recipe: Path) -> Any:
     from deepmmsearch.builds import DataRecipe
     from deepmmsearch.config import ToolSettings
     from deepmmsearch.evaluations import EvalRecipe
-    from deepmmsearch.experiments import Experiment
+    from deepmmsearch.experiments import Experiment, FineTuning
     from deepmmsearch.train.pretrain import Recipe
-    from deepmmsearch.train.sft import SftRecipe
 
     by_folder = {"tools": ToolSettings, "data": DataRecipe, "eval": EvalRecipe}
-    by_name = {"base": Recipe, "sft": SftRecipe, "grpo": Experiment}
+    by_name = {"base": Recipe, "sft": FineTuning, "grpo": Experiment}
     return by_folder.get(recipe.parent.name) or by_name[recipe.stem.split("_")[0]]
 
 
