@@ -162,7 +162,9 @@ class _Build:
         done, kept = finished.rows, finished.kept
         self.cost += finished.cost
         self.watch(Step(stage.name, done, total, kept, self.cost))
-        for news in run_shards(task, missing, self.settings.processes):
+        # starting processes costs more than judging and labelling, which wait for a model at most
+        heavy = isinstance(task, DrawSeeds | PlayEpisodes) or self.settings.search.by == "rollouts"
+        for news in run_shards(task, missing, self.settings.processes if heavy else 1):
             done, kept, self.cost = done + news.done, kept + news.kept, self.cost + news.cost
             self.watch(Step(stage.name, done, max(total, done), kept, self.cost))
         counted = stage.counts(self.shards)
@@ -324,5 +326,12 @@ def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _short(settings: Mapping[str, Any]) -> str:
-    named = [f"{k}={v}" for k, v in settings.items() if v is not None and not isinstance(v, Mapping)]
-    return ", ".join(named) or "default"
+    """Who it is in a few words: the settings that are set, of a model or of tools its kind and name."""
+    words = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            named = [str(value[key]) for key in ("kind", "model", "base_url", "index") if value.get(key)]
+            words += [f"{name}: {' '.join(named)}"] if named else []
+        elif value not in (None, False, ""):
+            words.append(f"{name}: {value}")
+    return ", ".join(words) or "default"
