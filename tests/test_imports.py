@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("experiments", "study"),
     ("study_report",),
     ("cli", "serve", "scale"),
+    ("__main__",),
 )
 # Packages whose files may import each other and their neighbours of the same layer; the others are single files that
 # must not.
