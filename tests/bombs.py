@@ -21,6 +21,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from PIL import Image
 
