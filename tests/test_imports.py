@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "containers", ""),
+    ("types", "errors", "containers", "revision", ""),
     ("images", "protocol", "tools.base", "tools.metering", "tools.regions", "tools.lines", "tools.passages"),
     ("prompts",),
     ("agent", "renderer", "store", "citations"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.eval.play import run_all, without_pictures
 from deepmmsearch.eval.workflows import Workflow
 from deepmmsearch.judge import Judge, JudgeError, Verdict
+from deepmmsearch.revision import revision
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
 
@@ -276,17 +276,6 @@ async def _judge(judge: Judge, which: str, id: str, trajectory: Trajectory) -> J
     except JudgeError as error:
         return Judged(id, which, 0.0, error=str(error))
     return Judged(id, which, verdict.score, verdict.reason)
-
-
-def revision() -> str:
-    """The git revision of this source tree, `+changed` where it differs; empty outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-        status = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return head.stdout.strip() + ("+changed" if status.stdout.strip() else "")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

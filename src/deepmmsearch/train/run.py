@@ -12,7 +12,6 @@ import dataclasses
 import errno
 import json
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.revision import revision
 from deepmmsearch.train.plots import read_metrics
 
 Evaluate = Callable[[PreTrainedModel | PeftModel, int], Mapping[str, float]]
@@ -104,17 +104,6 @@ def last_checkpoint(folder: Path) -> Path | None:
             continue
         return path
     return None
-
-
-def revision() -> str:
-    """The git revision of this source tree, `+changed` where it differs; empty outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
-        status = subprocess.run([*git, "status", "--porcelain", "."], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return head.stdout.strip() + ("+changed" if status.stdout.strip() else "")
 
 
 @contextmanager
