@@ -213,11 +213,14 @@ def main() -> None:
         print("processor seconds, one thread")
         print(f"{'step':6}{'variant':12}{'tokens/s':>10}{'ratio':>8}{'peak MB':>10}{'loss':>14}")
         for step, (_, kinds) in VARIANTS.items():
-            rows = {kind: run(folder, step, kind, given.quick) for kind in kinds}
-            for kind, row in rows.items():
+            rows: dict[str, dict[str, Any]] = {}
+            for kind in kinds:
+                row = rows[kind] = run(folder, step, kind, given.quick)
                 ratio = rows["stock"]["seconds"] / row["seconds"]
                 speed = row["tokens"] / row["seconds"]
-                print(f"{step:6}{kind:12}{speed:10.0f}{ratio:7.2f}x{row['peak_mb']:10.0f}{row['loss']:14.8f}")
+                print(
+                    f"{step:6}{kind:12}{speed:10.0f}{ratio:7.2f}x{row['peak_mb']:10.0f}{row['loss']:14.8f}", flush=True
+                )
                 apart = abs(row["loss"] - rows["stock"]["loss"])
                 assert apart < 1e-5, f"{step} {kind}: the loss differs from stock TRL's by {apart}"
     print("stock: TRL's own forward; features: pictures encoded once; ours: prompts of a group computed once, too")
