@@ -61,7 +61,8 @@ def kind_quotas(available: Mapping[str, int], mix: Mix) -> dict[str, int]:
         size = min(mix.size or total, total)
         for kind, share in ((REQUIRED, mix.search_share), (FREE, 1 - mix.search_share)):
             if share > 0:
-                size = min(size, int(available.get(kind, 0) / share + 1e-9))
+                # as a float first: a tiny share allows infinitely many
+                size = int(min(size, available.get(kind, 0) / share + 1e-9))
         required = round(size * mix.search_share)
     required = min(required, available.get(REQUIRED, 0))
     return {REQUIRED: required, FREE: min(size - required, available.get(FREE, 0))}
