@@ -24,8 +24,7 @@ from deepmmsearch.atlas.world import World, make_world
 from deepmmsearch.engine.index import Index
 from deepmmsearch.prompts import grounding_prompt, load_prompt
 from deepmmsearch.store import TrajectoryStore
-from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
-from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+from deepmmsearch.tools.local import local_tools
 from deepmmsearch.types import Answer, Completion, Prompt, Question, Trajectory, Turn
 
 POINTING = Prompt("grounding", "deepmmsearch-r1", system="")
@@ -72,7 +71,7 @@ def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
         root = Path(folder)
         write_atlas(world, root / "atlas", each_question(world, lessons.questions))
         index = Index.build(root / "atlas" / "sites", root / "index")
-        tools = Toolbox(LocalTextSearch(index), LocalImageSearch(index), summarizer=ExtractiveSummarizer())
+        tools = local_tools(index)
         questions = list(load_questions(root / "atlas"))
         for trajectory in asyncio.run(_play(questions, tools, "atlas")):
             if correct(trajectory):

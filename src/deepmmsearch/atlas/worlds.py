@@ -17,8 +17,7 @@ from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.engine.index import Index
-from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
-from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+from deepmmsearch.tools.local import local_tools
 from deepmmsearch.types import Question
 
 if sys.platform != "win32":
@@ -41,9 +40,7 @@ class Worlds:
         for seed in seeds:
             own = folder / f"{split}-{seed}"
             index = _make(own, seed, count, split, report)
-            self._tools[f"{split}-{seed}"] = Toolbox(
-                LocalTextSearch(index), LocalImageSearch(index), summarizer=ExtractiveSummarizer()
-            )
+            self._tools[f"{split}-{seed}"] = local_tools(index)
             lines = (own / "atlas" / QUESTIONS).read_text(encoding="utf-8").splitlines()
             self._lines += [(own / "atlas", line) for line in lines]
         self.names = [str(json.loads(line)["id"]) for _, line in self._lines]

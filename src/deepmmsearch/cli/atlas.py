@@ -120,21 +120,19 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
 
     from rich.console import Console
 
-    from deepmmsearch.agent import Toolbox
     from deepmmsearch.atlas.files import count_questions, read_questions
     from deepmmsearch.atlas.oracle import OraclePolicy
     from deepmmsearch.atlas.play import by_kind, play_all, score_rows, with_gold_boxes, without_pictures
     from deepmmsearch.engine import Index
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.store import TrajectoryStore
-    from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
-    from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+    from deepmmsearch.tools.local import local_tools
     from deepmmsearch.types import Trajectory
 
     opened = Index.open(index)
     if not opened.stats()["passages"]:
         raise UserError(f"The index {index} holds no pages. Run: deepmmsearch index build {folder}/sites --out {index}")
-    tools = Toolbox(LocalTextSearch(opened), LocalImageSearch(opened), summarizer=ExtractiveSummarizer())
+    tools = local_tools(opened)
     store = TrajectoryStore(out)
     done = set(store.ids())
     count = min(count_questions(folder), limit or sys.maxsize)

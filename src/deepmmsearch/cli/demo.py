@@ -109,13 +109,11 @@ def _refuse_other(out: Path) -> None:
 
 def _world(console: Console, out: Path, seed: int, questions: int) -> Toolbox:
     """Writes and indexes the world, unless an earlier run of the same seed did; returns the tools that search it."""
-    from deepmmsearch.agent import Toolbox
     from deepmmsearch.atlas.files import write_atlas
     from deepmmsearch.atlas.questions import each_question
     from deepmmsearch.atlas.world import make_world
     from deepmmsearch.engine import Index
-    from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
-    from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+    from deepmmsearch.tools.local import local_tools
 
     out.mkdir(parents=True, exist_ok=True)
     wanted = {"seed": seed, "questions": questions, "finished": True}
@@ -135,7 +133,7 @@ def _world(console: Console, out: Path, seed: int, questions: int) -> Toolbox:
         f"A world that no model has seen (seed {seed}): {stats['passages']} passages and {stats['pictures']} pictures "
         "on seven websites, searched by BM25 and by image descriptors, all on this machine.\n"
     )
-    return Toolbox(LocalTextSearch(index), LocalImageSearch(index), summarizer=ExtractiveSummarizer())
+    return local_tools(index)
 
 
 def _marked(out: Path) -> object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 from deepmmsearch.data.records import row_trajectory
 from deepmmsearch.data.stages import Counts
 from deepmmsearch.data.tables import Row
+from deepmmsearch.revision import revision
 from deepmmsearch.types import ImageSearch, TextSearch, Trajectory
 
 TOOLS = (
@@ -96,21 +96,7 @@ def count_contents(rows: Iterable[Row]) -> Contents:
 
 def git_revision() -> str:
     """The revision of this program's source, "unknown" where it is not in a repository."""
-    here = str(Path(__file__).parent)
-    try:
-        head = subprocess.run(
-            ["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
-        )
-        changed = subprocess.run(
-            ["git", "-C", here, "status", "--porcelain", "--", here],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return head.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+    return revision().replace("+changed", " with changes") or "unknown"
 
 
 def card_markdown(card: Mapping[str, Any]) -> str:

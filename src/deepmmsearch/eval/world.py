@@ -60,11 +60,10 @@ def _make(folder: Path, facts: dict[str, object], seed: int, questions: int, spl
 def open_tools(index: Path) -> Toolbox:
     """The engine's two searches and the extractive summariser, without a grounder."""
     from deepmmsearch.engine import Index
-    from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
-    from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+    from deepmmsearch.tools.local import local_tools
 
     opened = Index.open(index)
-    return Toolbox(LocalTextSearch(opened), LocalImageSearch(opened), summarizer=ExtractiveSummarizer())
+    return local_tools(opened)
 
 
 def _marked(folder: Path) -> dict[str, object]:

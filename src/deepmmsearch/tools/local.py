@@ -8,10 +8,12 @@ from typing import TypeVar
 
 from PIL.Image import Image
 
+from deepmmsearch.agent import Toolbox
 from deepmmsearch.engine import Index
 from deepmmsearch.engine.text import PER_PAGE
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.tools.base import Page
+from deepmmsearch.tools.summarizer import ExtractiveSummarizer
 from deepmmsearch.types import Hit
 
 T = TypeVar("T")
@@ -46,6 +48,11 @@ class LocalReader:
 
     async def read(self, url: str) -> Page:
         return await _run(self.index.read, url)
+
+
+def local_tools(index: Index) -> Toolbox:
+    """Both searches of an index and the extractive summariser, without reader and grounder."""
+    return Toolbox(LocalTextSearch(index), LocalImageSearch(index), summarizer=ExtractiveSummarizer())
 
 
 async def _run(call: Callable[..., T], *arguments: object) -> T:
