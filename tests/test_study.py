@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from deepmmsearch.cli import group
 from deepmmsearch.config import BUNDLED
 from deepmmsearch.errors import UserError
-from deepmmsearch.study import Answered, Plan, Stage, claims, measure, run_stages, table
+from deepmmsearch.study import Answered, Plan, Stage, claims, measure, run_stages, search_ratio, table
 from deepmmsearch.study_report import write_study
 
 PLAN = Plan(Path("recipes/atlas"), Path("out"), seeds=(0, 1))
@@ -80,12 +80,17 @@ def test_claims_say_what_the_figures_show() -> None:
 
 
 def test_the_penalty_is_judged_at_equal_accuracy() -> None:
-    rows = {"start": answered(68), "rl-0": answered(80, wasted=1), "penalty": answered(80, searches=0, wasted=0)}
+    rows = {"start": answered(68), "rl-0": answered(80, wasted=1), "penalty": answered(80, wasted=0)}
     (claim,) = [c for c in claims(rows, (0,)) if "penalty" in c.text]
-    assert claim.shown and "ratio 1.000 to 0.000 (-100%)" in claim.figure
-    rows["penalty"] = answered(20, searches=0, wasted=0)
+    assert claim.shown and "ratio 1.000 to 0.500 (-50%), without the penalty 1.000" in claim.figure
+    rows["penalty"] = answered(20, wasted=0)
     (claim,) = [c for c in claims(rows, (0,)) if "penalty" in c.text]
     assert not claim.shown
+
+
+def test_the_search_ratio_weighs_both_halves_alike() -> None:
+    assert search_ratio(answered(50, count=100, free=5, searches=2, wasted=0)) == 0.5
+    assert search_ratio(answered(50, count=100, free=95, searches=0, wasted=1)) == 0.5
 
 
 def test_the_report_has_table_claims_and_curves(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 
 class AtlasSettings(BaseModel):
-    """`worlds` of `questions` each, from `seed` on, kept in `folder`. `evaluate` questions of the unseen world
-    `evaluate_seed` measure the policy during training."""
+    """`worlds` of `questions` each, from `seed` on, kept in `folder`; `search_share` of them need a search (0.78 if not
+    given). `evaluate` questions of the unseen world `evaluate_seed` measure the policy during training."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -54,6 +54,7 @@ class AtlasSettings(BaseModel):
     seed: int = 3000
     worlds: int = Field(default=4, gt=0)
     questions: int = Field(default=400, gt=0)
+    search_share: float | None = Field(default=None, ge=0, le=1)
     evaluate_seed: int = 90
     evaluate: int = Field(default=100, gt=0)
 
@@ -152,7 +153,7 @@ class _Source:
 
 def _atlas(recipe: Experiment, settings: AtlasSettings, report: Callable[[str], None]) -> _Source:
     seeds = range(settings.seed, settings.seed + settings.worlds)
-    worlds = Worlds(settings.folder, seeds, settings.questions, "train", report)
+    worlds = Worlds(settings.folder, seeds, settings.questions, "train", report, settings.search_share)
     held_out = None
     if recipe.evaluate_every:
         held_out = Worlds(settings.folder, [settings.evaluate_seed], settings.evaluate, "eval", report)

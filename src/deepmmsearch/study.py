@@ -44,12 +44,16 @@ class Stage:
 @dataclass(frozen=True)
 class Plan:
     """How large the study is. `start_worlds`: how few worlds the start of the RL runs is taught, so that RL has
-    something to teach. `seeds` of the main comparison."""
+    something to teach; its teacher looks up half of what is known by heart, as one does who has to be sure, so that RL
+    can also teach when not to search. The RL runs of the comparison are asked as many questions that need a search as
+    such that need none, as in both papers (`search_share`). `seeds` of the main comparison."""
 
     recipes: Path
     out: Path
     worlds: int = 14
-    start_worlds: int = 7
+    start_worlds: int = 8
+    careful: float = 0.5
+    search_share: float = 0.5
     seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = 1
     overrides: tuple[str, ...] = ()
@@ -67,14 +71,15 @@ class Plan:
             command = ("grpo", "grpo.yaml", *given, *self.overrides, *more)
             return self._stage(name, command, out / name / "merged", (after,))
 
+        even = f"atlas.search_share={self.search_share}"
         return [
             self._stage("base", ("pretrain", "base.yaml", f"output={out / 'base'}"), base, ()),
             self._teach("taught", self.worlds),
-            self._teach("few", self.start_worlds),
+            self._teach("few", self.start_worlds, "--careful", str(self.careful)),
             tune("start", "few"),
             tune("sft", "taught"),
-            *(learn(f"rl-{seed}", start, "start", f"seed={seed}") for seed in self.seeds),
-            learn("penalty", start, "start", "reward.kind=mmsearch-r1"),
+            *(learn(f"rl-{seed}", start, "start", even, f"seed={seed}") for seed in self.seeds),
+            learn("penalty", start, "start", even, "reward.kind=mmsearch-r1"),
             # short: the base writes no turn in the protocol's form, so nothing is ever rewarded
             learn("scratch", base, "base", "trl.max_steps=12", "evaluate_every=0", "trl.save_steps=6"),
             learn("final", sft, "sft"),
@@ -84,9 +89,9 @@ class Plan:
         verb, recipe, *given = command
         return Stage(name, (verb, str(self.recipes / recipe), *given), result, after)
 
-    def _teach(self, name: str, worlds: int) -> Stage:
+    def _teach(self, name: str, worlds: int, *more: str) -> Stage:
         folder = self.out / name
-        command = ("atlas", "teach", "--worlds", str(worlds), "--out", str(folder))
+        command = ("atlas", "teach", "--worlds", str(worlds), "--out", str(folder), *more)
         return Stage(name, command, folder / f"world-{FIRST_WORLD + worlds - 1}.json")
 
     def models(self) -> dict[str, Path]:
@@ -239,20 +244,27 @@ def claims(measured: Mapping[str, Sequence[Answered]], seeds: Sequence[int]) -> 
     )
     if "penalty" in measured:
         plain, penalised = measured[f"rl-{seeds[0]}"], measured["penalty"]
-        before, after = (sum(map(bool, _searches(rows))) / max(1, len(rows)) for rows in (plain, penalised))
         apart = _paired(penalised, plain, _right)
+        before, after = search_ratio(start), search_ratio(penalised)
         fall = 1 - after / before if before else 0.0
         found.append(
             Claim(
-                "with the search penalty the search ratio falls by 20 % or more at equal accuracy",
-                fall >= 0.2 and apart.low <= 0 <= apart.high,
-                f"ratio {before:.3f} to {after:.3f} ({-fall:+.0%}), accuracy {_points(apart)}",
+                "with the search penalty the search ratio falls by 20 % or more, at no lower accuracy than without it",
+                fall >= 0.2 and apart.high >= 0,
+                f"ratio {before:.3f} to {after:.3f} ({-fall:+.0%}), without the penalty {search_ratio(plain):.3f}; "
+                f"accuracy {_points(apart)}",
             )
         )
     if "final" in measured:
         final = bootstrap([_right(measured["final"])])
         found.append(Claim("the shipped model reaches 92 %", final.mean >= 0.92, _share(final)))
     return found
+
+
+def search_ratio(rows: Sequence[Answered]) -> float:
+    """Share of questions with a search among equally many that need one and that need none, as both papers mix them."""
+    halves = ([bool(r.searches) for r in rows if r.search_required == required] for required in (True, False))
+    return sum(sum(half) / max(1, len(half)) for half in halves) / 2
 
 
 def table(measured: Mapping[str, Sequence[Answered]]) -> list[list[str]]:
@@ -267,7 +279,7 @@ def table(measured: Mapping[str, Sequence[Answered]]) -> list[list[str]]:
                 _share(bootstrap([_right(answered)])),
                 _share(bootstrap([_right(needed)])),
                 _share(bootstrap([_right(free)])),
-                f"{sum(map(bool, _searches(answered))) / max(1, len(answered)):.3f}",
+                f"{search_ratio(answered):.3f}",
                 f"{sum(_searches(needed)) / max(1, len(needed)):.2f}",
                 f"{sum(_searches(free)) / max(1, len(free)):.2f}",
                 f"{sum(r.malformed for r in answered) / max(1, len(answered)):.2f}",

@@ -29,6 +29,7 @@ from deepmmsearch.types import Question
 
 KINDS = ("look", "memory", "image", "text", "image_text", "two_text", "image_two_text", "refine")
 WEIGHTS = (0.12, 0.10, 0.14, 0.12, 0.20, 0.10, 0.12, 0.10)
+SEARCH_FREE = ("look", "memory")
 
 _HOPS = (
     ("capital", "mayor"),
@@ -193,7 +194,7 @@ def make_question(rng: random.Random, world: World, kind: str, id: str) -> Quest
     metadata = {
         "kind": kind,
         "category": TAXONOMY[relation],
-        "search_required": kind not in ("look", "memory"),
+        "search_required": kind not in SEARCH_FREE,
         "flags": scene.count,
         "crop": plan.start == "flag" and not plan.by_heart,
         "gold_box": list(scene.target.box) if scene.target.box else None,
@@ -219,11 +220,20 @@ def _gold_tools(plan: Plan, world: World, kind: str) -> list[list[str]]:
     return calls
 
 
-def each_question(world: World, count: int, seed: int = 0) -> Iterator[Question]:
-    """`count` questions, kinds drawn by their weights in a fixed order of seeds: the same seed, the same questions.
+def kind_weights(search_share: float | None = None) -> tuple[float, ...]:
+    """How often each of KINDS is asked; with `search_share` the share that needs a search, 0.78 otherwise."""
+    if search_share is None:
+        return WEIGHTS
+    free = sum(w for kind, w in zip(KINDS, WEIGHTS, strict=True) if kind in SEARCH_FREE)
+    scale = {True: (1 - search_share) / free, False: search_share / (sum(WEIGHTS) - free)}
+    return tuple(w * scale[kind in SEARCH_FREE] for kind, w in zip(KINDS, WEIGHTS, strict=True))
+
+
+def each_question(world: World, count: int, seed: int = 0, search_share: float | None = None) -> Iterator[Question]:
+    """`count` questions, kinds drawn by `kind_weights` in a fixed order of seeds: the same seed, the same questions.
     One at a time: a scene takes about 1 MB."""
     rng = random.Random(f"questions {world.split} {world.seed} {seed}")
-    kinds = rng.choices(KINDS, WEIGHTS, k=count)
+    kinds = rng.choices(KINDS, kind_weights(search_share), k=count)
     for i, kind in enumerate(kinds):
         id = f"{world.split}{world.seed}-{seed}-{i:05d}"
         yield make_question(random.Random(rng.getrandbits(64)), world, kind, id)

@@ -11,7 +11,7 @@ import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from deepmmsearch import images
@@ -22,6 +22,7 @@ from deepmmsearch.atlas.play import correct, play_all, with_gold_boxes
 from deepmmsearch.atlas.questions import each_question, make_question
 from deepmmsearch.atlas.world import World, make_world
 from deepmmsearch.engine.index import Index
+from deepmmsearch.errors import UserError
 from deepmmsearch.prompts import grounding_prompt, load_prompt
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.tools.local import local_tools
@@ -35,13 +36,15 @@ class Lessons:
     """How much is taught.
 
     `worlds` of `questions` each, and `by_heart` more that need no search: to know a flag is harder than to look it up.
-    `direct`: share of questions also asked without tools. `pointing`: share of pictures in which something is pointed
-    at. `max_pixels`: of a picture as the student sees it.
+    `careful`: share of what everybody knows by heart that the teacher looks up all the same. `direct`: share of
+    questions also asked without tools. `pointing`: share of pictures in which something is pointed at. `max_pixels`: of
+    a picture as the student sees it.
     """
 
     worlds: int = 16
     questions: int = 400
     seed: int = 1000
+    careful: float = 0.0
     direct: float = 0.15
     pointing: float = 0.25
     by_heart: int = 100
@@ -50,7 +53,8 @@ class Lessons:
 
 def teach(lessons: Lessons, store: TrajectoryStore, report: Callable[[str], None]) -> None:
     """Appends every world's rows to the store; worlds that are there already are skipped, half-finished ones
-    completed."""
+    completed. Raises UserError where the folder holds rows of other lessons."""
+    _claim(store.folder, lessons)
     done = set(store.ids())
     for seed in range(lessons.seed, lessons.seed + lessons.worlds):
         mark = store.folder / f"world-{seed}.json"
@@ -65,6 +69,18 @@ def teach(lessons: Lessons, store: TrajectoryStore, report: Callable[[str], None
         report(f"World {seed}: {kept} rows")
 
 
+def _claim(folder: Path, lessons: Lessons) -> None:
+    """More worlds may join, taught alike."""
+    wanted = {k: v for k, v in asdict(lessons).items() if k not in ("worlds", "seed")}
+    path = folder / "lessons.json"
+    if path.is_file():
+        former = json.loads(path.read_text(encoding="utf-8"))
+        if changed := sorted(k for k in wanted if former.get(k) != wanted[k]):
+            raise UserError(f"{folder} holds worlds taught with another {', '.join(changed)}. Give another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+
+
 def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
     world = make_world(seed, "train")
     with tempfile.TemporaryDirectory() as folder:
@@ -73,11 +89,10 @@ def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
         index = Index.build(root / "atlas" / "sites", root / "index")
         tools = local_tools(index)
         questions = list(load_questions(root / "atlas"))
-        for trajectory in asyncio.run(_play(questions, tools, "atlas")):
+        asked = [_looked_up(q, lessons.careful) for q in (*questions, *by_heart(world, lessons.by_heart))]
+        for trajectory in asyncio.run(_play(asked, tools, "atlas")):
             if correct(trajectory):
                 yield _as_seen(trajectory, lessons.max_pixels)
-        for trajectory in by_heart(world, lessons.by_heart):
-            yield _as_seen(trajectory, lessons.max_pixels)
         rng = random.Random(f"teach {seed}")
         asked = [replace(q, id=f"{q.id}-direct") for q in questions if rng.random() < lessons.direct]
         for trajectory in asyncio.run(_play(asked, Toolbox(), "atlas-direct")):
@@ -87,11 +102,18 @@ def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
                 yield row
 
 
-def by_heart(world: World, count: int) -> list[Trajectory]:
-    """The oracle's answers to `count` questions about what everybody knows."""
+def by_heart(world: World, count: int) -> list[Question]:
+    """`count` questions about what everybody knows."""
     rng = random.Random(f"by heart {world.split} {world.seed}")
-    questions = [make_question(rng, world, "memory", f"{world.split}{world.seed}-heart-{i:05d}") for i in range(count)]
-    return asyncio.run(_play(questions, Toolbox(), "atlas"))
+    return [make_question(rng, world, "memory", f"{world.split}{world.seed}-heart-{i:05d}") for i in range(count)]
+
+
+def _looked_up(question: Question, share: float) -> Question:
+    """The question with a plan that looks up what is known by heart, for `share` of such questions."""
+    plan = question.metadata["plan"]
+    if not plan["by_heart"] or random.Random(f"careful {question.id}").random() >= share:
+        return question
+    return replace(question, metadata={**question.metadata, "plan": {**plan, "by_heart": False}})
 
 
 async def _play(questions: list[Question], tools: Toolbox, prompt: str) -> list[Trajectory]:

@@ -1,6 +1,7 @@
 """Several worlds of one split, each written and indexed in a folder of its own, their questions as one list.
 
-FOLDER/<split>-<seed>/atlas, FOLDER/<split>-<seed>/index; a world that is there already is used as it is.
+FOLDER/<split>-<seed>/atlas, FOLDER/<split>-<seed>/index; a world that is there already is used as it is. Where the share
+of questions that need a search is given, the folder's name ends in -search-<percent>.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.atlas.files import MARK, QUESTIONS, read_question, write_atlas
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
-from deepmmsearch.atlas.world import make_world
+from deepmmsearch.atlas.world import World, make_world
 from deepmmsearch.engine.index import Index
 from deepmmsearch.tools.local import local_tools
 from deepmmsearch.types import Question
@@ -25,7 +26,8 @@ if sys.platform != "win32":
 
 
 class Worlds:
-    """The worlds of `seeds` with `count` questions each; pictures are read when a question is asked for."""
+    """The worlds of `seeds` with `count` questions each, `search_share` of them (0.78 without) such that need a search;
+    pictures are read when a question is asked for."""
 
     def __init__(
         self,
@@ -34,12 +36,14 @@ class Worlds:
         count: int,
         split: Split = "train",
         report: Callable[[str], None] = print,
+        search_share: float | None = None,
     ) -> None:
         self._lines: list[tuple[Path, str]] = []
         self._tools: dict[str, Toolbox] = {}
         for seed in seeds:
-            own = folder / f"{split}-{seed}"
-            index = _make(own, seed, count, split, report)
+            mix = "" if search_share is None else f"-search-{round(100 * search_share)}"
+            own = folder / f"{split}-{seed}{mix}"
+            index = _make(own, make_world(seed, split), count, search_share, report)
             self._tools[f"{split}-{seed}"] = local_tools(index)
             lines = (own / "atlas" / QUESTIONS).read_text(encoding="utf-8").splitlines()
             self._lines += [(own / "atlas", line) for line in lines]
@@ -65,13 +69,12 @@ class Worlds:
         return self._tools[world]
 
 
-def _make(folder: Path, seed: int, count: int, split: Split, report: Callable[[str], None]) -> Index:
+def _make(folder: Path, world: World, count: int, search_share: float | None, report: Callable[[str], None]) -> Index:
     mark = folder / "atlas" / MARK
     with _alone(folder):
         if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8"))["questions"] != count:
-            world = make_world(seed, split)
-            write_atlas(world, folder / "atlas", each_question(world, count))
-            report(f"World {split}-{seed}: {count} questions")
+            write_atlas(world, folder / "atlas", each_question(world, count, search_share=search_share))
+            report(f"World {world.split}-{world.seed}: {count} questions")
         return Index.build(folder / "atlas" / "sites", folder / "index")
 
 

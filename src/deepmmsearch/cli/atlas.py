@@ -77,7 +77,14 @@ def make(folder: Path, seed: int, split: str, countries: int, famous: int, quest
 @click.option("--worlds", type=click.IntRange(min=1), default=16, show_default=True, help="Training worlds to play.")
 @click.option("--questions", type=click.IntRange(min=1), default=400, show_default=True, help="Questions a world.")
 @click.option("--seed", type=int, default=1000, show_default=True, help="Seed of the first world.")
-def teach(out: Path, worlds: int, questions: int, seed: int) -> None:
+@click.option(
+    "--careful",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of what is known by heart that is looked up all the same.",
+)
+def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> None:
     """Play the oracle on training worlds through the real engine, for supervised fine-tuning.
 
     An interrupted run goes on with the world it was at.
@@ -89,7 +96,7 @@ def teach(out: Path, worlds: int, questions: int, seed: int) -> None:
     from deepmmsearch.atlas.teach import teach as play_worlds
     from deepmmsearch.store import TrajectoryStore
 
-    play_worlds(Lessons(worlds, questions, seed), TrajectoryStore(out), click.echo)
+    play_worlds(Lessons(worlds, questions, seed, careful), TrajectoryStore(out), click.echo)
 
 
 @command.command()
