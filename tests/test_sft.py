@@ -382,6 +382,15 @@ def test_the_command_trains_on_stored_trajectories(base: Path, tmp_path: Path) -
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["lora"]["r"] == 4
 
 
+def test_a_sample_is_drawn_with_the_seed(base: Path, tmp_path: Path) -> None:
+    drawn = [train(base, tmp_path / f"{seed}", sample=4, seed=seed, trl={"max_steps": 1}) for seed in (0, 0, 1)]
+    assert [result.examples for result in drawn] == [4, 4, 4]
+    digests = [json.loads((tmp_path / f"{seed}" / "run.json").read_text()) for seed in (0, 1)]
+    assert digests[0] != digests[1]
+    with pytest.raises(UserError, match=r"sample: 10 was asked for, but there are 9 trajectories"):
+        train(base, tmp_path / "more", sample=10)
+
+
 def test_data_without_trajectories_is_a_user_error(base: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no trajectories in .*absent"):
         train_recipe(recipe(base, tmp_path / "run", data=[tmp_path / "absent"]))

@@ -1,7 +1,7 @@
 """Several worlds of one split, each written and indexed in a folder of its own, their questions as one list.
 
-FOLDER/<split>-<seed>/atlas, FOLDER/<split>-<seed>/index; a world that is there already is used as it is. Where the share
-of questions that need a search is given, the folder's name ends in -search-<percent>.
+FOLDER/<split>-<seed>/atlas, FOLDER/<split>-<seed>/index; a world that is there already is used as it is. Where the
+share of questions that need a search is given, the folder's name ends in -search-<percent>.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -31,12 +32,14 @@ from deepmmsearch.types import Trajectory
 
 
 class SftRecipe(BaseModel):
-    """One experiment. `trl` goes to TRL's SFTConfig as it is, except for what this file decides (see FIXED)."""
+    """One experiment. `sample`: so many of the trajectories, drawn with `seed`. `trl` goes to TRL's SFTConfig as it is,
+    except for what this file decides (see FIXED)."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str
     data: list[Path] = Field(min_length=1)
+    sample: int | None = Field(default=None, gt=0)
     output: Path
     lora: Lora | None = Field(default_factory=Lora)
     freeze: list[Literal["vision", "projector"]] = ["vision", "projector"]
@@ -136,6 +139,7 @@ def fine_tune(
         torch.set_num_threads(recipe.threads)
     pictures = Pictures(checkpoint.image_processor)
     examples, left_out = make_examples(trajectories, checkpoint.renderer(), pictures, recipe.max_tokens)
+    examples = _drawn(examples, recipe)
     tokens = sum(len(example.ids) for example in examples)
     report(f"{len(examples)} trajectories ({left_out} left out), {tokens} tokens, {len(pictures)} pictures")
     resume = claim_output(recipe.output, recipe, _digest(examples), {"examples": len(examples)})
@@ -164,6 +168,15 @@ def fine_tune(
             shown = panels(journal.rows, LOSS_AND_ACCURACY)
             plot_curves(journal.rows, recipe.output / "curves.png", f"SFT {recipe.output.name}", shown)
     return SftResult(merged, len(examples), left_out, journal.rows[-1] if journal.rows else {})
+
+
+def _drawn(examples: Sequence[Example], recipe: SftRecipe) -> Sequence[Example]:
+    if recipe.sample is None:
+        return examples
+    if recipe.sample > len(examples):
+        raise UserError(f"sample: {recipe.sample} was asked for, but there are {len(examples)} trajectories.")
+    chosen = random.Random(recipe.seed).sample(range(len(examples)), recipe.sample)
+    return [examples[row] for row in sorted(chosen)]
 
 
 def _make_trainer(
