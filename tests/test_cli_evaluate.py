@@ -160,6 +160,16 @@ def test_reproduce_gives_every_model_its_part(tmp_path: Path) -> None:
     assert roles(["mix0", "mix50", "bundled"]).mixes == {0: "mix0 agent", 50: "mix50 agent"}
 
 
+def test_models_that_differ_in_their_data_play_as_agents_alone(tmp_path: Path) -> None:
+    names = ["rl", "mix0", "mix50", "random"]
+    made = make_recipe(dict.fromkeys(names, tmp_path), 50, 7, False, tmp_path / "out", 8)
+    found = roles(names)
+    assert "rl rag" in made.workflows and "mix50 rag" not in made.workflows
+    assert {*found.mixes.values(), found.random, found.uniform} <= set(made.workflows)
+    assert found.uniform == "mix50 agent" and roles([*names, "uniform"]).uniform == "uniform agent"
+    assert "mix0 rag" in make_recipe({"mix0": tmp_path}, 50, 7, False, tmp_path / "out", 8).workflows
+
+
 @pytest.mark.parametrize("given", ["base", "=x", "a b=x", "base=nowhere"])
 def test_a_model_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(UserError):

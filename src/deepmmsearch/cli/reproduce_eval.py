@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 BUNDLED = "bundled"
 # The first of these that is given is the trained agent that the claims are about.
 TRAINED = ("rl", "sft", BUNDLED)
+# Models that differ in their training data alone: compared as agents.
+_BY_DATA = re.compile(r"mix(\d{1,3})|uniform|random")
 
 
 @click.command()
@@ -94,16 +96,18 @@ def trained_name(names: Sequence[str]) -> str:
 def make_recipe(
     folders: Mapping[str, Path], questions: int, seed: int, faults: bool, out: Path, concurrency: int
 ) -> EvalRecipe:
-    """Every model directly, with RAG and as an agent; the trained one with everything taken away and broken too."""
+    """Every model directly, with RAG and as an agent, those of claim 4 as agents alone; the trained one with everything
+    taken away and broken too."""
     from deepmmsearch.config import PolicySettings
     from deepmmsearch.eval.faults import FAULTS
     from deepmmsearch.evaluations import BenchmarkSettings, EvalRecipe, JudgeSettings, WorkflowSettings
 
     workflows: dict[str, WorkflowSettings] = {}
-    for name in folders:
-        for kind in ("direct", "rag", "agent"):
-            workflows[f"{name} {kind}"] = WorkflowSettings(kind=kind, policy=name)
     main = trained_name(list(folders))
+    for name in folders:
+        alone = name != main and _BY_DATA.fullmatch(name)
+        for kind in ("agent",) if alone else ("direct", "rag", "agent"):
+            workflows[f"{name} {kind}"] = WorkflowSettings(kind=kind, policy=name)
     agent = f"{main} agent"
     workflows[f"{main} no crop"] = WorkflowSettings(policy=main, crop=False, ablates=agent)
     workflows[f"{main} single text"] = WorkflowSettings(policy=main, text_searches=1, ablates=agent)
@@ -129,7 +133,7 @@ def roles(names: Sequence[str]) -> Roles:
         return f"{name} {kind}" if name in names else None
 
     main = trained_name(names)
-    mixes = {int(m[1]): f"{name} agent" for name in names if (m := re.fullmatch(r"mix(\d{1,3})", name))}
+    mixes = {int(m[1]): f"{name} agent" for name in names if (m := _BY_DATA.fullmatch(name)) and m[1]}
     return Roles(
         f"{main} agent",
         f"{main} rag",
@@ -143,7 +147,8 @@ def roles(names: Sequence[str]) -> Roles:
         of("rl", "agent"),
         mixes,
         of("random", "agent"),
-        of("uniform", "agent"),
+        # half and half is uniform over the taxonomy, unless another model is said to be
+        of("uniform", "agent") or of("mix50", "agent"),
     )
 
 

@@ -170,7 +170,7 @@ def fine_tune(
     return SftResult(merged, len(examples), left_out, journal.rows[-1] if journal.rows else {})
 
 
-def _drawn(examples: Sequence[Example], recipe: SftRecipe) -> Sequence[Example]:
+def _drawn(examples: list[Example], recipe: SftRecipe) -> list[Example]:
     if recipe.sample is None:
         return examples
     if recipe.sample > len(examples):
