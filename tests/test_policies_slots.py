@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -177,6 +179,21 @@ async def test_new_weights_need_a_reset() -> None:
     local._eyes.forget()
     assert_same([[await slots.act(following)]], [[await local.act(following)]])
     assert slots.counts.kept == 0
+
+
+async def test_a_reset_frees_what_was_kept_at_once() -> None:
+    slots, _ = pair()
+    await slots.act(start(1))
+    tensors = [layer.keys for block in slots._spare for layer in block._layers()]
+    kept = [weakref.ref(tensor) for tensor in tensors if tensor is not None]
+    assert kept
+    del tensors
+    gc.disable()
+    try:
+        slots.reset()
+        assert not any(tensor() is not None for tensor in kept)
+    finally:
+        gc.enable()
 
 
 async def test_bad_episodes_and_cancelled_ones_leave_the_others_alone() -> None:

@@ -26,7 +26,7 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     try:
         from deepmmsearch.experiments import Experiment, run_grpo
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 
         raise MissingExtra("Training", "train") from error

@@ -21,7 +21,7 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     try:
         from deepmmsearch.train.pretrain import Recipe, pretrain
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 
         raise MissingExtra("Training", "train") from error

@@ -24,7 +24,7 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     try:
         from deepmmsearch.experiments import FineTuning, run_sft
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 
         raise MissingExtra("Fine-tuning", "train") from error

@@ -50,8 +50,9 @@ def trl_config(
             raise UserError(f"trl.{name} follows from the rest of the recipe. Remove it.")
         if name not in known:
             raise UnknownName("TRL setting", name, known)
-    # TRL turns bf16 on where nothing is said, which slows a CPU down
-    below = {"bf16": torch.cuda.is_available(), **defaults}
+    # TRL turns bf16 on where nothing is said, which slows a CPU down; pinned memory without a GPU is only warned of
+    cuda = torch.cuda.is_available()
+    below = {"bf16": cuda, "dataloader_pin_memory": cuda, **defaults}
     run = {"output_dir": str(output / "checkpoints"), "seed": seed, "data_seed": seed}
     try:
         return kind(**{**below, **given, **fixed, **run})

@@ -8,6 +8,7 @@ that begin with the same prompt share its prefill. Tokens and logprobs are those
 from __future__ import annotations
 
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -394,7 +395,8 @@ class _Layer(CacheLayerMixin):
 
     def __init__(self, block: _Block) -> None:
         super().__init__()
-        self.block = block
+        # a block that knows its layers and is known to them would outlive its use until the next garbage collection
+        self.block = weakref.proxy(block)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
