@@ -159,6 +159,7 @@ def main() -> None:
         chat = ChatPolicy(
             options.model,
             url,
+            lossless=True,
             max_new_tokens=local.max_new_tokens,
             # a stop string needs a tokenizer that transformers serve does not hand on
             stop=(),

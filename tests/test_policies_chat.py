@@ -60,12 +60,17 @@ def test_a_turn_and_what_was_asked() -> None:
     assert found["content"].startswith("<information>[1] A.</information>")
 
 
-def test_the_picture_arrives_as_the_model_sees_it() -> None:
+@pytest.mark.parametrize(("lossless", "format"), [(True, "png"), (False, "jpeg")])
+def test_the_picture_arrives_as_the_model_sees_it(lossless: bool, format: str) -> None:
+    trajectory = start()
     with endpoint(lambda _: said("x")) as server:
-        ask(server.url, max_pixels=84 * 56, min_pixels=784)
+        ask(server.url, trajectory, max_pixels=84 * 56, min_pixels=784, lossless=lossless)
     url = server.asked[0]["messages"][1]["content"][0]["image_url"]["url"]
-    picture = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
+    picture = Image.open(io.BytesIO(base64.b64decode(url.removeprefix(f"data:image/{format};base64,"))))
     assert picture.size == images.view_size((200, 130), 784, 84 * 56) != (200, 130)
+    assert trajectory.question.image is not None
+    seen = images.model_view(trajectory.question.image, 784, 84 * 56)
+    assert (images.digest(picture) == images.digest(seen)) is lossless
 
 
 def test_token_ids_and_logprobs_where_the_server_gives_them() -> None:

@@ -98,7 +98,8 @@ POLICIES = ("local", "chat", "human")
 
 class PolicySettings(BaseModel):
     """Who plays. `model`: a checkpoint folder, a name on the Hub, or what the endpoint calls it; None is the bundled
-    model, or the endpoint's only one. The endpoint's key is in the environment variable `key_variable`."""
+    model, or the endpoint's only one. The endpoint's key is in the environment variable `key_variable`; `lossless`
+    sends it pictures as PNG, else as JPEG."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -107,6 +108,7 @@ class PolicySettings(BaseModel):
     adapter: str | None = None
     base_url: str | None = None
     key_variable: str = "OPENAI_API_KEY"
+    lossless: bool = False
     max_new_tokens: int | None = Field(default=None, gt=0)
     temperature: float = Field(default=0.0, ge=0)
     seed: int = 0
@@ -138,6 +140,7 @@ def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None
                 settings.model,
                 settings.base_url,
                 key_variable=settings.key_variable,
+                lossless=settings.lossless,
                 max_new_tokens=settings.max_new_tokens or 1024,
                 temperature=settings.temperature,
                 # greedy needs no seed, and not every server knows one

@@ -85,11 +85,12 @@ def save(image: Image.Image, folder: Path) -> Path:
     return path
 
 
-def data_url(image: Image.Image, format: Literal["PNG", "JPEG"] = "PNG", quality: int = 90) -> str:
-    """The image as a `data:` address, as OpenAI-compatible endpoints take it. PNG is exact."""
+def data_url(image: Image.Image, format: Literal["PNG", "JPEG"] = "PNG", quality: int = 95) -> str:
+    """The image as a `data:` address, as OpenAI-compatible endpoints take it. PNG is exact; JPEG keeps the colours'
+    resolution and takes a ninth of the time for less than half the bytes."""
     buffer = io.BytesIO()
     # sent, not kept: the lightest compression takes a third of the time for a tenth more bytes
-    options = {"quality": quality} if format == "JPEG" else {"compress_level": 1}
+    options = {"quality": quality, "subsampling": 0} if format == "JPEG" else {"compress_level": 1}
     image.convert("RGB").save(buffer, format, **options)
     return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 

@@ -13,10 +13,9 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,8 +41,7 @@ STOPWORDS = [word for line in _FUNCTION_WORDS for word in line.split()]
 Ranked = list[tuple[float, Any]]
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """One document of the store: what it is (`kind`), the file it came from, and its content as stored. A passage's
     content is its url, title, text, position in the page, and the row of its vectors where it has some."""
 
@@ -108,6 +106,7 @@ class Store:
         # reloading is ours (snapshot): the default keeps a thread that watches the folder
         self.index.config_reader("manual")
         self.index.register_tokenizer("words_stemmed" if stemmed else "words", self.analyzer)
+        self._commit = folder / "text" / "meta.json"
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
         self._snapshot: Snapshot | None = None
@@ -132,7 +131,7 @@ class Store:
     def snapshot(self) -> Snapshot:
         """The last commit; the same object until there is a newer one."""
         with self._lock:
-            status = (self.folder / "text" / "meta.json").stat()
+            status = self._commit.stat()
             stamp = (status.st_mtime_ns, status.st_ino)
             if self._snapshot is None or stamp != self._stamp:
                 self.index.reload()
@@ -170,6 +169,8 @@ class Snapshot:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        tantivy = tantivy_module()
+        self._query, self._should = tantivy.Query, tantivy.Occur.Should
         self.schema = store.index.schema
         self.searcher = store.index.searcher()
         manifest = next(self.find("kind", "manifest"), None)
@@ -197,27 +198,27 @@ class Snapshot:
 
     def find(self, field: str, value: str, limit: int = ALL) -> Iterator[Record]:
         """Records whose field is exactly this value."""
-        query = tantivy_module().Query.term_query(self.schema, field, value, index_option="basic")
+        query = self._query.term_query(self.schema, field, value, index_option="basic")
         return (self.record(score, address) for score, address in self._search(query, limit))
 
     def count(self, kind: str) -> int:
-        query = tantivy_module().Query.term_query(self.schema, "kind", kind, index_option="basic")
+        query = self._query.term_query(self.schema, "kind", kind, index_option="basic")
         return int(self.searcher.search(query, 1, count=True).count)
 
     def rank(self, words: str, limit: int, title_boost: float) -> Ranked:
         """Passages by BM25, unread. The words are data: they are analysed like the text, never parsed as a query."""
-        tantivy = tantivy_module()
         terms = list(dict.fromkeys(self.store.analyzer.analyze(words)))[:MAX_QUERY_TERMS]
         if not terms or limit <= 0:
             return []
+        new, schema = self._query, self.schema
         parts = []
         for term in terms:
-            title = tantivy.Query.term_query(self.schema, "title", term, index_option="freq")
-            body = tantivy.Query.term_query(self.schema, "body", term, index_option="freq")
+            title = new.term_query(schema, "title", term, index_option="freq")
+            body = new.term_query(schema, "body", term, index_option="freq")
             # the better field counts: summed, a page that repeats its own title outranks the passage that answers
-            either = [tantivy.Query.boost_query(title, title_boost), body]
-            parts.append((tantivy.Occur.Should, tantivy.Query.disjunction_max_query(either, TIE)))
-        return self._search(tantivy.Query.boolean_query(parts), limit)
+            either = [new.boost_query(title, title_boost), body]
+            parts.append((self._should, new.disjunction_max_query(either, TIE)))
+        return self._search(new.boolean_query(parts), limit)
 
     def columns(self, name: str, ranked: Ranked) -> list[int]:
         """`page` (page_number of the file) or, where passages have vectors, `row` of ranked passages."""
@@ -226,7 +227,7 @@ class Snapshot:
 
     def passage(self, row: int) -> Record:
         """The passage that has this row of vectors."""
-        query = tantivy_module().Query.term_query(self.schema, "row", row)
+        query = self._query.term_query(self.schema, "row", row)
         return self.record(*self._search(query, 1)[0])
 
     def record(self, score: float, address: Any) -> Record:
@@ -234,7 +235,8 @@ class Snapshot:
         stored = get("content")
         content: dict[str, Any] = {} if stored is None else json.loads(stored)
         if (text := get("body")) is not None:
-            content.update(url=get("url") or "", title=get("title") or "", text=text, position=get("position") or 0)
+            content["url"], content["title"] = get("url") or "", get("title") or ""
+            content["text"], content["position"] = text, get("position") or 0
             if (row := get("row")) is not None:
                 content["row"] = row
         return Record(get("kind"), get("file") or "", content, float(score))

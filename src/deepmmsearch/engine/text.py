@@ -5,9 +5,8 @@ Ranking, fusing and the limit per page work on columns of numbers; only the pass
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -58,7 +57,7 @@ def _fused(
     rows = sorted(scores, key=lambda row: -scores[row])
     kept = [rows[position] for position in limited([pages[row] for row in rows], k, per_page)]
     records = [snapshot.record(*lexical[row]) if row in lexical else snapshot.passage(row) for row in kept]
-    return [replace(record, score=scores[row]) for record, row in zip(records, kept, strict=True)]
+    return [record._replace(score=scores[row]) for record, row in zip(records, kept, strict=True)]
 
 
 def fuse(rankings: Sequence[Mapping[int, float]], depth: int) -> dict[int, float]:
@@ -77,11 +76,11 @@ def fuse(rankings: Sequence[Mapping[int, float]], depth: int) -> dict[int, float
 
 def limited(pages: Sequence[Hashable], k: int, per_page: int) -> list[int]:
     """The positions of the first k entries of which at most `per_page` are of one page."""
-    seen: Counter[Hashable] = Counter()
+    seen: dict[Hashable, int] = {}
     kept = []
     for position, page in enumerate(pages):
-        if seen[page] < per_page:
-            seen[page] += 1
+        if (before := seen.get(page, 0)) < per_page:
+            seen[page] = before + 1
             kept.append(position)
             if len(kept) == k:
                 break

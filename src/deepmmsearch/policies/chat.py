@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL.Image import Image
 
@@ -40,7 +40,8 @@ class ChatPolicy:
     """Writes turns through `POST {base_url}/chat/completions`.
 
     `model` None takes the endpoint's only model. The key comes from the environment variable `key_variable` and from
-    nowhere else; endpoints of one's own need none. `tokens` asks for token ids and logprobs (vLLM gives both); servers
+    nowhere else; endpoints of one's own need none. `lossless` sends pictures as PNG, pixel by pixel, instead of JPEG of
+    quality 95. `tokens` asks for token ids and logprobs (vLLM gives both); servers
     that do not know the question may refuse it. `on_text` is called with each piece of text as it is written.
     `timeout` is in seconds, for one request; `retries` are the client's, with growing pauses.
     """
@@ -55,6 +56,7 @@ class ChatPolicy:
         temperature: float = 0.0,
         seed: int | None = None,
         stop: Sequence[str] = STOP,
+        lossless: bool = False,
         tokens: bool = False,
         timeout: float = 120.0,
         retries: int = 2,
@@ -76,6 +78,7 @@ class ChatPolicy:
         self.model, self.max_new_tokens, self.temperature, self.seed = model, max_new_tokens, temperature, seed
         self.stop, self.tokens, self.timeout, self.retries = tuple(stop), tokens, timeout, retries
         self.view = partial(images.model_view, min_pixels=min_pixels, max_pixels=max_pixels)
+        self._format: Literal["PNG", "JPEG"] = "PNG" if lossless else "JPEG"
         self.on_text = on_text
         self._client: tuple[asyncio.AbstractEventLoop, AsyncOpenAI] | None = None
 
@@ -122,7 +125,7 @@ class ChatPolicy:
         return reply
 
     def _encoded(self, pictures: Sequence[Image]) -> list[str]:
-        return [images.data_url(self.view(p)) for p in pictures]
+        return [images.data_url(self.view(p), self._format) for p in pictures]
 
     def _request(self, conversation: list[Message], urls: list[str], stop: Sequence[str]) -> dict[str, Any]:
         budget = "max_completion_tokens" if self.base_url == OFFICIAL else "max_tokens"
