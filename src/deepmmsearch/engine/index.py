@@ -185,8 +185,8 @@ class Index:
 
     def search_text(self, query: str, k: int = 5, per_page: int = text.PER_PAGE) -> list[Hit]:
         """At most k passages, best first, at most `per_page` of one page. Any string is a query."""
-        records = self._consistent(lambda s: text.search(s, query, k, self.text_encoder, per_page)) if k > 0 else []
-        return [Hit(r.content["title"], r.content["url"], r.content["text"], r.score, source=SOURCE) for r in records]
+        found = self._consistent(lambda s: text.search(s, query, k, self.text_encoder, per_page)) if k > 0 else []
+        return [Hit(p.title, p.url, p.text, p.score, source=SOURCE) for p in found]
 
     def search_image(self, image: Image, k: int = 5) -> list[Hit]:
         """At most k pictures, best first, with thumbnails; `matched` is True only for a confident match."""

@@ -51,6 +51,15 @@ class Record(NamedTuple):
     score: float = 0.0
 
 
+class Passage(NamedTuple):
+    """What is shown of a passage that was found."""
+
+    url: str
+    title: str
+    text: str
+    score: float
+
+
 def tantivy_module() -> Any:
     try:
         import tantivy
@@ -173,6 +182,8 @@ class Snapshot:
         self._query, self._should = tantivy.Query, tantivy.Occur.Should
         self.schema = store.index.schema
         self.searcher = store.index.searcher()
+        # a limit far above the number of documents costs tantivy memory up front
+        self._most = max(1, self.searcher.num_docs)
         manifest = next(self.find("kind", "manifest"), None)
         content: dict[str, Any] = manifest.content if manifest else {"segments": [], "next_id": 0}
         self.segments = tuple(Segment.from_json(s) for s in content["segments"])
@@ -225,10 +236,13 @@ class Snapshot:
         values: list[int] = self.searcher.fast_field_values(name, [address for _, address in ranked])
         return values
 
-    def passage(self, row: int) -> Record:
-        """The passage that has this row of vectors."""
-        query = self._query.term_query(self.schema, "row", row)
-        return self.record(*self._search(query, 1)[0])
+    def address(self, row: int) -> Any:
+        """Where the passage lies that has this row of vectors."""
+        return self._search(self._query.term_query(self.schema, "row", row), 1)[0][1]
+
+    def passage(self, score: float, address: Any) -> Passage:
+        get = self.searcher.doc(address).get_first
+        return Passage(get("url") or "", get("title") or "", get("body"), score)
 
     def record(self, score: float, address: Any) -> Record:
         get = self.searcher.doc(address).get_first
@@ -242,6 +256,5 @@ class Snapshot:
         return Record(get("kind"), get("file") or "", content, float(score))
 
     def _search(self, query: Any, limit: int) -> Ranked:
-        # a limit far above the number of documents costs tantivy memory up front
-        found: Ranked = self.searcher.search(query, max(1, min(limit, self.searcher.num_docs)), count=False).hits
+        found: Ranked = self.searcher.search(query, min(limit, self._most), count=False).hits
         return found

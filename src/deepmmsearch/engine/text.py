@@ -12,7 +12,7 @@ import numpy as np
 
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.encoders import TextEncoder
-from deepmmsearch.engine.store import Record, Snapshot
+from deepmmsearch.engine.store import Passage, Snapshot
 
 # measured: the same from 2.5 to 8; 1 loses a third of the questions that name a page and one of its facts
 TITLE_BOOST = 3.0
@@ -24,7 +24,7 @@ MAX_QUERY = 2_000
 
 def search(
     snapshot: Snapshot, query: str, k: int, encoder: TextEncoder | None = None, per_page: int = PER_PAGE
-) -> list[Record]:
+) -> list[Passage]:
     """At most k passages, best first, at most `per_page` of one page; `score` is BM25's, or the fused one."""
     query = query[:MAX_QUERY]
     vectors = _vectors(snapshot) if encoder is not None and query.strip() else None
@@ -33,20 +33,20 @@ def search(
     return _fused(snapshot, query, k, vectors, encoder.encode([query])[0], per_page)
 
 
-def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[Record]:
+def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[Passage]:
     depth = max(DEPTH, 4 * k)
     while True:
         ranked = snapshot.rank(query, depth, TITLE_BOOST)
         kept = limited(snapshot.columns("page", ranked), k, per_page)
         # a few long pages may fill the list
         if len(kept) == k or len(ranked) < depth or depth >= DEEPEST:
-            return [snapshot.record(*ranked[position]) for position in kept]
+            return [snapshot.passage(*ranked[position]) for position in kept]
         depth *= 4
 
 
 def _fused(
     snapshot: Snapshot, query: str, k: int, vectors: Vectors, embedded: np.ndarray, per_page: int
-) -> list[Record]:
+) -> list[Passage]:
     depth = max(DEPTH, 4 * k)
     ranked = snapshot.rank(query, depth, TITLE_BOOST)
     lexical = dict(zip(snapshot.columns("row", ranked), ranked, strict=True))
@@ -56,8 +56,8 @@ def _fused(
     pages.update(zip(lexical, snapshot.columns("page", ranked), strict=True))
     rows = sorted(scores, key=lambda row: -scores[row])
     kept = [rows[position] for position in limited([pages[row] for row in rows], k, per_page)]
-    records = [snapshot.record(*lexical[row]) if row in lexical else snapshot.passage(row) for row in kept]
-    return [record._replace(score=scores[row]) for record, row in zip(records, kept, strict=True)]
+    found = (lexical[row][1] if row in lexical else snapshot.address(row) for row in kept)
+    return [snapshot.passage(scores[row], address) for row, address in zip(kept, found, strict=True)]
 
 
 def fuse(rankings: Sequence[Mapping[int, float]], depth: int) -> dict[int, float]:
