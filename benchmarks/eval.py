@@ -15,8 +15,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from deepmmsearch.agent import Toolbox
@@ -58,10 +60,8 @@ async def harness(questions: list[Question], folder: Path) -> tuple[float, float
     return played / seconds, played / processor
 
 
-@asynccontextmanager
-async def slow_endpoint(latency: float) -> AsyncIterator[str]:
+def serve(latency: float, port: Connection) -> None:
     """An OpenAI-compatible endpoint that answers everything after `latency` seconds, any number at once."""
-
     message = {"role": "assistant", "content": "<reason>I know.</reason><answer>Veld</answer>"}
     choice = {"index": 0, "finish_reason": "stop", "message": message}
     body = json.dumps(
@@ -69,7 +69,7 @@ async def slow_endpoint(latency: float) -> AsyncIterator[str]:
     ).encode()
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             while asked := await reader.readuntil(b"\r\n\r\n"):
                 lines = asked.lower().split(b"\r\n")
@@ -80,9 +80,25 @@ async def slow_endpoint(latency: float) -> AsyncIterator[str]:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async def forever() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=2**20)
+        port.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(forever())
+
+
+@contextmanager
+def slow_endpoint(latency: float) -> Iterator[str]:
+    """In a process of its own, as endpoints are."""
+    here, there = Pipe()
+    process = get_context("spawn").Process(target=serve, args=(latency, there), daemon=True)
+    process.start()
+    try:
+        yield f"http://127.0.0.1:{here.recv()}/v1"
+    finally:
+        process.terminate()
+        process.join()
 
 
 async def concurrent(questions: list[Question], folder: Path, rounds: int, latency: float = 1.0) -> float:
@@ -90,7 +106,7 @@ async def concurrent(questions: list[Question], folder: Path, rounds: int, laten
     run = EvalRun(folder)
     run.describe([Described("direct", "direct")], [BenchmarkInfo("atlas")], ["reward"])
     asked = questions[: 64 * rounds]
-    async with slow_endpoint(latency) as url:
+    with slow_endpoint(latency) as url:
         policy = ChatPolicy("m", url)
         # making the client and its first connection is no cost of the harness
         await policy.complete([{"role": "user", "content": "hello"}])

@@ -18,6 +18,7 @@ from deepmmsearch.atlas.play import (
     with_gold_boxes,
     without_pictures,
 )
+from deepmmsearch.eval.play import RAMP
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Answer, Box, Completion, Question, Trajectory, Turn
 
@@ -100,3 +101,16 @@ def test_without_pictures_keeps_everything_else() -> None:
     question = Question("q", "?", Image.new("RGB", (4, 4)), ("yes",))
     bare = without_pictures(Trajectory(question, PROMPT))
     assert bare.question == replace(question, image=None)
+
+
+async def test_the_first_episodes_do_not_march_in_step() -> None:
+    begun: list[float] = []
+
+    class Slow(Counting):
+        async def act(self, trajectory: Trajectory) -> Completion:
+            begun.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(0.1)
+            return await super().act(trajectory)
+
+    await everything(questions(16), Slow(), 8)
+    assert begun[7] - begun[0] >= 6 * RAMP and begun[15] - begun[8] >= 6 * RAMP

@@ -10,6 +10,9 @@ from itertools import takewhile
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
 from deepmmsearch.types import Limits, Observation, Policy, Prompt, Question, Trajectory
 
+RAMP = 0.005
+"""Seconds between the first starts."""
+
 ToolsFor = Callable[[Question], Toolbox]
 Player = Callable[[Question], AsyncIterator[Trajectory]]
 """The trajectory of a question after each turn, the last one finished."""
@@ -47,14 +50,22 @@ async def run_all(
     timeout: float | None = None,
 ) -> AsyncIterator[Trajectory]:
     """As `play_all`, for any player. `blank`: what a trajectory is that failed before its first turn, its question
-    aside. `timeout`: seconds for one question, then it has failed."""
+    aside. `timeout`: seconds for one question, then it has failed.
+
+    The first ones start RAMP apart. Started together they would march in step: all prepare their requests, then all
+    wait; apart, what one costs this process falls into the waits of the others, and no endpoint meets all at once.
+    """
     source = iter(questions)
     running: set[asyncio.Task[Trajectory]] = set()
+    started = 0
     try:
         while True:
             while len(running) < concurrency and (question := next(source, None)) is not None:
                 start = replace(blank, question=question)
                 running.add(asyncio.create_task(play_safely(player, start, timeout)))
+                started += 1
+                if started < concurrency:
+                    await asyncio.sleep(RAMP)
             if not running:
                 return
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
