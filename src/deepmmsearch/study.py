@@ -43,16 +43,17 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the study is. `start_worlds`: how few worlds the start of the RL runs is taught, so that RL has
-    something to teach; its teacher looks up half of what is known by heart, as one does who has to be sure, so that RL
-    can also teach when not to search. The RL runs of the comparison are asked as many questions that need a search as
-    such that need none, as in both papers (`search_share`). `seeds` of the main comparison."""
+    """How large the study is. `start_worlds`, `start_rows`: how little the start of the RL runs is taught, so that RL
+    has something to teach; its teacher looks up most of what is known by heart (`careful`), as one does who has to be
+    sure, so that RL can also teach when not to search. The RL runs of the comparison are asked as many questions that
+    need a search as such that need none, as in both papers (`search_share`). `seeds` of the main comparison."""
 
     recipes: Path
     out: Path
     worlds: int = 14
-    start_worlds: int = 8
-    careful: float = 0.5
+    start_worlds: int = 7
+    start_rows: int = 2200
+    careful: float = 0.8
     search_share: float = 0.5
     seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = 1
@@ -62,8 +63,8 @@ class Plan:
         out, threads = self.out, f"threads={self.threads}"
         base, sft, start = out / "base/checkpoint", out / "sft/merged", out / "start/merged"
 
-        def tune(name: str, data: str) -> Stage:
-            given = (f"model={base}", f"data=[{out / data}]", f"output={out / name}", threads)
+        def tune(name: str, data: str, *more: str) -> Stage:
+            given = (f"model={base}", f"data=[{out / data}]", f"output={out / name}", threads, *more)
             return self._stage(name, ("sft", "sft.yaml", *given), out / name / "merged", ("base", data))
 
         def learn(name: str, model: Path, after: str, *more: str) -> Stage:
@@ -76,7 +77,7 @@ class Plan:
             self._stage("base", ("pretrain", "base.yaml", f"output={out / 'base'}"), base, ()),
             self._teach("taught", self.worlds),
             self._teach("few", self.start_worlds, "--careful", str(self.careful)),
-            tune("start", "few"),
+            tune("start", "few", f"sample={self.start_rows}"),
             tune("sft", "taught"),
             *(learn(f"rl-{seed}", start, "start", even, f"seed={seed}") for seed in self.seeds),
             learn("penalty", start, "start", even, "reward.kind=mmsearch-r1"),
