@@ -143,6 +143,24 @@ def test_verl_round_trip(tmp_path: Path) -> None:
     assert back[0].image is not None and images.digest(back[0].image) == images.digest(picture(1))
 
 
+def test_rows_of_verl_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    write_verl([QUESTION, replace(QUESTION, id="q2")], tmp_path / "good.parquet")
+    rows = parquet.read_table(tmp_path / "good.parquet").to_pylist()
+    rows[0]["images"][0]["bytes"] = b"no picture"
+    schema = parquet.read_schema(tmp_path / "good.parquet")
+    parquet.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "verl.parquet")
+    report = LoadReport()
+    assert [question.id for question in read_questions(tmp_path / "verl.parquet", report=report)] == ["q2"]
+    assert (report.rows, report.loaded, sum(report.dropped.values())) == (2, 1, 1)
+    (named,) = (example for examples in report.examples.values() for example in examples)
+    assert named.startswith("verl.parquet, row 1")
+    count, converted = write_as(tmp_path / "verl.parquet", tmp_path / "ours", "parquet")
+    assert count == 1 and converted.dropped == report.dropped
+
+
 def test_verl_of_the_public_code_round_trips(tmp_path: Path) -> None:
     import pyarrow.parquet as parquet
 

@@ -24,7 +24,6 @@ from deepmmsearch.evaluations import JudgeSettings, build_judge
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.rewards import AgentReward, RewardSettings
-from deepmmsearch.store import FILE
 from deepmmsearch.tools.base import Grounder
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
@@ -229,19 +228,16 @@ def _data(recipe: Experiment, report: Callable[[str], None]) -> _Source:
 
 def _questions(path: Path, report: Callable[[str], None]) -> Sequence[Question]:
     from deepmmsearch.atlas.files import QUESTIONS, load_questions
-    from deepmmsearch.data.own import open_own
-    from deepmmsearch.data.reader import parquet_files, read_questions
+    from deepmmsearch.data.reader import read_questions
+    from deepmmsearch.data.report import LoadReport
 
     # of an atlas even those without answers, which are then refused; other data are read as what they are
     if (path / QUESTIONS).is_file():
         return load_questions(path)
-    if (path / FILE).is_file() or parquet_files(path):
-        return list(read_questions(path))
-    asked = open_own(path)
-    found = list(asked)
-    for reason, count in asked.report.dropped.items():
-        first = asked.report.examples[reason][0]
-        report(f"{path}: {count} of {asked.report.rows} rows left out: {reason} (the first: {first})")
+    rows = LoadReport()
+    found = list(read_questions(path, report=rows))
+    for reason, count in rows.dropped.items():
+        report(f"{path}: {count} of {rows.rows} rows left out: {reason} (the first: {rows.examples[reason][0]})")
     return found
 
 

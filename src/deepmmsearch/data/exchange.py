@@ -28,13 +28,13 @@ def write_as(path: Path, out: Path, to: str, split: str = "train") -> tuple[int,
     report = LoadReport()
     trajectories = read_sharegpt(path, report) if is_sharegpt(path) else None
     if to == "verl":
-        asked = (t.question for t in trajectories) if trajectories else read_questions(path, split)
+        asked = (t.question for t in trajectories) if trajectories else read_questions(path, split, report)
         return write_verl(asked, out), report
     files = parquet_files(path, split)
     questions_only = bool(files) and not ParquetRows(files[:1])[0].get("trajectory")
     bare = path.is_file() and not files and trajectories is None
     if to == "parquet" and (questions_only or bare):
-        rows = (question_row(question) for question in read_questions(path, split))
+        rows = (question_row(question) for question in read_questions(path, split, report))
         return write_rows(rows, out / f"{split}-00000.parquet"), report
     played = trajectories if trajectories is not None else read_trajectories(path, split)
     if to == "parquet":

@@ -8,7 +8,7 @@ from pathlib import Path
 from deepmmsearch.data.convert import is_sharegpt, read_sharegpt, verl_question
 from deepmmsearch.data.own import open_own
 from deepmmsearch.data.records import row_question, row_trajectory
-from deepmmsearch.data.report import Skip
+from deepmmsearch.data.report import LoadReport, Skip
 from deepmmsearch.data.tables import ParquetRows
 from deepmmsearch.errors import UserError
 from deepmmsearch.store import FILE, TrajectoryStore
@@ -47,10 +47,10 @@ def holds_trajectories(path: str | Path) -> bool:
     return (place / FILE).is_file() or is_sharegpt(place) or bool(parquet_files(place))
 
 
-def read_questions(path: str | Path, split: str = "train") -> Iterator[Question]:
+def read_questions(path: str | Path, split: str = "train", report: LoadReport | None = None) -> Iterator[Question]:
     """The questions of a data set, of a store's folder (each once), of verl's Parquet files, or of whatever
-    `own.open_own` reads: JSONL, JSON, CSV, a folder with one, an atlas. Rows that cannot be read are left out; load
-    through `catalog.open_questions` to have them counted.
+    `own.open_own` reads: JSONL, JSON, CSV, a folder with one, an atlas. Rows that cannot be read are left out and
+    counted in `report`.
 
     Raises UserError when there is nothing at `path`.
     """
@@ -63,20 +63,24 @@ def read_questions(path: str | Path, split: str = "train") -> Iterator[Question]
                 yield trajectory.question
         return
     files = parquet_files(place, split)
+    counted = report if report is not None else LoadReport()
     if not files:
-        yield from open_own(place)
+        asked = open_own(place)
+        yield from asked
+        counted.add(asked.report)
         return
     for file in files:
         rows = ParquetRows([file])
         for number in range(len(rows)):
             row = rows[number]
-            if "image_hash" in row:
-                yield row_question(row)
-                continue
+            counted.rows += 1
             try:
-                yield verl_question(row, number)
-            except Skip:
+                question = row_question(row) if "image_hash" in row else verl_question(row, number)
+            except Skip as skip:
+                counted.drop(f"{file.name}, row {number + 1}", skip)
                 continue
+            counted.loaded += 1
+            yield question
 
 
 def parquet_files(place: Path, split: str = "train") -> list[Path]:

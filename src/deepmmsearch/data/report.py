@@ -40,6 +40,9 @@ class LoadReport:
         if len(shown) < EXAMPLES:
             shown.append(f"{name}: {skip.detail}" if skip.detail else name)
 
+    def add(self, other: LoadReport) -> None:
+        vars(self).update(vars(self.plus(other)))
+
     def to_dict(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
