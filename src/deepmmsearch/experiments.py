@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.atlas.play import Score, by_kind, play_all
+from deepmmsearch.atlas.play import Score, by_kind, play_worlds
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.config import ToolSettings, build_toolbox, choose_prompt, policy_grounder
 from deepmmsearch.errors import UserError
@@ -36,7 +36,7 @@ from deepmmsearch.train.run import Evaluate
 from deepmmsearch.train.sft import SftRecipe, SftResult
 from deepmmsearch.train.sft import train as fine_tune_on_folders
 from deepmmsearch.train.sft import trl_settings as sft_settings
-from deepmmsearch.types import Limits, Prompt, Question
+from deepmmsearch.types import Question
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -182,24 +182,14 @@ def _evaluation(worlds: Worlds, recipe: Experiment) -> Callable[[LocalPolicy, in
 
 
 def _measured(worlds: Worlds, policy: LocalPolicy, prompt: str | None, limits: Bounds) -> dict[str, float]:
-    chosen = choose_prompt(policy, worlds.toolbox(worlds.worlds[0]), prompt)
-    return asyncio.run(_measure(worlds, policy, policy_grounder(policy), chosen, limits.limits()))
-
-
-async def _measure(
-    worlds: Worlds, policy: LocalPolicy, grounder: Grounder, prompt: Prompt, limits: Limits
-) -> dict[str, float]:
     """Accuracy and searches of the greedy policy, over all questions and over those that need a search or none."""
-
-    def tools_for(question: Question) -> Toolbox:
-        return replace(worlds.toolbox(str(question.metadata["world"])), grounder=grounder)
-
-    played = [t async for t in play_all(worlds, policy, tools_for, prompt, limits, concurrency=32)]
+    chosen = choose_prompt(policy, worlds.toolbox(worlds.worlds[0]), prompt)
+    played = play_worlds(worlds, policy, policy_grounder(policy), chosen, limits.limits())
     needed = [t for t in played if t.question.metadata["search_required"]]
     free = [t for t in played if not t.question.metadata["search_required"]]
     figures: dict[str, float] = {}
-    for name, chosen in (("", played), ("_search_required", needed), ("_search_free", free)):
-        score = by_kind(chosen).get("all", Score())
+    for name, rows in (("", played), ("_search_required", needed), ("_search_free", free)):
+        score = by_kind(rows).get("all", Score())
         figures[f"accuracy{name}"] = score.accuracy
         figures[f"searches{name}"] = score.searches_each
     return figures

@@ -6,25 +6,22 @@ result is there is skipped, one that was interrupted goes on where it was.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-from deepmmsearch.agent import Toolbox
-from deepmmsearch.atlas.play import correct
+from deepmmsearch.atlas.play import correct, play_worlds
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.config import choose_prompt, local_policy, policy_grounder
 from deepmmsearch.errors import UserError
-from deepmmsearch.eval.play import play_all
 from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare
-from deepmmsearch.types import ImageSearch, Limits, Malformed, Question, Trajectory
+from deepmmsearch.types import ImageSearch, Limits, Malformed, Trajectory
 
 # the first that `atlas teach` plays
 FIRST_WORLD = 1000
@@ -151,17 +148,9 @@ def measure(folder: Path, worlds: Path, seeds: Sequence[int], questions: int) ->
     """The greedy policy of a checkpoint on `questions` questions of each unseen world, with its own boxes."""
     asked = Worlds(worlds, seeds, questions, "eval", lambda line: None)
     policy = local_policy(folder)
-    grounder = policy_grounder(policy)
     prompt = choose_prompt(policy, asked.toolbox(asked.worlds[0]))
-    tools = {name: replace(asked.toolbox(name), grounder=grounder) for name in asked.worlds}
-
-    async def play() -> list[Trajectory]:
-        def tools_for(question: Question) -> Toolbox:
-            return tools[str(question.metadata["world"])]
-
-        return [t async for t in play_all(asked, policy, tools_for, prompt, LIMITS, concurrency=32)]
-
-    return [_answered(trajectory) for trajectory in asyncio.run(play())]
+    played = play_worlds(asked, policy, policy_grounder(policy), prompt, LIMITS)
+    return [_answered(trajectory) for trajectory in played]
 
 
 def _answered(trajectory: Trajectory) -> Answered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -9,9 +10,11 @@ from PIL.Image import Image
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.atlas.questions import KINDS
+from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.eval.play import ToolsFor, play_all, without_pictures
 from deepmmsearch.judge import is_correct
-from deepmmsearch.types import Box, Question, Trajectory
+from deepmmsearch.tools.base import Grounder
+from deepmmsearch.types import Box, Limits, Policy, Prompt, Question, Trajectory
 
 __all__ = [
     "GoldGrounder",
@@ -20,6 +23,7 @@ __all__ = [
     "by_kind",
     "correct",
     "play_all",
+    "play_worlds",
     "score_rows",
     "with_gold_boxes",
     "without_pictures",
@@ -44,6 +48,21 @@ def with_gold_boxes(tools: Toolbox) -> ToolsFor:
         return replace(tools, grounder=GoldGrounder(Box(*box) if box else None))
 
     return tools_for
+
+
+def play_worlds(
+    worlds: Worlds, policy: Policy, grounder: Grounder, prompt: Prompt, limits: Limits, concurrency: int = 32
+) -> list[Trajectory]:
+    """The questions of several worlds, each with the tools of its own."""
+    tools = {name: replace(worlds.toolbox(name), grounder=grounder) for name in worlds.worlds}
+
+    def tools_for(question: Question) -> Toolbox:
+        return tools[str(question.metadata["world"])]
+
+    async def play() -> list[Trajectory]:
+        return [t async for t in play_all(worlds, policy, tools_for, prompt, limits, concurrency)]
+
+    return asyncio.run(play())
 
 
 @dataclass(frozen=True)
