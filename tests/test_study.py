@@ -32,7 +32,9 @@ def test_every_stage_starts_from_an_earlier_one() -> None:
     for stage in PLAN.stages():
         assert set(stage.after) <= seen, stage
         seen.add(stage.name)
-    assert {"base", "start", "sft", "rl-0", "rl-1", "penalty", "scratch", "final"} <= set(PLAN.models())
+    assert {"base", "start", "sft", "rl-0", "rl-1", "cautious", "selective", "penalty", "scratch", "final"} <= set(
+        PLAN.models()
+    )
 
 
 def test_every_stage_is_an_ordinary_command() -> None:
@@ -70,17 +72,20 @@ def test_stages_that_are_done_are_skipped(tmp_path: Path) -> None:
 
 
 def test_claims_say_what_the_figures_show() -> None:
-    start = answered(68, wasted=2)
-    good = {"start": start, "rl-0": answered(80), "rl-1": answered(78), "final": answered(93)}
+    start = answered(68)
+    habits = {"cautious": answered(90, wasted=2), "selective": answered(90), "penalty": answered(90, wasted=0)}
+    good = {"start": start, "rl-0": answered(80), "rl-1": answered(78), **habits, "final": answered(93)}
     found = {claim.text: claim for claim in claims(good, (0, 1))}
     assert all(claim.shown for claim in found.values()), found
     assert "+12.0 points" in next(c.figure for t, c in found.items() if "8 points" in t)
-    bad = {"start": answered(50), "rl-0": answered(55), "rl-1": answered(40, wasted=3), "final": answered(90)}
+    habits = {"cautious": answered(90), "selective": answered(90, wasted=2), "penalty": answered(90, wasted=2)}
+    bad = {"start": answered(50), "rl-0": answered(55), "rl-1": answered(40), **habits, "final": answered(90)}
     assert not any(claim.shown for claim in claims(bad, (0, 1)))
 
 
 def test_the_penalty_is_judged_at_equal_accuracy() -> None:
-    rows = {"start": answered(68), "rl-0": answered(80, wasted=1), "penalty": answered(80, wasted=0)}
+    rows = {"start": answered(68), "rl-0": answered(80), "cautious": answered(80), "selective": answered(80)}
+    rows["penalty"] = answered(80, wasted=0)
     (claim,) = [c for c in claims(rows, (0,)) if "penalty" in c.text]
     assert claim.shown and "ratio 1.000 to 0.500 (-50%), without the penalty 1.000" in claim.figure
     rows["penalty"] = answered(20, wasted=0)
