@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,11 @@ def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, panel
         raise MissingExtra("Plots", "train") from error
     figure = Figure(figsize=(5.6 * len(panels), 3.6), layout="constrained")
     for axes, (label, name) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        axes.set_prop_cycle(color=COLOURS)
-        for run, rows in runs.items():
+        for (run, rows), colour in zip(runs.items(), cycle(COLOURS), strict=False):
             points = [(row["step"], row[name]) for row in rows if row.get(name) is not None and "step" in row]
             if points:
-                axes.plot(*zip(*points, strict=True), label=run, marker="." if len(points) < 30 else "")
+                mark = "." if len(points) < 30 else ""
+                axes.plot(*zip(*points, strict=True), label=run, marker=mark, color=colour)
         axes.set(xlabel="optimizer step", ylabel=label)
         axes.grid(alpha=0.3)
         if axes.lines:
