@@ -8,21 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from deepmmsearch.cli import group
+from commands import done, run
 from deepmmsearch.errors import UserError
 from deepmmsearch.store import TrajectoryStore
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(group, [str(a) for a in arguments])
-
-
-def done(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result.output
 
 
 @pytest.fixture(scope="module")

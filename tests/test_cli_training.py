@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from click.testing import CliRunner, Result
 from PIL import Image
 from tests import test_sft
 from tests.checkpoints import tiny_checkpoint
 
-from deepmmsearch.cli import group
+from commands import done, run
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.experiments import FineTuning
@@ -25,16 +24,6 @@ from deepmmsearch.train.grpo import FROZEN
 from deepmmsearch.train.lora import Lora, load_adapter, prepare_model
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.run import claim_output
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(group, [str(a) for a in arguments])
-
-
-def done(*arguments: str | Path) -> str:
-    result = run(*arguments)
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result.output
 
 
 def said(*arguments: str | Path) -> str:

@@ -118,6 +118,15 @@ def kill_when_it_hangs(process: subprocess.Popen[bytes], output: Path) -> None:
     assert process.wait(PATIENCE) == -signal.SIGKILL
 
 
+def killed(kind: str, base: Path, output: Path, hang_in: int) -> Path:
+    """The output of a run that was killed where it hung, after its second checkpoint."""
+    with child(kind, base, output, "--hang-in", str(hang_in)) as process:
+        kill_when_it_hangs(process, output)
+    saved = last_checkpoint(output / "checkpoints")
+    assert saved is not None and saved.name == "checkpoint-2"
+    return output
+
+
 def grpo_here(base: Path, output: Path) -> Path:
     def evaluate(policy: Any, step: int) -> dict[str, float]:
         return {}
@@ -131,11 +140,7 @@ def grpo_here(base: Path, output: Path) -> Path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_a_grpo_run_that_was_killed_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
-    output = tmp_path / "killed"
-    with child("grpo", base, output, "--hang-in", "2") as process:
-        kill_when_it_hangs(process, output)
-    saved = last_checkpoint(output / "checkpoints")
-    assert saved is not None and saved.name == "checkpoint-2"
+    output = killed("grpo", base, tmp_path / "killed", hang_in=2)
     # a checkpoint that was being written when the power failed
     torn = output / "checkpoints" / "checkpoint-3"
     torn.mkdir()
@@ -165,11 +170,7 @@ def test_the_order_of_questions_depends_on_seed_and_epoch_alone() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_an_sft_run_that_was_killed_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:
-    output = tmp_path / "killed"
-    with child("sft", base, output, "--hang-in", "3") as process:
-        kill_when_it_hangs(process, output)
-    saved = last_checkpoint(output / "checkpoints")
-    assert saved is not None and saved.name == "checkpoint-2"
+    output = killed("sft", base, tmp_path / "killed", hang_in=3)
     merged = []
     for place in (output, tmp_path / "whole"):
         trl = {"max_steps": STEPS, "per_device_train_batch_size": 2, "save_steps": 1, "logging_steps": 1}

@@ -99,7 +99,7 @@ class Plan:
 
     def models(self) -> dict[str, Path]:
         """What is measured, by name."""
-        return {stage.name: stage.result for stage in self.stages() if stage.name not in ("taught", "few", "careful")}
+        return {stage.name: stage.result for stage in self.stages() if stage.command[0] != "atlas"}
 
 
 def run_stages(plan: Plan, jobs: int, report: Callable[[str], None]) -> None:
@@ -213,7 +213,7 @@ class Claim:
 Rows = Sequence[Answered]
 
 
-def claims(measured: Mapping[str, Sequence[Answered]], seeds: Sequence[int]) -> list[Claim]:
+def claims(measured: Mapping[str, Rows], seeds: Sequence[int]) -> list[Claim]:
     """What the study set out to show; a claim that fails says so."""
     start = measured["start"]
     found = []

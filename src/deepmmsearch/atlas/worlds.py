@@ -16,7 +16,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.atlas.files import MARK, QUESTIONS, read_question, write_atlas
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
-from deepmmsearch.atlas.world import World, make_world
+from deepmmsearch.atlas.world import make_world
 from deepmmsearch.engine.index import Index
 from deepmmsearch.tools.local import local_tools
 from deepmmsearch.types import Question
@@ -43,7 +43,7 @@ class Worlds:
         for seed in seeds:
             mix = "" if search_share is None else f"-search-{round(100 * search_share)}"
             own = folder / f"{split}-{seed}{mix}"
-            index = _make(own, make_world(seed, split), count, search_share, report)
+            index = _make(own, seed, split, count, search_share, report)
             self._tools[f"{split}-{seed}"] = local_tools(index)
             lines = (own / "atlas" / QUESTIONS).read_text(encoding="utf-8").splitlines()
             self._lines += [(own / "atlas", line) for line in lines]
@@ -69,12 +69,15 @@ class Worlds:
         return self._tools[world]
 
 
-def _make(folder: Path, world: World, count: int, search_share: float | None, report: Callable[[str], None]) -> Index:
+def _make(
+    folder: Path, seed: int, split: Split, count: int, search_share: float | None, report: Callable[[str], None]
+) -> Index:
     mark = folder / "atlas" / MARK
     with _alone(folder):
         if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8"))["questions"] != count:
+            world = make_world(seed, split)
             write_atlas(world, folder / "atlas", each_question(world, count, search_share=search_share))
-            report(f"World {world.split}-{world.seed}: {count} questions")
+            report(f"World {split}-{seed}: {count} questions")
         return Index.build(folder / "atlas" / "sites", folder / "index")
 
 

@@ -93,10 +93,10 @@ def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> 
     Example:  deepmmsearch atlas teach --out runs/atlas/teacher --worlds 16 --questions 400
     """
     from deepmmsearch.atlas.teach import Lessons
-    from deepmmsearch.atlas.teach import teach as play_worlds
+    from deepmmsearch.atlas.teach import teach as teach_worlds
     from deepmmsearch.store import TrajectoryStore
 
-    play_worlds(Lessons(worlds, questions, seed, careful), TrajectoryStore(out), click.echo)
+    teach_worlds(Lessons(worlds, questions, seed, careful), TrajectoryStore(out), click.echo)
 
 
 @command.command()
