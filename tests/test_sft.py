@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -389,6 +390,24 @@ def test_a_sample_is_drawn_with_the_seed(base: Path, tmp_path: Path) -> None:
     assert digests[0] != digests[1]
     with pytest.raises(UserError, match=r"sample: 10 was asked for, but there are 9 trajectories"):
         train(base, tmp_path / "more", sample=10)
+
+
+def test_a_sample_keeps_its_pictures_alone(base: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
+    pictures = Pictures(checkpoint.image_processor)
+    examples, _ = make_examples(list(trajectories()), checkpoint.renderer(), pictures, 500)
+    before = [pictures.pixels(example.pictures) for example in examples[4:6]]
+    used = [number for example in examples[4:6] for number in example.pictures]
+    assert len(set(used)) <= max(used), "nothing would be renumbered"
+    new = pictures.keep(used)
+    assert len(pictures) == len(set(used)) == len(new)
+    for example, (pixels, grid) in zip(examples[4:6], before, strict=True):
+        again = pictures.pixels([new[number] for number in example.pictures])
+        assert torch.equal(pixels, again[0]) and torch.equal(grid, again[1])
+    lines: list[str] = []
+    settings = recipe(base, tmp_path / "run", sample=1, trl={"max_steps": 1})
+    fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), report=lines.append)
+    chosen = random.Random(settings.seed).sample(range(len(examples)), 1)[0]
+    assert lines[0].endswith(f" {len(set(examples[chosen].pictures))} pictures")
 
 
 def test_data_without_trajectories_is_a_user_error(base: Path, tmp_path: Path) -> None:

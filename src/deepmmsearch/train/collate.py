@@ -64,6 +64,13 @@ class Pictures:
             self._views.append(view.convert("RGB"))
         return number
 
+    def keep(self, numbers: Iterable[int]) -> dict[int, int]:
+        """Forgets all other pictures. Returns the new number of each that stays."""
+        new = {old: place for place, old in enumerate(sorted(set(numbers)))}
+        self._views = [self._views[old] for old in new]
+        self._index = {name: new[old] for name, old in self._index.items() if old in new}
+        return new
+
     def tokens(self, number: int) -> int:
         """How many features, and so placeholders, the picture has."""
         view, cell = self._views[number], self.patch * self.merge

@@ -139,7 +139,7 @@ def fine_tune(
         torch.set_num_threads(recipe.threads)
     pictures = Pictures(checkpoint.image_processor)
     examples, left_out = make_examples(trajectories, checkpoint.renderer(), pictures, recipe.max_tokens)
-    examples = _drawn(examples, recipe)
+    examples = _drawn(examples, pictures, recipe)
     tokens = sum(len(example.ids) for example in examples)
     report(f"{len(examples)} trajectories ({left_out} left out), {tokens} tokens, {len(pictures)} pictures")
     resume = claim_output(recipe.output, recipe, _digest(examples), {"examples": len(examples)})
@@ -170,13 +170,16 @@ def fine_tune(
     return SftResult(merged, len(examples), left_out, journal.rows[-1] if journal.rows else {})
 
 
-def _drawn(examples: list[Example], recipe: SftRecipe) -> list[Example]:
+def _drawn(examples: list[Example], pictures: Pictures, recipe: SftRecipe) -> list[Example]:
+    """Those that the recipe's `sample` chooses; `pictures` holds only theirs afterwards."""
     if recipe.sample is None:
         return examples
     if recipe.sample > len(examples):
         raise UserError(f"sample: {recipe.sample} was asked for, but there are {len(examples)} trajectories.")
-    chosen = random.Random(recipe.seed).sample(range(len(examples)), recipe.sample)
-    return [examples[row] for row in sorted(chosen)]
+    rows = sorted(random.Random(recipe.seed).sample(range(len(examples)), recipe.sample))
+    chosen = [examples[row] for row in rows]
+    new = pictures.keep(number for example in chosen for number in example.pictures)
+    return [dataclasses.replace(e, pictures=tuple(new[number] for number in e.pictures)) for e in chosen]
 
 
 def _make_trainer(
