@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests import test_grpo, test_sft
 from tests.checkpoints import tiny_checkpoint
 from tests.training_child import STEPS
@@ -61,8 +62,17 @@ def finish(process: subprocess.Popen[bytes], log: Path) -> None:
     assert code == 0, log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
-def side_by_side(kind: str, base: Path, output: Path) -> list[dict[str, Any]]:
+def side_by_side(kind: str, base: Path, output: Path, *flags: str) -> list[dict[str, Any]]:
     """What the two processes of one run wrote."""
+    with started(kind, base, output, *flags) as processes:
+        for rank, process in enumerate(processes):
+            finish(process, output.with_suffix(f".{rank}.log"))
+    return [json.loads(output.with_suffix(f".rank-{rank}.json").read_text()) for rank in range(2)]
+
+
+@contextlib.contextmanager
+def started(kind: str, base: Path, output: Path, *flags: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The two processes of one run."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -71,10 +81,8 @@ def side_by_side(kind: str, base: Path, output: Path) -> list[dict[str, Any]]:
         processes = []
         for rank in "01":
             own = {**shared, "RANK": rank, "LOCAL_RANK": rank, "GLOO_SOCKET_IFNAME": "lo"}
-            processes.append(stack.enter_context(child(kind, base, output, **own)))
-        for rank, process in enumerate(processes):
-            finish(process, output.with_suffix(f".{rank}.log"))
-    return [json.loads(output.with_suffix(f".rank-{rank}.json").read_text()) for rank in range(2)]
+            processes.append(stack.enter_context(child(kind, base, output, *flags, **own)))
+        yield processes
 
 
 def check_ranks(ranks: list[dict[str, Any]], output: Path) -> None:
@@ -102,9 +110,31 @@ def test_two_grpo_processes_have_the_same_weights_and_questions_of_their_own(bas
     assert all(row["tokens/round"] == pytest.approx(16 * row["tokens/sampled"]) for row in steps)
 
 
+@pytest.mark.parametrize("kind", ["grpo", "sft"])
+def test_sharded_processes_learn_what_whole_ones_do(kind: str, base: Path, tmp_path: Path) -> None:
+    sharded, plain = tmp_path / "sharded", tmp_path / "plain"
+    check_ranks(side_by_side(kind, base, sharded, "--sharded"), sharded)
+    check_ranks(side_by_side(kind, base, plain), plain)
+    check_close(sharded, plain)
+
+
 @pytest.mark.slow
-def test_two_sft_processes_have_the_same_weights(base: Path, tmp_path: Path) -> None:
-    check_ranks(side_by_side("sft", base, tmp_path / "run"), tmp_path / "run")
+@pytest.mark.parametrize("kind", ["grpo", "sft"])
+def test_a_sharded_run_that_was_killed_goes_on_to_the_same_weights(kind: str, base: Path, tmp_path: Path) -> None:
+    output, plain = tmp_path / "run", tmp_path / "plain"
+    with started(kind, base, output, "--sharded", "--hang-in", "3") as processes:
+        kill_when_it_hangs(processes[0], output)
+    assert last_checkpoint(output / "checkpoints") is not None
+    side_by_side(kind, base, output, "--sharded")
+    side_by_side(kind, base, plain)
+    check_close(output, plain)
+
+
+def check_close(output: Path, other: Path) -> None:
+    found, expected = (load_file(folder / "merged" / "model.safetensors") for folder in (output, other))
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-6, msg=name)
+    assert (output / "adapter" / "adapter_model.safetensors").is_file()
 
 
 def kill_when_it_hangs(process: subprocess.Popen[bytes], output: Path) -> None:

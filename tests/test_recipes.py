@@ -53,9 +53,10 @@ def test_mmsearch_r1_updates_four_times_a_round() -> None:
     assert settings.per_device_train_batch_size * settings.gradient_accumulation_steps * 8 == 128
 
 
-@pytest.mark.parametrize(("name", "processes"), [("fsdp2_8", 8), ("zero3_4x8", 32)])
+@pytest.mark.parametrize(("name", "processes"), [("fsdp2_8", 8), ("fsdp2_4x8", 32)])
 def test_accelerate_takes_its_configurations(name: str, processes: int) -> None:
     loaded = load_config_from_file(str(RECIPES / "accelerate" / f"{name}.yaml"))
     assert loaded.num_processes == processes and loaded.mixed_precision == "bf16"
+    assert loaded.fsdp_config["fsdp_version"] == 2 and not loaded.fsdp_config["fsdp_cpu_ram_efficient_loading"]
     used = [path for path in RECIPES.rglob("*.yaml") if f"accelerate/{name}.yaml" in path.read_text(encoding="utf-8")]
     assert used, "no recipe says how it is used"

@@ -1,9 +1,10 @@
 """One process of a training run, for tests that start several at once or kill one.
 
-    python -m tests.training_child grpo|sft BASE OUTPUT [--hang-in ROUND]
+    python -m tests.training_child grpo|sft BASE OUTPUT [--hang-in ROUND] [--sharded]
 
 Writes OUTPUT.rank-N.json: the hash of the weights after each step, and which questions were played in each round.
-With --hang-in, it writes OUTPUT.hangs in that round of rollouts and waits to be killed.
+With --hang-in, it writes OUTPUT.hangs in that round of rollouts and waits to be killed. With --sharded, the model is
+spread over the processes by FSDP2, as a launcher's configuration would have it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType
 
 from deepmmsearch.train.checkpoint import load_checkpoint, parameter_hash
+from deepmmsearch.train.shards import whole
 
 STEPS = 4
 
 
 def weights(model: Any) -> str:
     """Of everything that is trained, adapters included."""
-    named = [(name, p.detach()) for name, p in sorted(model.named_parameters()) if "lora_" in name]
+    named = [(name, whole(p.detach())) for name, p in sorted(model.named_parameters()) if "lora_" in name]
     if not named:
         return parameter_hash(model, ("language",))
     return str([(name, p.double().sum().item(), p.double().square().sum().item()) for name, p in named])
@@ -77,13 +81,30 @@ def sft(base: Path, output: Path, hang_in: int | None, hashes: dict[int, str]) -
     fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), evaluate, print)
 
 
+def shard_on_cpus() -> None:
+    """Accelerate shards over GPUs alone, though FSDP2 works over gloo: it is told that these processes have GPUs."""
+    made = PartialState.__init__
+
+    def told(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        if self.distributed_type is DistributedType.MULTI_CPU:
+            self._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+
+    PartialState.__init__ = told
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_RESHARD_AFTER_FORWARD": "true"}
+    os.environ |= {"FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kind", choices=("grpo", "sft"))
     parser.add_argument("base", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--hang-in", type=int)
+    parser.add_argument("--sharded", action="store_true")
     given = parser.parse_args()
+    if given.sharded:
+        shard_on_cpus()
     torch.set_num_threads(1)
     hashes: dict[int, str] = {}
     played: dict[str, list[str]] = {}

@@ -36,6 +36,7 @@ from deepmmsearch.train.run import Evaluate
 from deepmmsearch.train.sft import SftRecipe, SftResult
 from deepmmsearch.train.sft import train as fine_tune_on_folders
 from deepmmsearch.train.sft import trl_settings as sft_settings
+from deepmmsearch.train.shards import apart
 from deepmmsearch.types import Question
 
 if TYPE_CHECKING:
@@ -96,18 +97,18 @@ class FineTuning(SftRecipe):
 
 
 def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftResult:
-    """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy. Not for models sharded over processes."""
+    """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy."""
     held_out = recipe.evaluate_on
     if held_out is None or not recipe.evaluate_every:
         return fine_tune_on_folders(recipe, report=report)
-    device = sft_settings(recipe).device
+    settings = sft_settings(recipe)
     worlds = Worlds(held_out.folder, [held_out.seed], held_out.questions, "eval", report)
     prompt, limits = held_out.prompt, held_out.limits
 
     def make_evaluate(checkpoint: Checkpoint) -> Evaluate:
         # twins share parameters, not buffers, so the move comes before them
-        checkpoint.model.to(device)
-        twin = Twin(checkpoint.model)
+        checkpoint.model.to(settings.device)
+        twin = Twin(apart(checkpoint.model, settings))
         policy = policy_of(twin, checkpoint, SamplerSettings(max_new_tokens=held_out.max_new_tokens))
 
         def evaluate(model: PreTrainedModel | PeftModel, step: int) -> Mapping[str, float]:

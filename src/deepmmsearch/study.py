@@ -42,15 +42,16 @@ class Stage:
 class Plan:
     """How large the study is. The RL runs begin where fine-tuning left two bad habits: `start` was taught by
     `start_worlds` alone and searches too seldom; `cautious` knows as much as `sft`, and was then taught `cautious_rows`
-    by an oracle that looks up most of what it knows by heart (`careful`), so it searches too often. The runs from
-    `cautious` are asked as many questions that need a search as such that need none, as in both papers (`even`).
-    `seeds` of the main comparison."""
+    of `careful_worlds` by an oracle that looks up most of what it knows by heart (`careful`), so it searches too often.
+    The runs from `cautious` are asked as many questions that need a search as such that need none, as in both papers
+    (`even`). `seeds` of the main comparison."""
 
     recipes: Path
     out: Path
     worlds: int = 14
-    start_worlds: int = 7
+    start_worlds: int = 8
     cautious_rows: int = 800
+    careful_worlds: int = 7
     careful: float = 0.8
     even: float = 0.5
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -76,7 +77,7 @@ class Plan:
             self._stage("base", ("pretrain", "base.yaml", f"output={out / 'base'}"), base, ()),
             self._teach("taught", self.worlds),
             self._teach("few", self.start_worlds),
-            self._teach("careful", self.start_worlds, "--careful", str(self.careful)),
+            self._teach("careful", self.careful_worlds, "--careful", str(self.careful)),
             tune("start", "few"),
             tune("sft", "taught"),
             tune("cautious", "careful", sft, "sft", *habit),

@@ -97,16 +97,19 @@ def claim_section(found: list[Claim]) -> Section:
 
 
 def _workflows(results: Results, roles: Roles) -> tuple[Part, ...]:
-    direct, rag = (roles.prompted_direct, roles.prompted_rag) if roles.prompted_rag else (roles.direct, roles.rag)
+    def hurts(text: str, direct: str | None, rag: str | None) -> Part:
+        needed = "search-free questions"
+        return _better(results, text, direct, rag, needed, lambda row: row.search_required is False)
+
+    pairs = [hurts("direct - RAG, search-free questions", roles.direct, roles.rag)]
+    if roles.prompted_rag:
+        pairs.append(hurts("the same without training", roles.prompted_direct, roles.prompted_rag))
     return (
         _better(results, "trained agent - prompt agent", roles.trained, roles.prompted, "--model base=FOLDER"),
         _better(results, "prompt agent - RAG, same model", roles.prompted, roles.prompted_rag, "--model base=FOLDER"),
         _better(results, "trained agent - RAG, same model", roles.trained, roles.rag, "a RAG workflow"),
-        _better(
-            results, "direct - RAG, search-free questions", direct, rag, "search-free questions",
-            lambda row: row.search_required is False,
-        ),
-    )  # fmt: skip
+        *pairs,
+    )
 
 
 def _mixes(results: Results, roles: Roles) -> tuple[Part, ...]:

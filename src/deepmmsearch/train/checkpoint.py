@@ -26,6 +26,7 @@ from transformers import (
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import model_view
 from deepmmsearch.renderer import Renderer
+from deepmmsearch.train.shards import whole
 
 VISION = re.compile(r"(^|\.)(visual|vision_tower|vision_model)\.")
 PROJECTOR = re.compile(r"(^|\.)(merger|deepstack_merger_list|multi_modal_projector)\.")
@@ -111,11 +112,11 @@ def part_of(name: str) -> str:
 
 
 def parameter_hash(model: torch.nn.Module, parts: Iterable[str]) -> str:
-    """sha256 over names and bytes of the parameters of these parts, in order of their names; adapters do not count."""
+    """sha256 over names and values of the parameters of these parts, in order of their names; adapters do not count."""
     wanted = set(parts)
     result = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         plain = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
         if "lora_" not in name and part_of(plain) in wanted:
-            result.update(plain.encode() + parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            result.update(plain.encode() + whole(parameter.detach()).float().cpu().numpy().tobytes())
     return result.hexdigest()

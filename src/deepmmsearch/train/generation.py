@@ -27,6 +27,7 @@ from deepmmsearch.policies.local.policy import MAX_NEW_TOKENS
 from deepmmsearch.policies.local.slots import SlotPolicy
 from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, generating
 from deepmmsearch.train.checkpoint import Checkpoint
+from deepmmsearch.train.shards import whole
 from deepmmsearch.types import Policy
 
 Backend = Literal["local", "slots", "vllm-server", "vllm-colocate"]
@@ -53,12 +54,12 @@ class Twin:
         if not isinstance(model, PeftModel):
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:
-                    _set(self.model, name, parameter)
+                    _set(self.model, name, whole(parameter))
             return
         for name, module in model.get_base_model().named_modules():
             if isinstance(module, LoraLayer):
                 merged = module.get_base_layer().weight + module.get_delta_weight(module.active_adapters[0])
-                _set(self.model, f"{name}.weight", merged)
+                _set(self.model, f"{name}.weight", whole(merged))
 
 
 def _set(model: nn.Module, name: str, value: torch.Tensor) -> None:

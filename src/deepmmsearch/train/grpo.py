@@ -52,6 +52,7 @@ from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
 from deepmmsearch.train.run import Evaluation, Journal, claim_output, explained, panels, trl_config
+from deepmmsearch.train.shards import apart, gathered, shard_layers
 from deepmmsearch.train.shared import groups_of, shared_logps
 from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
 from deepmmsearch.types import Limits, Policy, Question
@@ -529,9 +530,10 @@ def train(
     if not _vllm(recipe):
         # twins share parameters, not buffers, so the move comes before them
         checkpoint.model.to(settings.device)
-    eyes = Eyes(checkpoint.model, checkpoint.image_processor, read_card(checkpoint.source))
-    generation = None if _vllm(recipe) else LocalGeneration(checkpoint, sampler_settings(recipe))
-    start = Twin(checkpoint.model)
+    beside = apart(checkpoint.model, settings)
+    eyes = Eyes(beside, checkpoint.image_processor, read_card(checkpoint.source))
+    generation = None if _vllm(recipe) else LocalGeneration(replace(checkpoint, model=beside), sampler_settings(recipe))
+    start = Twin(beside)
     model = prepare_model(checkpoint.model, recipe.lora, FROZEN, recipe.seed, recipe.adapter)
     start.sync(model)
     frozen = parameter_hash(model, FROZEN)
@@ -540,10 +542,12 @@ def train(
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
     callbacks = _callbacks(recipe, journal, generation, evaluate)
     trainer = make_trainer(recipe, settings, stage, model, checkpoint, callbacks)
+    shard_layers(trainer, checkpoint.model)
     with explained(recipe.output):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         assert parameter_hash(trained, FROZEN) == frozen, f"training changed frozen weights: {FROZEN}"
+        trained = gathered(trainer, trained, lambda: _remade(recipe))
         if trainer.is_world_process_zero():
             _save(recipe, checkpoint, trained)
             title = f"GRPO {recipe.output.name}"
@@ -618,6 +622,10 @@ def _callbacks(
         return evaluate(generation.greedy, step)
 
     return [journal, Evaluation(measure, recipe.evaluate_every, journal)]
+
+
+def _remade(recipe: GrpoRecipe) -> PreTrainedModel | PeftModel:
+    return prepare_model(open_checkpoint(recipe).model, recipe.lora, FROZEN, recipe.seed, recipe.adapter)
 
 
 def _save(recipe: GrpoRecipe, checkpoint: Checkpoint, model: PreTrainedModel | PeftModel) -> None:

@@ -192,7 +192,7 @@ class Evaluation(TrainerCallback):
         with torch.no_grad():
             figures = self._evaluate(model, state.global_step)
         model.train()
-        # every process measures, because a sharded model computes in all of them at once; one of them writes
+        # every process measures, because all take part in putting a sharded model together; one of them writes
         if state.is_world_process_zero:
             measured = {f"eval/{name}": value for name, value in figures.items()}
             self._journal.write({"step": state.global_step} | measured)

@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from deepmmsearch.data.reader import holds_trajectories, read_trajectories
@@ -28,6 +28,7 @@ from deepmmsearch.train.collate import Collator, Example, LengthGrouped, Picture
 from deepmmsearch.train.lora import Lora, prepare_model
 from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves
 from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
+from deepmmsearch.train.shards import gathered, shard_layers
 from deepmmsearch.types import Trajectory
 
 
@@ -157,13 +158,13 @@ def fine_tune(
 
         model = trainer.accelerator.unwrap_model(trainer.model)
         assert parameter_hash(model, recipe.freeze) == frozen, f"training changed frozen weights: {recipe.freeze}"
-        if isinstance(model, PeftModel):
-            if trainer.is_world_process_zero():
-                model.save_pretrained(recipe.output / "adapter")
-            model = model.merge_and_unload()
-        assert parameter_hash(model, recipe.freeze) == frozen, f"merging changed frozen weights: {recipe.freeze}"
+        model = gathered(trainer, model, lambda: _remade(recipe))
         merged = recipe.output / "merged"
         if trainer.is_world_process_zero():
+            if isinstance(model, PeftModel):
+                model.save_pretrained(recipe.output / "adapter")
+                model = model.merge_and_unload()
+            assert parameter_hash(model, recipe.freeze) == frozen, f"merging changed frozen weights: {recipe.freeze}"
             save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), merged)
             shown = panels(journal.rows, LOSS_AND_ACCURACY)
             plot_curves(journal.rows, recipe.output / "curves.png", f"SFT {recipe.output.name}", shown)
@@ -180,6 +181,11 @@ def _drawn(examples: list[Example], pictures: Pictures, recipe: SftRecipe) -> li
     chosen = [examples[row] for row in rows]
     new = pictures.keep(number for example in chosen for number in example.pictures)
     return [dataclasses.replace(e, pictures=tuple(new[number] for number in e.pictures)) for e in chosen]
+
+
+def _remade(recipe: SftRecipe) -> PreTrainedModel | PeftModel:
+    model = load_checkpoint(recipe.model, getattr(torch, recipe.dtype)).model
+    return prepare_model(model, recipe.lora, recipe.freeze, recipe.seed)
 
 
 def _make_trainer(
@@ -201,6 +207,7 @@ def _make_trainer(
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)
+    shard_layers(trainer, checkpoint.model)
     return trainer
 
 
