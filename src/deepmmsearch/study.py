@@ -52,7 +52,7 @@ class Plan:
     start_worlds: int = 8
     cautious_rows: int = 800
     careful_worlds: int = 7
-    careful: float = 0.8
+    careful: float = 0.9
     even: float = 0.5
     seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = 1

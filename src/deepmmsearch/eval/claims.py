@@ -88,7 +88,7 @@ def claim_section(found: list[Claim]) -> Section:
     for claim in found:
         rows.append([f"{claim.number}. {claim.text}", "", claim.mark])
         marks = {True: "shown", False: "not shown", None: "not measured"}
-        rows += [[f"    {part.text}", part.figure, marks[part.shown]] for part in claim.parts]
+        rows += [[f"· {part.text}", part.figure, marks[part.shown]] for part in claim.parts]
     note = (
         "Differences in points with 95 % intervals, paired by question. Shown: the interval lies on the claimed side "
         f"of zero (claim 6: above -{100 * MARGIN:.0f})."
