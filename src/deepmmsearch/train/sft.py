@@ -28,7 +28,7 @@ from deepmmsearch.train.collate import Collator, Example, LengthGrouped, Picture
 from deepmmsearch.train.lora import Lora, prepare_model
 from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves
 from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
-from deepmmsearch.train.shards import gathered, shard_layers
+from deepmmsearch.train.shards import gathered, shard_layers, will_shard
 from deepmmsearch.types import Trajectory
 
 
@@ -136,6 +136,8 @@ def fine_tune(
     Raises UserError when the output folder belongs to another recipe or other data.
     """
     settings = trl_settings(recipe)
+    # refuses what could not be saved
+    will_shard(settings)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     pictures = Pictures(checkpoint.image_processor)

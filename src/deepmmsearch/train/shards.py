@@ -25,22 +25,24 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def apart(model: PreTrainedModel, settings: TrainingArguments) -> PreTrainedModel:
-    """The model for what samples or looks at pictures beside the training: itself, or a copy where the trainer will
-    spread it, because nobody can compute with a part. The copy is on the device of this process.
-
-    Raises UserError for ways to spread a model that are not supported.
-    """
+def will_shard(settings: TrainingArguments) -> bool:
+    """Whether the trainer will spread its model. Raises UserError for ways to do so that are not supported."""
     if is_deepspeed_zero3_enabled():
         raise UserError("ZeRO-3 is not supported. Use FSDP2 (recipes/accelerate/fsdp2_8.yaml) or a lower ZeRO stage.")
     if not settings.fsdp and not _is_true("ACCELERATE_USE_FSDP"):
-        return model
+        return False
     if _is_true("FSDP_CPU_RAM_EFFICIENT_LOADING"):
         raise UserError(
             "With fsdp_cpu_ram_efficient_loading only one process has the model's weights, but each looks at pictures "
             "by itself. Set it to false."
         )
-    return copy.deepcopy(model).to(settings.device).requires_grad_(False)
+    return True
+
+
+def apart(model: PreTrainedModel, settings: TrainingArguments) -> PreTrainedModel:
+    """The model for what samples or looks at pictures beside the training: itself, or a copy on the device of this
+    process where the trainer will spread it, because nobody can compute with a part."""
+    return copy.deepcopy(model).to(settings.device).requires_grad_(False) if will_shard(settings) else model
 
 
 def shard_layers(trainer: Trainer, model: PreTrainedModel) -> None:
