@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +66,64 @@ def test_a_stage_that_leaves_no_result_is_a_user_error_with_its_log(tmp_path: Pa
     with pytest.raises(UserError, match=r"The stage one failed .* See .*one\.log"):
         run_stages(Given(Path("recipes"), tmp_path), 2, lambda line: None)
     assert (tmp_path / "one.log").read_text()
+
+
+class Endless(Plan):
+    """One stage that says who it is and goes on for ever."""
+
+    def stages(self) -> list[Stage]:
+        code = f"import os, pathlib, time; pathlib.Path({str(self.out / 'pid')!r}).write_text(str(os.getpid()))"
+        return [Stage("endless", (f"{code}; time.sleep(600)",), self.out / "never")]
+
+
+class Failing(Endless):
+    """Another one beside it, which fails as soon as the first is there."""
+
+    def stages(self) -> list[Stage]:
+        code = f"import pathlib, time\nwhile not pathlib.Path({str(self.out / 'pid')!r}).exists(): time.sleep(0.05)"
+        return [*super().stages(), Stage("failing", (f"{code}\nraise SystemExit('no disk')",), self.out / "never")]
+
+
+def ended(pid: int) -> bool:
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages whose command is Python code, not one of ours."""
+    monkeypatch.setattr("deepmmsearch.study.COMMAND", (sys.executable, "-c"))
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_stage_that_fails_ends_the_others(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The stage failing failed \(no disk\)"):
+        run_stages(Failing(Path("recipes"), tmp_path), 2, lambda line: None)
+    assert ended(int((tmp_path / "pid").read_text()))
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_signal_ends_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepmmsearch.study.Plan", lambda recipes, out, **_: Endless(recipes, out))
+    before = signal.getsignal(signal.SIGTERM)
+
+    def kill_when_it_runs() -> None:
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        threading.Thread(target=kill_when_it_runs).start()
+        result = CliRunner().invoke(group, ["reproduce", "train", "--out", str(tmp_path)])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert result.exit_code == 1 and "Aborted" in result.output
+    assert ended(int((tmp_path / "pid").read_text()))
 
 
 def test_stages_that_are_done_are_skipped(tmp_path: Path) -> None:

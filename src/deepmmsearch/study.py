@@ -10,10 +10,12 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from deepmmsearch.atlas.play import correct, play_worlds
@@ -25,6 +27,8 @@ from deepmmsearch.types import ImageSearch, Limits, Malformed, Trajectory
 
 # the first that `atlas teach` plays
 FIRST_WORLD = 1000
+# a stage's command follows
+COMMAND = (sys.executable, "-c", "from deepmmsearch.cli import main; main()")
 LIMITS = Limits(calls=6, image_searches=1, tokens=512)
 
 
@@ -104,32 +108,46 @@ class Plan:
 
 
 def run_stages(plan: Plan, jobs: int, report: Callable[[str], None]) -> None:
-    """Runs what is not done yet, `jobs` at once, each as soon as what it starts from is there.
+    """Runs what is not done yet, `jobs` at once, each as soon as what it starts from is there. Whatever ends this, a
+    stage that failed or a signal, ends the stages that still run; they go on the next time.
 
     Raises UserError with the last line and the log of a stage that failed.
     """
     left = [stage for stage in plan.stages() if not stage.result.exists()]
     plan.out.mkdir(parents=True, exist_ok=True)
     running: dict[Future[float], Stage] = {}
-    with ThreadPoolExecutor(jobs) as pool:
+    started: list[subprocess.Popen[bytes]] = []
+    with ThreadPoolExecutor(jobs) as pool, _terminating(lambda: started):
         while left or running:
             waiting = {stage.name for stage in (*left, *running.values())}
             for stage in [s for s in left if not waiting & set(s.after)][: jobs - len(running)]:
                 left.remove(stage)
                 report(f"{stage.name}: started, see {plan.out / stage.name}.log")
-                running[pool.submit(_run, stage, plan.out)] = stage
+                running[pool.submit(_run, stage, plan.out, started)] = stage
             done, _ = wait(running, return_when="FIRST_COMPLETED")
             for future in done:
                 stage = running.pop(future)
                 report(f"{stage.name}: done in {future.result() / 60:.1f} min")
 
 
-def _run(stage: Stage, out: Path) -> float:
+@contextmanager
+def _terminating(processes: Callable[[], Iterable[subprocess.Popen[bytes] | BaseProcess]]) -> Iterator[None]:
+    """Ends the processes when an exception passes through."""
+    try:
+        yield
+    except BaseException:
+        for process in processes():
+            process.terminate()
+        raise
+
+
+def _run(stage: Stage, out: Path, started: list[subprocess.Popen[bytes]]) -> float:
     began = time.perf_counter()
-    command = [sys.executable, "-c", "from deepmmsearch.cli import main; main()", *stage.command]
     log = out / f"{stage.name}.log"
     with log.open("a", encoding="utf-8") as file:
-        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+        process = subprocess.Popen([*COMMAND, *stage.command], stdout=file, stderr=subprocess.STDOUT)
+        started.append(process)
+        code = process.wait()
     if code or not stage.result.exists():
         last = log.read_text(encoding="utf-8").strip().splitlines()
         raise UserError(f"The stage {stage.name} failed ({last[-1] if last else 'no output'}). See {log}.")
@@ -184,7 +202,7 @@ def measure_all(
     # made before the processes start, so that they do not make it side by side
     Worlds(worlds, seeds, questions, "eval", report)
     paths = {name: folder / f"{name}-{'-'.join(map(str, seeds))}-{questions}.json" for name in plan.models()}
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool, _terminating(active_children):
         asked = {
             name: pool.submit(measure, model, worlds, seeds, questions)
             for name, model in plan.models().items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -44,6 +45,8 @@ def command(
         raise MissingExtra("Training", "train") from error
     plan = Plan(recipes, out, seeds=tuple(range(seeds)), overrides=overrides)
     at_once = jobs or os.cpu_count() or 1
+    # as Ctrl-C does, which reaches the stages by itself
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_stages(plan, at_once, click.echo)
     measured = measure_all(plan, (7,), questions, at_once, click.echo)
     write_study(plan, measured, click.echo)
