@@ -25,7 +25,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare
 from deepmmsearch.types import ImageSearch, Limits, Malformed, Trajectory
 
-# the first that `atlas teach` plays
+# the seed of the first that teaches
 FIRST_WORLD = 1000
 # a stage's command follows
 COMMAND = (sys.executable, "-c", "from deepmmsearch.cli import main; main()")
@@ -44,11 +44,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the study is. The RL runs begin where fine-tuning left two bad habits: `start` was taught by
-    `start_worlds` alone and searches too seldom; `cautious` knows as much as `sft`, and was then taught `cautious_rows`
-    of `careful_worlds` by an oracle that looks up most of what it knows by heart (`careful`), so it searches too often.
-    The runs from `cautious` are asked as many questions that need a search as such that need none, as in both papers
-    (`even`). `seeds` of the main comparison."""
+    """How large the study is. `worlds` teach `sft`, the first `start_worlds` of them `start`. The RL runs begin where
+    fine-tuning left two bad habits: `start` was taught little and searches too seldom; `cautious` knows as much as
+    `sft`, and was then taught `cautious_rows` of `careful_worlds` by an oracle that looks up most of what it knows by
+    heart (`careful`), so it searches too often. The runs from `cautious` are asked as many questions that need a search
+    as such that need none, as in both papers (`even`). `seeds` of the main comparison."""
 
     recipes: Path
     out: Path
@@ -64,43 +64,46 @@ class Plan:
 
     def stages(self) -> list[Stage]:
         out, threads = self.out, f"threads={self.threads}"
-        base, sft, start = out / "base/checkpoint", out / "sft/merged", out / "start/merged"
 
-        def tune(name: str, data: str, model: Path = base, after: str = "base", *more: str) -> Stage:
-            given = (f"model={model}", f"data=[{out / data}]", f"output={out / name}", threads, *more)
-            return self._stage(name, ("sft", "sft.yaml", *given), out / name / "merged", (after, data))
+        def model(name: str) -> Path:
+            return out / name / ("checkpoint" if name == "base" else "merged")
 
-        def learn(name: str, model: Path, after: str, *more: str) -> Stage:
-            given = (f"model={model}", f"output={out / name}", f"atlas.folder={out / 'worlds'}", threads)
+        def tune(name: str, data: Sequence[str], *more: str, after: str = "base") -> Stage:
+            folders = ",".join(str(out / each) for each in data)
+            given = (f"model={model(after)}", f"data=[{folders}]", f"output={out / name}", threads, *more)
+            return self._stage(name, ("sft", "sft.yaml", *given), model(name), (after, *data))
+
+        def learn(name: str, after: str, *more: str) -> Stage:
+            given = (f"model={model(after)}", f"output={out / name}", f"atlas.folder={out / 'worlds'}", threads)
             command = ("grpo", "grpo.yaml", *given, *self.overrides, *more)
-            return self._stage(name, command, out / name / "merged", (after,))
+            return self._stage(name, command, model(name), (after,))
 
         habit = (f"sample={self.cautious_rows}", "trl.num_train_epochs=1", "trl.learning_rate=1.0e-3")
         even = f"atlas.search_share={self.even}"
         return [
-            self._stage("base", ("pretrain", "base.yaml", f"output={out / 'base'}"), base, ()),
-            self._teach("taught", self.worlds),
-            self._teach("few", self.start_worlds),
-            self._teach("careful", self.careful_worlds, "--careful", str(self.careful)),
-            tune("start", "few"),
-            tune("sft", "taught"),
-            tune("cautious", "careful", sft, "sft", *habit),
-            *(learn(f"rl-{seed}", start, "start", f"seed={seed}") for seed in self.seeds),
-            learn("selective", out / "cautious/merged", "cautious", even),
-            learn("penalty", out / "cautious/merged", "cautious", even, "reward.kind=mmsearch-r1"),
+            self._stage("base", ("pretrain", "base.yaml", f"output={out / 'base'}"), model("base"), ()),
+            self._teach("few", range(self.start_worlds)),
+            self._teach("more", range(self.start_worlds, self.worlds)),
+            self._teach("careful", range(self.careful_worlds), "--careful", str(self.careful)),
+            tune("start", ["few"]),
+            tune("sft", ["few", "more"]),
+            tune("cautious", ["careful"], *habit, after="sft"),
+            *(learn(f"rl-{seed}", "start", f"seed={seed}") for seed in self.seeds),
+            learn("selective", "cautious", even),
+            learn("penalty", "cautious", even, "reward.kind=mmsearch-r1"),
             # short: the base writes no turn in the protocol's form, so nothing is ever rewarded
-            learn("scratch", base, "base", "trl.max_steps=12", "evaluate_every=0", "trl.save_steps=6"),
-            learn("final", sft, "sft"),
+            learn("scratch", "base", "trl.max_steps=12", "evaluate_every=0", "trl.save_steps=6"),
+            learn("final", "sft"),
         ]
 
     def _stage(self, name: str, command: tuple[str, ...], result: Path, after: tuple[str, ...]) -> Stage:
         verb, recipe, *given = command
         return Stage(name, (verb, str(self.recipes / recipe), *given), result, after)
 
-    def _teach(self, name: str, worlds: int, *more: str) -> Stage:
-        folder = self.out / name
-        command = ("atlas", "teach", "--worlds", str(worlds), "--out", str(folder), *more)
-        return Stage(name, command, folder / f"world-{FIRST_WORLD + worlds - 1}.json")
+    def _teach(self, name: str, worlds: range, *more: str) -> Stage:
+        folder, first = self.out / name, FIRST_WORLD + worlds.start
+        command = ("atlas", "teach", "--seed", str(first), "--worlds", str(len(worlds)), "--out", str(folder), *more)
+        return Stage(name, command, folder / f"world-{FIRST_WORLD + worlds.stop - 1}.json")
 
     def models(self) -> dict[str, Path]:
         """What is measured, by name."""
@@ -168,6 +171,9 @@ class Answered:
     malformed: int
 
 
+Rows = Sequence[Answered]
+
+
 def measure(folder: Path, worlds: Path, seeds: Sequence[int], questions: int) -> list[Answered]:
     """The greedy policy of a checkpoint on `questions` questions of each unseen world, with its own boxes."""
     asked = Worlds(worlds, seeds, questions, "eval", lambda line: None)
@@ -229,9 +235,6 @@ class Claim:
     figure: str
 
 
-Rows = Sequence[Answered]
-
-
 def claims(measured: Mapping[str, Rows], seeds: Sequence[int]) -> list[Claim]:
     """What the study set out to show; a claim that fails says so."""
     start = measured["start"]
@@ -280,13 +283,13 @@ def _selectivity(cautious: Rows, selective: Rows, penalised: Rows) -> list[Claim
     ]
 
 
-def search_ratio(rows: Sequence[Answered]) -> float:
+def search_ratio(rows: Rows) -> float:
     """Share of questions with a search among equally many that need one and that need none, as both papers mix them."""
     halves = ([bool(r.searches) for r in rows if r.search_required == required] for required in (True, False))
     return sum(sum(half) / max(1, len(half)) for half in halves) / 2
 
 
-def table(measured: Mapping[str, Sequence[Answered]]) -> list[list[str]]:
+def table(measured: Mapping[str, Rows]) -> list[list[str]]:
     """A row for each model: accuracy with its interval, over all questions and by need of a search, and searches."""
     rows = []
     for name, answered in measured.items():
@@ -312,18 +315,18 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _right(rows: Sequence[Answered]) -> list[float]:
+def _right(rows: Rows) -> list[float]:
     return [float(row.right) for row in rows]
 
 
-def _searches(rows: Sequence[Answered]) -> list[float]:
+def _searches(rows: Rows) -> list[float]:
     return [float(row.searches) for row in rows]
 
 
 def _paired(
-    first: Sequence[Answered],
-    second: Sequence[Answered],
-    values: Callable[[Sequence[Answered]], list[float]],
+    first: Rows,
+    second: Rows,
+    values: Callable[[Rows], list[float]],
     required: bool | None = None,
 ) -> Difference:
     assert [r.id for r in first] == [r.id for r in second], "two models answered different questions"

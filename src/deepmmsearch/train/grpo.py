@@ -534,7 +534,7 @@ def train(
     eyes = Eyes(beside, checkpoint.image_processor, read_card(checkpoint.source))
     generation = None if _vllm(recipe) else LocalGeneration(replace(checkpoint, model=beside), sampler_settings(recipe))
     start = Twin(beside)
-    model = prepare_model(checkpoint.model, recipe.lora, FROZEN, recipe.seed, recipe.adapter)
+    model = _prepared(checkpoint, recipe)
     start.sync(model)
     frozen = parameter_hash(model, FROZEN)
     player = make_player(policy_of(start, checkpoint, SamplerSettings(max_new_tokens=recipe.rollouts.max_new_tokens)))
@@ -547,7 +547,7 @@ def train(
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         assert parameter_hash(trained, FROZEN) == frozen, f"training changed frozen weights: {FROZEN}"
-        trained = gathered(trainer, trained, lambda: _remade(recipe))
+        trained = gathered(trainer, trained, lambda: _prepared(open_checkpoint(recipe), recipe))
         if trainer.is_world_process_zero():
             _save(recipe, checkpoint, trained)
             title = f"GRPO {recipe.output.name}"
@@ -624,8 +624,8 @@ def _callbacks(
     return [journal, Evaluation(measure, recipe.evaluate_every, journal)]
 
 
-def _remade(recipe: GrpoRecipe) -> PreTrainedModel | PeftModel:
-    return prepare_model(open_checkpoint(recipe).model, recipe.lora, FROZEN, recipe.seed, recipe.adapter)
+def _prepared(checkpoint: Checkpoint, recipe: GrpoRecipe) -> PreTrainedModel | PeftModel:
+    return prepare_model(checkpoint.model, recipe.lora, FROZEN, recipe.seed, recipe.adapter)
 
 
 def _save(recipe: GrpoRecipe, checkpoint: Checkpoint, model: PreTrainedModel | PeftModel) -> None:

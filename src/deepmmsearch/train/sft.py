@@ -118,7 +118,7 @@ def train(
     if missing:
         raise UserError(f"There are no trajectories in {', '.join(missing)}: {FILE} is missing. Give other data.")
     trajectories = (trajectory for place in recipe.data for trajectory in read_trajectories(place))
-    checkpoint = load_checkpoint(recipe.model, getattr(torch, recipe.dtype))
+    checkpoint = _open_checkpoint(recipe)
     evaluate = make_evaluate(checkpoint) if make_evaluate is not None else None
     return fine_tune(recipe, trajectories, checkpoint, evaluate, report)
 
@@ -160,7 +160,7 @@ def fine_tune(
 
         model = trainer.accelerator.unwrap_model(trainer.model)
         assert parameter_hash(model, recipe.freeze) == frozen, f"training changed frozen weights: {recipe.freeze}"
-        model = gathered(trainer, model, lambda: _remade(recipe))
+        model = gathered(trainer, model, lambda: _prepared(_open_checkpoint(recipe), recipe))
         merged = recipe.output / "merged"
         if trainer.is_world_process_zero():
             if isinstance(model, PeftModel):
@@ -185,9 +185,12 @@ def _drawn(examples: list[Example], pictures: Pictures, recipe: SftRecipe) -> li
     return [dataclasses.replace(e, pictures=tuple(new[number] for number in e.pictures)) for e in chosen]
 
 
-def _remade(recipe: SftRecipe) -> PreTrainedModel | PeftModel:
-    model = load_checkpoint(recipe.model, getattr(torch, recipe.dtype)).model
-    return prepare_model(model, recipe.lora, recipe.freeze, recipe.seed)
+def _open_checkpoint(recipe: SftRecipe) -> Checkpoint:
+    return load_checkpoint(recipe.model, getattr(torch, recipe.dtype))
+
+
+def _prepared(checkpoint: Checkpoint, recipe: SftRecipe) -> PreTrainedModel | PeftModel:
+    return prepare_model(checkpoint.model, recipe.lora, recipe.freeze, recipe.seed)
 
 
 def _make_trainer(
@@ -198,7 +201,7 @@ def _make_trainer(
     collator: Collator,
     callbacks: list[TrainerCallback],
 ) -> TrajectoryTrainer:
-    model = prepare_model(checkpoint.model, recipe.lora, recipe.freeze, recipe.seed)
+    model = _prepared(checkpoint, recipe)
     lengths = [len(example.ids) for example in examples]
     trainer = TrajectoryTrainer(
         model=model,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, Trainer, TrainingArguments
@@ -29,9 +29,9 @@ def will_shard(settings: TrainingArguments) -> bool:
     """Whether the trainer will spread its model. Raises UserError for ways to do so that are not supported."""
     if is_deepspeed_zero3_enabled():
         raise UserError("ZeRO-3 is not supported. Use FSDP2 (recipes/accelerate/fsdp2_8.yaml) or a lower ZeRO stage.")
-    if not settings.fsdp and not _is_true("ACCELERATE_USE_FSDP"):
+    if not settings.fsdp and not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return False
-    if _is_true("FSDP_CPU_RAM_EFFICIENT_LOADING"):
+    if parse_flag_from_env("FSDP_CPU_RAM_EFFICIENT_LOADING"):
         raise UserError(
             "With fsdp_cpu_ram_efficient_loading only one process has the model's weights, but each looks at pictures "
             "by itself. Set it to false."
@@ -76,7 +76,3 @@ def gathered(trainer: Trainer, trained: M, remake: Callable[[], M]) -> M:
     found = model.load_state_dict(weights, strict=False)
     assert not found.missing_keys, f"no weights for {found.missing_keys[:3]}"
     return model
-
-
-def _is_true(variable: str) -> bool:
-    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
