@@ -29,10 +29,10 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from deepmmsearch.agent import Toolbox, play
+from deepmmsearch.agent.metering import Budget, Ledger, tally
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.failover import FailOver, Lane, Pace
 from deepmmsearch.tools.http import GuardedClient
-from deepmmsearch.tools.metering import Budget, Ledger, tally
 from deepmmsearch.tools.providers.searxng import SearXNG
 from deepmmsearch.tools.recorded import RecordedTextSearch
 from deepmmsearch.tools.recorder import Recorder

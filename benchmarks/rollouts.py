@@ -46,7 +46,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.processing_utils import ProcessorMixin
 
 from deepmmsearch.agent import Toolbox, play
-from deepmmsearch.config import BUNDLED
+from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.policies.card import read_card
 from deepmmsearch.policies.local import LocalPolicy, SlotPolicy
 from deepmmsearch.policies.local.checkpoint import load_parts

@@ -30,7 +30,9 @@ from typing import Any
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.atlas.play import correct, play_all
-from deepmmsearch.config import BUNDLED, ToolSettings, build_toolbox
+from deepmmsearch.bundled import BUNDLED
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.policies.card import read_card
 from deepmmsearch.policies.chat import MAX_PIXELS, MIN_PIXELS, ChatPolicy
 from deepmmsearch.policies.local import LocalPolicy

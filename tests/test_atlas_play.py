@@ -9,6 +9,7 @@ from dataclasses import replace
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.runner import RAMP
 from deepmmsearch.atlas.play import (
     GoldGrounder,
     by_kind,
@@ -18,7 +19,6 @@ from deepmmsearch.atlas.play import (
     with_gold_boxes,
     without_pictures,
 )
-from deepmmsearch.eval.play import RAMP
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Answer, Box, Completion, Question, Trajectory, Turn
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from deepmmsearch.citations import find_sources, read_sources
 from deepmmsearch.prompts import load_prompt
+from deepmmsearch.show.citations import find_sources, read_sources
 from deepmmsearch.types import Answer, Cited, Completion, Hit, Observation, Question, TextSearch, Trajectory, Turn
 
 VELD = Hit("Veld", "https://a/veld", "Veld lies in the north. Its capital, Moru, is old. It rains.")

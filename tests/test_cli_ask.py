@@ -16,8 +16,8 @@ from PIL import Image
 
 from checkpoints import tiny_checkpoint
 from deepmmsearch import cli, config
-from deepmmsearch.cli.view import plain
 from deepmmsearch.engine import Index
+from deepmmsearch.show.terminal import plain
 from deepmmsearch.store import TrajectoryStore
 from endpoints import Endpoint, endpoint, error, said, slow
 

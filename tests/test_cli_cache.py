@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from deepmmsearch.agent.metering import calling
 from deepmmsearch.cli import group
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.tools.archive import read_age
 from deepmmsearch.tools.cassette import Cassette
-from deepmmsearch.tools.metering import calling
 from deepmmsearch.tools.recorded import RecordedImageSearch, RecordedTextSearch
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.types import Hit

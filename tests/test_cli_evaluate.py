@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from deepmmsearch.cli import group
 from deepmmsearch.cli.reproduce_eval import make_recipe, read_models, roles
-from deepmmsearch.config import load_recipe
+from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation, rag_prompts
+from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.evaluations import EvalRecipe, Evaluation, rag_prompts
 from deepmmsearch.store import TrajectoryStore
 from endpoints import endpoint, said
 

@@ -8,10 +8,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from checkpoints import tiny_checkpoint
-from deepmmsearch.citations import find_sources
 from deepmmsearch.cli.show import command
 from deepmmsearch.errors import UserError
 from deepmmsearch.prompts import load_prompt
+from deepmmsearch.show.citations import find_sources
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import tiny_tokenizer
 from deepmmsearch.types import (

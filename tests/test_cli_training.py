@@ -15,9 +15,9 @@ from tests import test_sft
 from tests.checkpoints import tiny_checkpoint
 
 from commands import done, run
+from deepmmsearch.compose.training import FineTuning
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.experiments import FineTuning
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.train.grpo import FROZEN

@@ -7,9 +7,12 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from checkpoints import tiny_checkpoint
-from deepmmsearch import config
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.config import PolicySettings, ToolSettings, build_policy, build_toolbox, choose_prompt, load_recipe
+from deepmmsearch.compose import policies
+from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
+from deepmmsearch.compose.recipe import load_recipe
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.chat import ChatPolicy
@@ -95,7 +98,7 @@ def test_policies_are_built_from_settings(tmp_path: Path) -> None:
 
 
 def test_without_the_bundled_model_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(config, "BUNDLED", tmp_path / "model")
+    monkeypatch.setattr(policies, "BUNDLED", tmp_path / "model")
     with pytest.raises(UserError, match="no bundled model"):
         build_policy(PolicySettings())
 
@@ -129,8 +132,8 @@ def test_tools_that_cannot_be_built(tmp_path: Path) -> None:
 def test_the_dialect_of_boxes_comes_from_settings_or_the_card(tmp_path: Path) -> None:
     local = build_policy(PolicySettings(model=str(tiny_checkpoint(tmp_path / "small"))))
     with pytest.raises(UnknownName, match=r"Did you mean 'qwen2\.5-vl'"):
-        config.find_grounder(local, "qwen2-vl")
-    assert config.find_grounder(local) is not None
+        policies.find_grounder(local, "qwen2-vl")
+    assert policies.find_grounder(local) is not None
 
 
 def test_the_prompt_follows_card_and_tools(tmp_path: Path) -> None:

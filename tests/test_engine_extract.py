@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 pytest.importorskip("lxml")
 pytest.importorskip("pypdf")
 
-from deepmmsearch.engine.document import Unreadable
-from deepmmsearch.engine.extract import extract, readable_name
 from deepmmsearch.engine.passages import passages
-from deepmmsearch.engine.worker import Extractor
+from deepmmsearch.reading.document import Unreadable
+from deepmmsearch.reading.files import extract, readable_name
+from deepmmsearch.reading.worker import Extractor
 
 PAGE = """<!doctype html><html><head><title>Veld</title><link rel="canonical" href="https://atlas.example/veld">
 <style>p {}</style></head><body><nav><a href="/">Home</a></nav><main><h1>Veld</h1><p>Veld is a country.</p>

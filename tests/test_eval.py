@@ -17,19 +17,19 @@ import pytest
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.runner import play_all, play_safely
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.claims import Claim, Part, Roles, claim_section, claims
 from deepmmsearch.eval.faults import BAIT, FAULTS, followed, with_fault
 from deepmmsearch.eval.figures import Results, effort, load_results
 from deepmmsearch.eval.page import markdown_table, render_html, render_markdown, summary, write_reports
-from deepmmsearch.eval.play import play_all, play_safely
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
 from deepmmsearch.eval.sections import sections
 from deepmmsearch.eval.statistics import bootstrap, compare, correlation, mcnemar
 from deepmmsearch.eval.workflows import Agent, Rag, Switches, retrievals
 from deepmmsearch.judge import Judge, JudgeError, RuleJudge, Verdict
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.report import Table
+from deepmmsearch.show.page import Table
 from deepmmsearch.testing import HOSTILE_TEXTS, FakeTools, ScriptedPolicy
 from deepmmsearch.types import Box, Completion, Hit, Question, TextSearch, Trajectory
 

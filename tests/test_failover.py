@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from deepmmsearch.agent.metering import Budget, BudgetSpent, Meter, Purse
 from deepmmsearch.errors import ToolError
 from deepmmsearch.tools.failover import FailOver, Lane, Pace
 from deepmmsearch.tools.http import BadStatus, Refused, TimedOut, Unreachable
-from deepmmsearch.tools.metering import Budget, BudgetSpent, Meter, Purse
 from deepmmsearch.tools.providers.api import ProviderError
 from deepmmsearch.types import Hit
 

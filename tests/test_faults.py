@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from deepmmsearch.agent import Toolbox, play
+from deepmmsearch.agent.metering import Budget, Ledger, tally_by_tool
 from deepmmsearch.errors import ToolError
 from deepmmsearch.testing import ScriptedPolicy
 from deepmmsearch.tools.cassette import Cassette
-from deepmmsearch.tools.metering import Budget, Ledger, tally_by_tool
 from deepmmsearch.tools.recorded import RecordedReader, RecordedTextSearch
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.types import Hit, Limits, Prompt, Question, Trajectory

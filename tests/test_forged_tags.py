@@ -20,13 +20,13 @@ import pytest
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.config import BUNDLED
+from deepmmsearch.agent.protocols import Page
+from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.errors import ToolError
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.protocol import escape_observation, information, parse_action
 from deepmmsearch.renderer import Renderer, messages
 from deepmmsearch.testing import ScriptedPolicy, tiny_tokenizer
-from deepmmsearch.tools.base import Page
 from deepmmsearch.tools.llm_summarizer import LlmSummarizer
 from deepmmsearch.tools.summarizer import ExtractiveSummarizer
 from deepmmsearch.types import Answer, Completion, Hit, Limits, Malformed, Question, Trajectory, Turn
@@ -201,7 +201,7 @@ def test_texts(name: str) -> None:
 @pytest.mark.parametrize("name", BYTES)
 def test_pages_in_other_encodings(name: str) -> None:
     pytest.importorskip("trafilatura")
-    from deepmmsearch.tools.readable import read
+    from deepmmsearch.reading.readable import read
 
     row = BYTES[name]
     request = {"url": "https://example.org/", "type": row["type"], "charset": row["charset"], "language": ""}

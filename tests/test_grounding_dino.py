@@ -208,8 +208,9 @@ def test_what_is_no_detector_is_refused(tmp_path: Path) -> None:
 
 
 def test_from_a_recipe(tmp_path: Path) -> None:
+    from deepmmsearch.compose.tool_settings import ToolSettings
+    from deepmmsearch.compose.toolbox import build_toolbox
     from deepmmsearch.testing import ScriptedPolicy
-    from deepmmsearch.toolboxes import ToolSettings, build_toolbox
 
     tiny_detector(tmp_path)
     searched = {"text": [{"name": "retrieve", "url": "http://127.0.0.1:1"}], "reader": "none"}

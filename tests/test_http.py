@@ -634,7 +634,7 @@ KNOWN = {
     "policies.vllm.server": {"openai"},  # likewise: the server that the user starts for it
     "tools.providers.ddgs": {"ddgs"},  # an extra that has to be switched on with `unguarded: true`
     "engine.server": {"http"},  # listens, never connects
-    "train.pretrain": {"socket"},  # finds a free port for the processes of one training on this machine
+    "bundled.pretrain": {"socket"},  # finds a free port for the processes of one training on this machine
 }
 
 

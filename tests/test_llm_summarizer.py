@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL.Image import Image
 
+from deepmmsearch.agent.protocols import ObservationSummarizer, Summarizer
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.policies.chat import ChatPolicy
 from deepmmsearch.testing import HOSTILE_TEXTS
-from deepmmsearch.tools.base import ObservationSummarizer, Summarizer
 from deepmmsearch.tools.llm_summarizer import LlmSummarizer, fenced, read_citations
 from deepmmsearch.types import Cited, Completion
 from endpoints import endpoint, error, said

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepmmsearch.agent.protocols import Matcher
 from deepmmsearch.errors import ToolError, UserError
-from deepmmsearch.tools.base import Matcher
 from deepmmsearch.tools.matching import Compare, PictureMatcher, RankMatcher, SameByEncoder, same_subject
 from deepmmsearch.types import Hit
 

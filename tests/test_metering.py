@@ -10,13 +10,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from deepmmsearch.agent import Toolbox, play
-from deepmmsearch.cli import view
+from deepmmsearch.agent import Toolbox, metering, play
+from deepmmsearch.agent.metering import Budget, BudgetSpent, Ledger, Meter, Purse, Tally, calling, received, using
+from deepmmsearch.agent.runner import play_all
 from deepmmsearch.errors import ToolError
-from deepmmsearch.eval.play import play_all
+from deepmmsearch.show import terminal
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
-from deepmmsearch.tools import metering
-from deepmmsearch.tools.metering import Budget, BudgetSpent, Ledger, Meter, Purse, Tally, calling, received, using
 from deepmmsearch.types import Box, Call, Hit, Prompt, Question, Trajectory
 
 PICTURE = Image.new("RGB", (40, 30), "red")
@@ -198,10 +197,10 @@ async def test_the_end_of_an_answer_says_what_it_took() -> None:
     toolbox = replace(fake(), text_search=Paid(), stopwatch=Fixed())
     played = await play(start(), ScriptedPolicy(SEARCH, DONE), toolbox)
     console = Console(file=io.StringIO(), width=100)
-    view.show_end(console, played)
+    terminal.show_end(console, played)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().splitlines()[-1] == "5 tool calls, 1.5 s, $0.001"
-    spent = view.as_json(played)["spent"]
+    spent = terminal.as_json(played)["spent"]
     assert (spent["calls"], spent["cached"], spent["failed"], spent["cost"]) == (5, 0, 0, 0.001)
 
 
@@ -209,4 +208,4 @@ async def test_the_end_of_an_answer_says_what_it_took() -> None:
     ("amount", "said"), [(0, "$0"), (0.00002, "<$0.0001"), (0.0015, "$0.0015"), (1.5, "$1.50"), (12, "$12.00")]
 )
 def test_money_is_readable(amount: float, said: str) -> None:
-    assert view.dollars(amount) == said
+    assert terminal.dollars(amount) == said

@@ -16,12 +16,13 @@ pytest.importorskip("cv2")
 from checkpoints import tiny_checkpoint
 from deepmmsearch.agent import play
 from deepmmsearch.cli.ask import command
-from deepmmsearch.config import PolicySettings, build_policy
+from deepmmsearch.compose.policies import PolicySettings, build_policy
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
 from deepmmsearch.images import load
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import ScriptedPolicy, tiny_tokenizer
-from deepmmsearch.toolboxes import ToolSettings, build_toolbox
 from deepmmsearch.types import Completion, Question, Trajectory
 from endpoints import Endpoint, endpoint, error, said
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from deepmmsearch.agent.metering import Meter, calling
 from deepmmsearch.errors import MissingExtra, ToolError, UserError
 from deepmmsearch.tools.http import GuardedClient
-from deepmmsearch.tools.metering import Meter, calling
 from deepmmsearch.tools.providers.api import ProviderError
 from deepmmsearch.tools.providers.catalog import Catalog
 from deepmmsearch.tools.providers.pictures import address_of, as_jpeg, with_address

@@ -14,14 +14,14 @@ pytest.importorskip("httpx2")
 pytest.importorskip("trafilatura")
 
 from deepmmsearch.agent import play
-from deepmmsearch.engine.document import Unreadable
+from deepmmsearch.agent.metering import Budget, Ledger
+from deepmmsearch.agent.passages import read_passages
 from deepmmsearch.errors import ToolError
 from deepmmsearch.prompts import load_prompt
+from deepmmsearch.reading import readable
+from deepmmsearch.reading.document import Unreadable
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
-from deepmmsearch.tools import readable
 from deepmmsearch.tools.http import BadStatus, GuardedClient, Refused
-from deepmmsearch.tools.metering import Budget, Ledger
-from deepmmsearch.tools.passages import read_passages
 from deepmmsearch.tools.providers.api import ProviderError
 from deepmmsearch.tools.providers.jina_reader import JinaReader
 from deepmmsearch.tools.reader import WebReader

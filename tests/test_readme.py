@@ -72,11 +72,11 @@ RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.par
 
 def recipe_model(recipe: Path) -> Any:
     """The settings that a recipe is read as: by its folder, else by what it is called after."""
-    from deepmmsearch.builds import DataRecipe
-    from deepmmsearch.config import ToolSettings
-    from deepmmsearch.evaluations import EvalRecipe
-    from deepmmsearch.experiments import Experiment, FineTuning
-    from deepmmsearch.train.pretrain import Recipe
+    from deepmmsearch.bundled.pretrain import Recipe
+    from deepmmsearch.compose.data_build import DataRecipe
+    from deepmmsearch.compose.evaluation import EvalRecipe
+    from deepmmsearch.compose.tool_settings import ToolSettings
+    from deepmmsearch.compose.training import Experiment, FineTuning
 
     by_folder = {"tools": ToolSettings, "data": DataRecipe, "eval": EvalRecipe}
     by_name = {"base": Recipe, "sft": FineTuning, "grpo": Experiment}
@@ -86,6 +86,6 @@ def recipe_model(recipe: Path) -> Any:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_recipe_loads(recipe: Path) -> None:
     pytest.importorskip("torch")
-    from deepmmsearch.config import load_recipe
+    from deepmmsearch.compose.recipe import load_recipe
 
     load_recipe(recipe, recipe_model(recipe))

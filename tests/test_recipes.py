@@ -10,8 +10,8 @@ pytest.importorskip("trl")
 
 from accelerate.commands.config.config_args import load_config_from_file
 
-from deepmmsearch.config import load_recipe
-from deepmmsearch.experiments import Experiment, FineTuning
+from deepmmsearch.compose.recipe import load_recipe
+from deepmmsearch.compose.training import Experiment, FineTuning
 from deepmmsearch.train import grpo, sft
 
 RECIPES = Path(__file__).parent.parent / "recipes"

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox, play
+from deepmmsearch.agent.metering import Budget, Ledger, Meter
+from deepmmsearch.agent.protocols import Page
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
-from deepmmsearch.tools.base import Page
 from deepmmsearch.tools.cassette import APPLICATION, Cassette
-from deepmmsearch.tools.metering import Budget, Ledger, Meter
 from deepmmsearch.tools.recorded import (
     RecordedCondenser,
     RecordedGrounder,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepmmsearch.agent.regions import choose_region, count_outcomes, no_region, told
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.tools.regions import choose_region, count_outcomes, no_region, told
 from deepmmsearch.types import Box, Completion, Grounding, ImageSearch, Observation, Question, Trajectory, Turn
 
 SIZE = (100, 80)

@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 
 from deepmmsearch import cli
+from deepmmsearch.agent.runner import play_all
 from deepmmsearch.atlas.files import load_questions
-from deepmmsearch.config import BUNDLED, ToolSettings, build_toolbox, local_policy
+from deepmmsearch.bundled import BUNDLED
+from deepmmsearch.compose.policies import local_policy
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
-from deepmmsearch.eval.play import play_all
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.store import TrajectoryStore
 from endpoints import endpoint, said

@@ -28,7 +28,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from trl import SFTConfig, SFTTrainer
 
 from deepmmsearch.cli.sft import command
-from deepmmsearch.config import load_recipe
+from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import UserError
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import SPECIAL_TOKENS, tiny_tokenizer

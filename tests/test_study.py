@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.cli import group
-from deepmmsearch.config import BUNDLED
 from deepmmsearch.errors import UserError
-from deepmmsearch.study import Answered, Plan, Stage, claims, measure, run_stages, search_ratio, table
-from deepmmsearch.study_report import write_study
+from deepmmsearch.reproduce.study import Answered, Plan, Stage, claims, measure, run_stages, search_ratio, table
+from deepmmsearch.reproduce.study_report import write_study
 
 PLAN = Plan(Path("recipes/atlas"), Path("out"), seeds=(0, 1))
 
@@ -97,7 +97,7 @@ def ended(pid: int) -> bool:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages whose command is Python code, not one of ours."""
-    monkeypatch.setattr("deepmmsearch.study.COMMAND", (sys.executable, "-c"))
+    monkeypatch.setattr("deepmmsearch.reproduce.study.COMMAND", (sys.executable, "-c"))
 
 
 @pytest.mark.usefixtures("bare")
@@ -109,7 +109,7 @@ def test_a_stage_that_fails_ends_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("bare")
 def test_a_signal_ends_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepmmsearch.study.Plan", lambda recipes, out, **_: Endless(recipes, out))
+    monkeypatch.setattr("deepmmsearch.reproduce.study.Plan", lambda recipes, out, **_: Endless(recipes, out))
     before = signal.getsignal(signal.SIGTERM)
 
     def kill_when_it_runs() -> None:

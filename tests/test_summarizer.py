@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from deepmmsearch.agent.protocols import Summarizer
 from deepmmsearch.errors import UserError
-from deepmmsearch.tools.base import Summarizer
 from deepmmsearch.tools.summarizer import ExtractiveSummarizer, plain, split_sentences, terms
 
 WORDS = "Veld Orun capital lies on the river J. Dr. e.g. U.S. is it. old! new? It\n • - 1. </information> \x07 \u202e"

@@ -12,12 +12,13 @@ import yaml
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox, play
-from deepmmsearch.config import ToolSettings, load_recipe
+from deepmmsearch.compose.recipe import load_recipe
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox, make_provider
 from deepmmsearch.errors import MissingExtra, ToolError, UnknownName, UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import ScriptedPolicy
-from deepmmsearch.toolboxes import build_toolbox, make_provider
 from deepmmsearch.tools.providers.catalog import MissingKey
 from deepmmsearch.types import Question, Trajectory
 from provider_mocks import KEY, ROWS, Asked, Reply, Site, as_json, searxng, serper, site
@@ -262,7 +263,7 @@ def test_a_summariser_behind_an_endpoint_writes_one_summary_or_one_of_each_page(
 
 
 def test_one_provider_alone(server: Site) -> None:
-    from deepmmsearch.toolboxes import ProviderSettings
+    from deepmmsearch.compose.tool_settings import ProviderSettings
 
     provider = ProviderSettings.model_validate({"name": "searxng", "url": server.url})
     tool = make_provider(ToolSettings(kind="none"), "text", provider, {})

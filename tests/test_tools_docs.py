@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deepmmsearch.config import ToolSettings
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.testing import ScriptedPolicy
-from deepmmsearch.toolboxes import build_toolbox
 from deepmmsearch.tools.http import GuardedClient
 from deepmmsearch.tools.providers.api import ProviderError
 from deepmmsearch.tools.providers.catalog import GROUP, Catalog

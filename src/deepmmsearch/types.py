@@ -187,6 +187,9 @@ class Limits:
         return self.calls + 1
 
 
+PAPER_LIMITS = Limits()
+
+
 @dataclass(frozen=True)
 class Prompt:
     """The exact texts an episode was played with: the trajectory holds them, so it is complete by itself.

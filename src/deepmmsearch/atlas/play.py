@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from PIL.Image import Image
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.protocols import Grounder
+from deepmmsearch.agent.runner import ToolsFor, play_all, without_pictures
 from deepmmsearch.atlas.questions import KINDS
 from deepmmsearch.atlas.worlds import Worlds
-from deepmmsearch.eval.play import ToolsFor, play_all, without_pictures
 from deepmmsearch.judge import is_correct
-from deepmmsearch.tools.base import Grounder
 from deepmmsearch.types import Box, Limits, Policy, Prompt, Question, Trajectory
 
 __all__ = [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from deepmmsearch.agent import Toolbox
-    from deepmmsearch.config import ToolSettings
+    from deepmmsearch.compose.tool_settings import ToolSettings
     from deepmmsearch.types import Limits, Policy, Question, Trajectory
 
 DEFAULT_INDEX = Path("index")
@@ -65,7 +65,9 @@ def command(
               deepmmsearch ask photo.jpg "Who built this?" --tools recipes/tools/searxng.yaml
               deepmmsearch ask photo.jpg "What is this?" --base-url http://127.0.0.1:8000/v1 --json
     """
-    from deepmmsearch.config import PolicySettings, build_policy, build_toolbox, choose_prompt
+    from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
+    from deepmmsearch.compose.toolbox import build_toolbox
+    from deepmmsearch.show import terminal
     from deepmmsearch.types import Limits, Trajectory
 
     asked = _question(image, question)
@@ -80,9 +82,7 @@ def command(
     start = Trajectory(asked, choose_prompt(policy, toolbox, prompt), policy=getattr(policy, "name", chosen))
     finished = asyncio.run(_Asking(console, policy, toolbox, Limits(calls=calls), save).play(start))
     if as_json:
-        from deepmmsearch.cli import view
-
-        click.echo(json.dumps(view.as_json(finished, save), ensure_ascii=True))
+        click.echo(json.dumps(terminal.as_json(finished, save), ensure_ascii=True))
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class _Asking:
         """The finished episode, shown and stored. Errors of the policy in the first turn are the user's to mend; later
         ones end the episode, and what was played is kept."""
         from deepmmsearch.agent import episode
-        from deepmmsearch.cli import view
         from deepmmsearch.images import save as save_image
         from deepmmsearch.policies.human import HELP, HumanPolicy
+        from deepmmsearch.show import terminal
 
         if isinstance(self.policy, HumanPolicy):
             self.console.print(HELP, style="dim", markup=False)
@@ -111,16 +111,16 @@ class _Asking:
                 async for grown in episode(start, self.policy, self.toolbox, self.limits):
                     _refuse_full_window(grown)
                     last = grown
-                    crop = view.crop_path(last.turns[-1], self.save)
+                    crop = terminal.crop_path(last.turns[-1], self.save)
                     seen = last.turns[-1].observation
                     if crop is not None and seen is not None and seen.crop is not None:
                         save_image(seen.crop, crop.parent)
-                    view.show_turn(self.console, last, crop)
+                    terminal.show_turn(self.console, last, crop)
         except UserError as error:
             if not last.turns:
                 raise
             last = last.failed(str(error))
-        view.show_end(self.console, last)
+        terminal.show_end(self.console, last)
         if self.save is not None:
             self._store(last)
         if last.error is not None:
@@ -165,7 +165,8 @@ async def _fetched(address: str) -> Image:
 
 def _tool_settings(tools: str | None, index: Path | None) -> ToolSettings:
     """What --tools and --index say: a kind, a file, or the local index where there is one."""
-    from deepmmsearch.config import ToolSettings, load_recipe
+    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.compose.tool_settings import ToolSettings
 
     if tools is None:
         return ToolSettings(kind="local" if index else "none", index=index)
@@ -178,7 +179,7 @@ def _tool_settings(tools: str | None, index: Path | None) -> ToolSettings:
 
 
 def _refuse_unknown_policy(kind: str | None) -> None:
-    from deepmmsearch.config import POLICIES
+    from deepmmsearch.compose.policies import POLICIES
 
     if kind is not None and kind not in POLICIES:
         raise UnknownName("policy", kind, POLICIES)

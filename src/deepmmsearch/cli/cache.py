@@ -35,7 +35,7 @@ def stats(cassette: Path) -> None:
     \b
     Example:  deepmmsearch cache stats runs/cache.sqlite
     """
-    from deepmmsearch.cli.view import dollars, plain
+    from deepmmsearch.show.terminal import dollars, plain
     from deepmmsearch.tools.archive import count, holdings
     from deepmmsearch.tools.cassette import Cassette
 

@@ -188,8 +188,8 @@ def build(recipe: Path, overrides: tuple[str, ...]) -> None:
     """
     from rich.console import Console
 
-    from deepmmsearch.builds import DataRecipe, run_build
-    from deepmmsearch.config import load_recipe
+    from deepmmsearch.compose.data_build import DataRecipe, run_build
+    from deepmmsearch.compose.recipe import load_recipe
 
     settings = load_recipe(recipe, DataRecipe, overrides)
     console = Console()

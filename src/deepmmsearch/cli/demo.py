@@ -83,7 +83,8 @@ def _player(name: str) -> _Player:
         from deepmmsearch.atlas.play import with_gold_boxes
 
         return _Player("the oracle", OraclePolicy(), with_gold_boxes)
-    from deepmmsearch.config import BUNDLED, local_policy, policy_grounder
+    from deepmmsearch.bundled import BUNDLED
+    from deepmmsearch.compose.policies import local_policy, policy_grounder
 
     folder = BUNDLED if name == "bundled" else Path(name)
     if not (folder / "config.json").is_file():
@@ -162,8 +163,8 @@ def _chosen(questions: Sequence[Question], count: int) -> list[Question]:
 async def _show(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> None:
     from deepmmsearch.agent import episode
     from deepmmsearch.atlas.play import correct
-    from deepmmsearch.cli.view import plain, show_end, show_turn
     from deepmmsearch.prompts import load_prompt
+    from deepmmsearch.show.terminal import plain, show_end, show_turn
     from deepmmsearch.types import Trajectory
 
     for question in questions:
@@ -235,7 +236,7 @@ def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
 def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mapping[str, _Run], seconds: float) -> None:
     from deepmmsearch.atlas.play import by_kind, score_rows
     from deepmmsearch.cli.atlas import score_table
-    from deepmmsearch.report import Report, Table, answers_by_question, write_report
+    from deepmmsearch.show.page import Report, Table, answers_by_question, write_report
 
     rows = score_rows({name: by_kind(run.trajectories) for name, run in runs.items()})
     rows.append(["seconds in all", *(f"{run.seconds:.1f}" for run in runs.values())])

@@ -15,9 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from deepmmsearch.errors import UserError
 
 if TYPE_CHECKING:
+    from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation, Task
     from deepmmsearch.eval.run import EvalRun
     from deepmmsearch.eval.run import Progress as Step
-    from deepmmsearch.evaluations import EvalRecipe, Evaluation, Task
 
 
 @click.command()
@@ -43,8 +43,8 @@ def command(
     Example:  deepmmsearch eval recipes/eval/atlas.yaml
               deepmmsearch eval recipes/eval/atlas.yaml output=runs/eval/mine concurrency=8 --only agent
     """
-    from deepmmsearch.config import load_recipe
-    from deepmmsearch.evaluations import EvalRecipe
+    from deepmmsearch.compose.evaluation import EvalRecipe
+    from deepmmsearch.compose.recipe import load_recipe
 
     loaded = load_recipe(recipe, EvalRecipe, overrides)
     run = run_recipe(Console(highlight=False), loaded, only, benchmarks, retry_errors)
@@ -62,9 +62,9 @@ def run_recipe(
     retry_errors: bool = False,
 ) -> EvalRun:
     """Plays what is missing. Raises UserError, UnknownName."""
+    from deepmmsearch.compose.evaluation import Evaluation, limited
     from deepmmsearch.errors import UnknownName
     from deepmmsearch.eval.run import EvalRun
-    from deepmmsearch.evaluations import Evaluation, limited
 
     for name in only:
         if name not in recipe.workflows:

@@ -22,10 +22,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:  deepmmsearch grpo recipes/atlas/grpo.yaml
               deepmmsearch grpo recipes/atlas/grpo.yaml output=runs/mine trl.learning_rate=1e-5
     """
-    from deepmmsearch.config import load_recipe
+    from deepmmsearch.compose.recipe import load_recipe
 
     try:
-        from deepmmsearch.experiments import Experiment, run_grpo
+        from deepmmsearch.compose.training import Experiment, run_grpo
     except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 

@@ -75,7 +75,7 @@ def calibrate(
 
 
 def _model(base_url: str, model: str | None, prompt: str, cassette: Path | None) -> Judge:
-    from deepmmsearch.evaluations import recorded_judge
+    from deepmmsearch.compose.evaluation import recorded_judge
     from deepmmsearch.judge.llm import LlmJudge
     from deepmmsearch.policies.chat import ChatPolicy
 

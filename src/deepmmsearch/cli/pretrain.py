@@ -17,10 +17,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:  deepmmsearch pretrain recipes/atlas/base.yaml
               deepmmsearch pretrain recipes/atlas/base.yaml output=runs/mine text.steps=200
     """
-    from deepmmsearch.config import load_recipe
+    from deepmmsearch.compose.recipe import load_recipe
 
     try:
-        from deepmmsearch.train.pretrain import Recipe, pretrain
+        from deepmmsearch.bundled.pretrain import Recipe, pretrain
     except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 

@@ -15,9 +15,9 @@ from rich.table import Table as RichTable
 from deepmmsearch.errors import UserError
 
 if TYPE_CHECKING:
+    from deepmmsearch.compose.evaluation import EvalRecipe, WorkflowSettings
     from deepmmsearch.eval.claims import Claim, Roles
     from deepmmsearch.eval.sections import Section
-    from deepmmsearch.evaluations import EvalRecipe, WorkflowSettings
 
 BUNDLED = "bundled"
 # The first of these that is given is the trained agent that the claims are about.
@@ -74,7 +74,7 @@ def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, ou
 
 def read_models(given: Sequence[str]) -> dict[str, Path]:
     """Name -> checkpoint folder, in the order given. Raises UserError."""
-    from deepmmsearch.config import BUNDLED as FOLDER
+    from deepmmsearch.bundled import BUNDLED as FOLDER
 
     folders: dict[str, Path] = {}
     for text in given:
@@ -98,9 +98,9 @@ def make_recipe(
 ) -> EvalRecipe:
     """Every model directly, with RAG and as an agent, those of claim 4 as agents alone; the trained one with everything
     taken away and broken too."""
-    from deepmmsearch.config import PolicySettings
+    from deepmmsearch.compose.evaluation import BenchmarkSettings, EvalRecipe, JudgeSettings, WorkflowSettings
+    from deepmmsearch.compose.policies import PolicySettings
     from deepmmsearch.eval.faults import FAULTS
-    from deepmmsearch.evaluations import BenchmarkSettings, EvalRecipe, JudgeSettings, WorkflowSettings
 
     workflows: dict[str, WorkflowSettings] = {}
     main = trained_name(list(folders))

@@ -37,8 +37,8 @@ def command(
     if missing:
         raise UserError(f"{recipes} has no {', '.join(missing)}. Run this where recipes/atlas is, or give --recipes.")
     try:
-        from deepmmsearch.study import Plan, measure_all, run_stages
-        from deepmmsearch.study_report import write_study
+        from deepmmsearch.reproduce.study import Plan, measure_all, run_stages
+        from deepmmsearch.reproduce.study_report import write_study
     except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 

@@ -20,10 +20,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:  deepmmsearch sft recipes/atlas/sft.yaml
               deepmmsearch sft recipes/atlas/sft.yaml output=runs/mine trl.learning_rate=1e-3
     """
-    from deepmmsearch.config import load_recipe
+    from deepmmsearch.compose.recipe import load_recipe
 
     try:
-        from deepmmsearch.experiments import FineTuning, run_sft
+        from deepmmsearch.compose.training import FineTuning, run_sft
     except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 

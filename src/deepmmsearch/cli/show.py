@@ -31,7 +31,7 @@ def command(place: Path, id: str | None, tokens: bool, model: str | None) -> Non
               deepmmsearch show asked 3f2a90c1d4e5
               deepmmsearch show asked 3f2a90c1d4e5 --tokens --model Qwen/Qwen2.5-VL-7B-Instruct
     """
-    from deepmmsearch.cli import view
+    from deepmmsearch.show import terminal
 
     store = _open(place)
     names = store.ids()
@@ -43,7 +43,7 @@ def command(place: Path, id: str | None, tokens: bool, model: str | None) -> Non
     if tokens:
         _tokens(console, trajectory, model)
     else:
-        view.show_trajectory(console, trajectory, store.folder)
+        terminal.show_trajectory(console, trajectory, store.folder)
 
 
 def _open(place: Path) -> TrajectoryStore:
@@ -58,7 +58,7 @@ def _open(place: Path) -> TrajectoryStore:
 
 
 def _list(console: Console, store: TrajectoryStore) -> None:
-    from deepmmsearch.cli.view import plain
+    from deepmmsearch.show.terminal import plain
 
     count = 0
     for name, trajectory in store.items():
@@ -71,8 +71,9 @@ def _list(console: Console, store: TrajectoryStore) -> None:
 
 
 def _tokens(console: Console, trajectory: Trajectory, model: str | None) -> None:
-    from deepmmsearch.cli.view import show_tokens
-    from deepmmsearch.config import BUNDLED, token_reader
+    from deepmmsearch.bundled import BUNDLED
+    from deepmmsearch.compose.policies import token_reader
+    from deepmmsearch.show.terminal import show_tokens
 
     reader = token_reader(model or BUNDLED)
     teacher = any(t.completion.ids is None for t in trajectory.turns)

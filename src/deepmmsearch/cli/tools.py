@@ -16,8 +16,8 @@ from rich.text import Text
 from deepmmsearch.errors import ToolError, UserError
 
 if TYPE_CHECKING:
-    from deepmmsearch.toolboxes import ProviderSettings, ToolSettings
-    from deepmmsearch.tools.base import Page
+    from deepmmsearch.agent.protocols import Page
+    from deepmmsearch.compose.tool_settings import ProviderSettings, ToolSettings
     from deepmmsearch.tools.providers.catalog import Kind, Listing
     from deepmmsearch.types import Call, Hit
 
@@ -58,7 +58,7 @@ def check(
               deepmmsearch tools check serper --tools recipes/tools/serper.yaml
     """
     from deepmmsearch import images
-    from deepmmsearch.toolboxes import make_provider
+    from deepmmsearch.compose.toolbox import make_provider
     from deepmmsearch.tools.providers.catalog import Catalog
 
     kinds = Catalog.find().kinds(name)
@@ -77,7 +77,7 @@ def check(
 
 
 def _list() -> None:
-    from deepmmsearch.tools.metering import PRICES
+    from deepmmsearch.agent.metering import PRICES
     from deepmmsearch.tools.providers.catalog import Catalog
 
     catalog = Catalog.find()
@@ -119,7 +119,8 @@ def _needs(known: Listing, environ: Mapping[str, str]) -> Text:
 
 
 def _settings(recipe: Path | None) -> ToolSettings:
-    from deepmmsearch.config import ToolSettings, load_recipe
+    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.compose.tool_settings import ToolSettings
 
     return ToolSettings(kind="none") if recipe is None else load_recipe(recipe, ToolSettings)
 
@@ -128,7 +129,7 @@ def _provider(name: str, kind: str, settings: ToolSettings, given: Sequence[str]
     """The provider as the recipe has it, else without settings, and those of the command line."""
     import yaml
 
-    from deepmmsearch.config import ProviderSettings
+    from deepmmsearch.compose.tool_settings import ProviderSettings
 
     listed = settings.text if kind == "text" else settings.image
     found = next((p for p in listed if p.name == name), ProviderSettings(name=name))
@@ -147,7 +148,7 @@ def _provider(name: str, kind: str, settings: ToolSettings, given: Sequence[str]
 async def _once(
     tool: Any, kind: Kind, name: str, wanted: Any, k: int, prices: Mapping[str, float]
 ) -> tuple[list[Hit] | Page, Call]:
-    from deepmmsearch.tools.metering import PRICES, Meter, calling
+    from deepmmsearch.agent.metering import PRICES, Meter, calling
 
     meter = Meter(prices={**PRICES, **prices})
     with meter.open():
@@ -159,7 +160,7 @@ async def _once(
 
 
 def _show(name: str, found: Sequence[Hit] | Page, call: Call) -> None:
-    from deepmmsearch.tools.base import Page
+    from deepmmsearch.agent.protocols import Page
 
     console = Console(highlight=False)
     cost = f"${call.cost:.4g}" if call.cost else "no cost"
@@ -181,6 +182,6 @@ def _show(name: str, found: Sequence[Hit] | Page, call: Call) -> None:
 
 
 def _plain(text: str) -> str:
-    from deepmmsearch.cli.view import plain
+    from deepmmsearch.show.terminal import plain
 
     return " ".join(plain(text).split())

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.protocol import escape_chat_tokens
-from deepmmsearch.tools.base import LanguageModel
 from deepmmsearch.types import Question
 
 _PART = re.compile(r"\{(categories|question|answer)\}")

@@ -11,15 +11,15 @@ from typing import Any
 
 from PIL.Image import Image
 
+from deepmmsearch.agent.protocols import Page
 from deepmmsearch.engine import ingest, text
 from deepmmsearch.engine.encoders import ImageEncoder, SentenceEncoder, TextEncoder, VisionEncoder
-from deepmmsearch.engine.extract import PAGES, PICTURES
 from deepmmsearch.engine.image import Gallery
 from deepmmsearch.engine.ingest import Ingest, Progress, Report
 from deepmmsearch.engine.store import Record, Snapshot, Store
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.tools.base import Page
+from deepmmsearch.reading.files import PAGES, PICTURES
 from deepmmsearch.types import Hit
 
 SOURCE = "local"

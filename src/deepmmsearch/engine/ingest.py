@@ -18,14 +18,14 @@ from PIL import Image
 
 from deepmmsearch import images
 from deepmmsearch.engine import descriptors, image
-from deepmmsearch.engine.document import Document, Showing, Unreadable
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
-from deepmmsearch.engine.extract import PAGES, PICTURES, readable_name
 from deepmmsearch.engine.passages import Passage, passages
 from deepmmsearch.engine.store import Record, page_number
-from deepmmsearch.engine.worker import Extractor
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UserError
+from deepmmsearch.reading.document import Document, Showing, Unreadable
+from deepmmsearch.reading.files import PAGES, PICTURES, readable_name
+from deepmmsearch.reading.worker import Extractor
 
 BATCH = 2_000  # documents, about one per passage
 PICTURE_BATCH = 256

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from deepmmsearch.eval.figures import Played, Results
 from deepmmsearch.eval.sections import Section, points
 from deepmmsearch.eval.statistics import Difference, compare
-from deepmmsearch.report import Table
+from deepmmsearch.show.page import Table
 
 MARGIN = 0.05
 """General questions count as kept when the interval excludes a loss of more than this."""

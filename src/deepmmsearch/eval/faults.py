@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from PIL.Image import Image
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.protocols import ImageSearchTool, TextSearchTool
 from deepmmsearch.errors import ToolError, UnknownName
-from deepmmsearch.tools.base import ImageSearchTool, TextSearchTool
 from deepmmsearch.types import Hit, Question
 
 FAULTS = ("empty", "failing", "irrelevant", "adversarial")

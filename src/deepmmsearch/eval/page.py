@@ -16,7 +16,7 @@ from typing import Any
 
 from deepmmsearch.eval.figures import Example, Results, effort
 from deepmmsearch.eval.sections import Section, main_workflows, sections
-from deepmmsearch.report import Table, card, page, table_html
+from deepmmsearch.show.page import Table, card, page, table_html
 
 VERDICTS = ("all", "right", "wrong")
 TOOLS = ("any tools", "no search", "text", "image", "crop")

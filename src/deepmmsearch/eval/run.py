@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deepmmsearch.agent.runner import run_all, without_pictures
 from deepmmsearch.errors import UserError
-from deepmmsearch.eval.play import run_all, without_pictures
 from deepmmsearch.eval.workflows import Workflow
 from deepmmsearch.judge import Judge, JudgeError, Verdict
 from deepmmsearch.revision import revision

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deepmmsearch.eval.charts import Bar, Dot, bars, forest
 from deepmmsearch.eval.figures import Effort, Played, Results, effort
 from deepmmsearch.eval.statistics import Difference, Interval, correlation
-from deepmmsearch.report import Table
+from deepmmsearch.show.page import Table
 
 TOOLS = ("none", "text", "image", "crop")
 IOU_BINS = (

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
+from deepmmsearch.agent.protocols import TextSearchTool
+from deepmmsearch.agent.runner import ToolsFor
 from deepmmsearch.errors import ToolError
-from deepmmsearch.eval.play import ToolsFor
 from deepmmsearch.protocol import parse_action
-from deepmmsearch.tools.base import TextSearchTool
 from deepmmsearch.types import (
     Hit,
     ImageSearch,

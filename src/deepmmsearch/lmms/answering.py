@@ -10,8 +10,11 @@ from typing import Any, Self
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deepmmsearch.config import PolicySettings, ToolSettings, build_policy, build_toolbox, choose_prompt, load_recipe
-from deepmmsearch.eval.play import run_all
+from deepmmsearch.agent.runner import run_all
+from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
+from deepmmsearch.compose.recipe import load_recipe
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.eval.workflows import Agent, Workflow
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Limits, Question, Trajectory

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from deepmmsearch.agent.metering import BudgetSpent, calling
 from deepmmsearch.errors import ToolError
 from deepmmsearch.tools.http import BadStatus, Refused, TimedOut, TooLarge, Unreachable
-from deepmmsearch.tools.metering import BudgetSpent, calling
 from deepmmsearch.types import Hit
 
 Clock = Callable[[], float]

@@ -12,9 +12,9 @@ from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from deepmmsearch import __version__
+from deepmmsearch.agent.metering import received
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.tools.addresses import HostRules, Refused, Target, join_address, read_address
-from deepmmsearch.tools.metering import received
 from deepmmsearch.tools.reply import (
     BadReply,
     BadStatus,

@@ -7,13 +7,13 @@ import queue
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from deepmmsearch.engine.document import Unreadable
-from deepmmsearch.engine.worker import Worker
+from deepmmsearch.agent.metering import calling
+from deepmmsearch.agent.protocols import Page
 from deepmmsearch.errors import ToolError
+from deepmmsearch.reading.document import Unreadable
+from deepmmsearch.reading.worker import Worker
 from deepmmsearch.tools.addresses import read_address
-from deepmmsearch.tools.base import Page
 from deepmmsearch.tools.http import GuardedClient, Response
-from deepmmsearch.tools.metering import calling
 
 ACCEPTED = (
     *("text/html", "application/xhtml+xml", "application/pdf", "text/plain", "text/markdown"),
@@ -49,7 +49,7 @@ class WebReader:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="reader")
         self._workers: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for _ in range(workers):
-            self._workers.put(Worker("deepmmsearch.tools.readable", processor_seconds, 2.5 * processor_seconds))
+            self._workers.put(Worker("deepmmsearch.reading.readable", processor_seconds, 2.5 * processor_seconds))
 
     async def read(self, url: str) -> Page:
         """Raises ToolError with the reason: refused, not to be had, or nothing in it to read."""

@@ -11,10 +11,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from PIL.Image import Image
 
-from deepmmsearch.errors import UserError
-from deepmmsearch.tools import metering
-from deepmmsearch.tools.answers import encode
-from deepmmsearch.tools.base import (
+from deepmmsearch.agent import metering
+from deepmmsearch.agent.protocols import (
     Grounder,
     ImageSearchTool,
     LanguageModel,
@@ -25,6 +23,8 @@ from deepmmsearch.tools.base import (
     Summarizer,
     TextSearchTool,
 )
+from deepmmsearch.errors import UserError
+from deepmmsearch.tools.answers import encode
 from deepmmsearch.tools.cassette import put_seconds
 from deepmmsearch.tools.recorder import Recorder, Source, canonical, quoted
 from deepmmsearch.types import Box, Call, Cited, Completion, Hit, Trajectory

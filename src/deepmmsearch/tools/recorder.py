@@ -25,8 +25,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from PIL.Image import Image
 
 from deepmmsearch import images
+from deepmmsearch.agent import metering
+from deepmmsearch.agent.metering import BudgetSpent, Meter
 from deepmmsearch.errors import ToolError, UnknownName, UserError
-from deepmmsearch.tools import metering
 from deepmmsearch.tools.answers import Decoder, decoder, encode
 from deepmmsearch.tools.cassette import (
     Busy,
@@ -41,7 +42,6 @@ from deepmmsearch.tools.cassette import (
     put_failure,
     put_image,
 )
-from deepmmsearch.tools.metering import BudgetSpent, Meter
 from deepmmsearch.types import Call
 
 T = TypeVar("T")

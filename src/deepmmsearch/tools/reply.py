@@ -6,10 +6,8 @@ Messages name hosts and reasons alone: addresses, headers, bodies and the texts 
 from __future__ import annotations
 
 import asyncio
-import codecs
 import json
 import math
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -18,18 +16,13 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from deepmmsearch.errors import ToolError
+from deepmmsearch.reading.charset import known_charset
 from deepmmsearch.tools.addresses import Refused, read_address
 
 if TYPE_CHECKING:
     import httpx2
 
 EXCERPT_BYTES, EXCERPT_SECONDS = 2_000, 2.0
-_CHARSET = re.compile(
-    r"utf-?(8|16|32)([-_]?[bl]e)?|us-ascii|ascii|(windows|cp)-?\d{3,4}|iso-?(8859|2022)[\w-]{1,12}|latin-?\d{1,2}|l\d"
-    r"|koi8-[rtu]|gb(k|2312|18030)|big5([-_]?hkscs)?|euc[-_](jp|kr|cn)|shift[-_]?jis|sjis|ks_c_5601-1987|tis-?620"
-    r"|mac-?(roman|cyrillic)|macintosh",
-    re.IGNORECASE,
-)
 # what httpx decodes piece by piece; one at a time, because several multiply what little data becomes
 ENCODINGS = ("", "identity", "gzip", "deflate", "br", "zstd")
 
@@ -169,17 +162,6 @@ def named_errors(host: str) -> Iterator[None]:
         raise BadReply(f"{host} answered with broken compression.") from None
     except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol):
         raise Refused(f"The request to {host} is refused: it cannot be written as HTTP.") from None
-
-
-def known_charset(name: str) -> str | None:
-    """Python's name for a charset of the web, None for any other. Python knows codecs by name that no page may choose:
-    some take time that grows with the square of the length."""
-    if not _CHARSET.fullmatch(name):
-        return None
-    try:
-        return codecs.lookup(name).name
-    except LookupError:
-        return None
 
 
 def media_type(header: str) -> str:

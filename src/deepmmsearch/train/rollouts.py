@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from deepmmsearch.agent import PAPER_LIMITS, Tools, play
+from deepmmsearch.agent.metering import Stopwatch
 from deepmmsearch.errors import UserError
 from deepmmsearch.rewards import Reward, Score
-from deepmmsearch.tools.metering import Stopwatch
 from deepmmsearch.types import (
     Action,
     Call,

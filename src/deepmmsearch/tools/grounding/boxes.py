@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from PIL.Image import Image
 
 from deepmmsearch import images
+from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.prompts import grounding_prompt
 from deepmmsearch.protocol import escape_chat_tokens
-from deepmmsearch.tools.base import LanguageModel
 from deepmmsearch.types import Box, Completion
 
 BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from deepmmsearch.agent.metering import calling
+from deepmmsearch.agent.protocols import Page
 from deepmmsearch.errors import ToolError
 from deepmmsearch.tools.addresses import blocked, read_address
-from deepmmsearch.tools.base import Page
-from deepmmsearch.tools.metering import calling
 from deepmmsearch.tools.providers.api import Api, Client, ProviderError, plain, web_address
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from deepmmsearch.atlas.play import correct, play_worlds
 from deepmmsearch.atlas.worlds import Worlds
-from deepmmsearch.config import choose_prompt, local_policy, policy_grounder
+from deepmmsearch.compose.policies import choose_prompt, local_policy, policy_grounder
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare
 from deepmmsearch.types import ImageSearch, Limits, Malformed, Trajectory

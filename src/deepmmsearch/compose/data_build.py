@@ -11,9 +11,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import with_gold_boxes
-from deepmmsearch.config import PolicySettings, ToolSettings, build_policy, build_toolbox, choose_prompt
+from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.data.pipeline import Built, Makers, Watch, build
 from deepmmsearch.data.recipe import BuildSettings, Taxonomy
 from deepmmsearch.data.sources import world_folder
@@ -23,7 +26,6 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.judge import Judge, RuleJudge
 from deepmmsearch.judge.llm import LlmJudge
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.tools.base import LanguageModel
 from deepmmsearch.types import Policy, Question
 
 ORACLE = "oracle"

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
-from deepmmsearch.engine.document import Unreadable, clean
-from deepmmsearch.engine.webpage import from_html
-from deepmmsearch.engine.worker import serve
 from deepmmsearch.errors import MissingExtra
-from deepmmsearch.tools.reply import known_charset
+from deepmmsearch.reading.charset import known_charset
+from deepmmsearch.reading.document import Unreadable, clean
+from deepmmsearch.reading.webpage import from_html
+from deepmmsearch.reading.worker import serve
 
 # Main text comes early, and trafilatura takes seconds for more.
 MAX_HTML = 2_000_000

@@ -28,8 +28,8 @@ from deepmmsearch.atlas.drawing import (
 )
 from deepmmsearch.atlas.names import FAMOUS, Names, Split
 from deepmmsearch.atlas.world import RELATIONS
+from deepmmsearch.bundled.small import BOX, LABEL, TAGS, VIEW
 from deepmmsearch.prompts import grounding_prompt
-from deepmmsearch.train.small import BOX, LABEL, TAGS, VIEW
 
 ALL_RELATIONS = tuple(r for relations in RELATIONS.values() for r in relations)
 KNOWN_BY_HEART = [(c, r, v) for c, facts in FAMOUS.items() for r, v in facts.items()]

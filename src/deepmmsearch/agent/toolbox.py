@@ -1,20 +1,18 @@
-"""The loop: `episode` plays one question turn by turn, `Toolbox` carries out what the policy asks for.
-
-There is no second loop: inference, teacher data, evaluation and rollouts all run this one.
-"""
+"""The toolbox: what carries out the actions of an episode with the tools there are."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import Literal
 
 from PIL.Image import Image
 
 from deepmmsearch import images
-from deepmmsearch.errors import ToolError
-from deepmmsearch.protocol import parse_action
-from deepmmsearch.tools.base import (
+from deepmmsearch.agent.lines import NOTHING, Line, cut, image_lines, join, one_line, summary_lines, text_lines
+from deepmmsearch.agent.metering import Ledger, Stopwatch, WallClock, using
+from deepmmsearch.agent.passages import read_passages
+from deepmmsearch.agent.protocols import (
     Grounder,
     ImageSearchTool,
     Matcher,
@@ -23,11 +21,10 @@ from deepmmsearch.tools.base import (
     Summarizer,
     TextSearchTool,
 )
-from deepmmsearch.tools.lines import NOTHING, Line, cut, image_lines, join, one_line, summary_lines, text_lines
-from deepmmsearch.tools.metering import Ledger, Stopwatch, WallClock, using
-from deepmmsearch.tools.passages import read_passages
-from deepmmsearch.tools.regions import choose_region, no_region, told
+from deepmmsearch.agent.regions import choose_region, no_region, told
+from deepmmsearch.errors import ToolError
 from deepmmsearch.types import (
+    PAPER_LIMITS,
     Action,
     Answer,
     Cited,
@@ -37,48 +34,11 @@ from deepmmsearch.types import (
     Limits,
     Malformed,
     Observation,
-    Policy,
     TextSearch,
     Trajectory,
-    Turn,
 )
 
 QUOTED = "The summariser failed, so these are quotations."
-PAPER_LIMITS = Limits()
-
-
-class Tools(Protocol):
-    """What the loop asks of tools; `Toolbox` is the one that there is, others may stand around it."""
-
-    @property
-    def stopwatch(self) -> Stopwatch: ...
-
-    async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation: ...
-
-
-async def episode(
-    start: Trajectory, policy: Policy, tools: Tools, limits: Limits = PAPER_LIMITS
-) -> AsyncIterator[Trajectory]:
-    """The trajectory after each turn, until it stops. Errors of the policy pass through; those of tools do not."""
-    trajectory = start
-    while trajectory.stop is None:
-        seconds = tools.stopwatch.turn(trajectory)
-        completion = await policy.act(trajectory)
-        action = parse_action(completion.text, trajectory.prompt.dialect, ended=completion.finish == "stop")
-        done = isinstance(action, Answer) or completion.finish != "stop"
-        observation = None if done else await tools.execute(action, trajectory, limits)
-        cost = observation.cost if observation is not None else 0.0
-        turn = Turn(completion, action, observation, seconds(), cost)
-        trajectory = trajectory.then(turn, limits)
-        yield trajectory
-
-
-async def play(start: Trajectory, policy: Policy, tools: Tools, limits: Limits = PAPER_LIMITS) -> Trajectory:
-    """The whole episode, for callers who do not watch the turns."""
-    last = start
-    async for trajectory in episode(start, policy, tools, limits):
-        last = trajectory
-    return last
 
 
 @dataclass(frozen=True)

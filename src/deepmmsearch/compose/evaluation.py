@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.config import PolicySettings, ToolSettings, build_policy, build_toolbox, choose_prompt, find_grounder
+from deepmmsearch.agent.runner import ToolsFor
+from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox, find_grounder
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.eval.faults import FAULTS, with_fault
-from deepmmsearch.eval.play import ToolsFor
 from deepmmsearch.eval.run import BenchmarkInfo, Described
 from deepmmsearch.eval.workflows import Agent, Rag, Switches, Workflow
 from deepmmsearch.eval.world import WorldQuestions, make_benchmark, open_tools
@@ -22,8 +24,8 @@ from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.types import Limits, Policy, Prompt, Question
 
 if TYPE_CHECKING:
+    from deepmmsearch.agent.protocols import LanguageModel
     from deepmmsearch.policies.chat import ChatPolicy
-    from deepmmsearch.tools.base import LanguageModel
 
 KINDS = ("direct", "rag", "agent", "oracle")
 ATLAS = "atlas"

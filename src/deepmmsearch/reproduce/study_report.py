@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from deepmmsearch.study import COLUMNS, Answered, Plan, claims, table
+from deepmmsearch.reproduce.study import COLUMNS, Answered, Plan, claims, table
 from deepmmsearch.train.plots import plot_runs, read_metrics
 
 CURVES = {

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from deepmmsearch.compose.tool_settings import ProviderSettings, ToolSettings
 from deepmmsearch.errors import MissingExtra
-from deepmmsearch.toolboxes.settings import ProviderSettings, ToolSettings
 from deepmmsearch.tools.addresses import HostRules, Refused, read_address
 from deepmmsearch.types import Hit
 

@@ -15,9 +15,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
-from deepmmsearch.engine.document import Document, Showing, Unreadable
-from deepmmsearch.engine.extract import extract
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.reading.document import Document, Showing, Unreadable
+from deepmmsearch.reading.files import extract
 
 MEMORY_LIMIT = 2 * 1024**3
 # the limit is on processor time where the system can do that: a busy machine must not cost pages
@@ -91,7 +91,7 @@ class Extractor(Worker):
     """`extract` in a process of its own."""
 
     def __init__(self, timeout: float = 15.0) -> None:
-        super().__init__("deepmmsearch.engine.worker", timeout)
+        super().__init__("deepmmsearch.reading.worker", timeout)
 
     def extract(self, path: str, content: bytes) -> Document:
         """Raises Unreadable, as `ask` does."""

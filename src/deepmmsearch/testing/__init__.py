@@ -14,9 +14,9 @@ from PIL.Image import Image
 from PIL.Image import new as new_image
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.protocols import Page
 from deepmmsearch.errors import MissingExtra, ToolError, UserError
 from deepmmsearch.renderer import Renderer
-from deepmmsearch.tools.base import Page
 from deepmmsearch.types import (
     Action,
     Answer,

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deepmmsearch.agent.metering import BudgetSpent, using
+from deepmmsearch.agent.protocols import PageReader
 from deepmmsearch.errors import ToolError
-from deepmmsearch.tools.base import PageReader
-from deepmmsearch.tools.metering import BudgetSpent, using
 from deepmmsearch.types import Hit
 
 

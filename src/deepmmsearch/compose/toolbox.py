@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.errors import MissingExtra, UnknownName, UserError
-from deepmmsearch.toolboxes.search import Searches
-from deepmmsearch.toolboxes.settings import (
+from deepmmsearch.agent.metering import PRICES, Budget, Ledger, Purse
+from deepmmsearch.agent.protocols import Grounder, LanguageModel, Matcher, PageReader
+from deepmmsearch.compose.searches import Searches
+from deepmmsearch.compose.tool_settings import (
     BOX_DIALECTS,
     GROUNDERS,
     KINDS,
@@ -23,8 +24,7 @@ from deepmmsearch.toolboxes.settings import (
     ProviderSettings,
     ToolSettings,
 )
-from deepmmsearch.tools.base import Grounder, LanguageModel, Matcher, PageReader
-from deepmmsearch.tools.metering import PRICES, Budget, Ledger, Purse
+from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.types import Completion, Policy
 
 if TYPE_CHECKING:

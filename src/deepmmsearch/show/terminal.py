@@ -11,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from deepmmsearch.citations import find_sources, read_sources
+from deepmmsearch.agent.metering import tally
 from deepmmsearch.protocol import parse_reason
-from deepmmsearch.tools.metering import tally
+from deepmmsearch.show.citations import find_sources, read_sources
 from deepmmsearch.types import (
     Action,
     Answer,

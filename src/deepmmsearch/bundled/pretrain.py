@@ -35,8 +35,8 @@ from deepmmsearch.atlas.drawing import (
     draw_scene,
 )
 from deepmmsearch.atlas.names import FAMOUS, Split
-from deepmmsearch.train import small
-from deepmmsearch.train.lessons import LESSONS, Lesson, famous_name, lesson_flags, view, view_box
+from deepmmsearch.bundled import small
+from deepmmsearch.bundled.lessons import LESSONS, Lesson, famous_name, lesson_flags, view, view_box
 from deepmmsearch.train.plots import plot_curves, read_metrics
 
 POOL = 8

@@ -7,9 +7,9 @@ import re
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from deepmmsearch.engine.document import EMPTY_ALT, Document, Showing, Unreadable, clean, decode
-from deepmmsearch.engine.webpage import from_html
 from deepmmsearch.errors import MissingExtra
+from deepmmsearch.reading.document import EMPTY_ALT, Document, Showing, Unreadable, clean, decode
+from deepmmsearch.reading.webpage import from_html
 
 HTML = (".html", ".htm", ".xhtml")
 MARKDOWN = (".md", ".markdown")

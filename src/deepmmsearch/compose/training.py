@@ -16,15 +16,17 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.atlas.play import Score, by_kind, play_worlds
 from deepmmsearch.atlas.worlds import Worlds
-from deepmmsearch.config import ToolSettings, build_toolbox, choose_prompt, policy_grounder
+from deepmmsearch.compose.evaluation import JudgeSettings, build_judge
+from deepmmsearch.compose.policies import choose_prompt, policy_grounder
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import UserError
-from deepmmsearch.evaluations import JudgeSettings, build_judge
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.rewards import AgentReward, RewardSettings
-from deepmmsearch.tools.base import Grounder
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder

@@ -4,7 +4,7 @@ these.
 What a call cost is not part of them. `Toolbox` times every use of a tool (`metering.using`); a provider that makes
 requests puts each into
 
-    with calling("text_search", "serper"):          # from deepmmsearch.tools.metering
+    with calling("text_search", "serper"):          # from deepmmsearch.agent.metering
         reply = await self.client.get(...)          # the guarded client counts the bytes
 
 which keeps one `Call` per request: seconds, bytes, the price of "serper" in the price table (or `cost=...`, or

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from deepmmsearch.engine.document import EMPTY_ALT, SPACES, Document, Showing, Unreadable, clean, decode
 from deepmmsearch.errors import MissingExtra
+from deepmmsearch.reading.document import EMPTY_ALT, SPACES, Document, Showing, Unreadable, clean, decode
 
 SHORT_PAGE = 6_000  # characters of body text up to which the plain walk is used
 

@@ -1,0 +1,1 @@
+"""Files and pages to text, in a process that can be killed."""

@@ -1,0 +1,1 @@
+"""The studies that make the papers' tables and curves anew."""
