@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,3 +54,24 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "connect_ex", checked_connect_ex)
     monkeypatch.setattr(socket, "getaddrinfo", checked_resolve)
     yield
+
+
+Offer = Callable[..., Path]
+
+
+@pytest.fixture
+def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
+    """`offer(group, name="module:value", …)` puts a package on the path that offers these, as pip would lay it out, and
+    returns the folder that its modules go into. `package`: its name."""
+
+    def installed(group: str, *, package: str = "their-package", **named: str) -> Path:
+        folder = tmp_path / package
+        meta = folder / f"{package.replace('-', '_')}-1.0.dist-info"
+        meta.mkdir(parents=True)
+        (meta / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        lines = [f"[{group}]", *(f"{name} = {value}" for name, value in named.items())]
+        (meta / "entry_points.txt").write_text("\n".join(lines))
+        monkeypatch.syspath_prepend(str(folder))
+        return folder
+
+    return installed

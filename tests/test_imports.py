@@ -15,6 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "containers", "revision", ""),
+    ("registry",),
     ("images", "protocol"),
     ("prompts",),
     ("agent",),
@@ -38,7 +39,20 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "sentence_transformers"}
 HEAVY_ALLOWED = ("policies.local", "engine.encoders", "tools.grounding", "train", "bundled", "testing", "scale")
 # What an installation without extras has: only these may be imported by modules that every command loads.
-BASE_MODULES = ("", "types", "errors", "images", "protocol", "prompts", "agent", "renderer", "store", "testing", "cli")
+BASE_MODULES = (
+    "",
+    "types",
+    "errors",
+    "registry",
+    "images",
+    "protocol",
+    "prompts",
+    "agent",
+    "renderer",
+    "store",
+    "testing",
+    "cli",
+)
 
 
 def modules() -> dict[str, Path]:
