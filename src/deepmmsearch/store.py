@@ -6,20 +6,17 @@ written, and a half-written last line is ignored by readers and cut off by the n
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
-import types
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL.Image import Image
 
 from deepmmsearch import images
+from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Trajectory
 
@@ -28,6 +25,8 @@ if sys.platform != "win32":
 
 VERSION = 1
 FILE = "trajectories.jsonl"
+# a class whose fields change gets an upgrade here, so that what was stored before still loads
+CODEC = Codec(upgrades={})
 
 
 class TrajectoryStore:
@@ -118,65 +117,19 @@ class TrajectoryStore:
         return images.load(self.folder / "images" / f"{sha}.png")
 
 
-def to_dict(trajectory: Trajectory, save_image: Callable[[Image], str]) -> dict[str, Any]:
+def to_dict(trajectory: Trajectory, save_image: SaveImage) -> dict[str, Any]:
     """The trajectory as plain JSON values; `save_image` keeps a picture and gives its sha256.
 
     Dataclasses become objects; where several types are possible (the actions) `kind` names the one.
     """
-    record = _plain(trajectory, save_image)
-    assert isinstance(record, dict)
+    record: dict[str, Any] = CODEC.encode(trajectory, save_image)
     return record
 
 
-def from_dict(record: Mapping[str, Any], load_image: Callable[[str], Image]) -> Trajectory:
+def from_dict(record: Mapping[str, Any], load_image: LoadImage) -> Trajectory:
     """The inverse of `to_dict`. Raises UserError for fields or kinds that this version does not know."""
-    loaded = _typed(record, Trajectory, load_image)
-    assert isinstance(loaded, Trajectory)
+    loaded: Trajectory = CODEC.decode(record, Trajectory, load_image)
     return loaded
-
-
-def _plain(value: Any, save_image: Callable[[Image], str]) -> Any:
-    if isinstance(value, Image):
-        return {"sha256": save_image(value)}
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: _plain(getattr(value, f.name), save_image) for f in dataclasses.fields(value)}
-        return {"kind": type(value).__name__, **fields}
-    if isinstance(value, tuple):
-        return [_plain(v, save_image) for v in value]
-    # Metadata are the only mapping, and plain JSON already.
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _typed(value: Any, wanted: Any, load_image: Callable[[str], Image]) -> Any:
-    """`value` as the annotation `wanted` says; the annotations of `types` are the whole schema."""
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        classes = [a for a in arguments if a is not type(None)]
-        if len(classes) == 1:
-            return _typed(value, classes[0], load_image)
-        kind = value.get("kind") if isinstance(value, Mapping) else None
-        named = [c for c in classes if c.__name__ == kind]
-        if not named:
-            raise UserError(f"A stored trajectory has a {kind!r} where one of {[c.__name__ for c in classes]} belongs.")
-        return _typed(value, named[0], load_image)
-    if origin is tuple:
-        return tuple(_typed(v, arguments[0], load_image) for v in value)
-    if wanted is Image:
-        return load_image(value["sha256"])
-    if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
-        hints = _hints(wanted)
-        given = {k: v for k, v in value.items() if k != "kind"}
-        if unknown := sorted(set(given) - set(hints)):
-            raise UserError(f"A stored {wanted.__name__} has unknown fields {unknown}: a newer version wrote it.")
-        return wanted(**{k: _typed(v, hints[k], load_image) for k, v in given.items()})
-    return value
-
-
-@cache
-def _hints(wanted: type) -> dict[str, Any]:
-    return typing.get_type_hints(wanted)
 
 
 def _parse(raw: bytes, place: str) -> dict[str, Any]:

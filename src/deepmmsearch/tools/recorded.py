@@ -24,9 +24,9 @@ from deepmmsearch.agent.protocols import (
     TextSearchTool,
 )
 from deepmmsearch.errors import UserError
-from deepmmsearch.tools.answers import encode
+from deepmmsearch.images import digest
 from deepmmsearch.tools.cassette import put_seconds
-from deepmmsearch.tools.recorder import Recorder, Source, canonical, quoted
+from deepmmsearch.tools.recorder import ANSWERS, Recorder, Source, canonical, quoted
 from deepmmsearch.types import Box, Call, Cited, Completion, Hit, Trajectory
 
 T = TypeVar("T")
@@ -137,8 +137,7 @@ class RecordedMatcher(_Recorded[Matcher]):
     answer = list[Hit]
 
     async def match(self, image: Image, hits: Sequence[Hit]) -> list[Hit]:
-        pictures: dict[str, Image] = {}
-        asked = canonical({"image": await self._recorder.picture(image), "hits": encode(hits, pictures)})
+        asked = canonical({"image": await self._recorder.picture(image), "hits": ANSWERS.encode(hits, digest)})
         marked: list[Hit] = await self._recall(asked, lambda: self._tool.match(image, hits))
         return marked
 

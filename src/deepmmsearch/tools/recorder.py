@@ -27,8 +27,8 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.agent import metering
 from deepmmsearch.agent.metering import BudgetSpent, Meter
+from deepmmsearch.codec import Codec, Decoder, no_picture
 from deepmmsearch.errors import ToolError, UnknownName, UserError
-from deepmmsearch.tools.answers import Decoder, decoder, encode
 from deepmmsearch.tools.cassette import (
     Busy,
     Cassette,
@@ -51,6 +51,8 @@ MODES: tuple[Mode, ...] = ("live", "cache", "replay")
 LARGE = 250_000
 # Seconds between two looks at a key that another process holds: from, to.
 POLL = (0.002, 0.05)
+# How tools' answers are written: pictures apart, and no kinds, for a tool answers with one type alone.
+ANSWERS = Codec(kinds=False)
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|COOKIE|CREDENTIAL|AUTH", re.IGNORECASE)
 
@@ -96,7 +98,7 @@ class Source:
 
     @cached_property
     def read(self) -> Decoder:
-        return decoder(self.answer)
+        return ANSWERS.decoder(self.answer)
 
 
 class _Memory:
@@ -310,7 +312,13 @@ class Recorder:
 
     async def _encode(self, asked: Asked, value: Any, calls: tuple[Call, ...]) -> tuple[Entry, list[Statement]]:
         pictures: dict[str, Image] = {}
-        plain = encode(value, pictures)
+
+        def keep(picture: Image) -> str:
+            sha = images.digest(picture)
+            pictures[sha] = picture
+            return sha
+
+        plain = ANSWERS.encode(value, keep)
         result = self._clean(json.dumps(plain, separators=(",", ":")))
         provider = next((c.provider for c in reversed(calls) if c.error is None), asked.provider)
         owner = asked.asker or None
@@ -392,20 +400,15 @@ _Lead = Callable[[], Awaitable[tuple[Entry | Failure, tuple[Call, ...]]]]
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 quoted = json.encoder.encode_basestring_ascii
 parse = json.JSONDecoder().raw_decode
-_read_call_rows = decoder(tuple[Call, ...])
 
 
 def _write_calls(calls: Sequence[Call]) -> str:
-    return json.dumps(encode(calls, {}), separators=(",", ":"))
+    return json.dumps(ANSWERS.encode(calls, no_picture), separators=(",", ":"))
 
 
 def _read_calls(text: str) -> tuple[Call, ...]:
-    calls: tuple[Call, ...] = _read_call_rows(json.loads(text), _no_picture)
+    calls: tuple[Call, ...] = ANSWERS.decode(json.loads(text), tuple[Call, ...], no_picture)
     return calls
-
-
-def _no_picture(sha: str) -> Image:
-    raise KeyError(sha)
 
 
 def _from_cassette(asked: Asked, found: Entry | Failure) -> Call:
