@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from checkpoints import tiny_checkpoint
-from deepmmsearch import cli, config
+from deepmmsearch import cli
+from deepmmsearch.compose import policies
 from deepmmsearch.engine import Index
 from deepmmsearch.show.terminal import plain
 from deepmmsearch.store import TrajectoryStore
@@ -221,7 +222,7 @@ def _page(tmp_path: Path) -> Path:
 
 
 def test_without_the_bundled_model(run: Run, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "BUNDLED", tmp_path / "nothing")
+    monkeypatch.setattr(policies, "BUNDLED", tmp_path / "nothing")
     failed(run("ask", picture, "Whose?"), "no bundled model")
 
 

@@ -15,9 +15,9 @@ torch = pytest.importorskip("torch")
 from deepmmsearch.atlas import language as say  # noqa: E402
 from deepmmsearch.atlas.drawing import draw_scene, famous_flags, random_flag  # noqa: E402
 from deepmmsearch.atlas.names import FIRST, SECOND, split_of  # noqa: E402
+from deepmmsearch.bundled import small  # noqa: E402
 from deepmmsearch.bundled.lessons import LESSONS, view, view_box  # noqa: E402
 from deepmmsearch.bundled.pretrain import Encoder, LessonStage, Recipe, Stage, batches, collate, dense_sample, pretrain  # noqa: E402
-from deepmmsearch.train import small  # noqa: E402
 
 
 @pytest.fixture(scope="module")
