@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,9 +60,9 @@ Offer = Callable[..., Path]
 
 
 @pytest.fixture
-def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offer]:
+def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
     """`offer(group, name="module:value", …)` puts a package on the path that offers these, as pip would lay it out, and
-    returns the folder that its modules go into; `package` is its name. Its modules are forgotten afterwards."""
+    returns the folder that its modules go into. `package`: its name."""
 
     def installed(group: str, *, package: str = "their-package", **named: str) -> Path:
         folder = tmp_path / package
@@ -75,8 +74,4 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offer]:
         monkeypatch.syspath_prepend(str(folder))
         return folder
 
-    before = set(sys.modules)
-    yield installed
-    for name in set(sys.modules) - before:
-        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
+    return installed

@@ -64,7 +64,7 @@ async def test_an_episode_yields_every_turn_and_stops_at_the_answer() -> None:
     assert [type(t.action) for t in seen[-1].turns] == [ImageSearch, TextSearch, Answer]
     assert seen[-1].answer == "Veld"
     assert seen[-1].turns[2].observation is None
-    assert all(turn.seconds > 0 for turn in seen[-1].turns)
+    assert all(turn.observation is None or turn.observation.seconds > 0 for turn in seen[-1].turns)
 
 
 async def test_an_episode_that_has_stopped_is_not_played_on() -> None:

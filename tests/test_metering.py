@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from deepmmsearch.agent.runner import play_all
 from deepmmsearch.errors import ToolError
 from deepmmsearch.show import terminal
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
-from deepmmsearch.types import Box, Call, Hit, Prompt, Question, Trajectory
+from deepmmsearch.types import Box, Call, Hit, Observation, Prompt, Question, Trajectory
 
 PICTURE = Image.new("RGB", (40, 30), "red")
 PROMPT = Prompt("p", "deepmmsearch-r1", "s", "{question}")
@@ -33,13 +32,13 @@ def start(id: str = "q1") -> Trajectory:
 class Paid:
     """A provider that reports itself, and answers, or fails, after `seconds`."""
 
-    name, price = "serper", 0.001
+    name = "serper"
 
     def __init__(self, error: Exception | None = None, seconds: float = 0.0, size: int = 100) -> None:
         self.error, self.seconds, self.size, self.asked = error, seconds, size, 0
 
     async def search(self, query: str, k: int) -> list[Hit]:
-        with calling("text_search", self.name, self.price):
+        with calling("text_search", self.name):
             self.asked += 1
             await asyncio.sleep(self.seconds)
             received(self.size)
@@ -66,11 +65,11 @@ async def test_every_tool_call_is_in_its_observation() -> None:
     assert played.calls == looked + searched
 
 
-async def test_a_paid_call_costs_what_its_provider_says_and_counts_its_bytes() -> None:
+async def test_a_paid_call_costs_what_the_table_says_and_counts_its_bytes() -> None:
     toolbox = replace(fake(), text_search=Paid(size=1234))
     played = await play(start(), ScriptedPolicy(SEARCH, SEARCH, DONE), toolbox)
     call = played.calls[0]
-    assert (call.provider, call.bytes, call.cost) == ("serper", 1234, Paid.price)
+    assert (call.provider, call.bytes, call.cost) == ("serper", 1234, metering.PRICES["serper"])
     assert [t.cost for t in played.turns] == [0.001, 0.001, 0.0] and played.cost == pytest.approx(0.002)
     dearer = replace(toolbox, ledger=Ledger({"serper": 0.5}))
     assert (await play(start(), ScriptedPolicy(SEARCH, DONE), dearer)).cost == 0.5
@@ -86,6 +85,23 @@ async def test_calls_of_one_observation_stand_in_the_order_in_which_they_began()
     with meter.open():
         await asyncio.gather(*(one(n) for n in range(5)))
     assert [c.provider for c in meter.calls] == ["p0", "p1", "p2", "p3", "p4"]
+
+
+async def test_calls_side_by_side_take_the_seconds_of_the_longest_and_calls_in_a_row_add_up() -> None:
+    meter, all_read = Meter(), asyncio.Barrier(5)
+
+    async def read() -> None:
+        with calling("reader", "p"):
+            await all_read.wait()
+
+    with meter.open():
+        with calling("text_search", "p"):
+            await asyncio.sleep(0.001)
+        await asyncio.gather(*(read() for _ in range(5)))
+    search, *readers = meter.calls
+    assert all(search.began + search.seconds <= call.began for call in readers)
+    assert max(call.began for call in readers) <= min(call.began + call.seconds for call in readers)
+    assert max(call.began + call.seconds for call in readers) == Observation("", calls=meter.calls).seconds
 
 
 async def test_episodes_side_by_side_do_not_mix_their_calls() -> None:
@@ -107,7 +123,7 @@ async def test_a_failure_is_a_call_too() -> None:
 async def test_the_price_may_be_known_only_after_the_call() -> None:
     purse = Purse(Budget(money=1.0), "run")
     meter = Meter(purses=(purse,))
-    with meter.open(), calling("summarizer", "some model", price=0.2) as bill:
+    with meter.open(), calling("summarizer", "some model", cost=0.2) as bill:
         assert purse.money == 0.2
         bill.cost = 0.05
     assert purse.money == pytest.approx(0.05) and meter.calls[0].cost == 0.05
@@ -190,12 +206,9 @@ def test_a_tally_tells_how_often_tools_succeeded() -> None:
 
 
 async def test_the_end_of_an_answer_says_what_it_took() -> None:
-    class Fixed(metering.WallClock):
-        def turn(self, trajectory: Trajectory) -> Callable[[], float]:
-            return lambda: 0.75
-
-    toolbox = replace(fake(), text_search=Paid(), stopwatch=Fixed())
-    played = await play(start(), ScriptedPolicy(SEARCH, DONE), toolbox)
+    played = await play(start(), ScriptedPolicy(SEARCH, DONE), replace(fake(), text_search=Paid()))
+    turns = tuple(replace(t, completion=replace(t.completion, seconds=0.75)) for t in played.turns)
+    played = replace(played, turns=turns)
     console = Console(file=io.StringIO(), width=100)
     terminal.show_end(console, played)
     assert isinstance(console.file, io.StringIO)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -31,7 +32,6 @@ from deepmmsearch.tools.recorded import (
     RecordedMatcher,
     RecordedModel,
     RecordedReader,
-    RecordedStopwatch,
     RecordedSummarizer,
     RecordedTextSearch,
 )
@@ -317,7 +317,6 @@ def recorded_toolbox(recorder: Recorder, tools: Toolbox | None, ledger: Ledger |
         of(RecordedSummarizer, "summarizer"),
         thumbnails=True,
         ledger=ledger or Ledger(),
-        stopwatch=RecordedStopwatch(recorder),
     )
 
 
@@ -386,6 +385,51 @@ async def test_a_second_run_costs_nothing_and_is_what_replays_from_then_on(tmp_p
     replayed = recorder(tmp_path, "replay")
     assert await run(recorded_toolbox(replayed, None), tmp_path / "third") == stored
     replayed.close()
+
+
+def old_cassette(path: Path) -> list[float]:
+    """A cassette as version 1 wrote it, of the first episode and its second rollout; the seconds of the calls that
+    reached a tool."""
+    script = (Path(__file__).parent / "data" / "cassette_of_version_1.sql").read_text()
+    with sqlite3.connect(path / "c.sqlite") as old:
+        old.executescript(script)
+        old.execute(f"PRAGMA application_id = {APPLICATION}")
+        old.execute("PRAGMA user_version = 1")
+        rows = [*old.execute("SELECT calls FROM entries"), *old.execute("SELECT calls FROM failures")]
+    old.close()
+    return sorted(call["seconds"] for (calls,) in rows for call in json.loads(calls) if not call["cached"])
+
+
+async def test_a_cassette_of_version_1_is_replayed_with_its_seconds(tmp_path: Path) -> None:
+    recorded = old_cassette(tmp_path)
+    for mode in ("replay", "cache"):
+        opened = recorder(tmp_path, mode)  # type: ignore[arg-type]
+        toolbox = recorded_toolbox(opened, fake_tools().toolbox() if mode == "cache" else None)
+        both = [await play(start("q0", rollout=n), ScriptedPolicy(*SCRIPT), toolbox) for n in range(2)]
+        assert [t.answer for t in both] == ["Oru", "Oru"]
+        if mode == "replay":
+            calls = [call for t in both for call in t.calls if not call.cached]
+            assert sorted(call.seconds for call in calls) == recorded
+            assert all(turn.seconds > 0 for turn in both[0].turns[:3])
+        opened.close()
+    # written to, it is of this version
+    with Cassette(tmp_path / "c.sqlite") as cassette:
+        assert cassette.rows("PRAGMA user_version") == [(2,)]
+
+
+async def test_a_replayed_turn_tells_the_seconds_of_the_recorded_calls(tmp_path: Path) -> None:
+    first = recorder(tmp_path)
+    script = ("<reason>r</reason><text_search>x</text_search>", "<reason>r</reason><answer>Oru</answer>")
+    recorded = await play(start("q"), ScriptedPolicy(*script), Toolbox(text_search=texts(Source(TEXT_HITS), first)))
+    (call,) = recorded.calls
+    took = f'"seconds":{call.seconds!r}'
+    first.cassette.transact([("UPDATE entries SET calls = replace(calls, ?, ?)", (took, '"seconds":1000.0'))])
+    first.close()
+    again = recorder(tmp_path, "replay")
+    replayed = await play(start("q"), ScriptedPolicy(*script), Toolbox(text_search=texts(None, again)))
+    assert replayed.calls == (replace(call, seconds=1000.0),)
+    assert replayed.turns[0].seconds == call.began + 1000.0
+    again.close()
 
 
 # Many processes, and the end of some
@@ -517,7 +561,7 @@ def test_files_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     with sqlite3.connect(path) as other:
         other.execute(f"PRAGMA application_id = {APPLICATION}")
         other.execute("PRAGMA user_version = 99")
-    with pytest.raises(UserError, match="of version 99, this is 1"):
+    with pytest.raises(UserError, match="of version 99, this is 2"):
         Cassette(path)
     with pytest.raises(UserError, match="is a folder"):
         Cassette(tmp_path)
@@ -537,9 +581,9 @@ async def test_a_locked_file_says_so(tmp_path: Path) -> None:
 def test_a_cassette_can_be_read_where_nothing_can_be_written(tmp_path: Path) -> None:
     folder = tmp_path / "shared"
     with Cassette(folder / "c.sqlite") as cassette:
-        cassette.write([("INSERT INTO turns VALUES ('q', 1.5, 0)", ())]).result()
+        cassette.write([("INSERT INTO images VALUES ('q', x'00')", ())]).result()
     with Cassette(folder / "c.sqlite", read_only=True) as cassette:
-        assert cassette.seconds("q") == 1.5
+        assert cassette.rows("SELECT sha FROM images") == [("q",)]
         with pytest.raises(UserError, match="opened for reading alone"):
             cassette.transact([])
 

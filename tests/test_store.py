@@ -165,7 +165,7 @@ def test_what_a_newer_version_wrote_is_refused() -> None:
 
 def test_what_was_stored_before_calls_were_kept_still_loads(tmp_path: Path) -> None:
     observation = Observation("Oru.", calls=(Call("text_search", "serper", 0.5, 900, False, 0.001),))
-    played = replace(a_trajectory(), turns=(Turn(Completion("?"), TextSearch("Veld"), observation, 1.5, 0.001),))
+    played = replace(a_trajectory(), turns=(Turn(Completion("?"), TextSearch("Veld"), observation),))
     store = TrajectoryStore(tmp_path)
     store.append(played)
     assert store.get("q1").calls == observation.calls
@@ -173,4 +173,22 @@ def test_what_was_stored_before_calls_were_kept_still_loads(tmp_path: Path) -> N
     del line["trajectory"]["turns"][0]["observation"]["calls"]
     (tmp_path / FILE).write_text(json.dumps(line) + "\n")
     old = store.get("q1")
-    assert (old.calls, old.cost) == ((), 0.001)
+    assert (old.calls, old.cost) == ((), 0.0)
+    line["trajectory"]["turns"][0] |= {"seconds": 2.5, "cost": 0.001}
+    (tmp_path / FILE).write_text(json.dumps(line) + "\n")
+    old = store.get("q1")
+    assert (old.cost, old.turns[0].seconds) == (0.001, 2.5)
+
+
+def test_a_turn_that_was_stored_with_its_seconds_keeps_them(tmp_path: Path) -> None:
+    call = Call("text_search", "serper", 0.5, 900, False, 0.001)
+    played = replace(a_trajectory(), turns=(Turn(Completion("?"), TextSearch("x"), Observation("", calls=(call,))),))
+    store = TrajectoryStore(tmp_path)
+    store.append(played)
+    line = json.loads((tmp_path / FILE).read_text())
+    (turn,) = line["trajectory"]["turns"]
+    turn |= {"seconds": 1.5, "cost": 0.001}
+    del turn["completion"]["seconds"], turn["observation"]["calls"][0]["began"]
+    (tmp_path / FILE).write_text(json.dumps(line) + "\n")
+    old = store.get("q1").turns[0]
+    assert (old.seconds, old.cost, old.completion.seconds) == (1.5, 0.001, 1.0)

@@ -18,15 +18,30 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
-from deepmmsearch.types import Trajectory
+from deepmmsearch.types import Trajectory, Turn
 
 if sys.platform != "win32":
     import fcntl
 
 VERSION = 1
 FILE = "trajectories.jsonl"
+
+
+def _with_seconds(turn: dict[str, Any]) -> dict[str, Any]:
+    """Seconds and money stood with the turn once, not with what took them: what no call tells is the policy's, and
+    before there were calls the money is that of one."""
+    if "seconds" not in turn:
+        return turn
+    seen = turn.get("observation")
+    if seen is not None and turn["cost"] and not seen.get("calls"):
+        seen = {**seen, "calls": [{"tool": "tools", "provider": "", "seconds": 0.0, "cost": turn["cost"]}]}
+    waited = max((call["seconds"] for call in (seen or {}).get("calls", ())), default=0.0)
+    completion = {**turn["completion"], "seconds": max(0.0, turn["seconds"] - waited)}
+    return {"completion": completion, "action": turn["action"], "observation": seen}
+
+
 # a class whose fields change gets an upgrade here, so that what was stored before still loads
-CODEC = Codec(upgrades={})
+CODEC = Codec(upgrades={Turn: _with_seconds})
 
 
 class TrajectoryStore:

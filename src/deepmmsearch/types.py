@@ -118,7 +118,8 @@ class Cited:
 class Call:
     """One call of a tool and its price. `tool`: text_search, image_search, grounder, reader, summarizer; `provider`
     carried it out. `cached`: answered without asking the provider, which takes no seconds and costs nothing. `bytes`
-    were received, `cost` is in US dollars, `error` says why the call failed."""
+    were received, `cost` is in US dollars, `error` says why the call failed. `began`: seconds after its observation
+    did; calls of one observation run side by side."""
 
     tool: str
     provider: str
@@ -127,6 +128,7 @@ class Call:
     cached: bool = False
     cost: float = 0.0
     error: str | None = None
+    began: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -147,31 +149,44 @@ class Observation:
 
     @property
     def cost(self) -> float:
+        """US dollars."""
         return sum(call.cost for call in self.calls)
+
+    @property
+    def seconds(self) -> float:
+        """Until the last of the calls was answered."""
+        return max((call.began + call.seconds for call in self.calls), default=0.0)
 
 
 @dataclass(frozen=True)
 class Completion:
     """What the policy wrote. `ids` are the sampled tokens, verbatim, or None where the endpoint hides them;
     `logprobs` are natural logarithms, one per id. `finish`: the model stopped by itself (stop), ran into its token
-    budget (length), or had no room left in its window (context)."""
+    budget (length), or had no room left in its window (context). `seconds` is what writing took, with all waiting."""
 
     text: str
     ids: tuple[int, ...] | None = None
     logprobs: tuple[float, ...] | None = None
     finish: Finish = "stop"
     prompt_tokens: int | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Turn:
-    """`seconds` are the policy's and the tools'; `cost` is the sum of the observation's calls, in US dollars."""
-
     completion: Completion
     action: Action
     observation: Observation | None = None
-    seconds: float = 0.0
-    cost: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """The policy's and the tools'."""
+        return self.completion.seconds + (self.observation.seconds if self.observation is not None else 0.0)
+
+    @property
+    def cost(self) -> float:
+        """US dollars."""
+        return self.observation.cost if self.observation is not None else 0.0
 
 
 @dataclass(frozen=True)

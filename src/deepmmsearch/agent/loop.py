@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from deepmmsearch.agent.metering import Stopwatch
 from deepmmsearch.protocol import parse_action
 from deepmmsearch.types import PAPER_LIMITS, Action, Answer, Limits, Observation, Policy, Trajectory, Turn
 
 
 class Tools(Protocol):
     """What the loop asks of tools; `Toolbox` is the one that there is, others may stand around it."""
-
-    @property
-    def stopwatch(self) -> Stopwatch: ...
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation: ...
 
@@ -28,14 +24,11 @@ async def episode(
     """The trajectory after each turn, until it stops. Errors of the policy pass through; those of tools do not."""
     trajectory = start
     while trajectory.stop is None:
-        seconds = tools.stopwatch.turn(trajectory)
         completion = await policy.act(trajectory)
         action = parse_action(completion.text, trajectory.prompt.dialect, ended=completion.finish == "stop")
         done = isinstance(action, Answer) or completion.finish != "stop"
         observation = None if done else await tools.execute(action, trajectory, limits)
-        cost = observation.cost if observation is not None else 0.0
-        turn = Turn(completion, action, observation, seconds(), cost)
-        trajectory = trajectory.then(turn, limits)
+        trajectory = trajectory.then(Turn(completion, action, observation), limits)
         yield trajectory
 
 

@@ -10,15 +10,27 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
-from typing import Protocol
 
 from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Call, Trajectory
+
+# US dollars a call, by provider, in late 2026: the smallest paid plan, a basic search. What is not named here costs
+# nothing. A recipe's `prices` override it.
+PRICES: Mapping[str, float] = {
+    "serper": 0.001,
+    "serper-lens": 0.003,
+    "serpapi": 0.025,
+    "serpapi-lens": 0.025,
+    "brave": 0.005,
+    "tavily": 0.008,
+    "exa": 0.007,
+    # billed by tokens: at least 10,000 a search
+    "jina": 0.0005,
+}
 
 _KEY_PARAMETER = re.compile(
     r"([?&;\s](?:api[_-]?key|key|token|access_token|auth|password|signature|sig)\s*[=:]\s*)[^&\s\"']+", re.IGNORECASE
@@ -90,13 +102,11 @@ class Slot:
 
 
 class Meter:
-    """The calls of one observation. `asker` names the question, rollout and turn it is for; `prices` (US dollars a
-    call, by provider) override the providers' own."""
+    """The calls of one observation. `asker` names the question, rollout and turn it is for."""
 
-    def __init__(
-        self, asker: str = "", prices: Mapping[str, float] = MappingProxyType({}), purses: tuple[Purse, ...] = ()
-    ) -> None:
+    def __init__(self, asker: str = "", prices: Mapping[str, float] = PRICES, purses: tuple[Purse, ...] = ()) -> None:
         self.asker, self.prices, self.purses = asker, prices, purses
+        self.opened = time.perf_counter()
         self._slots: list[Slot] = []
         self._asked: dict[bytes, int] = {}
         self._prepaid = False
@@ -149,7 +159,7 @@ class Meter:
     def part(self, prepaid: bool) -> Meter:
         """A meter of its own for what one tool does; `prepaid`: its first call is counted already."""
         part = Meter(self.asker, self.prices, self.purses)
-        part._prepaid, part._asked = prepaid, self._asked
+        part._prepaid, part._asked, part.opened = prepaid, self._asked, self.opened
         return part
 
     def give_back(self) -> None:
@@ -172,14 +182,14 @@ def received(count: int) -> None:
 
 
 @contextmanager
-def calling(tool: str, provider: str, price: float = 0.0) -> Iterator[Bill]:
+def calling(tool: str, provider: str, cost: float | None = None) -> Iterator[Bill]:
     """One call of a provider: timed, counted, paid for. For providers, around each request they make.
 
-    `price`: the provider's own, in US dollars a call. Raises BudgetSpent before anything is asked for.
+    `cost` is in US dollars; None takes it from the price table. Raises BudgetSpent before anything is asked for.
     """
     meter = _METER.get()
+    price = (meter.prices if meter else PRICES).get(provider, 0.0) if cost is None else cost
     if meter is not None:
-        price = meter.prices.get(provider, price)
         meter.take(price)
     slot = meter.slot() if meter else Slot()
     bill, error = Bill(price), None
@@ -192,7 +202,8 @@ def calling(tool: str, provider: str, price: float = 0.0) -> Iterator[Bill]:
         raise
     finally:
         _BILL.reset(token)
-        slot.calls = (Call(tool, provider, time.perf_counter() - began, bill.bytes, False, bill.cost, error),)
+        seconds, after = time.perf_counter() - began, began - meter.opened if meter is not None else 0.0
+        slot.calls = (Call(tool, provider, seconds, bill.bytes, False, bill.cost, error, after),)
         if meter is not None:
             meter.correct(0, bill.cost - price)
 
@@ -200,7 +211,7 @@ def calling(tool: str, provider: str, price: float = 0.0) -> Iterator[Bill]:
 @contextmanager
 def using(tool: str, of: object) -> Iterator[None]:
     """One use of the tool `of`, whatever it is made of: what it reports through `calling` is kept, and where it reports
-    nothing (a local tool, someone's own class) the use itself is one call at its `price`.
+    nothing (a local tool, someone's own class) the use itself is one call at the price of its name.
 
     Raises BudgetSpent when no call is left, except for a tool with `pays_itself` (a recorder), which may know the
     answer without a call.
@@ -228,9 +239,9 @@ def using(tool: str, of: object) -> Iterator[None]:
         if slot.calls or isinstance(failure, BudgetSpent):
             part.give_back()
         else:
-            price = meter.prices.get(provider, getattr(of, "price", 0.0))
-            why = explain(failure) if failure is not None else None
-            slot.calls = (Call(tool, provider, time.perf_counter() - began, cost=price, error=why),)
+            price, why = meter.prices.get(provider, 0.0), explain(failure) if failure is not None else None
+            seconds = time.perf_counter() - began
+            slot.calls = (Call(tool, provider, seconds, cost=price, error=why, began=began - meter.opened),)
             meter.correct(0, price)
 
 
@@ -252,10 +263,9 @@ def without_keys(text: str) -> str:
 
 @dataclass
 class Ledger:
-    """Budgets of one run: `question` holds for each of its questions, `run` for all of them together. `prices` (US
-    dollars a call, by provider) override the providers' own."""
+    """Prices and budgets of one run: `question` holds for each of its questions, `run` for all of them together."""
 
-    prices: Mapping[str, float] = field(default_factory=dict)
+    prices: Mapping[str, float] = field(default_factory=lambda: dict(PRICES))
     question: Budget = Budget()
     run: Purse = field(default_factory=lambda: Purse(Budget(), "run"))
 
@@ -264,29 +274,6 @@ class Ledger:
         paid = [call for call in trajectory.calls if not call.cached]
         own = Purse(self.question, "question", len(paid), sum(call.cost for call in paid))
         return Meter(asker(trajectory), self.prices, (own, self.run))
-
-
-class Stopwatch(Protocol):
-    """Where the seconds in a trajectory come from."""
-
-    def turn(self, trajectory: Trajectory) -> Callable[[], float]:
-        """Started before the turn that comes next; gives the seconds it took."""
-        ...
-
-    def calls(self, asker: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
-        """The calls of one observation, with the seconds they are to have."""
-        ...
-
-
-class WallClock:
-    """Stopwatch: as measured."""
-
-    def turn(self, trajectory: Trajectory) -> Callable[[], float]:
-        began = time.perf_counter()
-        return lambda: time.perf_counter() - began
-
-    def calls(self, asker: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
-        return calls
 
 
 def asker(trajectory: Trajectory) -> str:

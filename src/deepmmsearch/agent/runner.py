@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
-from deepmmsearch.types import Limits, Observation, Policy, Prompt, Question, Trajectory
+from deepmmsearch.types import Completion, Limits, Observation, Policy, Prompt, Question, Trajectory
 
 RAMP = 0.005
 """Seconds between the first starts."""
@@ -16,6 +17,18 @@ RAMP = 0.005
 ToolsFor = Callable[[Question], Toolbox]
 Player = Callable[[Question], AsyncIterator[Trajectory]]
 """The trajectory of a question after each turn, the last one finished."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A policy whose completions tell the seconds that they took, with all waiting."""
+
+    policy: Policy
+
+    async def act(self, trajectory: Trajectory) -> Completion:
+        began = time.perf_counter()
+        completion = await self.policy.act(trajectory)
+        return replace(completion, seconds=time.perf_counter() - began)
 
 
 async def play_all(
@@ -36,7 +49,7 @@ async def play_all(
 
     def player(question: Question) -> AsyncIterator[Trajectory]:
         start = Trajectory(question, prompt, policy=label)
-        return episode(start, policy, tools_for(question), limits)
+        return episode(start, Timed(policy), tools_for(question), limits)
 
     async for trajectory in run_all(questions, player, Trajectory(Question("", ""), prompt, policy=label), concurrency):
         yield trajectory

@@ -10,7 +10,7 @@ from PIL.Image import Image
 
 from deepmmsearch import images
 from deepmmsearch.agent.lines import NOTHING, Line, cut, image_lines, join, one_line, summary_lines, text_lines
-from deepmmsearch.agent.metering import Ledger, Stopwatch, WallClock, using
+from deepmmsearch.agent.metering import Ledger, using
 from deepmmsearch.agent.passages import read_passages
 from deepmmsearch.agent.protocols import (
     Grounder,
@@ -54,7 +54,6 @@ class Toolbox:
     titles (MMSearch-R1) instead of a summary (DeepMMSearch-R1). `matcher` tells which image hits show what was searched
     for, where the search itself does not. `condenser` makes one summary of all hits instead of a line for each; where
     it or the summariser fails, `stand_in` speaks. `ledger`: prices and budgets, the same for all episodes of a run.
-    `stopwatch`: measures a turn.
     """
 
     text_search: TextSearchTool | None = None
@@ -77,7 +76,6 @@ class Toolbox:
     condenser: ObservationSummarizer | None = None
     stand_in: Summarizer | None = None
     ledger: Ledger = field(default_factory=Ledger, compare=False)
-    stopwatch: Stopwatch = field(default_factory=WallClock, compare=False)
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation:
         """What comes back for `action`, the next one after the turns of `trajectory`, with the calls it took. Only
@@ -85,7 +83,7 @@ class Toolbox:
         meter = self.ledger.meter(trajectory)
         with meter.open():
             observation = await self._carry_out(action, trajectory, limits)
-        return replace(observation, calls=self.stopwatch.calls(meter.asker, meter.calls))
+        return replace(observation, calls=meter.calls)
 
     async def _carry_out(self, action: Action, trajectory: Trajectory, limits: Limits) -> Observation:
         if isinstance(action, Malformed):

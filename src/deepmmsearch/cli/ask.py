@@ -97,6 +97,7 @@ class _Asking:
         """The finished episode, shown and stored. Errors of the policy in the first turn are the user's to mend; later
         ones end the episode, and what was played is kept."""
         from deepmmsearch.agent import episode
+        from deepmmsearch.agent.runner import Timed
         from deepmmsearch.images import save as save_image
         from deepmmsearch.policies.human import HELP, HumanPolicy
         from deepmmsearch.show import terminal
@@ -108,7 +109,7 @@ class _Asking:
             with self.console.status("Thinking ...") as status:
                 if isinstance(self.policy, HumanPolicy):
                     status.stop()
-                async for grown in episode(start, self.policy, self.toolbox, self.limits):
+                async for grown in episode(start, Timed(self.policy), self.toolbox, self.limits):
                     _refuse_full_window(grown)
                     last = grown
                     crop = terminal.crop_path(last.turns[-1], self.save)

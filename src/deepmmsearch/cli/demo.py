@@ -162,6 +162,7 @@ def _chosen(questions: Sequence[Question], count: int) -> list[Question]:
 
 async def _show(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> None:
     from deepmmsearch.agent import episode
+    from deepmmsearch.agent.runner import Timed
     from deepmmsearch.atlas.play import correct
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.show.terminal import plain, show_end, show_turn
@@ -170,7 +171,7 @@ async def _show(console: Console, player: _Player, tools: Toolbox, questions: Se
     for question in questions:
         console.print(Text(plain(question.text), "bold underline"))
         last = start = Trajectory(question, load_prompt(player.prompt), policy=player.name)
-        async for last in episode(start, player.policy, player.tools_for(tools)(question)):
+        async for last in episode(start, Timed(player.policy), player.tools_for(tools)(question)):
             show_turn(console, last)
         show_end(console, last)
         verdict = (

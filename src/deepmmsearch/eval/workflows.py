@@ -11,7 +11,7 @@ from typing import Protocol
 
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
 from deepmmsearch.agent.protocols import TextSearchTool
-from deepmmsearch.agent.runner import ToolsFor
+from deepmmsearch.agent.runner import Timed, ToolsFor
 from deepmmsearch.errors import ToolError
 from deepmmsearch.protocol import parse_action
 from deepmmsearch.types import (
@@ -64,7 +64,7 @@ class Agent:
 
     def play(self, question: Question) -> AsyncIterator[Trajectory]:
         start = replace(self.blank, question=question)
-        return episode(start, self.policy, self.tools_for(question), self.limits)
+        return episode(start, Timed(self.policy), self.tools_for(question), self.limits)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Rag:
         read = await tools.execute(TextSearch(query), asking, self.limits)
         told = replace(question, metadata={**question.metadata, "rag_query": query})
         start = replace(self.blank, question=told, context=(seen, read))
-        async for trajectory in episode(start, self.policy, Toolbox(), ONE_TURN):
+        async for trajectory in episode(start, Timed(self.policy), Toolbox(), ONE_TURN):
             yield trajectory
 
 

@@ -275,7 +275,7 @@ def trajectories(max_turns: int = 4) -> SearchStrategy[Trajectory]:
     outcomes = st.sampled_from([None, "box", "several", "weak", "missing"])
     groundings = st.builds(Grounding, texts, maybe(boxes), maybe(texts), outcomes, some(boxes))
     sentences = st.builds(Cited, texts, some(st.integers(1, 9)))
-    calls = st.builds(Call, texts, texts, numbers, st.integers(0, 2**40), st.booleans(), numbers, maybe(texts))
+    calls = st.builds(Call, texts, texts, numbers, st.integers(0, 2**40), st.booleans(), numbers, maybe(texts), numbers)
     observations = st.builds(
         Observation,
         texts,
@@ -298,8 +298,9 @@ def trajectories(max_turns: int = 4) -> SearchStrategy[Trajectory]:
         maybe(some(numbers)),
         st.sampled_from(["stop", "length", "context"]),
         maybe(st.integers(0, 9999)),
+        numbers,
     )
-    turns = st.builds(Turn, completions, actions, maybe(observations), numbers, numbers)
+    turns = st.builds(Turn, completions, actions, maybe(observations))
     plain = st.recursive(
         st.one_of(st.none(), st.booleans(), st.integers(-(2**60), 2**60), numbers, texts),
         lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),

@@ -1,7 +1,7 @@
 """What a cassette holds, and how it is passed on, merged and thinned out.
 
-An exported file is JSON lines (gzip where its name ends in .gz): a head, then pictures, answers, failures and turns,
-each line with everything it needs. It is read as untrusted: hashes are computed anew, and one bad line leaves the
+An exported file is JSON lines (gzip where its name ends in .gz): a head, then pictures, answers and failures, each line
+with everything it needs. It is read as untrusted: hashes are computed anew, and one bad line leaves the
 cassette as it was.
 """
 
@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from deepmmsearch import images
 from deepmmsearch.errors import UserError
-from deepmmsearch.tools.cassette import VERSION, Cassette, Statement, hash_key
+from deepmmsearch.tools.cassette import READABLE, VERSION, Cassette, Statement, hash_key
 
 FORMAT = "deepmmsearch cassette"
 LONGEST_LINE = 64_000_000
@@ -54,7 +54,6 @@ _TABLES: dict[str, tuple[str, dict[str, type | tuple[type, ...]]]] = {
             "created": (int, float),
         },
     ),
-    "turn": ("turns", {"asker": str, "seconds": (int, float), "created": (int, float)}),
 }
 _UNUSED_IMAGES = """DELETE FROM images WHERE sha NOT IN (SELECT value FROM entries,
     json_each('["' || replace(entries.images, ' ', '","') || '"]') WHERE entries.images != '')"""
@@ -80,11 +79,10 @@ class Count:
     answers: int = 0
     failures: int = 0
     images: int = 0
-    turns: int = 0
 
     @property
     def sentence(self) -> str:
-        return f"{self.answers} answers, {self.failures} failures, {self.images} pictures, {self.turns} turns"
+        return f"{self.answers} answers, {self.failures} failures, {self.images} pictures"
 
 
 def holdings(cassette: Cassette) -> list[Holding]:
@@ -108,15 +106,13 @@ def holdings(cassette: Cassette) -> list[Holding]:
 
 
 def count(cassette: Cassette) -> Count:
-    return Count(
-        *(cassette.rows(f"SELECT count(*) FROM {t}")[0][0] for t in ("entries", "failures", "images", "turns"))
-    )
+    return Count(*(cassette.rows(f"SELECT count(*) FROM {t}")[0][0] for t in ("entries", "failures", "images")))
 
 
 def export(cassette: Cassette, path: Path, tools: Sequence[str] = ()) -> Count:
     """Writes all of it, or what `tools` recorded, to `path`, which appears when it is whole. Raises UserError."""
     chosen = f"WHERE tool IN ({','.join('?' * len(tools))})" if tools else ""
-    counts = dict.fromkeys(("entry", "failure", "image", "turn"), 0)
+    counts = dict.fromkeys(("entry", "failure", "image"), 0)
     wanted: set[str] = set()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,8 +127,6 @@ def export(cassette: Cassette, path: Path, tools: Sequence[str] = ()) -> Count:
                     _say(lines, {"image": sha, "png": base64.b64encode(png).decode("ascii")})
                     counts["image"] += 1
             for name, (table, columns) in _TABLES.items():
-                if name == "turn" and tools:
-                    continue
                 order = "ORDER BY created, asker" if "asker" in columns else "ORDER BY created, asked"
                 for row in cassette.rows(f"SELECT {', '.join(columns)} FROM {table} {chosen} {order}", tools):
                     _say(lines, {name: dict(zip(columns, row, strict=True))})
@@ -142,7 +136,7 @@ def export(cassette: Cassette, path: Path, tools: Sequence[str] = ()) -> Count:
         with suppress(OSError, UnboundLocalError):
             temporary.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error}. Give another place.") from None
-    return Count(counts["entry"], counts["failure"], counts["image"], counts["turn"])
+    return Count(counts["entry"], counts["failure"], counts["image"])
 
 
 def merge(cassette: Cassette, path: Path) -> Count:
@@ -155,7 +149,7 @@ def merge(cassette: Cassette, path: Path) -> Count:
     except (OSError, EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}). Export it again.") from None
     after = count(cassette)
-    return Count(*(getattr(after, n) - getattr(before, n) for n in ("answers", "failures", "images", "turns")))
+    return Count(*(getattr(after, n) - getattr(before, n) for n in ("answers", "failures", "images")))
 
 
 def prune(
@@ -179,15 +173,14 @@ def prune(
         bounds.append("created < ?")
         values.append(before)
     where = f"WHERE {' AND '.join(bounds)}" if bounds else ""
-    # turns belong to no tool: they go by age alone
-    tables = ["failures"] if failures_only else ["entries", "failures", *(() if tools or providers else ("turns",))]
+    tables = ["failures"] if failures_only else ["entries", "failures"]
     gone = {table: cassette.rows(f"SELECT count(*) FROM {table} {where}", values)[0][0] for table in tables}
     pictures = count(cassette).images
     if not dry:
         cassette.transact([*((f"DELETE FROM {table} {where}", values) for table in tables), (_UNUSED_IMAGES, ())])
         cassette.maintain("VACUUM")
         pictures -= count(cassette).images
-    return Count(gone.get("entries", 0), gone["failures"], 0 if dry else pictures, gone.get("turns", 0))
+    return Count(gone.get("entries", 0), gone["failures"], 0 if dry else pictures)
 
 
 def read_age(text: str) -> float:
@@ -216,7 +209,7 @@ def _statements(cassette: Cassette, path: Path) -> Iterator[Statement]:
         head = _row(lines.readline(LONGEST_LINE), path, 1)
         if head.get("format") != FORMAT:
             raise UserError(f"{path} is no exported cassette. Give a file that `deepmmsearch cache export` wrote.")
-        if head.get("version") != VERSION:
+        if head.get("version") not in READABLE:
             raise UserError(
                 f"{path} was exported in version {head.get('version')!r}, this is {VERSION}. Update deepmmsearch."
             )
@@ -224,6 +217,8 @@ def _statements(cassette: Cassette, path: Path) -> Iterator[Statement]:
         while line := lines.readline(LONGEST_LINE):
             number += 1
             row = _row(line, path, number)
+            if "turn" in row:
+                continue  # version 1
             yield _statement(row, path, number)
             brought.add(row.get("image"))
             wanted.update(row["entry"]["images"].split() if "entry" in row else ())
@@ -248,7 +243,7 @@ def _statement(row: dict[str, Any], path: Path, number: int) -> Statement:
         return _image_statement(row, place)
     name = next((n for n in _TABLES if n in row), None)
     if name is None:
-        raise UserError(f"{place}: neither picture nor answer, failure or turn. Export it again.")
+        raise UserError(f"{place}: neither picture nor answer nor failure. Export it again.")
     table, columns = _TABLES[name]
     given = row[name]
     if not isinstance(given, dict) or set(given) != set(columns):

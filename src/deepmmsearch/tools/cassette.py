@@ -30,7 +30,9 @@ from deepmmsearch.errors import UserError
 if sys.platform != "win32":
     import fcntl
 
-VERSION = 1
+VERSION = 2
+# Version 1 had a table of turns besides, and its calls did not tell when they began.
+READABLE = (1, VERSION)
 # "DMMS", where `file` and sqlite3 look for what a database belongs to
 APPLICATION = 0x444D4D53
 
@@ -43,7 +45,6 @@ _SCHEMA = (
         kind TEXT NOT NULL, message TEXT NOT NULL, calls TEXT NOT NULL, created REAL NOT NULL,
         PRIMARY KEY (key, asker))""",
     "CREATE TABLE images (sha TEXT PRIMARY KEY, png BLOB NOT NULL)",
-    "CREATE TABLE turns (asker TEXT PRIMARY KEY, seconds REAL NOT NULL, created REAL NOT NULL)",
 )
 _FAILED_BEFORE = "EXISTS (SELECT 1 FROM failures f WHERE f.key = entries.key AND f.asker = ?)"
 _FIND = f"SELECT provider, owner, created, {_FAILED_BEFORE}, result, images, calls FROM entries WHERE key = ?"
@@ -162,10 +163,6 @@ class Cassette:
         if not rows:
             raise UserError(f"{self.path} lacks the picture {sha}. Record it again, or import a complete file.")
         return images.load(rows[0][0], name=f"the picture {sha[:12]} in {self.path}")
-
-    def seconds(self, asker: str) -> float | None:
-        rows = self.rows("SELECT seconds FROM turns WHERE asker = ?", (asker,))
-        return float(rows[0][0]) if rows else None
 
     # Writing
 
@@ -316,11 +313,13 @@ class Cassette:
             self._create(connection)
         elif application != APPLICATION:
             raise UserError(f"{self.path} is a database, but no cassette. Give another file.")
-        elif version != VERSION:
+        elif version not in READABLE:
             raise UserError(
                 f"{self.path} is a cassette of version {version}, this is {VERSION}. Update deepmmsearch, or give "
                 "another file."
             )
+        elif version != VERSION and not self.read_only:
+            self._upgrade(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA mmap_size = 268435456")
 
@@ -333,6 +332,12 @@ class Cassette:
                 connection.execute(table)
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
+        connection.execute("COMMIT")
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DROP TABLE IF EXISTS turns")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
 
     def _explain(self, error: Exception) -> UserError:
@@ -390,10 +395,6 @@ def forget_failure(key: bytes, asker: str) -> Statement:
 
 def disown(key: bytes) -> Statement:
     return "UPDATE entries SET owner = NULL WHERE key = ?", (key,)
-
-
-def put_seconds(asker: str, seconds: float) -> Statement:
-    return "INSERT OR REPLACE INTO turns VALUES (?, ?, ?)", (asker, seconds, time.time())
 
 
 def hash_key(asked: str) -> bytes:

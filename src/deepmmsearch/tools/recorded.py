@@ -25,9 +25,8 @@ from deepmmsearch.agent.protocols import (
 )
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest
-from deepmmsearch.tools.cassette import put_seconds
 from deepmmsearch.tools.recorder import ANSWERS, Recorder, Source, canonical, quoted
-from deepmmsearch.types import Box, Call, Cited, Completion, Hit, Trajectory
+from deepmmsearch.types import Box, Cited, Completion, Hit
 
 T = TypeVar("T")
 
@@ -159,31 +158,3 @@ class RecordedModel(_Recorded[LanguageModel]):
         asked = canonical({"conversation": list(conversation), "pictures": seen})
         completion: Completion = await self._recall(asked, lambda: self._tool.complete(conversation, pictures))
         return completion
-
-
-class RecordedStopwatch:
-    """Stopwatch of a toolbox: a replayed turn, and a call that is not recorded (of a local tool, or of the policy's own
-    model), takes the seconds that it took when it was recorded."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder, self._wall = recorder, metering.WallClock()
-
-    def turn(self, trajectory: Trajectory) -> Callable[[], float]:
-        asker, measured = metering.asker(trajectory), self._wall.turn(trajectory)
-        return lambda: self._kept([asker], [measured()])[0]
-
-    def calls(self, asker: str, calls: tuple[Call, ...]) -> tuple[Call, ...]:
-        measured = {f"{asker} call {n}": call.seconds for n, call in enumerate(calls) if not call.cached}
-        kept = dict(zip(measured, self._kept(list(measured), list(measured.values())), strict=True))
-        return tuple(replace(c, seconds=kept.get(f"{asker} call {n}", c.seconds)) for n, c in enumerate(calls))
-
-    def _kept(self, names: Sequence[str], measured: Sequence[float]) -> list[float]:
-        match self._recorder.mode:
-            case "cache":
-                pairs = zip(names, measured, strict=True)
-                if statements := [put_seconds(name, seconds) for name, seconds in pairs]:
-                    self._recorder.cassette.write(statements)
-            case "replay":
-                found = [self._recorder.cassette.seconds(name) for name in names]
-                return [m if f is None else f for f, m in zip(found, measured, strict=True)]
-        return list(measured)

@@ -4,9 +4,9 @@ Three modes. `live` asks the tool and touches no file. `cache` asks only what th
 it: N equal calls at once, in one process or many, reach the tool once. `replay` never asks: what is not on the cassette
 is an error that names it.
 
-A replay gives every episode what it got when it was recorded, the seconds, prices and errors of its calls too. To tell
-whose call reached the tool and whose was answered from the cassette, an entry keeps its `owner`: question, rollout and
-turn (`metering.asker`). An error is kept for the one who got it; `cache` asks again.
+An entry holds its calls (`types.Call`), so a replay gives every episode their seconds, bytes, prices and errors as they
+were recorded. To tell whose call reached the tool and whose was answered from the cassette, an entry keeps its `owner`:
+question, rollout and turn (`metering.asker`). An error is kept for the one who got it; `cache` asks again.
 """
 
 from __future__ import annotations

@@ -6,20 +6,18 @@ There is no barrier between turns: an episode that waits for a tool is out of th
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from deepmmsearch.agent import PAPER_LIMITS, Tools, play
-from deepmmsearch.agent.metering import Stopwatch
+from deepmmsearch.agent.runner import Timed
 from deepmmsearch.errors import UserError
 from deepmmsearch.rewards import Reward, Score
 from deepmmsearch.types import (
     Action,
     Call,
-    Completion,
     ImageSearch,
     Limits,
     Observation,
@@ -35,13 +33,20 @@ ToolsFor = Callable[[Question], Tools]
 
 @dataclass(frozen=True)
 class Rollout:
-    """One episode and what it was worth. `score` is None where no verdict could be had. `thinking` and `tools` are
-    seconds that the episode spent waiting for the policy and for tools."""
+    """One episode and what it was worth. `score` is None where no verdict could be had."""
 
     trajectory: Trajectory
     score: Score | None
-    thinking: float = 0.0
-    tools: float = 0.0
+
+    @property
+    def thinking(self) -> float:
+        """Seconds that the episode waited for the policy."""
+        return sum(turn.completion.seconds for turn in self.trajectory.turns)
+
+    @property
+    def tools(self) -> float:
+        """Seconds that the episode waited for tools."""
+        return sum(turn.observation.seconds for turn in self.trajectory.turns if turn.observation is not None)
 
     @property
     def failed(self) -> bool:
@@ -63,40 +68,19 @@ def tool_failed(action: Action, observation: Observation | None) -> bool:
 
 
 @dataclass
-class _TimedPolicy:
-    policy: Policy
-    seconds: float = 0.0
-
-    async def act(self, trajectory: Trajectory) -> Completion:
-        began = time.perf_counter()
-        try:
-            return await self.policy.act(trajectory)
-        finally:
-            self.seconds += time.perf_counter() - began
-
-
-@dataclass
-class _TimedTools:
+class _BoundedTools:
     """The tools with a bound on their time, so that no rollout hangs."""
 
     tools: Tools
     timeout: float
-    seconds: float = 0.0
-
-    @property
-    def stopwatch(self) -> Stopwatch:
-        return self.tools.stopwatch
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation:
-        began = time.perf_counter()
         try:
             async with asyncio.timeout(self.timeout):
                 return await self.tools.execute(action, trajectory, limits)
         except TimeoutError:
             said = f"The tool did not answer within {self.timeout:.0f} s. Try another query or answer."
             return Observation(f"Error: {said}", error=said, calls=(Call("tools", "", self.timeout, error=said),))
-        finally:
-            self.seconds += time.perf_counter() - began
 
 
 @dataclass(frozen=True)
@@ -124,17 +108,17 @@ class Player:
 
     async def _episode(self, question: Question, policy: Policy) -> Rollout:
         start = Trajectory(question, self.prompt, policy=self.label)
-        timed, tools = _TimedPolicy(policy), _TimedTools(self.tools_for(question), self.timeout)
+        tools = _BoundedTools(self.tools_for(question), self.timeout)
         score: Score | None = None
         try:
-            played = await play(start, timed, tools, self.limits)
+            played = await play(start, Timed(policy), tools, self.limits)
             score = await self.reward(played)
         except (UserError, torch.OutOfMemoryError):
             raise
         # The runner's border: one episode's failure is data, the others go on.
         except Exception as error:
             played = start.failed(f"{type(error).__name__}: {error}")
-        return Rollout(played, score, timed.seconds, tools.seconds)
+        return Rollout(played, score)
 
 
 def numbered(question: Question, round_: int, member: int) -> Question:

@@ -19,7 +19,6 @@ class Exa:
     name = "exa"
     kinds = ("text",)
     key_variable = "EXA_API_KEY"
-    price = 0.007
 
     def __init__(
         self,

@@ -17,7 +17,6 @@ class SerpApi:
     name = "serpapi"
     kinds = ("text",)
     key_variable = "SERPAPI_API_KEY"
-    price = 0.025
 
     def __init__(
         self,

@@ -28,7 +28,6 @@ class SerperLens:
     name = "serper-lens"
     kinds = ("image",)
     key_variable = "SERPER_API_KEY"
-    price = 0.003
 
     def __init__(
         self,
