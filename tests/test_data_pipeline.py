@@ -212,7 +212,7 @@ def test_what_is_in_the_evaluation_is_removed(tmp_path: Path) -> None:
 
 
 def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
-    from deepmmsearch.data.journal import locked
+    from deepmmsearch.files import locked
 
     seeds = write_seeds(tmp_path / "seeds", [good(0)])
     with locked(tmp_path / "build/.lock"), pytest.raises(UserError, match="Another run is at work"):

@@ -44,6 +44,8 @@ BASE_MODULES = (
     "types",
     "errors",
     "registry",
+    "codec",
+    "files",
     "images",
     "protocol",
     "prompts",
@@ -117,7 +119,18 @@ def test_heavy_packages_stay_where_they_belong(module: str) -> None:
 
 @pytest.mark.parametrize("module", [m for m in MODULES if within(m, BASE_MODULES)])
 def test_the_base_needs_no_extra(module: str) -> None:
-    allowed = {"click", "rich", "pydantic", "yaml", "PIL", "numpy", "jinja2", "deepmmsearch", *sys.stdlib_module_names}
+    allowed = {
+        "click",
+        "rich",
+        "pydantic",
+        "yaml",
+        "PIL",
+        "numpy",
+        "jinja2",
+        "filelock",
+        "deepmmsearch",
+        *sys.stdlib_module_names,
+    }
     outside = {name.split(".")[0] for name in imports(MODULES[module], top_only=True)} - allowed
     assert not outside, f"{module} imports {sorted(outside)} at import time"
 

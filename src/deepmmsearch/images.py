@@ -9,8 +9,6 @@ import base64
 import hashlib
 import io
 import math
-import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Literal
@@ -20,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deepmmsearch.containers import frames, scans
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import replacing
 from deepmmsearch.types import Box
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -71,17 +70,8 @@ def save(image: Image.Image, folder: Path) -> Path:
     path = folder / f"{digest(image)}.png"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=".part", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            image.convert("RGB").save(file, "PNG", compress_level=3)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path, durable=True) as draft:
+        image.convert("RGB").save(draft, "PNG", compress_level=3)
     return path
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,10 +17,8 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import lock_open_file
 from deepmmsearch.types import Trajectory, Turn
-
-if sys.platform != "win32":
-    import fcntl
 
 VERSION = 1
 FILE = "trajectories.jsonl"
@@ -71,7 +68,7 @@ class TrajectoryStore:
         lines = [self._line(name, trajectory) for name, trajectory in rows]
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
-            _lock(file)
+            lock_open_file(file)
             _cut_half_line(file)
             file.write(b"".join(lines))
             file.flush()
@@ -158,12 +155,6 @@ def _parse(raw: bytes, place: str) -> dict[str, Any]:
             f"{place}: written in version {version!r} of the format, this is {VERSION}. Update deepmmsearch."
         )
     return dict(line)
-
-
-def _lock(file: BinaryIO) -> None:
-    """Held until the file is closed."""
-    if sys.platform != "win32":
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX)
 
 
 def _cut_half_line(file: BinaryIO) -> None:

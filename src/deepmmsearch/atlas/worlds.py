@@ -7,9 +7,7 @@ share of questions that need a search is given, the folder's name ends in -searc
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from deepmmsearch.agent import Toolbox
@@ -18,11 +16,9 @@ from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.engine.index import Index
+from deepmmsearch.files import locked
 from deepmmsearch.tools.local import local_tools
 from deepmmsearch.types import Question
-
-if sys.platform != "win32":
-    import fcntl
 
 
 class Worlds:
@@ -73,19 +69,9 @@ def _make(
     folder: Path, seed: int, split: Split, count: int, search_share: float | None, report: Callable[[str], None]
 ) -> Index:
     mark = folder / "atlas" / MARK
-    with _alone(folder):
+    with locked(folder / ".lock"):
         if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8"))["questions"] != count:
             world = make_world(seed, split)
             write_atlas(world, folder / "atlas", each_question(world, count, search_share=search_share))
             report(f"World {split}-{seed}: {count} questions")
         return Index.build(folder / "atlas" / "sites", folder / "index")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Runs that start side by side make a world once; without file locks (Windows) start one of them first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a") as file:
-        if sys.platform != "win32":
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

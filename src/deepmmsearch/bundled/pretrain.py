@@ -37,6 +37,7 @@ from deepmmsearch.atlas.drawing import (
 from deepmmsearch.atlas.names import FAMOUS, Split
 from deepmmsearch.bundled import small
 from deepmmsearch.bundled.lessons import LESSONS, Lesson, famous_name, lesson_flags, view, view_box
+from deepmmsearch.files import replacing
 from deepmmsearch.train.plots import plot_curves, read_metrics
 
 POOL = 8
@@ -187,11 +188,9 @@ class Run:
 
     def save(self, step: int, module: nn.Module, optims: list[tuple[torch.optim.Optimizer, float]]) -> None:
         if self.rank == 0:
-            temporary = self._state.with_suffix(".tmp")
-            torch.save(
-                {"step": step, "module": module.state_dict(), "optims": [o.state_dict() for o, _ in optims]}, temporary
-            )
-            temporary.replace(self._state)
+            state = {"step": step, "module": module.state_dict(), "optims": [o.state_dict() for o, _ in optims]}
+            with replacing(self._state) as draft:
+                torch.save(state, draft)
 
     def resume(self, module: nn.Module, optims: list[tuple[torch.optim.Optimizer, float]]) -> int:
         if not self._state.exists():

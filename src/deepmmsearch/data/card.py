@@ -144,7 +144,7 @@ rows = load_dataset("parquet", data_files={"train": "train-*.parquet", "validati
 
 def write_card(card: Mapping[str, Any], folder: Path) -> None:
     from deepmmsearch.data.figures import plot_contents, plot_stages
-    from deepmmsearch.data.journal import write_json
+    from deepmmsearch.files import write_json
 
     contents = card["contents"]["train"]
     (folder / "README.md").write_text(card_markdown(card), encoding="utf-8")
@@ -154,7 +154,7 @@ def write_card(card: Mapping[str, Any], folder: Path) -> None:
     names = [stage["stage"] for stage in card["stages"]]
     plot_stages(names, [stage["kept"] for stage in card["stages"]], folder / "stages.png", str(card["name"]))
     # last: where it is, everything is
-    write_json(dict(card), folder / "card.json")
+    write_json(folder / "card.json", dict(card), durable=True)
 
 
 def stage_summary(name: str, counts: Counts) -> dict[str, Any]:

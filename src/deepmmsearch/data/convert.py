@@ -22,11 +22,11 @@ from PIL.Image import Image
 
 from deepmmsearch import images
 from deepmmsearch.data.answers import flatten
-from deepmmsearch.data.journal import write_json
 from deepmmsearch.data.knowledge import fvqa
 from deepmmsearch.data.pictures import encode, load_picture
 from deepmmsearch.data.report import LoadReport, Skip
 from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json
+from deepmmsearch.files import replacing, write_json
 from deepmmsearch.protocol import parse_action
 from deepmmsearch.renderer import messages
 from deepmmsearch.types import (
@@ -64,15 +64,12 @@ def write_verl(questions: Iterable[Question], path: Path, source: str = "mmsearc
             ("extra_info", pa.struct([("index", pa.int64()), ("id", text), ("metadata", text)])),
         ]
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
     count = 0
-    with parquet.ParquetWriter(draft, schema, compression="zstd") as writer:
+    with replacing(path) as draft, parquet.ParquetWriter(draft, schema, compression="zstd") as writer:
         for question in questions:
             row = verl_row(question, count, source)
             writer.write_table(pa.Table.from_pylist([row], schema=schema))
             count += 1
-    draft.replace(path)
     return count
 
 
@@ -113,9 +110,8 @@ def verl_question(row: Row, number: int) -> Question:
 def write_sharegpt(trajectories: Iterable[Trajectory], path: Path) -> int:
     """Writes the conversations as JSON, their pictures to `images/` beside it, and `dataset_info.json` that tells
     LLaMA-Factory how to read them. Gives the number of conversations."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     entries = [sharegpt_entry(trajectory, path.parent) for trajectory in trajectories]
-    write_json(entries, path)
+    write_json(path, entries)
     info = path.parent / "dataset_info.json"
     known = read_json(info) if info.is_file() else {}
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
@@ -125,7 +121,7 @@ def write_sharegpt(trajectories: Iterable[Trajectory], path: Path) -> int:
         "columns": {"messages": "messages", "images": "images"},
         "tags": {**tags, "system_tag": "system"},
     }
-    write_json({**known, path.stem: described}, info)
+    write_json(info, {**known, path.stem: described})
     return len(entries)
 
 

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from deepmmsearch.atlas.play import play_all
-from deepmmsearch.data.journal import locked
 from deepmmsearch.data.recipe import Episodes, Pictures
 from deepmmsearch.data.records import row_question, with_trajectory
 from deepmmsearch.data.stages import Counts, Stage
@@ -20,6 +19,7 @@ from deepmmsearch.data.tables import Row
 from deepmmsearch.data.tasks import FAILURES, Player, PlayerFactory, encoding_of
 from deepmmsearch.data.workers import Progress, Tell
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import locked
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Limits, Malformed, Observation, Question, Trajectory
 

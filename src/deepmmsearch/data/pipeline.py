@@ -29,7 +29,6 @@ import yaml
 from deepmmsearch.data.balance import Item, choose
 from deepmmsearch.data.card import count_contents, git_revision, stage_summary, write_card
 from deepmmsearch.data.episodes import PlayEpisodes
-from deepmmsearch.data.journal import locked, write_json
 from deepmmsearch.data.near_duplicates import Duplicate, against, groups, within
 from deepmmsearch.data.overlap import evaluation_prints, row_print
 from deepmmsearch.data.recipe import BuildSettings, Mix, Seeds
@@ -41,6 +40,7 @@ from deepmmsearch.data.tasks import DrawSeeds, JudgeFactory, LabelerFactory, Pla
 from deepmmsearch.data.verdicts import KeepCorrect, LabelTaxonomy, TellSearch
 from deepmmsearch.data.workers import ShardTask, run_shards
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import locked, write_json
 
 STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
 DATASET = "dataset"
@@ -190,7 +190,8 @@ class _Build:
         for found in within(left, settings.bits, settings.overlap, settings.per_picture):
             removed[found.id] = (f"duplicate: {found.kind}", found)
         rows = [{"id": d.id, "of": d.of, "why": why} for why, d in removed.values()]
-        write_json({"evaluations": evaluations, "removed": rows}, stage.folder / "report" / "removed.json")
+        told = {"evaluations": evaluations, "removed": rows}
+        write_json(stage.folder / "report" / "removed.json", told, durable=True)
         seconds = time.perf_counter() - began
         for shard in self.shards:
             counts = Counts(seconds=seconds / len(self.shards))
@@ -214,7 +215,7 @@ class _Build:
                 f"Nothing is left for the data set: {len(items)} rows came to balancing, of which none can be taken "
                 f"with a search share of {settings.search_share}. Take more seeds, or set balance.search_share=null."
             )
-        write_json(chosen, stage.folder / "report" / "chosen.json")
+        write_json(stage.folder / "report" / "chosen.json", chosen, durable=True)
         keep = set(chosen[DATASET])
         seconds = time.perf_counter() - began
         for shard in self.shards:

@@ -17,7 +17,6 @@ the trajectory that answered it where there is one. The same files feed fine-tun
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from deepmmsearch import images
 from deepmmsearch.data.pictures import encode
 from deepmmsearch.data.tables import ParquetRows, Row, pyarrow_parquet
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.files import replacing
 from deepmmsearch.store import from_dict, to_dict
 from deepmmsearch.types import Question, Trajectory
 
@@ -151,23 +151,17 @@ def write_rows(rows: Iterable[Row], path: Path) -> int:
     import pyarrow as pa
 
     shape = schema()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
     count = 0
-    with draft.open("wb") as file:
-        with parquet.ParquetWriter(file, shape, compression="zstd") as writer:
-            batch: list[Mapping[str, Any]] = []
-            for row in rows:
-                batch.append({name: row.get(name) for name in COLUMNS})
-                if len(batch) == ROW_GROUP:
-                    writer.write_table(pa.Table.from_pylist(batch, schema=shape))
-                    count, batch = count + len(batch), []
-            if batch or not count:
+    with replacing(path, durable=True) as draft, parquet.ParquetWriter(draft, shape, compression="zstd") as writer:
+        batch: list[Mapping[str, Any]] = []
+        for row in rows:
+            batch.append({name: row.get(name) for name in COLUMNS})
+            if len(batch) == ROW_GROUP:
                 writer.write_table(pa.Table.from_pylist(batch, schema=shape))
-                count += len(batch)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+                count, batch = count + len(batch), []
+        if batch or not count:
+            writer.write_table(pa.Table.from_pylist(batch, schema=shape))
+            count += len(batch)
     return count
 
 

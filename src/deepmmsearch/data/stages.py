@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepmmsearch.data.journal import write_json
 from deepmmsearch.data.records import read_rows, write_rows
 from deepmmsearch.data.report import EXAMPLES
 from deepmmsearch.data.tables import Row, read_json
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import write_json
 
 MARK = "stage.json"
 
@@ -86,7 +86,7 @@ class Stage:
 
     def finish(self, part: str, rows: Iterable[Row], counts: Counts) -> None:
         counts.kept = write_rows(rows, self.rows_file(part))
-        write_json(counts.to_dict(), self.counts_file(part))
+        write_json(self.counts_file(part), counts.to_dict(), durable=True)
 
     def read(self, part: str) -> Iterator[Row]:
         return read_rows(self.rows_file(part))
@@ -118,7 +118,7 @@ class Stage:
                 raise UserError(_explain(self.folder, found.get("settings", {}), plain))
         if cheap and self.folder.exists():
             shutil.rmtree(self.folder)
-        write_json({"key": key, "settings": plain}, mark)
+        write_json(mark, {"key": key, "settings": plain}, durable=True)
         return key
 
 

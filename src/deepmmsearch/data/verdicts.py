@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from deepmmsearch.data.episodes import cost_of, played, slim
-from deepmmsearch.data.journal import Journal, locked
+from deepmmsearch.data.journal import Journal
 from deepmmsearch.data.recipe import Episodes, Pictures, Search, Taxonomy
 from deepmmsearch.data.records import row_question, row_trajectory
 from deepmmsearch.data.stages import Counts, Stage
@@ -22,6 +22,7 @@ from deepmmsearch.data.tables import Row
 from deepmmsearch.data.tasks import FAILURES, JudgeFactory, Labeler, LabelerFactory, Player, PlayerFactory
 from deepmmsearch.data.workers import Progress, Tell
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import locked
 from deepmmsearch.judge import Judge, Verdict
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question

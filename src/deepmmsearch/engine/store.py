@@ -10,7 +10,6 @@ writer. Many processes read while one writes; a second writer is refused.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
@@ -22,6 +21,7 @@ import numpy as np
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.files import write_json
 
 FORMAT = 2
 MAX_QUERY_TERMS = 64
@@ -129,12 +129,7 @@ class Store:
         (folder / "arrays").mkdir(exist_ok=True)
         tantivy_module().Index(_schema(bool(settings.get("stem", True))), path=str(folder / "text"))
         # meta.json last: a folder without it is not an index yet
-        temporary = folder / "meta.json.new"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, **settings}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / "meta.json")
+        write_json(folder / "meta.json", {"format": FORMAT, **settings}, durable=True)
         return cls(folder)
 
     def snapshot(self) -> Snapshot:

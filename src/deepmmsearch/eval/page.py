@@ -16,6 +16,7 @@ from typing import Any
 
 from deepmmsearch.eval.figures import Example, Results, effort
 from deepmmsearch.eval.sections import Section, main_workflows, sections
+from deepmmsearch.files import write_text
 from deepmmsearch.show.page import Table, card, page, table_html
 
 VERDICTS = ("all", "right", "wrong")
@@ -30,14 +31,10 @@ def write_reports(results: Results, folder: Path, lead: str = "", more: Sequence
         "report.md": render_markdown(results, shown, lead),
         "report.json": json.dumps(summary(results), indent=2, ensure_ascii=False) + "\n",
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
     for name, text in texts.items():
-        draft = folder / f".{name}.part"
         # A model may write half a surrogate pair, which has no UTF-8.
-        draft.write_text(text, encoding="utf-8", errors="replace")
-        paths.append(draft.replace(folder / name))
-    return paths
+        write_text(folder / name, text, errors="replace")
+    return [folder / name for name in texts]
 
 
 def render_html(results: Results, shown: Sequence[Section], lead: str = "") -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from deepmmsearch.agent.runner import run_all, without_pictures
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.workflows import Workflow
+from deepmmsearch.files import write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
 from deepmmsearch.revision import revision
 from deepmmsearch.store import TrajectoryStore
@@ -108,10 +109,7 @@ class EvalRun:
         self._write()
 
     def _write(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        draft = self.folder / f".{FILE}.part"
-        draft.write_text(json.dumps(self.info, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        draft.replace(self.folder / FILE)
+        write_json(self.folder / FILE, self.info)
 
     def judged(self) -> dict[tuple[str, str], Judged]:
         """The last verdict of each trajectory and judge; a half-written line at the end is ignored."""

@@ -23,6 +23,7 @@ from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.policies import choose_prompt, local_policy, policy_grounder
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare
+from deepmmsearch.files import write_json
 from deepmmsearch.types import ImageSearch, Limits, Malformed, Trajectory
 
 # the seed of the first that teaches
@@ -216,9 +217,7 @@ def measure_all(
         }
         for name, future in asked.items():
             rows = future.result()
-            draft = paths[name].with_suffix(".part")
-            draft.write_text(json.dumps([asdict(row) for row in rows]) + "\n", encoding="utf-8")
-            draft.replace(paths[name])
+            write_json(paths[name], [asdict(row) for row in rows])
             report(f"{name}: {sum(row.right for row in rows)} of {len(rows)} right")
     return {
         name: sorted((Answered(**row) for row in json.loads(path.read_text(encoding="utf-8"))), key=lambda r: r.id)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from deepmmsearch.files import write_text
 from deepmmsearch.judge import is_correct
 from deepmmsearch.protocol import parse_reason
 from deepmmsearch.types import Answer, Box, Hit, ImageSearch, Malformed, Observation, TextSearch, Trajectory, Turn
@@ -44,14 +45,8 @@ class Report:
 
 def write_report(report: Report, path: Path) -> None:
     """Writes the page; `path` appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        # A model may write half a surrogate pair, which has no UTF-8.
-        draft.write_text(render(report), encoding="utf-8", errors="replace")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    # A model may write half a surrogate pair, which has no UTF-8.
+    write_text(path, render(report), errors="replace")
 
 
 def render(report: Report) -> str:

@@ -12,15 +12,14 @@ import gzip
 import json
 import math
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from deepmmsearch import images
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import replacing
 from deepmmsearch.tools.cassette import READABLE, VERSION, Cassette, Statement, hash_key
 
 FORMAT = "deepmmsearch cassette"
@@ -115,10 +114,7 @@ def export(cassette: Cassette, path: Path, tools: Sequence[str] = ()) -> Count:
     counts = dict.fromkeys(("entry", "failure", "image"), 0)
     wanted: set[str] = set()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix, delete=False) as file:
-            temporary = Path(file.name)
-        with _opened(temporary, "wt") as lines:
+        with replacing(path) as draft, _opened(draft, "wt", zipped=path.suffix == ".gz") as lines:
             _say(lines, {"format": FORMAT, "version": VERSION})
             for (names,) in cassette.rows(f"SELECT images FROM entries {chosen}", tools):
                 wanted.update(names.split())
@@ -131,10 +127,7 @@ def export(cassette: Cassette, path: Path, tools: Sequence[str] = ()) -> Count:
                 for row in cassette.rows(f"SELECT {', '.join(columns)} FROM {table} {chosen} {order}", tools):
                     _say(lines, {name: dict(zip(columns, row, strict=True))})
                     counts[name] += 1
-        temporary.replace(path)
     except OSError as error:
-        with suppress(OSError, UnboundLocalError):
-            temporary.unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error}. Give another place.") from None
     return Count(counts["entry"], counts["failure"], counts["image"])
 
@@ -191,8 +184,8 @@ def read_age(text: str) -> float:
     return float(found[1]) * UNITS[found[2] or "s"]
 
 
-def _opened(path: Path, mode: str) -> IO[str]:
-    if path.suffix == ".gz":
+def _opened(path: Path, mode: str, *, zipped: bool) -> IO[str]:
+    if zipped:
         opened: IO[str] = gzip.open(path, mode, encoding="utf-8")  # type: ignore[assignment]  # noqa: SIM115
         return opened
     return path.open(mode, encoding="utf-8")
@@ -205,7 +198,7 @@ def _say(lines: IO[str], row: dict[str, Any]) -> None:
 def _statements(cassette: Cassette, path: Path) -> Iterator[Statement]:
     """Raises UserError at the first line that cannot be used, and at the end where a picture is missing."""
     wanted: set[str] = set()
-    with _opened(path, "rt") as lines:
+    with _opened(path, "rt", zipped=path.suffix == ".gz") as lines:
         head = _row(lines.readline(LONGEST_LINE), path, 1)
         if head.get("format") != FORMAT:
             raise UserError(f"{path} is no exported cassette. Give a file that `deepmmsearch cache export` wrote.")

@@ -227,7 +227,8 @@ class Cassette:
         except sqlite3.Error as error:
             raise self._explain(error) from None
 
-    # Locks between processes. The system lets go of them when a process dies, however it dies.
+    # Locks between processes. The system lets go of them when a process dies, however it dies. They are bytes of one
+    # file and not `files.locked`: every call in flight has its key, and a file each would be thousands.
 
     def try_lock(self, key: bytes) -> bool:
         """Takes the key for this process, unless another one has it. One task of a process may ask for it at a time."""

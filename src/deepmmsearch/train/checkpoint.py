@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import replacing
 from deepmmsearch.images import model_view
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.train.shards import whole
@@ -84,24 +85,21 @@ def load_checkpoint(source: str, dtype: torch.dtype) -> Checkpoint:
 
 def save_merged(checkpoint: Checkpoint, model: PreTrainedModel, folder: Path) -> None:
     """Writes `folder` whole or not at all; a former one is replaced."""
-    temporary = folder.with_name(folder.name + ".part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    # the base's own configuration: training turned the cache off, and who generates would pay for it
-    config = AutoConfig.from_pretrained(checkpoint.source)
-    config.architectures = [type(model).__name__]
-    config.dtype = model.dtype
-    config.save_pretrained(temporary)
-    base = Path(checkpoint.source)
-    if base.is_dir():
-        for path in base.iterdir():
-            if path.is_file() and not _REWRITTEN.fullmatch(path.name):
-                shutil.copy2(path, temporary / path.name)
-    else:
-        checkpoint.tokenizer.save_pretrained(temporary)
-        checkpoint.image_processor.save_pretrained(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
+    with replacing(folder) as draft:
+        model.save_pretrained(draft)
+        # the base's own configuration: training turned the cache off, and who generates would pay for it
+        config = AutoConfig.from_pretrained(checkpoint.source)
+        config.architectures = [type(model).__name__]
+        config.dtype = model.dtype
+        config.save_pretrained(draft)
+        base = Path(checkpoint.source)
+        if base.is_dir():
+            for path in base.iterdir():
+                if path.is_file() and not _REWRITTEN.fullmatch(path.name):
+                    shutil.copy2(path, draft / path.name)
+        else:
+            checkpoint.tokenizer.save_pretrained(draft)
+            checkpoint.image_processor.save_pretrained(draft)
 
 
 def part_of(name: str) -> str:

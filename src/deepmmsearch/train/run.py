@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.files import write_text
 from deepmmsearch.revision import revision
 from deepmmsearch.train.plots import read_metrics
 
@@ -73,9 +73,9 @@ def claim_output(output: Path, recipe: BaseModel, data: str, facts: Mapping[str,
                 f"{output} holds a run of another recipe or other data. Choose another output, or remove it."
             )
     output.mkdir(parents=True, exist_ok=True)
-    _write(described, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    write_text(described, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     run = {"data": data, **facts, "revision": revision()}
-    _write(output / "run.json", json.dumps(run, indent=2) + "\n")
+    write_text(output / "run.json", json.dumps(run, indent=2) + "\n")
     _truncate_metrics(output / "metrics.jsonl", _step_of(resume) if resume else 0)
     return resume
 
@@ -87,13 +87,6 @@ def _same(recipe: BaseModel, former: str) -> bool:
     except (ValidationError, yaml.YAMLError):
         return False
     return read.model_dump(mode="json") == recipe.model_dump(mode="json")
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: the processes of one run read what the others write."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
 
 
 def last_checkpoint(folder: Path) -> Path | None:
@@ -205,7 +198,7 @@ def _step_of(checkpoint: Path) -> int:
 def _truncate_metrics(path: Path, step: int) -> None:
     """What was logged after the checkpoint will be logged again."""
     rows = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
-    _write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _minutes(seconds: float) -> str:

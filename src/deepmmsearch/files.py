@@ -1,0 +1,111 @@
+"""Files and folders that appear whole or not at all, and locks between processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout, lock_descriptor
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part")
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Where to write what is to stand at `path`, a file or a folder: it gets there when the block ends, and nothing is
+    left of it when the block fails.
+
+    Processes may write the same path at once, the last one wins. A file keeps the permissions of the one it replaces;
+    what a replaced folder holds and the new one does not stays in it. `durable`: a file is on the disk before it
+    replaces the former one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield draft
+        if draft.is_dir():
+            _replace_folder(draft, path)
+            return
+        if durable:
+            with draft.open("rb+") as file:
+                os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, draft)
+        draft.replace(path)
+    except BaseException:
+        _remove(draft)
+        raise
+
+
+def write_text(path: Path, text: str, *, durable: bool = False, errors: str = "strict") -> None:
+    with replacing(path, durable=durable) as draft:
+        draft.write_text(text, encoding="utf-8", errors=errors)
+
+
+def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable)
+
+
+def remove_drafts(folder: Path) -> None:
+    """Removes what killed processes left half-written in `folder`. Nobody may be writing there."""
+    for path in folder.iterdir():
+        if _DRAFT.fullmatch(path.name):
+            _remove(path)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Holds a lock file, which the system lets go of when the process dies. Gives False instead of waiting where `wait`
+    is off and another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def lock_open_file(file: BinaryIO) -> None:
+    """Holds a file that is appended to until it is closed: no lock file stays beside it, and it excludes writers of
+    older versions, which lock it in the same way. On Windows, where a locked byte cannot be read by others either,
+    nothing is locked."""
+    if sys.platform != "win32":
+        lock_descriptor(file.fileno(), poll_interval=0.002)
+
+
+def _replace_folder(draft: Path, folder: Path) -> None:
+    """A rename onto a folder that is not empty fails, so the former one is moved aside first."""
+    former = draft.with_name(f"{draft.name}-former")
+    if folder.is_dir():
+        folder.rename(former)
+    try:
+        draft.rename(folder)
+    except OSError:
+        if former.exists():
+            former.rename(folder)
+        raise
+    if former.exists():
+        for path in former.iterdir():
+            if not (folder / path.name).exists():
+                path.rename(folder / path.name)
+        shutil.rmtree(former)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
