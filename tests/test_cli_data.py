@@ -62,7 +62,7 @@ def test_a_recipe_is_checked_before_anything_is_drawn(tmp_path: Path) -> None:
     for change, text in (
         ("taxonomy.by=model", "needs a model"),
         ("search.by=rollouts", "Set rollout_policy"),
-        ("judge.rule=best", "Unknown rule"),
+        ("judge.rule=best", "Unknown judge"),
         ("seeds.benchmark=okvqa", "either from a benchmark"),
         ("balance.sise=3", "Did you mean 'balance.size'"),
         ("judge.kind=model", "judge.policy.base_url"),

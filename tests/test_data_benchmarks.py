@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("pyarrow")
 
+from conftest import Offer
 from data_files import (
     base64_picture,
     picture_bytes,
@@ -21,11 +23,11 @@ from deepmmsearch.data.benchmark import QuestionSet
 from deepmmsearch.data.catalog import BENCHMARKS, open_questions
 from deepmmsearch.data.pictures import named_by
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.judge import RuleJudge
+from deepmmsearch.judge import JUDGES, RuleJudge
 
 
 def opened(name: str, path: Path, **options: object) -> tuple[QuestionSet, dict[str, object]]:
-    asked = BENCHMARKS[name].open(path, **options)  # type: ignore[arg-type]
+    asked = BENCHMARKS.find(name).open(path, **options)  # type: ignore[arg-type]
     return asked, {question.id: question for question in asked}
 
 
@@ -308,12 +310,12 @@ def test_samples_are_the_seeds_and_full_in_spite_of_dead_pictures(tmp_path: Path
     path = write_lines(tmp_path / "simplevqa.jsonl", rows)
 
     def ids(seed: int) -> list[str]:
-        return [q.id for q in BENCHMARKS["simplevqa"].open(path, sample=20, seed=seed)]
+        return [q.id for q in BENCHMARKS.find("simplevqa").open(path, sample=20, seed=seed)]
 
     assert len(ids(0)) == 20 and ids(0) == ids(0) != ids(1)
-    asked = BENCHMARKS["simplevqa"].open(path, sample=20, seed=0)
+    asked = BENCHMARKS.find("simplevqa").open(path, sample=20, seed=0)
     assert len(list(asked)) == 20 and asked.report.rows == 20 + asked.report.dropped["no picture named"]
-    assert len(list(BENCHMARKS["simplevqa"].open(path, sample=39))) == 30, "there are no more than can be loaded"
+    assert len(list(BENCHMARKS.find("simplevqa").open(path, sample=39))) == 30, "there are no more than can be loaded"
 
 
 def test_unknown_names_and_missing_files_are_one_sentence(tmp_path: Path) -> None:
@@ -329,10 +331,35 @@ def test_unknown_names_and_missing_files_are_one_sentence(tmp_path: Path) -> Non
         open_questions(str(tmp_path / "mine.jsonl"))
 
 
+def test_a_benchmark_of_another_package_is_one_like_ours_and_scored_its_own_way(tmp_path: Path, offer: Offer) -> None:
+    folder = offer(BENCHMARKS.group, rhymes="their_rhymes:RHYMES")
+    offer(JUDGES.group, package="their-judge", rhyme="their_rhymes:rhyme")
+    (folder / "their_rhymes.py").write_text(
+        "from deepmmsearch.data.benchmark import Benchmark, Draft\n"
+        "from deepmmsearch.judge import Verdict\n\n"
+        "def row(row, number):\n"
+        "    return Draft(row['id'], row['word'], row['image'], [row['rhyme']], {'judge': 'rhyme'})\n\n"
+        "def rhyme(question, answer):\n"
+        "    return Verdict(float(answer[-2:] == question.answers[0][-2:]))\n\n"
+        "RHYMES = Benchmark('rhymes', 'Rhymes', row, 'CC0', 'https://rhymes.test', 'nothing', ('test',))\n"
+    )
+    path = write_lines(
+        tmp_path / "rows.jsonl", [{"id": "1", "word": "moon", "rhyme": "spoon", "image": base64_picture()}]
+    )
+    for name in ("rhymes", "their_rhymes:RHYMES"):
+        (question,) = open_questions(name, path=path)
+        assert question.metadata["benchmark"] == "rhymes"
+        assert RuleJudge("official").verdict(question, "noon").correct
+        assert not RuleJudge("official").verdict(question, "sun").correct
+    with pytest.raises(UnknownName, match="Unknown judge 'rhyme_'"):
+        RuleJudge("official").verdict(replace(question, metadata={"judge": "rhyme_"}), "noon")
+    with pytest.raises(UserError, match="their_rhymes:row' is not a Benchmark"):
+        open_questions("their_rhymes:row")
+
+
 def test_the_hub_is_reached_through_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder stands for the repository: the library reads both alike, and no network is needed."""
     datasets = pytest.importorskip("datasets")
-    from dataclasses import replace
 
     from deepmmsearch.data.benchmark import Hub
 
@@ -340,7 +367,7 @@ def test_the_hub_is_reached_through_datasets(tmp_path: Path, monkeypatch: pytest
     row = {"question_id": "1", "question": "What?", "answers": ["a", "b"], "image": {"bytes": picture_bytes()}}
     write_table(tmp_path / "repository/data/validation-00000.parquet", [row])
     splits = {"val2014": "validation"}
-    local = replace(BENCHMARKS["okvqa"], hub=Hub(str(tmp_path / "repository"), splits))
+    local = replace(BENCHMARKS.find("okvqa"), hub=Hub(str(tmp_path / "repository"), splits))
     (question,) = list(local.open())
     assert question.answers == ("a", "b") and question.image is not None
     missing = replace(local, hub=Hub(str(tmp_path / "nothing"), splits))

@@ -17,7 +17,7 @@ IMAGE = {"bytes": picture_bytes(), "path": None}
 
 
 def only(name: str, path: Path) -> Question:
-    asked = BENCHMARKS[name].open(path)
+    asked = BENCHMARKS.find(name).open(path)
     (question,) = list(asked)
     assert question.image is not None and not asked.report.dropped, asked.report
     return question
@@ -90,5 +90,5 @@ def test_documents(tmp_path: Path, name: str) -> None:
 
 def test_test_splits_have_no_answers(tmp_path: Path) -> None:
     row = {"questionId": 1, "question": "What?", "answers": None, "image": base64_picture()}
-    asked = BENCHMARKS["docvqa"].open(write_lines(tmp_path / "val.jsonl", [row]))
+    asked = BENCHMARKS.find("docvqa").open(write_lines(tmp_path / "val.jsonl", [row]))
     assert list(asked) == [] and asked.report.dropped == {"no answer": 1}

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import Offer
 from deepmmsearch.errors import ToolError, UnknownName, UserError
-from deepmmsearch.judge import JudgeError, RuleJudge, gave_up, is_correct, normalize_answer
+from deepmmsearch.judge import JUDGES, JudgeError, RuleJudge, gave_up, is_correct, normalize_answer
 from deepmmsearch.judge.calibrate import Labelled, calibrate, golden, read_labelled
 from deepmmsearch.judge.llm import LlmJudge, read_verdict
 from deepmmsearch.judge.quantities import find_quantities, prepared
@@ -149,8 +150,19 @@ def test_an_answer_of_many_words_takes_no_longer_than_it_should() -> None:
 
 
 def test_an_unknown_rule_is_named() -> None:
-    with pytest.raises(UnknownName, match="reward"):
+    with pytest.raises(UnknownName, match=r"Unknown judge 'rewrad'\. Did you mean 'reward'"):
         RuleJudge("rewrad")
+
+
+def test_a_rule_of_ones_own_is_named_by_its_module(offer: Offer) -> None:
+    (offer(JUDGES.group) / "shouting.py").write_text(
+        "from deepmmsearch.judge import Verdict\n\ndef judge(question, answer):\n"
+        "    return Verdict(float(answer.isupper()), 'shouted')\n"
+    )
+    judge = RuleJudge("shouting:judge")
+    assert judge.name == "shouting:judge" and judge.verdict(Question("1", "Who?"), "ORU").correct
+    assert not judge.verdict(Question("1", "Who?"), "Oru").correct
+    assert judge.verdict(Question("1", "Who?"), " ").reason == "no answer"
 
 
 @pytest.mark.parametrize(

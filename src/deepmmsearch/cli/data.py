@@ -41,13 +41,20 @@ def list_command() -> None:
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from deepmmsearch.data.catalog import BENCHMARKS
+    from deepmmsearch.errors import UserError
 
     table = Table("name", "title", "splits", "from the Hub", "licence")
-    for benchmark in BENCHMARKS.values():
+    for name in BENCHMARKS.names():
+        try:
+            benchmark = BENCHMARKS.find(name)
+        except UserError as error:
+            table.add_row(name, Text(str(error), "red"))
+            continue
         hub = benchmark.hub.repository if benchmark.hub else "no: --path"
-        table.add_row(benchmark.name, benchmark.title, ", ".join(benchmark.splits), hub, benchmark.licence)
+        table.add_row(name, benchmark.title, ", ".join(benchmark.splits), hub, benchmark.licence)
     Console().print(table)
     click.echo("See the questions of one, or of your own file, with: deepmmsearch data show NAME")
 

@@ -29,7 +29,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
-@click.option("--rule", metavar="NAME", help="exact, reward, infoseek, vqa or official.  [default: reward]")
+@click.option("--rule", metavar="NAME", help="exact, reward, official, …, or module:function.  [default: reward]")
 @click.option("--base-url", metavar="URL", help="A language model judges instead: an OpenAI-compatible endpoint.")
 @click.option("--model", metavar="M", help="The endpoint's name for it.  [default: its only one]")
 @click.option(

@@ -19,7 +19,7 @@ from deepmmsearch.eval.faults import FAULTS, with_fault
 from deepmmsearch.eval.run import BenchmarkInfo, Described
 from deepmmsearch.eval.workflows import Agent, Rag, Switches, Workflow
 from deepmmsearch.eval.world import WorldQuestions, make_benchmark, open_tools
-from deepmmsearch.judge import RULES, Judge, RuleJudge
+from deepmmsearch.judge import JUDGES, Judge, RuleJudge
 from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.types import Limits, Policy, Prompt, Question
 
@@ -126,8 +126,10 @@ class EvalRecipe(_Settings):
         if len(set(labels)) < len(labels):
             raise ValueError(f"two benchmarks have the same name ({', '.join(labels)}): give one a label")
         for name, judge in self.judges.items():
-            if judge.kind not in ("rule", "llm") or (judge.kind == "rule" and judge.rule not in RULES):
-                raise ValueError(f"judge {name}: expected kind rule or llm, and a rule of {', '.join(RULES)}")
+            if judge.kind not in ("rule", "llm"):
+                raise ValueError(f"judge {name}: expected kind rule or llm")
+            if judge.kind == "rule":
+                JUDGES.find(judge.rule, code=True)
         return self
 
 
@@ -174,7 +176,7 @@ class Evaluation:
             )
             info = BenchmarkInfo(label, f"Atlas, seed {settings.seed}", count, out_of_domain=settings.out_of_domain)
             return Task(info, questions, open_tools(index))
-        from deepmmsearch.data.catalog import BENCHMARKS, open_questions
+        from deepmmsearch.data.catalog import find_benchmark, open_questions
 
         found = open_questions(
             settings.name,
@@ -184,7 +186,7 @@ class Evaluation:
             sample=settings.sample,
             seed=settings.seed,
         )
-        known = BENCHMARKS.get(settings.name)
+        known = find_benchmark(settings.name)
         info = BenchmarkInfo(
             label,
             known.title if known else settings.name,

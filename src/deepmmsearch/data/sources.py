@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deepmmsearch.data.benchmark import QuestionSet
-from deepmmsearch.data.catalog import BENCHMARKS, open_questions
+from deepmmsearch.data.catalog import find_benchmark, open_questions
 from deepmmsearch.data.recipe import Seeds
 from deepmmsearch.data.report import LoadReport
 from deepmmsearch.errors import UserError
@@ -68,7 +68,7 @@ class TableSource:
         return f"{Path(self.seeds.benchmark or '').name}{split}"
 
     def licence(self) -> str:
-        known = BENCHMARKS.get(self.seeds.benchmark or "")
+        known = find_benchmark(self.seeds.benchmark or "")
         return known.licence if known else "of the user's own questions"
 
 

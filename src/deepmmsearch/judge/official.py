@@ -1,8 +1,8 @@
 """Each benchmark's own scoring, chosen by what its loader wrote into the question's metadata.
 
-`answer_range`, and all of InfoSeek: InfoSeek's rule; `direct_answers`: VQA accuracy;
-`choice`: the letter or the text of the option; `list`: everything on one of the lists; `match: contains` (OCRBench);
-`match: anls` (DocVQA, InfographicVQA). The rest, and the atlas: the reward's rules.
+`judge` names one; `answer_range`, and all of InfoSeek: InfoSeek's rule; `direct_answers`: VQA accuracy; `answer_type`
+choice: the letter or the text of the option, list: everything on one of the lists; `match` contains (OCRBench), anls
+(DocVQA, InfographicVQA). The rest, and the atlas: the reward's rules.
 """
 
 from __future__ import annotations
@@ -10,32 +10,30 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from deepmmsearch.judge.infoseek import judge_infoseek
 from deepmmsearch.judge.numerals import plain
-from deepmmsearch.judge.reward import judge_reward
+from deepmmsearch.judge.rules import JUDGES
 from deepmmsearch.judge.text import is_correct, normalize_answer
 from deepmmsearch.judge.verdict import Verdict
-from deepmmsearch.judge.vqa import judge_vqa
 from deepmmsearch.types import Question
 
 _LETTER = re.compile(r"\(?([A-Za-z])\)?(?:[.:)]\s*(.*))?", re.DOTALL)
 
 
 def judge_official(question: Question, answer: str) -> Verdict:
-    kind, match = question.metadata.get("answer_type"), question.metadata.get("match")
-    if question.metadata.get("benchmark") == "infoseek" or question.metadata.get("answer_range"):
-        return judge_infoseek(question, answer)
-    if question.metadata.get("direct_answers"):
-        return judge_vqa(question, answer)
-    if kind == "choice":
-        return judge_choice(question, answer)
-    if kind == "list":
-        return judge_list(question, answer)
-    if match == "contains":
-        return judge_contains(question, answer)
-    if match == "anls":
-        return judge_anls(question, answer)
-    return judge_reward(question, answer)
+    """Raises UnknownName where the question names a judge that is not installed."""
+    return JUDGES.find(_scorer(question))(question, answer)
+
+
+def _scorer(question: Question) -> str:
+    metadata = question.metadata
+    if named := metadata.get("judge"):
+        return str(named)
+    if metadata.get("benchmark") == "infoseek" or metadata.get("answer_range"):
+        return "infoseek"
+    if metadata.get("direct_answers"):
+        return "vqa"
+    kind, match = metadata.get("answer_type"), metadata.get("match")
+    return kind if kind in ("choice", "list") else match if match in ("contains", "anls") else "reward"
 
 
 def judge_choice(question: Question, answer: str) -> Verdict:

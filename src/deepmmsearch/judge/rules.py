@@ -1,23 +1,21 @@
 """The rule judge: no model, no network, fast enough for a reward.
 
-A rule is a function of question and answer; `RULES` names those that recipes may ask for.
+A rule is a function of question and answer, which is never blank; recipes name one of the entry-point group
+`deepmmsearch.judges`, or `module:function`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
-from deepmmsearch.errors import UnknownName
-from deepmmsearch.judge.infoseek import judge_infoseek
-from deepmmsearch.judge.official import judge_official
-from deepmmsearch.judge.reward import judge_reward
 from deepmmsearch.judge.text import is_correct
 from deepmmsearch.judge.verdict import Verdict
-from deepmmsearch.judge.vqa import judge_vqa
+from deepmmsearch.registry import Registry
 from deepmmsearch.types import Question
 
 Rule = Callable[[Question, str], Verdict]
+
+JUDGES = Registry[Rule]("deepmmsearch.judges", "judge", callable, "a function of question and answer")
 
 
 def judge_exact(question: Question, answer: str) -> Verdict:
@@ -25,25 +23,12 @@ def judge_exact(question: Question, answer: str) -> Verdict:
     return Verdict(1.0, "equal") if is_correct(answer, question.answers) else Verdict(0.0, "not equal to any")
 
 
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {
-        "exact": judge_exact,
-        "reward": judge_reward,
-        "infoseek": judge_infoseek,
-        "vqa": judge_vqa,
-        "official": judge_official,
-    }
-)
-
-
 class RuleJudge:
-    """Judges by one of `RULES`. Raises UnknownName for another."""
+    """Judges by one of `JUDGES`, or by `module:function`. Raises UnknownName, UserError."""
 
     def __init__(self, rule: str = "reward") -> None:
-        if rule not in RULES:
-            raise UnknownName("rule of the judge", rule, RULES)
         self.name = rule
-        self._rule = RULES[rule]
+        self._rule = JUDGES.find(rule, code=True)
 
     def verdict(self, question: Question, answer: str | None) -> Verdict:
         """For callers who do not wait."""
