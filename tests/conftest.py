@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,9 @@ Offer = Callable[..., Path]
 
 
 @pytest.fixture
-def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
+def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offer]:
     """`offer(group, name="module:value", …)` puts a package on the path that offers these, as pip would lay it out, and
-    returns the folder that its modules go into. `package`: its name."""
+    returns the folder that its modules go into; `package` is its name. Its modules are forgotten afterwards."""
 
     def installed(group: str, *, package: str = "their-package", **named: str) -> Path:
         folder = tmp_path / package
@@ -74,4 +75,8 @@ def offer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offer:
         monkeypatch.syspath_prepend(str(folder))
         return folder
 
-    return installed
+    before = set(sys.modules)
+    yield installed
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]

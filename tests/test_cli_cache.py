@@ -25,10 +25,10 @@ PICTURE = Image.effect_noise((20, 20), 50).convert("RGB")
 
 
 class Lens:
-    name = "serpapi-lens"
+    name, price = "serpapi-lens", 0.025
 
     async def search(self, image: Image.Image, k: int) -> list[Hit]:
-        with calling("image_search", self.name):
+        with calling("image_search", self.name, self.price):
             return [Hit("Flag", "u", image=PICTURE)]
 
 

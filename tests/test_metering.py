@@ -32,13 +32,13 @@ def start(id: str = "q1") -> Trajectory:
 class Paid:
     """A provider that reports itself, and answers, or fails, after `seconds`."""
 
-    name = "serper"
+    name, price = "serper", 0.001
 
     def __init__(self, error: Exception | None = None, seconds: float = 0.0, size: int = 100) -> None:
         self.error, self.seconds, self.size, self.asked = error, seconds, size, 0
 
     async def search(self, query: str, k: int) -> list[Hit]:
-        with calling("text_search", self.name):
+        with calling("text_search", self.name, self.price):
             self.asked += 1
             await asyncio.sleep(self.seconds)
             received(self.size)
@@ -65,11 +65,11 @@ async def test_every_tool_call_is_in_its_observation() -> None:
     assert played.calls == looked + searched
 
 
-async def test_a_paid_call_costs_what_the_table_says_and_counts_its_bytes() -> None:
+async def test_a_paid_call_costs_what_its_provider_says_and_counts_its_bytes() -> None:
     toolbox = replace(fake(), text_search=Paid(size=1234))
     played = await play(start(), ScriptedPolicy(SEARCH, SEARCH, DONE), toolbox)
     call = played.calls[0]
-    assert (call.provider, call.bytes, call.cost) == ("serper", 1234, metering.PRICES["serper"])
+    assert (call.provider, call.bytes, call.cost) == ("serper", 1234, Paid.price)
     assert [t.cost for t in played.turns] == [0.001, 0.001, 0.0] and played.cost == pytest.approx(0.002)
     dearer = replace(toolbox, ledger=Ledger({"serper": 0.5}))
     assert (await play(start(), ScriptedPolicy(SEARCH, DONE), dearer)).cost == 0.5
@@ -123,7 +123,7 @@ async def test_a_failure_is_a_call_too() -> None:
 async def test_the_price_may_be_known_only_after_the_call() -> None:
     purse = Purse(Budget(money=1.0), "run")
     meter = Meter(purses=(purse,))
-    with meter.open(), calling("summarizer", "some model", cost=0.2) as bill:
+    with meter.open(), calling("summarizer", "some model", price=0.2) as bill:
         assert purse.money == 0.2
         bill.cost = 0.05
     assert purse.money == pytest.approx(0.05) and meter.calls[0].cost == 0.05

@@ -19,8 +19,8 @@ from PIL import Image
 from deepmmsearch.agent.metering import Meter, calling
 from deepmmsearch.errors import MissingExtra, ToolError, UserError
 from deepmmsearch.tools.http import GuardedClient
+from deepmmsearch.tools.providers import catalog
 from deepmmsearch.tools.providers.api import ProviderError
-from deepmmsearch.tools.providers.catalog import Catalog
 from deepmmsearch.tools.providers.pictures import address_of, as_jpeg, with_address
 from deepmmsearch.types import Hit
 from provider_mocks import KEY, MOCKS, ROWS, Asked, Mock, Reply, Row, Site, as_json, serper_lens, site
@@ -28,8 +28,7 @@ from provider_mocks import KEY, MOCKS, ROWS, Asked, Mock, Reply, Row, Site, as_j
 pytest.importorskip("httpx2")
 PICTURE = Image.effect_noise((64, 48), 60).convert("RGB")
 KEYED = [m for m in MOCKS if m.unauthorised is not None]
-CATALOG = Catalog.find()
-VARIABLES = {m.name: CATALOG.listing(m.name).key_variable for m in MOCKS}
+VARIABLES = {m.name: catalog.listing(m.name).key_variable for m in MOCKS}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +53,7 @@ class Provider:
         client = GuardedClient(allow_private=[server.host], timeout=timeout, verify=context)
         environment = {VARIABLES[mock.name] or "": KEY}
         options = {**mock.settings(server.url), **settings}
-        self.tool = CATALOG.make(mock.name, mock.kind, options, lambda *_: client, environment)  # type: ignore[arg-type]
+        self.tool = catalog.make(mock.name, mock.kind, options, lambda *_: client, environment)  # type: ignore[arg-type]
 
     def answers(self, reply: Callable[[Asked], Reply]) -> None:
         self.server.reply = reply
@@ -358,7 +357,7 @@ def test_retrieve_before_our_own_server(tmp_path: Path) -> None:
     try:
         for shape in ("queries", "query"):
             settings = {"url": f"http://{host}", "shape": shape}
-            tool = CATALOG.make("retrieve", "text", settings, lambda *_: client, {})
+            tool = catalog.make("retrieve", "text", settings, lambda *_: client, {})
             (hit,) = asyncio.run(tool.search("capital of Veld", 3))
             assert hit.title == "Veld" and "Moru" in hit.snippet and hit.url.endswith("veld.md")
     finally:
@@ -376,10 +375,10 @@ def test_local_searches_with_words_and_with_pictures(tmp_path: Path) -> None:
     PICTURE.save(pages / "flag-of-veld.png")
     Index.build(pages, tmp_path / "index")
     for kind, wanted in (("text", "capital of Veld"), ("image", PICTURE)):
-        tool = CATALOG.make("local", kind, {"index": str(tmp_path / "index")}, _no_client, {})  # type: ignore[arg-type]
+        tool = catalog.make("local", kind, {"index": str(tmp_path / "index")}, _no_client, {})  # type: ignore[arg-type]
         assert "veld" in asyncio.run(tool.search(wanted, 3))[0].url
     with pytest.raises(UserError, match="index"):
-        CATALOG.make("local", "text", {"index": str(tmp_path)}, _no_client, {})
+        catalog.make("local", "text", {"index": str(tmp_path)}, _no_client, {})
 
 
 def _no_client(*_: object) -> Any:
@@ -483,7 +482,7 @@ def ddgs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def _ddgs(**settings: Any) -> Any:
-    return CATALOG.make("ddgs", "text", settings, _no_client, {})
+    return catalog.make("ddgs", "text", settings, _no_client, {})
 
 
 def test_ddgs_finds(ddgs: ModuleType) -> None:

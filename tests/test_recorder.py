@@ -254,8 +254,8 @@ async def test_no_secret_is_stored(tmp_path: Path) -> None:
         assert secret not in stored
 
 
-def start(id: str, **metadata: Any) -> Trajectory:
-    question = Question(id, "Whose flag?", PICTURE, metadata=metadata)
+def start(id: str, picture: Image.Image = PICTURE, **metadata: Any) -> Trajectory:
+    question = Question(id, "Whose flag?", picture, metadata=metadata)
     return Trajectory(question, Prompt("p", "deepmmsearch-r1", "s", "{question}"))
 
 
@@ -405,7 +405,8 @@ async def test_a_cassette_of_version_1_is_replayed_with_its_seconds(tmp_path: Pa
     for mode in ("replay", "cache"):
         opened = recorder(tmp_path, mode)  # type: ignore[arg-type]
         toolbox = recorded_toolbox(opened, fake_tools().toolbox() if mode == "cache" else None)
-        both = [await play(start("q0", rollout=n), ScriptedPolicy(*SCRIPT), toolbox) for n in range(2)]
+        starts = [start("q0", picture=Image.new("RGB", (40, 30), (200, 40, 40)), rollout=n) for n in range(2)]
+        both = [await play(s, ScriptedPolicy(*SCRIPT), toolbox) for s in starts]
         assert [t.answer for t in both] == ["Oru", "Oru"]
         if mode == "replay":
             calls = [call for t in both for call in t.calls if not call.cached]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import pytest
-from tests.conftest import Offer
 
+from conftest import Offer
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.registry import Registry
 
@@ -20,16 +19,6 @@ GREETINGS: Registry[Callable[[], str]] = Registry(GROUP, "greeting", callable, "
 @runtime_checkable
 class Named(Protocol):
     name: str
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Any:
-    """Modules that a test writes are imported anew by the next."""
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        if name.startswith("their"):
-            del sys.modules[name]
 
 
 def test_what_a_package_offers_is_found_once_it_is_installed(offer: Offer) -> None:
@@ -95,10 +84,9 @@ def test_what_is_not_of_the_form_is_refused(offer: Offer) -> None:
         named.find("number")
 
 
-def test_code_is_run_only_where_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offer: Offer) -> None:
-    offer(GROUP, hello="theirs:hello")
-    (tmp_path / "their_own.py").write_text("def greet():\n    return 'own'\n\n\nNUMBER = 3\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+def test_code_is_run_only_where_it_is_allowed(offer: Offer) -> None:
+    folder = offer(GROUP, hello="theirs:hello")
+    (folder / "their_own.py").write_text("def greet():\n    return 'own'\n\n\nNUMBER = 3\n")
     with pytest.raises(UnknownName, match="Unknown greeting 'their_own:greet'"):
         GREETINGS.find("their_own:greet")
     assert "their_own" not in sys.modules

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
+from conftest import Offer
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.testing import ScriptedPolicy
 from deepmmsearch.tools.http import GuardedClient
+from deepmmsearch.tools.providers import catalog
 from deepmmsearch.tools.providers.api import ProviderError
-from deepmmsearch.tools.providers.catalog import GROUP, Catalog
+from deepmmsearch.tools.providers.catalog import PROVIDERS
 from provider_mocks import Asked, Reply, as_json, site
 
 pytest.importorskip("httpx2")
@@ -31,18 +32,10 @@ def block(language: str) -> str:
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
+def installed(offer: Offer) -> None:
     """The documented provider, installed as its documented pyproject.toml says."""
-    entries = tomllib.loads(block("toml"))["project"]["entry-points"][GROUP]
-    (tmp_path / "wikipedia_search.py").write_text(block("python"))
-    meta = tmp_path / "wikipedia_search-1.dist-info"
-    meta.mkdir()
-    (meta / "METADATA").write_text("Metadata-Version: 2.1\nName: wikipedia-search\nVersion: 1\n")
-    lines = "".join(f"{name} = {value}\n" for name, value in entries.items())
-    (meta / "entry_points.txt").write_text(f"[{GROUP}]\n{lines}")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "wikipedia_search", raising=False)
-    return Catalog.find()
+    entries = tomllib.loads(block("toml"))["project"]["entry-points"][PROVIDERS.group]
+    (offer(PROVIDERS.group, **entries) / "wikipedia_search.py").write_text(block("python"))
 
 
 def wikipedia(asked: Asked) -> Reply:
@@ -51,14 +44,14 @@ def wikipedia(asked: Asked) -> Reply:
     return as_json({"query": {"search": rows if asked.query["srsearch"] == "veld" else []}})
 
 
-def test_the_provider_of_the_docs_works(installed: Catalog) -> None:
+def test_the_provider_of_the_docs_works(installed: None) -> None:
     assert len(block("python").splitlines()) <= 26, "20 lines and blank ones"
-    assert installed.listing("wikipedia").about == "Wikipedia's own search, in one language."
+    assert catalog.listing("wikipedia").about == "Wikipedia's own search, in one language."
     with site() as server:
         server.reply = wikipedia
         client = GuardedClient(allow_private=[server.host], verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         settings = {"url": f"{server.url}/w/api.php"}
-        tool = installed.make("wikipedia", "text", settings, lambda *_: client, {})
+        tool = catalog.make("wikipedia", "text", settings, lambda *_: client, {})
         (hit,) = asyncio.run(tool.search("veld", 5))
         assert (hit.title, hit.url, hit.snippet) == ("Veld", f"{server.url}/?curid=7", "The capital is Moru.")
         assert asyncio.run(tool.search("nothing", 5)) == []
@@ -67,7 +60,7 @@ def test_the_provider_of_the_docs_works(installed: Catalog) -> None:
             asyncio.run(tool.search("veld", 5))
 
 
-def test_a_recipe_may_name_it(installed: Catalog) -> None:
+def test_a_recipe_may_name_it(installed: None) -> None:
     tools = build_toolbox(ToolSettings.model_validate({"text": "wikipedia", "reader": "none"}), ScriptedPolicy("x"), {})
     assert tools.text_search is not None and tools.text_search.name == "wikipedia"  # type: ignore[attr-defined]
 
@@ -82,9 +75,8 @@ def test_the_recipe_of_the_docs_becomes_a_toolbox(tmp_path: Path, monkeypatch: p
 
 def test_the_table_is_that_of_the_code() -> None:
     listed = dict(re.findall(r"^\| `([a-z-]+)` \| ([a-z, ]+) \|", DOCS.read_text(), re.MULTILINE))
-    catalog = Catalog.find()
     kinds = {"text": "text", "image": "image", "page": "pages"}
-    ours = {n for n in catalog.found if catalog.listing(n).origin == "deepmmsearch"}
+    ours = {n for n in PROVIDERS.names() if catalog.listing(n).origin == "deepmmsearch"}
     assert listed == {n: ", ".join(kinds[k] for k in catalog.listing(n).kinds) for n in ours}
     for name in ours:
         variable = catalog.listing(name).key_variable

@@ -14,23 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Call, Trajectory
-
-# US dollars a call, by provider, in late 2026: the smallest paid plan, a basic search. What is not named here costs
-# nothing. A recipe's `prices` override it.
-PRICES: Mapping[str, float] = {
-    "serper": 0.001,
-    "serper-lens": 0.003,
-    "serpapi": 0.025,
-    "serpapi-lens": 0.025,
-    "brave": 0.005,
-    "tavily": 0.008,
-    "exa": 0.007,
-    # billed by tokens: at least 10,000 a search
-    "jina": 0.0005,
-}
 
 _KEY_PARAMETER = re.compile(
     r"([?&;\s](?:api[_-]?key|key|token|access_token|auth|password|signature|sig)\s*[=:]\s*)[^&\s\"']+", re.IGNORECASE
@@ -102,9 +89,12 @@ class Slot:
 
 
 class Meter:
-    """The calls of one observation. `asker` names the question, rollout and turn it is for."""
+    """The calls of one observation. `asker` names the question, rollout and turn it is for; `prices` (US dollars a
+    call, by provider) override the providers' own."""
 
-    def __init__(self, asker: str = "", prices: Mapping[str, float] = PRICES, purses: tuple[Purse, ...] = ()) -> None:
+    def __init__(
+        self, asker: str = "", prices: Mapping[str, float] = MappingProxyType({}), purses: tuple[Purse, ...] = ()
+    ) -> None:
         self.asker, self.prices, self.purses = asker, prices, purses
         self.opened = time.perf_counter()
         self._slots: list[Slot] = []
@@ -182,14 +172,14 @@ def received(count: int) -> None:
 
 
 @contextmanager
-def calling(tool: str, provider: str, cost: float | None = None) -> Iterator[Bill]:
+def calling(tool: str, provider: str, price: float = 0.0) -> Iterator[Bill]:
     """One call of a provider: timed, counted, paid for. For providers, around each request they make.
 
-    `cost` is in US dollars; None takes it from the price table. Raises BudgetSpent before anything is asked for.
+    `price`: the provider's own, in US dollars a call. Raises BudgetSpent before anything is asked for.
     """
     meter = _METER.get()
-    price = (meter.prices if meter else PRICES).get(provider, 0.0) if cost is None else cost
     if meter is not None:
+        price = meter.prices.get(provider, price)
         meter.take(price)
     slot = meter.slot() if meter else Slot()
     bill, error = Bill(price), None
@@ -211,7 +201,7 @@ def calling(tool: str, provider: str, cost: float | None = None) -> Iterator[Bil
 @contextmanager
 def using(tool: str, of: object) -> Iterator[None]:
     """One use of the tool `of`, whatever it is made of: what it reports through `calling` is kept, and where it reports
-    nothing (a local tool, someone's own class) the use itself is one call at the price of its name.
+    nothing (a local tool, someone's own class) the use itself is one call at its `price`.
 
     Raises BudgetSpent when no call is left, except for a tool with `pays_itself` (a recorder), which may know the
     answer without a call.
@@ -239,8 +229,8 @@ def using(tool: str, of: object) -> Iterator[None]:
         if slot.calls or isinstance(failure, BudgetSpent):
             part.give_back()
         else:
-            price, why = meter.prices.get(provider, 0.0), explain(failure) if failure is not None else None
-            seconds = time.perf_counter() - began
+            price = meter.prices.get(provider, getattr(of, "price", 0.0))
+            why, seconds = explain(failure) if failure is not None else None, time.perf_counter() - began
             slot.calls = (Call(tool, provider, seconds, cost=price, error=why, began=began - meter.opened),)
             meter.correct(0, price)
 
@@ -263,9 +253,10 @@ def without_keys(text: str) -> str:
 
 @dataclass
 class Ledger:
-    """Prices and budgets of one run: `question` holds for each of its questions, `run` for all of them together."""
+    """Budgets of one run: `question` holds for each of its questions, `run` for all of them together. `prices` (US
+    dollars a call, by provider) override the providers' own."""
 
-    prices: Mapping[str, float] = field(default_factory=lambda: dict(PRICES))
+    prices: Mapping[str, float] = field(default_factory=dict)
     question: Budget = Budget()
     run: Purse = field(default_factory=lambda: Purse(Budget(), "run"))
 

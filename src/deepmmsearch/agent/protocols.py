@@ -4,10 +4,10 @@ these.
 What a call cost is not part of them. `Toolbox` times every use of a tool (`metering.using`); a provider that makes
 requests puts each into
 
-    with calling("text_search", "serper"):          # from deepmmsearch.agent.metering
+    with calling("text_search", "serper", self.price):   # from deepmmsearch.agent.metering
         reply = await self.client.get(...)          # the guarded client counts the bytes
 
-which keeps one `Call` per request: seconds, bytes, the price of "serper" in the price table (or `cost=...`, or
+which keeps one `Call` per request: seconds, bytes, the price (the recipe's for "serper" where it names one, or
 `bill.cost = ...` once it is known), and the error when one passes through. It raises BudgetSpent, a ToolError, before
 the request where the budget is used up; a list of providers must not go on to the next one then. A tool's attribute
 `name` is what its calls are kept under (default: its class).

@@ -8,26 +8,37 @@ import sys
 import click
 
 from deepmmsearch import __version__
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import UnknownName, UserError
 
-COMMANDS = {
-    "ask": ("ask", "Ask a question about a picture; the turns are shown as they happen."),
-    "demo": ("demo", "Make an invented world, index it, and watch the bundled model answer questions about it."),
-    "show": ("show", "Show a stored trajectory, turn by turn or token by token."),
-    "tools": ("tools", "The search providers: what each needs and costs; check one with a real call."),
-    "cache": ("cache", "Recorded tool calls: show, pass on, merge and thin out a cassette."),
-    "index": ("index", "Build, change, search and serve an index of your own documents and pictures."),
-    "atlas": ("atlas", "Make invented worlds: pages, pictures, questions, gold answers."),
-    "pretrain": ("pretrain", "Train the small base model from scratch on invented worlds."),
-    "sft": ("sft", "Supervised fine-tuning on trajectories."),
-    "eval": ("evaluate", "Play workflows over benchmarks, judge them, and write the tables."),
-    "report": ("report", "Tables and a gallery of evaluations, as one page."),
-    "reproduce": ("reproduce", "Make the papers' tables and curves anew, on invented worlds."),
-    "judge": ("judge", "Judges of answers, and how well they agree with people."),
-    "merge": ("merge", "Merge a LoRA adapter into its model."),
-    "grpo": ("grpo", "Reinforcement learning (GRPO) with live tools."),
-    "data": ("data", "Benchmarks and your own questions; build training sets; convert between formats."),
+SECTIONS = {
+    "Ask": {
+        "ask": ("ask", "Ask a question about a picture; the turns are shown as they happen."),
+        "show": ("show", "Show a stored trajectory, turn by turn or token by token."),
+        "demo": ("demo", "Make an invented world, index it, and watch the bundled model answer questions about it."),
+    },
+    "Search": {
+        "index": ("index", "Build, change, search and serve an index of your own documents and pictures."),
+        "tools": ("tools", "The search providers: what each needs and costs; check one with a real call."),
+        "cache": ("cache", "Recorded tool calls: show, pass on, merge and thin out a cassette."),
+    },
+    "Questions and training sets": {
+        "data": ("data", "Benchmarks and your own questions; build training sets; convert between formats."),
+        "atlas": ("atlas", "Make invented worlds and their questions; let the oracle play them."),
+    },
+    "Measure": {
+        "eval": ("evaluate", "Play workflows over benchmarks, judge the answers, write the tables."),
+        "report": ("report", "Tables and a gallery of one or more evaluations, as one page."),
+        "reproduce": ("reproduce", "The papers' tables and training curves again, on invented worlds."),
+        "judge": ("judge", "How well a judge of answers agrees with people."),
+    },
+    "Train": {
+        "sft": ("sft", "Supervised fine-tuning on trajectories."),
+        "grpo": ("grpo", "Reinforcement learning (GRPO) with live tools."),
+        "merge": ("merge", "Merge a LoRA adapter into its model."),
+        "pretrain": ("pretrain", "Train the small bundled model's base from scratch."),
+    },
 }
+COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
 class LazyGroup(click.Group):
@@ -44,14 +55,15 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            from deepmmsearch.errors import UnknownName
-
             raise UnknownName("command", args[0], COMMANDS)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+        # the same column for all sections
+        width = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, (_, text) in commands.items()])
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,11 +74,14 @@ def group() -> None:
     \b
     Example:  deepmmsearch demo
               deepmmsearch ask picture.png "What is the capital of the country whose flag is on the ship?"
+
+    Every command and subcommand has --help with an example. Exit codes: 0 done or answered, 1 not answered or failed,
+    2 something in what you gave, 130 interrupted.
     """
 
 
 def main() -> None:
-    """Entry point: user errors are one sentence on stderr and exit code 2."""
+    """Entry point: what the user has to correct is one sentence on stderr and exit code 2."""
     try:
         group.main(standalone_mode=False)
     except UserError as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence, Sized
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deepmmsearch.errors import UserError
-
 if TYPE_CHECKING:
-    from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation, Task
+    from deepmmsearch.compose.evaluate import Watching
+    from deepmmsearch.compose.evaluation import EvalRecipe
     from deepmmsearch.eval.run import EvalRun
     from deepmmsearch.eval.run import Progress as Step
 
@@ -61,38 +60,16 @@ def run_recipe(
     benchmarks: Sequence[str] = (),
     retry_errors: bool = False,
 ) -> EvalRun:
-    """Plays what is missing. Raises UserError, UnknownName."""
-    from deepmmsearch.compose.evaluation import Evaluation, limited
-    from deepmmsearch.errors import UnknownName
-    from deepmmsearch.eval.run import EvalRun
+    """Plays what is missing, with a progress bar. Raises UserError, UnknownName."""
+    from deepmmsearch.compose.evaluate import play_recipe
 
-    for name in only:
-        if name not in recipe.workflows:
-            raise UnknownName("workflow in the recipe", name, recipe.workflows)
-    evaluation = Evaluation(recipe)
-    run = EvalRun(recipe.output)
-    chosen = [name for name in recipe.workflows if not only or name in only]
-    tasks = []
-    for settings in limited(recipe.benchmarks, benchmarks):
-        with console.status(f"Opening {settings.label or settings.name} ..."):
-            tasks.append(evaluation.task(settings))
-    run.describe(
-        [evaluation.described(name) for name in chosen],
-        [task.info for task in tasks],
-        list(recipe.judges),
-        recipe=recipe.model_dump(mode="json"),
-    )
-    # One policy after another: several models need not fit into memory at once.
-    chosen.sort(
-        key=lambda name: list(recipe.policies).index(recipe.workflows[name].policy or next(iter(recipe.policies)))
-    )
-    for number, name in enumerate(chosen):
-        for task in tasks:
-            if recipe.workflows[name].kind == "oracle" and task.tools is None:
-                continue
-            asyncio.run(_play(console, evaluation, run, name, task, retry_errors))
-        evaluation.release(recipe.workflows[later].policy for later in chosen[number + 1 :])
-    return run
+    def opening(name: str) -> AbstractContextManager[object]:
+        return console.status(f"Opening {name} ...")
+
+    def watch(benchmark: str, workflow: str, questions: int | None) -> Watching:
+        return _bar(console, f"{benchmark}: {workflow}", questions)
+
+    return play_recipe(recipe, only, benchmarks, retry_errors=retry_errors, opening=opening, watch=watch)
 
 
 @dataclass
@@ -103,14 +80,12 @@ class _Tally:
     score: float = 0.0
     errors: int = 0
     cost: float = 0.0
-    advance: Callable[[str], None] = field(default=lambda _: None)
 
     def add(self, step: Step) -> None:
         self.played += 1
         self.score += step.score
         self.errors += step.trajectory.error is not None
         self.cost += step.trajectory.cost
-        self.advance(str(self))
 
     def __str__(self) -> str:
         text = f"{self.score / max(1, self.played):.0%} right"
@@ -118,13 +93,8 @@ class _Tally:
         return text + (f", ${self.cost:.2f}" if self.cost else "")
 
 
-async def _play(
-    console: Console, evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_errors: bool
-) -> None:
-    from deepmmsearch.eval.run import evaluate
-
-    recipe = evaluation.recipe
-    total = len(task.questions) if isinstance(task.questions, Sized) else None
+@contextmanager
+def _bar(console: Console, name: str, questions: int | None) -> Iterator[Callable[[Step], None]]:
     tally = _Tally()
     columns = (
         TextColumn("{task.description}"),
@@ -134,30 +104,11 @@ async def _play(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(f"{task.info.name}: {name}", total=total, said="")
-        tally.advance = lambda said: progress.update(bar, advance=1, said=said)
-        played = await evaluate(
-            run,
-            task.info.name,
-            task.questions,
-            name,
-            evaluation.workflow(name, task),
-            evaluation.judges(),
-            concurrency=recipe.concurrency,
-            timeout=recipe.timeout,
-            pictures=recipe.pictures,
-            retry_errors=retry_errors,
-            report=tally.add,
-        )
-    _note(run, task)
-    state = f"{played} played, {tally}" if played else "nothing left to play"
-    console.print(f"{task.info.name}: {name}: {state}")
+        bar = progress.add_task(name, total=questions, said="")
 
+        def report(step: Step) -> None:
+            tally.add(step)
+            progress.update(bar, advance=1, said=str(tally))
 
-def _note(run: EvalRun, task: Task) -> None:
-    """What the loader had to leave out, beside the figures."""
-    loaded = getattr(task.questions, "report", None)
-    if loaded is not None:
-        run.note(task.info.name, questions=loaded.loaded, notes={"rows": loaded.rows, "dropped": dict(loaded.dropped)})
-        if loaded.rows and not loaded.loaded:
-            raise UserError(f"No question of {task.info.name} could be loaded: {dict(loaded.dropped)}.")
+        yield report
+    console.print(f"{name}: {tally.played} played, {tally}" if tally.played else f"{name}: nothing left to play")

@@ -59,13 +59,13 @@ def check(
     """
     from deepmmsearch import images
     from deepmmsearch.compose.toolbox import make_provider
-    from deepmmsearch.tools.providers.catalog import Catalog
+    from deepmmsearch.tools.providers import catalog
 
-    kinds = Catalog.find().kinds(name)
+    kinds = catalog.kinds(name)
     kind: Kind = "image" if image is not None else "page" if page is not None else "text"
     if kind not in kinds:
         lacking = {"text": "Leave --image and --page out.", "image": "Give --image FILE.", "page": "Give --page URL."}
-        raise UserError(f"{name} is no provider for that. {lacking[kinds[0]]}")
+        raise UserError(f"{name} does not do that. {lacking[kinds[0]]}")
     settings = _settings(recipe)
     tool = make_provider(settings, kind, _provider(name, kind, settings, given))
     wanted = images.load(image) if image is not None else page or query
@@ -77,23 +77,20 @@ def check(
 
 
 def _list() -> None:
-    from deepmmsearch.agent.metering import PRICES
-    from deepmmsearch.tools.providers.catalog import Catalog
+    from deepmmsearch.tools.providers import catalog
 
-    catalog = Catalog.find()
     table = Table(
         "provider", "search", "needs", "$ / 1000", "what it is", box=None, pad_edge=False, header_style="bold"
     )
     table.columns[1].no_wrap = table.columns[0].no_wrap = True
-    for name in catalog.found:
+    for name in catalog.PROVIDERS.names():
         known = catalog.listing(name)
-        price = PRICES.get(name, 0.0)
         origin = "" if known.origin == "deepmmsearch" else f" ({known.origin})"
         table.add_row(
             Text(name, "cyan"),
             " ".join(known.kinds),
             _needs(known, os.environ),
-            f"{1000 * price:g}" if price else "-",
+            f"{1000 * known.price:g}" if known.price else "-",
             Text(_plain(known.problem or known.about) + origin, "red" if known.problem else ""),
         )
     console = Console(highlight=False)
@@ -137,7 +134,7 @@ def _provider(name: str, kind: str, settings: ToolSettings, given: Sequence[str]
     for setting in given:
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise UserError(f"{setting!r} is no setting. Write it as name=value, such as url=http://127.0.0.1:8888.")
+            raise UserError(f"{setting!r} is not a setting. Write it as name=value, such as url=http://127.0.0.1:8888.")
         try:
             more[key] = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -148,13 +145,13 @@ def _provider(name: str, kind: str, settings: ToolSettings, given: Sequence[str]
 async def _once(
     tool: Any, kind: Kind, name: str, wanted: Any, k: int, prices: Mapping[str, float]
 ) -> tuple[list[Hit] | Page, Call]:
-    from deepmmsearch.agent.metering import PRICES, Meter, calling
+    from deepmmsearch.agent.metering import Meter, calling
 
-    meter = Meter(prices={**PRICES, **prices})
+    meter = Meter(prices=prices)
     with meter.open():
         if kind == "page":
             return await tool.read(wanted), meter.calls[0]
-        with calling(f"{kind}_search", name):
+        with calling(f"{kind}_search", name, getattr(tool, "price", 0.0)):
             hits = await tool.search(wanted, k)
     return hits, meter.calls[0]
 

@@ -15,7 +15,7 @@ from deepmmsearch.types import Hit
 if TYPE_CHECKING:
     from deepmmsearch.tools.failover import FailOver
     from deepmmsearch.tools.http import GuardedClient
-    from deepmmsearch.tools.providers.catalog import Catalog, Kind
+    from deepmmsearch.tools.providers.catalog import Kind
     from deepmmsearch.tools.recorder import Recorder
 
 
@@ -50,12 +50,12 @@ class Searches:
     def failover(self, kind: Kind, listed: Sequence[ProviderSettings]) -> FailOver | None:
         """None where all of them are optional and none has what it needs."""
         from deepmmsearch.tools.failover import FailOver, Lane, Pace
-        from deepmmsearch.tools.providers.catalog import Catalog, MissingKey
+        from deepmmsearch.tools.providers.catalog import MissingKey
 
-        catalog, lanes = Catalog.find(), []
+        lanes = []
         for provider in listed:
             try:
-                tool = self.provider(catalog, kind, provider)
+                tool = self.provider(kind, provider)
             except (MissingKey, MissingExtra) as error:
                 if not provider.optional:
                     raise
@@ -65,7 +65,9 @@ class Searches:
             lanes.append(Lane(provider.name, tool, "text_search" if kind == "text" else "image_search", pace))
         return FailOver(lanes, keep=self.keep) if lanes else None
 
-    def provider(self, catalog: Catalog, kind: Kind, provider: ProviderSettings) -> Any:
+    def provider(self, kind: Kind, provider: ProviderSettings) -> Any:
+        from deepmmsearch.tools.providers import catalog
+
         options = self.options(provider)
         key = (provider.name, repr(sorted(options.items())))
         kinds = catalog.kinds(provider.name)

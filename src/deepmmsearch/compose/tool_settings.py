@@ -138,7 +138,7 @@ class ToolSettings(_Settings):
 
     `kind`: none, local (an index of one's own for everything), or providers, which is meant where `text` or `image` is
     given: providers in the order in which they are asked. `index`: for local tools. `prices`: US dollars a call, by
-    provider, where they are not the usual ones (`agent.metering.PRICES`). For the numbers see `agent.Toolbox`.
+    provider, where they are not the provider's own. For the numbers see `agent.Toolbox`.
     """
 
     kind: str = "local"

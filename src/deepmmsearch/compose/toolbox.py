@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.metering import PRICES, Budget, Ledger, Purse
+from deepmmsearch.agent.metering import Budget, Ledger, Purse
 from deepmmsearch.agent.protocols import Grounder, LanguageModel, Matcher, PageReader
 from deepmmsearch.compose.searches import Searches
 from deepmmsearch.compose.tool_settings import (
@@ -56,9 +56,7 @@ def make_provider(
     settings: ToolSettings, kind: Kind, provider: ProviderSettings, environ: Mapping[str, str] = os.environ
 ) -> SearchTool:
     """One provider alone, with the network settings of a toolbox. Raises as `build_toolbox` does."""
-    from deepmmsearch.tools.providers.catalog import Catalog
-
-    made: SearchTool = Searches(settings, environ).provider(Catalog.find(), kind, provider)
+    made: SearchTool = Searches(settings, environ).provider(kind, provider)
     return made
 
 
@@ -180,17 +178,17 @@ class _Assembly:
         return tool if recorder is None else RecordedReader(tool, recorder, {"provider": kind, **given.options})
 
     def new_reader(self, kind: str) -> PageReader:
-        from deepmmsearch.tools.providers.catalog import Catalog, checked
+        from deepmmsearch.tools.providers import catalog
 
-        given, catalog = self.settings.reader, Catalog.find()
-        readers = ["none", "local", "web", *(name for name in catalog.found if "page" in catalog.listing(name).kinds)]
+        given, offered = self.settings.reader, catalog.PROVIDERS.names()
+        readers = ["none", "local", "web", *(name for name in offered if "page" in catalog.listing(name).kinds)]
         if kind not in readers:
             raise UnknownName("reader", kind, readers)
         if kind == "web":
             from deepmmsearch.tools.reader import WebReader
 
             options = {"max_bytes": self.settings.network.max_bytes, **given.options}
-            return WebReader(self.searches.client(), **checked("web", WebReader, options))
+            return WebReader(self.searches.client(), **catalog.checked("web", WebReader, options))
         if kind != "local":
             reader: PageReader = catalog.make(
                 kind, "page", given.options, self.searches.client, self.environ, given.key_variable
@@ -310,15 +308,15 @@ class _Assembly:
     def ledger(self) -> Ledger:
         b = self.settings.budget
         return Ledger(
-            {**PRICES, **self.settings.prices},
+            self.settings.prices,
             Budget(b.question_calls, b.question_money),
             Purse(Budget(b.run_calls, b.run_money), "run"),
         )
 
     def check_prices(self) -> None:
-        from deepmmsearch.tools.providers.catalog import Catalog
+        from deepmmsearch.tools.providers.catalog import PROVIDERS
 
-        known = {*Catalog.find().found, *PRICES}
+        known = PROVIDERS.names()
         for name in self.settings.prices:
             # models are named as their endpoints or folders are
             if name not in known and not {":", "/"} & set(name):

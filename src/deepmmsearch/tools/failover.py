@@ -88,7 +88,7 @@ class Lane:
         return hits
 
     async def _ask(self, wanted: Any, k: int) -> list[Hit]:
-        with calling(self.tool, self.name) as bill:
+        with calling(self.tool, self.name, getattr(self.provider, "price", 0.0)) as bill:
             try:
                 return await self.provider.search(wanted, k)
             except (TimedOut, TooLarge):

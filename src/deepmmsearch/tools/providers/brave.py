@@ -22,6 +22,7 @@ class Brave:
     name = "brave"
     kinds = ("text",)
     key_variable = "BRAVE_API_KEY"
+    price = 0.005
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ class Exa:
     name = "exa"
     kinds = ("text",)
     key_variable = "EXA_API_KEY"
+    price = 0.007
 
     def __init__(
         self,

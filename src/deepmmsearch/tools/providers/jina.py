@@ -16,6 +16,7 @@ class Jina:
     name = "jina"
     kinds = ("text",)
     key_variable = "JINA_API_KEY"
+    price = 0.0005  # billed by tokens: at least 10,000 a search
 
     def __init__(
         self,

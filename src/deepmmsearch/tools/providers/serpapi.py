@@ -17,6 +17,7 @@ class SerpApi:
     name = "serpapi"
     kinds = ("text",)
     key_variable = "SERPAPI_API_KEY"
+    price = 0.025
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class SerpApiLens:
     name = "serpapi-lens"
     kinds = ("image",)
     key_variable = "SERPAPI_API_KEY"
+    price = 0.025
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ class Serper:
     name = "serper"
     kinds = ("text",)
     key_variable = "SERPER_API_KEY"
+    price = 0.001
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class SerperLens:
     name = "serper-lens"
     kinds = ("image",)
     key_variable = "SERPER_API_KEY"
+    price = 0.003
 
     def __init__(
         self,

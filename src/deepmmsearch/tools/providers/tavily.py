@@ -17,6 +17,7 @@ class Tavily:
     name = "tavily"
     kinds = ("text",)
     key_variable = "TAVILY_API_KEY"
+    price = 0.008
 
     def __init__(
         self, client: Client, key: str, url: str = "https://api.tavily.com/search", depth: str = "basic"
