@@ -58,7 +58,7 @@ from deepmmsearch.types import Observation, Prompt, Question, TextSearch, Trajec
 
 # TFLOP/s, dense bf16; the first name that the device's own contains
 PEAKS = {"H200": 989.0, "H100 PCIe": 756.0, "H100 NVL": 835.0, "H100": 989.0, "A100": 312.0}
-PROMPT = Prompt("bench", "deepmmsearch-r1", "Look at the picture.", "{question}", after_image="", after_malformed="")
+PROMPT = Prompt("bench", "deepmmsearch-r1", "Look at the picture.", "{question}")
 
 
 @dataclass(frozen=True)
@@ -378,7 +378,7 @@ def generation(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint, sl
 
 async def _played(policy: LocalPolicy, count: int, scale: Scale, name: str) -> int:
     async def episode(number: int) -> int:
-        trajectory = Trajectory(Question(f"{name}-{number}", "Which?", picture(scale, number // 8)), PROMPT)
+        trajectory = Trajectory(Question(f"{name}-{number}", "Which?", (picture(scale, number // 8),)), PROMPT)
         sampled = 0
         for _ in range(scale.turns):
             completion = await policy.act(trajectory)

@@ -46,6 +46,7 @@ from transformers import PreTrainedTokenizerFast
 from transformers.processing_utils import ProcessorMixin
 
 from deepmmsearch.agent import Toolbox, play
+from deepmmsearch.agent.dialect import parse_action
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.policies.card import read_card
 from deepmmsearch.policies.local import LocalPolicy, SlotPolicy
@@ -53,7 +54,6 @@ from deepmmsearch.policies.local.checkpoint import load_parts
 from deepmmsearch.policies.local.queue import Row
 from deepmmsearch.policies.local.slots import Counts
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.protocol import parse_action
 from deepmmsearch.types import Completion, Hit, Limits, Question, Trajectory, Turn
 
 MEDIAN, P95 = 0.3, 1.5
@@ -102,7 +102,7 @@ class Load:
 
     def questions(self) -> list[Question]:
         return [
-            Question(f"q{n}", "which country does this flag belong to ?", picture(n, 112), metadata={"rollout": r})
+            Question(f"q{n}", "which country does this flag belong to ?", (picture(n, 112),), metadata={"rollout": r})
             for n in range(self.prompts)
             for r in range(self.group)
         ]

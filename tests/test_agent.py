@@ -9,7 +9,8 @@ from typing import Literal
 import pytest
 from PIL import Image
 
-from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode, image_searches, play
+from deepmmsearch.actions.image_search import image_searches
+from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode, play
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.images import digest
 from deepmmsearch.prompts import load_prompt
@@ -43,7 +44,7 @@ def picture() -> Image.Image:
 
 
 def start(image: Image.Image | None = None, dialect: str = "deepmmsearch-r1") -> Trajectory:
-    return Trajectory(Question("q1", "Whose flag?", image or picture(), ("Veld",)), load_prompt(dialect))
+    return Trajectory(Question("q1", "Whose flag?", (image or picture(),), ("Veld",)), load_prompt(dialect))
 
 
 def observe(fake: FakeTools, *script: str, tools: Toolbox | None = None, limits: Limits = PAPER_LIMITS) -> Observation:

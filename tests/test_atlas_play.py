@@ -98,9 +98,9 @@ def test_scores_by_kind() -> None:
 
 
 def test_without_pictures_keeps_everything_else() -> None:
-    question = Question("q", "?", Image.new("RGB", (4, 4)), ("yes",))
+    question = Question("q", "?", (Image.new("RGB", (4, 4)),), ("yes",))
     bare = without_pictures(Trajectory(question, PROMPT))
-    assert bare.question == replace(question, image=None)
+    assert bare.question == replace(question, images=())
 
 
 async def test_the_first_episodes_do_not_march_in_step() -> None:

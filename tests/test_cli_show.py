@@ -41,7 +41,7 @@ def trajectory(name: str = "q1", answer: str = "Moru") -> Trajectory:
         Turn(Completion(REASON + "<text_search>x</text_search>"), TextSearch("x"), found),
         Turn(Completion(f"{REASON}<answer>{answer}</answer>"), Answer(answer)),
     )
-    question = Question(name, "What is the [i]capital[/i]?", Image.new("RGB", (56, 28)), ("Moru",))
+    question = Question(name, "What is the [i]capital[/i]?", (Image.new("RGB", (56, 28)),), ("Moru",))
     return Trajectory(question, load_prompt("atlas"), turns=turns, stop="answer")
 
 

@@ -27,7 +27,7 @@ from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.types import Hit, Question, Trajectory
 
 QUESTION = Question(
-    "q1", "Whose flag is on the <image> ship?", picture(1), ("Veld", "Republic of Veld"), {"kind": "image"}
+    "q1", "Whose flag is on the <image> ship?", (picture(1),), ("Veld", "Republic of Veld"), {"kind": "image"}
 )
 SCRIPT = (
     "<reason>I look.</reason><img_search>the flag on the ship</img_search>",
@@ -127,7 +127,7 @@ def test_sharegpt_of_others(tmp_path: Path) -> None:
 def test_verl_round_trip(tmp_path: Path) -> None:
     import pyarrow.parquet as parquet
 
-    bare = Question("q2", "Why?", None, ("so",), {"nested": {"a": [1, None]}})
+    bare = Question("q2", "Why?", (), ("so",), {"nested": {"a": [1, None]}})
     assert write_verl([QUESTION, bare], tmp_path / "verl.parquet") == 2
     shape = parquet.read_schema(tmp_path / "verl.parquet")
     assert {"prompt", "images", "reward_model", "data_source", "image_urls"} <= set(shape.names)

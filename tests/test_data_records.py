@@ -53,7 +53,7 @@ def test_any_trajectory_survives(tmp_path: Path, trajectory: Trajectory) -> None
 def test_the_datasets_library_knows_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    question = Question("q1", "Who?", picture(1), ("Ada",), {"benchmark": "mine"})
+    question = Question("q1", "Who?", (picture(1),), ("Ada",), {"benchmark": "mine"})
     write_rows([question_row(question), question_row(Question("q2", "Why?"))], tmp_path / "train-00000.parquet")
     rows = datasets.load_dataset("parquet", data_files=str(tmp_path / "train-*.parquet"), split="train")
     assert tuple(rows.column_names) == COLUMNS
@@ -70,10 +70,10 @@ def test_columns_tell_category_and_search() -> None:
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
 def test_pictures_are_kept_as_told(format: str) -> None:
     large = picture(1, (400, 300))
-    row = question_row(Question("q", "Who?", large), Encoding(format, 92, 30_000))
+    row = question_row(Question("q", "Who?", (large,)), Encoding(format, 92, 30_000))
     seen = row_question(row).image
     assert seen is not None and seen.width * seen.height <= 30_000 and abs(seen.width / seen.height - 4 / 3) < 0.05
-    same = row_question(question_row(Question("q", "Who?", large), Encoding(format))).image
+    same = row_question(question_row(Question("q", "Who?", (large,)), Encoding(format))).image
     assert same is not None and same.size == large.size
     assert (images.digest(same) == images.digest(large)) == (format == "PNG")
 
@@ -102,7 +102,7 @@ def test_damaged_data_are_named() -> None:
 def played(name: str) -> Trajectory:
     from deepmmsearch.types import Answer, Completion, Prompt, Turn
 
-    question = Question(name, f"Who is {name}?", picture(len(name)), ("Ada",))
+    question = Question(name, f"Who is {name}?", (picture(len(name)),), ("Ada",))
     text = "<reason>I know.</reason><answer>Ada</answer>"
     turn = Turn(Completion(text), Answer("Ada"))
     return Trajectory(question, Prompt("p", "deepmmsearch-r1", "Be brief."), turns=(turn,), stop="answer")

@@ -43,7 +43,9 @@ VELD = Hit("The flag of Veld", "https://example.org/veld", "The capital of Veld 
 
 def question(number: int = 0, text: str = "What is the capital?", **metadata: Any) -> Question:
     image = Image.new("RGB", (64, 48), (number % 256, 90, 120))
-    return Question(f"q{number}", text, image, ("Balor",), {"kind": "image_text", **metadata})
+    return Question(
+        f"q{number}", text, (image,) if image is not None else (), ("Balor",), {"kind": "image_text", **metadata}
+    )
 
 
 def fake() -> FakeTools:

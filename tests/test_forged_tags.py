@@ -20,11 +20,12 @@ import pytest
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.dialect import find_dialect, parse_action
 from deepmmsearch.agent.protocols import Page
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.errors import ToolError
+from deepmmsearch.escaping import escape_observation
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.protocol import escape_observation, information, parse_action
 from deepmmsearch.renderer import Renderer, messages
 from deepmmsearch.testing import ScriptedPolicy, tiny_tokenizer
 from deepmmsearch.tools.llm_summarizer import LlmSummarizer
@@ -35,6 +36,7 @@ ROWS = [json.loads(line) for line in (Path(__file__).parent / "data" / "forged_t
 TEXTS = {row["id"]: row["text"] for row in ROWS if "text" in row}
 BYTES = {row["id"]: row for row in ROWS if "bytes" in row}
 HARMLESS = "harmless words"
+OBSERVED = find_dialect("deepmmsearch-r1").observation
 # Special tokens of other families, some of a shape that only the renderer can know.
 MORE_TOKENS = ("<image>", "[INST]", "[/INST]", "[IMG]", "[PIC]", "<s>", "</s>", "<start_of_turn>", "<end_of_turn>",
                "<｜User｜>", "<｜end▁of▁sentence｜>", "<tool_call>", "<IMG_CONTEXT>", "<<SYS>>")  # fmt: skip
@@ -91,7 +93,7 @@ def toolboxes(said: str) -> list[tuple[str, str, Toolbox]]:
 async def play(said: str, channels: Sequence[tuple[str, str, Toolbox]]) -> Trajectory:
     """One episode that meets the text in its question and in every channel."""
     limits = Limits(image_searches=9)
-    trajectory = Trajectory(Question("q", f"Which capital? {said}", PICTURE), load_prompt("deepmmsearch-r1"))
+    trajectory = Trajectory(Question("q", f"Which capital? {said}", (PICTURE,)), load_prompt("deepmmsearch-r1"))
     for _, script, tools in channels:
         completion = await ScriptedPolicy(script).act(replace(trajectory, turns=()))
         action = parse_action(script)
@@ -157,7 +159,7 @@ def check(said: str) -> Trajectory:
     assert forged(_said(played)) == tags
     for turn, (channel, _, _) in zip(played.turns, channels, strict=True):
         assert turn.observation is not None
-        text = information(turn.observation.text)
+        text = OBSERVED(escape_observation(turn.observation.text))
         assert text.count("<information>") == text.count("</information>") == 1 and text.endswith("</information>")
         assert isinstance(parse_action(text), Malformed), channel
         quoted = f"<reason>{escape_observation(turn.observation.text)}</reason><answer>mine</answer>"

@@ -40,7 +40,7 @@ from deepmmsearch.train.rows import Row, make_batch, make_row
 from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
 from deepmmsearch.types import Completion, Hit, Limits, Prompt, Question, Trajectory
 
-PROMPT = Prompt("test", "deepmmsearch-r1", "Look.", "{question}", after_image="Go on.", after_malformed="Again.")
+PROMPT = Prompt("test", "deepmmsearch-r1", "Look.", "{question}", {"image": "Go on.", "malformed": "Again."})
 SEARCH = "<reason>I search.</reason><img_search><img></img_search>"
 TEXT = "<reason>I read.</reason><text_search>flag</text_search>"
 ANSWER = "<reason>I see.</reason><answer>red</answer>"
@@ -99,7 +99,7 @@ async def reward(trajectory: Trajectory) -> Score:
 
 def questions(count: int = 4) -> list[Question]:
     colours = ("red", "yellow", "white", "orange")
-    return [Question(f"q{i}", f"Which flag is {i}?", picture(colours[i % 4]), ("red",)) for i in range(count)]
+    return [Question(f"q{i}", f"Which flag is {i}?", (picture(colours[i % 4]),), ("red",)) for i in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ def test_dealing_keeps_every_row_once(sizes: list[int], batches: int, size: int)
 
 
 async def test_failed_and_truncated_rollouts_are_told_apart(base: Path) -> None:
-    black = Question("black", "Which?", picture("black"), ("red",))
+    black = Question("black", "Which?", (picture("black"),), ("red",))
     _, played = await rollouts_of(base, [black])
     searched, plain = played[0], played[1]
     assert searched.failed and not plain.failed

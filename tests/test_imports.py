@@ -16,9 +16,9 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "containers", "revision", ""),
     ("registry", "codec", "files"),
-    ("images", "protocol"),
-    ("prompts",),
+    ("images", "escaping"),
     ("agent",),
+    ("actions", "dialects", "prompts"),
     ("renderer", "store"),
     ("testing", "policies", "reading"),
     ("engine",),

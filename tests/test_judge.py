@@ -22,7 +22,7 @@ from deepmmsearch.types import Completion, Question
 
 
 def ask(*answers: str, text: str = "What is it?", **metadata: Any) -> Question:
-    return Question("q", text, None, answers, metadata)
+    return Question("q", text, (), answers, metadata)
 
 
 def score(rule: str, question: Question, answer: str | None) -> float:

@@ -26,7 +26,7 @@ DONE = "<reason>r</reason><answer>Oru</answer>"
 
 
 def start(id: str = "q1") -> Trajectory:
-    return Trajectory(Question(id, "Whose flag?", PICTURE), PROMPT)
+    return Trajectory(Question(id, "Whose flag?", (PICTURE,)), PROMPT)
 
 
 class Paid:
@@ -177,7 +177,7 @@ async def test_pages_that_the_budget_does_not_reach_are_done_without() -> None:
 async def test_the_runs_budget_holds_for_all_episodes_at_once_and_no_question_is_begun_after() -> None:
     tool = Paid(seconds=0.005)
     toolbox = Toolbox(text_search=tool, ledger=Ledger(run=Purse(Budget(calls=25), "run")))
-    questions = [Question(f"q{n}", "Whose?", PICTURE) for n in range(40)]
+    questions = [Question(f"q{n}", "Whose?", (PICTURE,)) for n in range(40)]
     policy = ScriptedPolicy(*[SEARCH] * 4, DONE)
     played = [t async for t in play_all(questions, policy, lambda q: toolbox, PROMPT, concurrency=8)]
     assert tool.asked == 25

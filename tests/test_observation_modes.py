@@ -71,7 +71,7 @@ def test_thumbnails_reach_a_chat_endpoint_as_pictures_with_titles(world: Path) -
 def test_the_local_policy_reads_thumbnails(world: Path, tmp_path: Path) -> None:
     policy = build_policy(PolicySettings(model=str(tiny_checkpoint(tmp_path / "small", max_new_tokens=4))))
     tools = build_toolbox(ToolSettings(index=world / "index", thumbnails=True), policy)
-    start = Trajectory(Question("q", "Whose?", load(world / "photo.png")), load_prompt("mmsearch-r1"))
+    start = Trajectory(Question("q", "Whose?", (load(world / "photo.png"),)), load_prompt("mmsearch-r1"))
     search = WHOLE.replace("img_search", "search")
     sampled = Completion(search, tuple(tiny_tokenizer().encode(search, add_special_tokens=False)))
     shown = asyncio.run(play(start, ScriptedPolicy(sampled, ANSWER), tools))

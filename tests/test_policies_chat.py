@@ -28,7 +28,7 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(text: str = "What is it?") -> Trajectory:
     image = Image.effect_noise((200, 130), 60).convert("RGB")
-    return Trajectory(Question("q", text, image), load_prompt("atlas"))
+    return Trajectory(Question("q", text, (image,) if image is not None else ()), load_prompt("atlas"))
 
 
 def ask(url: str, trajectory: Trajectory | None = None, **settings: Any) -> Completion:

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
+from deepmmsearch.agent.dialect import parse_action
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.protocol import parse_action
 from deepmmsearch.types import Action, Answer, ImageSearch, Malformed, Question, TextSearch, Trajectory
 
 
@@ -37,7 +37,7 @@ def test_the_dialect_of_the_prompt_is_written() -> None:
 
 
 def test_anything_else_is_passed_on() -> None:
-    for line in ("hello", "", "text:", "image: <img>"):
+    for line in ("hello", "", "text:", "image: <img> the flag"):
         assert typed(line) == line
         assert isinstance(parse_action(typed(line)), Malformed)
 

@@ -41,7 +41,9 @@ def picture(seed: int) -> Image.Image:
 
 def start(seed: int, **metadata: object) -> Trajectory:
     image = picture(seed) if seed % 4 else None
-    question = Question(f"q{seed}", "What is it? " * (1 + seed % 5), image, metadata=metadata)
+    question = Question(
+        f"q{seed}", "What is it? " * (1 + seed % 5), (image,) if image is not None else (), metadata=metadata
+    )
     return Trajectory(question, load_prompt("atlas"))
 
 

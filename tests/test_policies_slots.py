@@ -50,7 +50,8 @@ def picture(seed: int) -> Image.Image:
 def start(seed: int, **metadata: object) -> Trajectory:
     image = picture(seed) if seed % 4 else None
     return Trajectory(
-        Question(f"q{seed}", "What is it? " * (1 + seed % 5), image, metadata=metadata), load_prompt("atlas")
+        Question(f"q{seed}", "What is it? " * (1 + seed % 5), (image,) if image is not None else (), metadata=metadata),
+        load_prompt("atlas"),
     )
 
 
@@ -141,7 +142,7 @@ async def test_a_slot_of_another_story_is_not_used() -> None:
     trajectory = start(1)
     first = await slots.act(trajectory)
     other_text = replace(trajectory, question=replace(trajectory.question, text="What was it?"))
-    other_picture = replace(trajectory, question=replace(trajectory.question, image=picture(1).rotate(180)))
+    other_picture = replace(trajectory, question=replace(trajectory.question, images=(picture(1).rotate(180),)))
     for told in (other_text, other_picture):
         slots.reset()
         await slots.act(trajectory)

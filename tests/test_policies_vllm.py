@@ -41,7 +41,7 @@ def picture(seed: int, size: tuple[int, int] = (130, 90)) -> Image.Image:
 
 
 def start(seed: int, **metadata: object) -> Trajectory:
-    question = Question(f"q{seed}", "What is it?", picture(seed) if seed % 3 else None, metadata=metadata)
+    question = Question(f"q{seed}", "What is it?", (picture(seed),) if seed % 3 else (), metadata=metadata)
     return Trajectory(question, load_prompt("atlas"))
 
 

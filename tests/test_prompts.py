@@ -4,28 +4,33 @@ from pathlib import Path
 
 import pytest
 
+from deepmmsearch.agent.dialect import DIALECTS
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.prompts import grounding_prompt, load_prompt, prompt_names
-from deepmmsearch.protocol import DIALECTS
 
 
 @pytest.mark.parametrize("name", prompt_names())
 def test_every_set_loads(name: str) -> None:
     prompt = load_prompt(name)
     assert prompt.name == name
-    assert prompt.dialect in DIALECTS
+    assert prompt.dialect in DIALECTS.names()
     assert "{question}" in prompt.user
     assert prompt.system == prompt.system.strip() != ""
 
 
 def test_the_papers_sets_name_their_tags_and_have_a_text_for_every_state() -> None:
     assert {"deepmmsearch-r1", "mmsearch-r1", "direct"} <= set(prompt_names())
-    for name in DIALECTS:
+    for name in DIALECTS.names():
         prompt = load_prompt(name)
         assert prompt.dialect == name
-        for tag in ("reason", "answer", "text_search", DIALECTS[name].image_tag):
+        for tag in (
+            "reason",
+            "answer",
+            "text_search",
+            {"deepmmsearch-r1": "img_search", "mmsearch-r1": "search"}[name],
+        ):
             assert f"<{tag}>" in prompt.system
-        assert prompt.after_image and prompt.after_text and prompt.after_malformed
+        assert all(prompt.after[state] for state in ("image", "text", "malformed"))
     assert "search>" not in load_prompt("direct").system
 
 

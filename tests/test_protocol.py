@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepmmsearch.agent.dialect import DIALECTS, find_dialect, parse_action, parse_reason, write_turn
 from deepmmsearch.errors import UnknownName
-from deepmmsearch.protocol import (
-    DIALECTS,
-    escape_chat_tokens,
-    escape_observation,
-    information,
-    parse_action,
-    parse_reason,
-    write_turn,
-)
+from deepmmsearch.escaping import escape_chat_tokens, escape_observation
 from deepmmsearch.types import Answer, ImageSearch, Malformed, TextSearch
 
 R = "<reason>why</reason>"
@@ -142,7 +135,7 @@ SOUP = st.lists(st.one_of(FRAGMENTS, st.text(max_size=5)), max_size=20).map("".j
 
 
 @settings(max_examples=500, deadline=None)
-@given(SOUP, st.sampled_from(sorted(DIALECTS)), st.booleans())
+@given(SOUP, st.sampled_from(DIALECTS.names()), st.booleans())
 def test_no_string_raises(text: str, dialect: str, ended: bool) -> None:
     action = parse_action(text, dialect, ended=ended)
     match action:
@@ -158,7 +151,7 @@ def test_no_string_raises(text: str, dialect: str, ended: bool) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(SOUP, SOUP, st.sampled_from(["text", "region", "answer", "image"]), st.sampled_from(sorted(DIALECTS)))
+@given(SOUP, SOUP, st.sampled_from(["text", "region", "answer", "image"]), st.sampled_from(DIALECTS.names()))
 def test_what_is_written_is_read_back(reason: str, content: str, kind: str, dialect: str) -> None:
     action = {
         "text": TextSearch(content),
@@ -230,10 +223,11 @@ def test_escaping_is_idempotent_and_complete(text: str) -> None:
     assert escape_observation(escaped) == escaped
     assert escape_chat_tokens(escaped) == escaped
     assert not re.search(r"<\s*/?\s*(information|reason|answer|text_search|img_search|search|img)|<\|", escaped, re.I)
-    assert information(text).count("<information>") == information(text).count("</information>") == 1
-    assert information(text).endswith("</information>")
+    observed = find_dialect("deepmmsearch-r1").observation(escaped)
+    assert observed.count("<information>") == observed.count("</information>") == 1
+    assert observed.endswith("</information>")
     # Law of the loop: an observation, taken for a turn, is never an action.
-    assert isinstance(parse_action(information(text)), Malformed)
+    assert isinstance(parse_action(observed), Malformed)
     assert isinstance(parse_action(escaped), Malformed)
 
 

@@ -255,7 +255,7 @@ async def test_no_secret_is_stored(tmp_path: Path) -> None:
 
 
 def start(id: str, picture: Image.Image = PICTURE, **metadata: Any) -> Trajectory:
-    question = Question(id, "Whose flag?", picture, metadata=metadata)
+    question = Question(id, "Whose flag?", (picture,), metadata=metadata)
     return Trajectory(question, Prompt("p", "deepmmsearch-r1", "s", "{question}"))
 
 

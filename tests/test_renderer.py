@@ -44,7 +44,8 @@ WHOLE = "<reason>r</reason><img_search><img></img_search>"
 TEXT = "<reason>r</reason><text_search>q</text_search>"
 ANSWER = "<reason>r</reason><answer>Veld</answer>"
 DIALECT_NAMES = ("deepmmsearch-r1", "mmsearch-r1")
-PROMPT = Prompt("p", "deepmmsearch-r1", "Be short.", "Q: {question}", "AFTER IMAGE", "AFTER TEXT", "AFTER MALFORMED")
+AFTER = {"image": "AFTER IMAGE", "text": "AFTER TEXT", "malformed": "AFTER MALFORMED"}
+PROMPT = Prompt("p", "deepmmsearch-r1", "Be short.", "Q: {question}", AFTER)
 
 
 @lru_cache
@@ -57,7 +58,7 @@ def decode(ids: Sequence[int]) -> str:
 
 
 def start(question: str = "Whose?", context: tuple[Observation, ...] = ()) -> Trajectory:
-    return Trajectory(Question("q1", question, Image.new("RGB", (60, 60), "red")), PROMPT, context)
+    return Trajectory(Question("q1", question, (Image.new("RGB", (60, 60), "red"),)), PROMPT, context)
 
 
 def played(*script: str | Completion, thumbnails: bool = False) -> Trajectory:
@@ -108,7 +109,7 @@ def random_start(chance: random.Random, number: int) -> Trajectory:
     prompt = load_prompt(chance.choice(DIALECT_NAMES)) if chance.random() < 0.1 else PROMPT
     found = Observation(chance.choice(HOSTILE_TEXTS), (Image.new("RGB", (3, 3)),) * chance.randrange(3))
     context = (found,) * chance.choice((0, 0, 1, 2))
-    return Trajectory(Question(str(number), asked, picture), prompt, context)
+    return Trajectory(Question(str(number), asked, (picture,) if picture is not None else ()), prompt, context)
 
 
 async def random_episode(number: int, rendered: Renderer) -> list[Trajectory]:

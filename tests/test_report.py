@@ -40,7 +40,7 @@ def trajectory(text: str = "Whose flag?", url: str = "https://gallery.example/ba
         Turn(Completion(text), Malformed(text), Observation(text)),
         Turn(Completion(f"<reason>{text}</reason>"), Answer(text)),
     )
-    question = Question("q1", text, scene, ("Balor",), {"kind": text})
+    question = Question("q1", text, (scene,), ("Balor",), {"kind": text})
     return Trajectory(question, load_prompt("atlas"), turns=turns, stop="answer")
 
 

@@ -49,7 +49,7 @@ from deepmmsearch.train.sft import train as train_recipe
 from deepmmsearch.types import Answer, Completion, ImageSearch, Observation, Prompt, Question, Trajectory, Turn
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 60, 220)}
-PROMPT = Prompt("test", "deepmmsearch-r1", "Look.", "{question}", after_image="Go on.")
+PROMPT = Prompt("test", "deepmmsearch-r1", "Look.", "{question}", {"image": "Go on."})
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
@@ -123,7 +123,7 @@ def search(*thumbnails: Image.Image) -> Turn:
 
 
 def play(colour: str, *turns: Turn, image: Image.Image | None = None, stop: Any = "answer") -> Trajectory:
-    question = Question(colour, "Which colour?", image)
+    question = Question(colour, "Which colour?", (image,) if image is not None else ())
     return Trajectory(question, PROMPT, turns=(*turns, answer(colour)), stop=stop)
 
 

@@ -24,7 +24,7 @@ from deepmmsearch.types import Answer, Call, Completion, Observation, Prompt, Qu
 def a_trajectory(id: str = "q1", answer: str = "Veld") -> Trajectory:
     turn = Turn(Completion(f"<answer>{answer}", (1, 2), (-0.5, -0.25)), Answer(answer))
     return Trajectory(
-        Question(id, "Which?", Image.new("RGB", (4, 3), "red"), (answer,), {"kind": "look", "n": [1, 2.5, None]}),
+        Question(id, "Which?", (Image.new("RGB", (4, 3), "red"),), (answer,), {"kind": "look", "n": [1, 2.5, None]}),
         Prompt("p", "deepmmsearch-r1", "s"),
         turns=(turn,),
         stop="answer",
@@ -98,7 +98,7 @@ from deepmmsearch.types import Prompt, Question, Trajectory
 store = TrajectoryStore(sys.argv[1])
 for number in range(100000):
     picture = Image.new("RGB", (64, 64), (number % 256, number // 256, int(sys.argv[2])))
-    question = Question(f"{sys.argv[2]}-{number}", "x" * 20000, picture)
+    question = Question(f"{sys.argv[2]}-{number}", "x" * 20000, (picture,))
     print(store.append(Trajectory(question, Prompt("p", "d", "s"))), flush=True)
 """
 

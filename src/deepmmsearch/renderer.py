@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from PIL.Image import Image
 
-from deepmmsearch import protocol
+from deepmmsearch.agent.dialect import Dialect, find_dialect
+from deepmmsearch.agent.table import extra_tags, state
 from deepmmsearch.errors import UserError
-from deepmmsearch.types import Answer, ImageSearch, Malformed, Observation, TextSearch, TokenSequence, Trajectory, Turn
+from deepmmsearch.escaping import escape_chat_tokens, escape_observation
+from deepmmsearch.types import Observation, TokenSequence, Trajectory, Turn
 
 Message = dict[str, Any]
 
@@ -40,10 +42,10 @@ class Tokenizer(Protocol):
 def messages(trajectory: Trajectory) -> tuple[list[Message], list[Image]]:
     """The conversation so far in transformers' multimodal format, and its images in the order of their `image` parts.
 
-    What users, pages and tools wrote is escaped (`protocol.escape_observation`); what the policy wrote is kept, with
+    What users, pages and tools wrote is escaped (`escaping.escape_observation`); what the policy wrote is kept, with
     chat tokens disarmed.
     """
-    return _messages(trajectory, protocol.escape_chat_tokens)
+    return _messages(trajectory, escape_chat_tokens)
 
 
 class Renderer:
@@ -95,7 +97,7 @@ class Renderer:
 
     def disarm(self, text: str) -> str:
         """The text with every special token broken, this tokenizer's included: text from outside stays text."""
-        return self._special.sub(lambda m: f"{m.group()} ", protocol.escape_chat_tokens(text))
+        return self._special.sub(lambda m: f"{m.group()} ", escape_chat_tokens(text))
 
     def expand(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
         """The ids as the model wants them: the i-th placeholder repeated counts[i] times."""
@@ -205,14 +207,17 @@ def _messages(
     trajectory: Trajectory, clean: Callable[[str], str], turns: Sequence[Turn] | None = None
 ) -> tuple[list[Message], list[Image]]:
     prompt, question = trajectory.prompt, trajectory.question
-    asked = clean(protocol.escape_observation(question.text))
-    opening = _user(_text(prompt.user.replace("{question}", asked)))
-    pictures = [question.image] if question.image is not None else []
-    opening["content"][:0] = [{"type": "image"} for _ in pictures]
-    for found in trajectory.context:
-        opening["content"] += [*_image_parts(len(found.images)), _text("\n" + protocol.information(found.text, clean))]
-        pictures += found.images
+    dialect, foreign = find_dialect(prompt.dialect), partial(_foreign, clean=clean)
     conversation = [{"role": "system", "content": [_text(prompt.system)]}] if prompt.system else []
+    for earlier in question.history:
+        conversation.append(_user(_text(foreign(earlier.question))))
+        conversation.append({"role": "assistant", "content": [_text(foreign(earlier.answer))]})
+    asked = _text(prompt.user.replace("{question}", foreign(question.text)) + dialect.numbering(len(question.images)))
+    shown, pictures = _image_parts(len(question.images)), [*question.images]
+    opening = _user(*(*shown, asked) if dialect.pictures == "before" else (asked, *shown))
+    for found in trajectory.context:
+        opening["content"] += [*_image_parts(len(found.images)), _text(f"\n{_observed(found, dialect, foreign)}")]
+        pictures += found.images
     conversation.append(opening)
     for turn in trajectory.turns if turns is None else turns:
         conversation.append({"role": "assistant", "content": [_text(clean(turn.completion.text))]})
@@ -226,17 +231,18 @@ def _messages(
 
 def _reply_text(turn: Turn, found: Observation, trajectory: Trajectory, clean: Callable[[str], str]) -> str:
     """The text that carries an observation, and the state text that belongs to the call."""
-    prompt = trajectory.prompt
-    match turn.action:
-        case ImageSearch():
-            state = prompt.after_image
-        case TextSearch():
-            state = prompt.after_text
-        case Malformed():
-            state = prompt.after_malformed
-        case Answer():
-            state = ""
-    return protocol.information(found.text, clean) + (f"\n{state}" if state else "")
+    dialect, after = find_dialect(trajectory.prompt.dialect), trajectory.prompt.after.get(state(turn.action), "")
+    return _observed(found, dialect, partial(_foreign, clean=clean)) + (f"\n{after}" if after else "")
+
+
+def _observed(found: Observation, dialect: Dialect, foreign: Callable[[str], str]) -> str:
+    return dialect.observation(foreign(found.text))
+
+
+def _foreign(text: str, clean: Callable[[str], str]) -> str:
+    """Text of users, pages and tools. `clean` comes last: what it disarms must not come back when invisible characters
+    are dropped."""
+    return clean(escape_observation(text, extra_tags()))
 
 
 def _user(*parts: dict[str, str]) -> Message:

@@ -14,7 +14,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.judge import Judge
-from deepmmsearch.types import Box, ImageSearch, Malformed, Trajectory
+from deepmmsearch.types import Box, Malformed, Trajectory
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,8 @@ def crop_quality(trajectory: Trajectory) -> float | None:
     gold = trajectory.question.metadata.get("gold_box")
     qualities = []
     for turn in trajectory.turns:
-        if not isinstance(turn.action, ImageSearch) or turn.action.region is None or turn.observation is None:
-            continue
-        grounding = turn.observation.grounding
-        if grounding is None:
+        grounding = turn.observation.grounding if turn.observation else None
+        if grounding is None or not grounding.phrase:
             continue
         box = grounding.box
         if box is None:

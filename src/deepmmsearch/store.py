@@ -18,10 +18,26 @@ from deepmmsearch import images
 from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import lock_open_file
-from deepmmsearch.types import Trajectory, Turn
+from deepmmsearch.types import Prompt, Question, Trajectory, Turn
 
 VERSION = 1
+
 FILE = "trajectories.jsonl"
+
+
+def _with_images(row: dict[str, Any]) -> dict[str, Any]:
+    """Once a question had one image, or none."""
+    if "image" in row:
+        image = row.pop("image")
+        row["images"] = [image] if image is not None else []
+    return row
+
+
+def _with_states(row: dict[str, Any]) -> dict[str, Any]:
+    """Once there were three state texts, each in a field of its own."""
+    if "after" not in row:
+        row["after"] = {name: row.pop(f"after_{name}", "") for name in ("image", "text", "malformed")}
+    return row
 
 
 def _with_seconds(turn: dict[str, Any]) -> dict[str, Any]:
@@ -38,7 +54,7 @@ def _with_seconds(turn: dict[str, Any]) -> dict[str, Any]:
 
 
 # a class whose fields change gets an upgrade here, so that what was stored before still loads
-CODEC = Codec(upgrades={Turn: _with_seconds})
+CODEC = Codec(upgrades={Question: _with_images, Prompt: _with_states, Turn: _with_seconds})
 
 
 class TrajectoryStore:

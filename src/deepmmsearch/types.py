@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 from PIL.Image import Image
 
@@ -15,34 +15,6 @@ Stop = Literal["answer", "turns", "length", "context", "error"]
 Finish = Literal["stop", "length", "context"]
 MatchBasis = Literal["picture", "rank"]
 GroundingOutcome = Literal["box", "several", "whole", "none", "weak", "tiny", "failed", "missing"]
-
-
-@dataclass(frozen=True)
-class TextSearch:
-    query: str
-
-
-@dataclass(frozen=True)
-class ImageSearch:
-    """`region` is a referring expression ("the flag on the ship"); None searches with the whole image."""
-
-    region: str | None = None
-
-
-@dataclass(frozen=True)
-class Answer:
-    text: str
-
-
-@dataclass(frozen=True)
-class Malformed:
-    """No valid action; `problem` is written for the policy, which reads it and can act upon it."""
-
-    problem: str
-
-
-Action = TextSearch | ImageSearch | Answer | Malformed
-Search = TextSearch | ImageSearch
 
 
 @dataclass(frozen=True)
@@ -63,15 +35,75 @@ class Box:
 
 
 @dataclass(frozen=True)
+class TextSearch:
+    query: str
+
+
+@dataclass(frozen=True)
+class ImageSearch:
+    """A search with picture number `picture` of the episode (`Trajectory.pictures`): with the part that `region` names
+    in words ("the flag on the ship") or that `box` encloses, else with all of it."""
+
+    region: str | None = None
+    box: Box | None = None
+    picture: int = 1
+
+
+@dataclass(frozen=True)
+class Use:
+    """The use of any other tool, by its name. `arguments` are plain JSON values; `search`: does the tool count as a
+    search? It stands here so that a stored episode can be scored where the tool is not installed."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    search: bool = True
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+
+
+@dataclass(frozen=True)
+class Malformed:
+    """No valid action; `problem` is written for the policy, which reads it and can act upon it."""
+
+    problem: str
+
+
+Action = TextSearch | ImageSearch | Use | Answer | Malformed
+Search = TextSearch | ImageSearch | Use
+
+
+def is_search(action: Action) -> TypeGuard[Search]:
+    """Does it count as a search: for the penalty, for figures, for how often an episode searched?"""
+    return isinstance(action, TextSearch | ImageSearch) or (isinstance(action, Use) and action.search)
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """An earlier question of a conversation, and what was answered."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Question:
-    """`image` is as it was given, at full resolution; crops are cut from it. `answers` are the accepted ones, if
-    known."""
+    """`images` are as they were given, at full resolution; crops are cut from them. The first is the papers' image.
+    `answers` are the accepted ones, if known; `history`: the exchanges before a follow-up question, oldest first."""
 
     id: str
     text: str
-    image: Image | None = None
+    images: tuple[Image, ...] = ()
     answers: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    history: tuple[Exchange, ...] = ()
+
+    @property
+    def image(self) -> Image | None:
+        """The papers' image: the first."""
+        return self.images[0] if self.images else None
 
 
 @dataclass(frozen=True)
@@ -209,17 +241,16 @@ PAPER_LIMITS = Limits()
 class Prompt:
     """The exact texts an episode was played with: the trajectory holds them, so it is complete by itself.
 
-    `user` holds `{question}`. The state texts follow an observation: `after_image` after an image search,
-    `after_text` after a text search, `after_malformed` after anything that was not an action.
+    `user` holds `{question}`. `after`: the state texts, which follow an observation, by the state that it leaves:
+    "image" after an image search, "text" after a text search, "malformed" after anything that was not an action, and
+    what other tools call theirs.
     """
 
     name: str
     dialect: str
     system: str
     user: str = "{question}"
-    after_image: str = ""
-    after_text: str = ""
-    after_malformed: str = ""
+    after: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -246,7 +277,16 @@ class Trajectory:
 
     @property
     def searches(self) -> tuple[Search, ...]:
-        return tuple(t.action for t in self.turns if isinstance(t.action, TextSearch | ImageSearch))
+        """What was searched, in order."""
+        return tuple(t.action for t in self.turns if is_search(t.action))
+
+    @property
+    def pictures(self) -> tuple[Image, ...]:
+        """Every picture of the episode; its place, counted from 1, is its number: the question's, then crops and
+        thumbnails as they appeared."""
+        seen = (*self.context, *(t.observation for t in self.turns if t.observation is not None))
+        shown = (p for o in seen for p in ((o.crop,) if o.crop is not None else ()) + o.images)
+        return (*self.question.images, *shown)
 
     @property
     def calls(self) -> tuple[Call, ...]:

@@ -5,15 +5,21 @@ There is no second loop: inference, teacher data, evaluation and rollouts all ru
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
-from deepmmsearch.protocol import parse_action
+from deepmmsearch.agent.dialect import parse_action
+from deepmmsearch.agent.table import Tool
 from deepmmsearch.types import PAPER_LIMITS, Action, Answer, Limits, Observation, Policy, Trajectory, Turn
 
 
 class Tools(Protocol):
     """What the loop asks of tools; `Toolbox` is the one that there is, others may stand around it."""
+
+    @property
+    def offered(self) -> Sequence[Tool]:
+        """What the policy may use."""
+        ...
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation: ...
 
@@ -25,8 +31,9 @@ async def episode(
     trajectory = start
     while trajectory.stop is None:
         completion = await policy.act(trajectory)
-        action = parse_action(completion.text, trajectory.prompt.dialect, ended=completion.finish == "stop")
-        done = isinstance(action, Answer) or completion.finish != "stop"
+        ended = completion.finish == "stop"
+        action = parse_action(completion.text, trajectory.prompt.dialect, ended=ended, tools=tools.offered)
+        done = isinstance(action, Answer) or not ended
         observation = None if done else await tools.execute(action, trajectory, limits)
         trajectory = trajectory.then(Turn(completion, action, observation), limits)
         yield trajectory

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from deepmmsearch import images
+from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Box, Grounding, GroundingOutcome, Trajectory
 
 WHOLE = 0.98  # share of the image from which a box has nothing to crop
@@ -42,6 +43,15 @@ def choose_region(
     good = [b for b in found if b.score >= max(threshold, AS_GOOD * best.score) and not _thin(b, min_side)]
     rivals = any(_overlap(best, b) < APART for b in good[1:])
     return Grounding(phrase, best, None, "several" if rivals else "box", kept)
+
+
+def named_region(box: Box, size: tuple[int, int], min_side: float) -> Grounding:
+    """The box that the policy gave in pixels of the image itself. Raises ToolError for one that holds nothing."""
+    sides = (box.left, box.top, box.right, box.bottom)
+    found = images.clamp(box, size) if all(map(math.isfinite, sides)) else None
+    if found is None or _thin(found, min_side):
+        raise ToolError(f"The box holds less than {min_side:.0f} x {min_side:.0f} pixels of {size[0]} x {size[1]}.")
+    return Grounding("", found, None, "box", (found,))
 
 
 def no_region(phrase: str, outcome: GroundingOutcome, why: str, found: tuple[Box, ...] = ()) -> Grounding:

@@ -110,7 +110,7 @@ def without_pictures(trajectory: Trajectory) -> Trajectory:
         replace(turn, observation=turn.observation and _without_pictures(turn.observation)) for turn in trajectory.turns
     )
     context = tuple(_without_pictures(found) for found in trajectory.context)
-    return replace(trajectory, question=replace(trajectory.question, image=None), context=context, turns=turns)
+    return replace(trajectory, question=replace(trajectory.question, images=()), context=context, turns=turns)
 
 
 def _without_pictures(observation: Observation) -> Observation:

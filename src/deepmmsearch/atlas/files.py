@@ -141,7 +141,7 @@ def read_question(folder: Path, line: str) -> Question:
     image = None
     if row.get("image"):
         image = images.load(folder / row["image"])
-    return Question(row["id"], row["question"], image, tuple(row["answers"]), row["metadata"])
+    return Question(row["id"], row["question"], (image,) if image else (), tuple(row["answers"]), row["metadata"])
 
 
 def render_page(page: Page, before: Page | None = None, after: Page | None = None) -> str:

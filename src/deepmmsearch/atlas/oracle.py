@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 
+from deepmmsearch.agent.dialect import write_turn
 from deepmmsearch.atlas import language as say
 from deepmmsearch.atlas.names import FAMOUS
 from deepmmsearch.atlas.questions import Plan
-from deepmmsearch.protocol import write_turn
 from deepmmsearch.types import Action, Answer, Completion, ImageSearch, TextSearch, Trajectory
 
 _SHOWN = re.compile(r"\] (match|similar): (?:The (?:flag|portrait|building) of (\w+)|(\w+) (?:flag|portrait|building))")

@@ -202,7 +202,7 @@ def make_question(rng: random.Random, world: World, kind: str, id: str) -> Quest
         "plan": plan.to_dict(),
         "world": f"{world.split}-{world.seed}",
     }
-    return Question(id, text, scene.image, _answers(world.by_name.get(answer), answer), metadata)
+    return Question(id, text, (scene.image,), _answers(world.by_name.get(answer), answer), metadata)
 
 
 def _gold_tools(plan: Plan, world: World, kind: str) -> list[list[str]]:

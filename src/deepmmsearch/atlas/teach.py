@@ -138,7 +138,7 @@ def _as_seen(trajectory: Trajectory, max_pixels: int) -> Trajectory:
 
 def _small(question: Question, max_pixels: int) -> Question:
     assert question.image is not None
-    return replace(question, image=images.model_view(question.image, 56 * 56, max_pixels))
+    return replace(question, images=(images.model_view(question.image, 56 * 56, max_pixels),))
 
 
 def _pointing(question: Question, max_pixels: int) -> Trajectory | None:

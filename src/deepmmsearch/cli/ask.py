@@ -147,7 +147,7 @@ def _question(image: str, text: str) -> Question:
         raise UserError(f"The question has {len(text)} characters, at most {LONGEST_QUESTION} are taken. Shorten it.")
     picture = asyncio.run(_fetched(image)) if image.startswith(("https://", "http://")) else images.load(image)
     name = hashlib.sha256(f"{images.digest(picture)}|{text}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return Question(name, text.strip(), picture)
+    return Question(name, text.strip(), (picture,) if picture is not None else ())
 
 
 async def _fetched(address: str) -> Image:

@@ -229,9 +229,8 @@ def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
     store = TrajectoryStore(out / "trajectories")
     for trajectory in trajectories:
         # The scene is kept for `deepmmsearch show`; pictures of hits are in the index.
-        image = trajectory.question.image
         bare = without_pictures(trajectory)
-        store.append(replace(bare, question=replace(bare.question, image=image)))
+        store.append(replace(bare, question=replace(bare.question, images=trajectory.question.images)))
 
 
 def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mapping[str, _Run], seconds: float) -> None:

@@ -168,7 +168,7 @@ def _finish(draft: Draft, folders: Folders, name: str, split: str) -> Question:
             raise
         image = None
     metadata = {"benchmark": name, **({"split": split} if split else {}), **draft.metadata}
-    return Question(draft.id, draft.text.strip(), image, answers, metadata)
+    return Question(draft.id, draft.text.strip(), (image,) if image is not None else (), answers, metadata)
 
 
 def _name_of(row: Row, number: int) -> str:

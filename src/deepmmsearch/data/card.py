@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deepmmsearch.agent.table import figure
 from deepmmsearch.data.records import row_trajectory
 from deepmmsearch.data.stages import Counts
 from deepmmsearch.data.tables import Row
 from deepmmsearch.revision import revision
-from deepmmsearch.types import ImageSearch, TextSearch, Trajectory
+from deepmmsearch.types import Trajectory
 
 TOOLS = (
     "no search",
@@ -23,6 +24,8 @@ TOOLS = (
     "text search, several",
     "image and text search",
 )
+# what calls of a figure are called here; other tools by their own name
+CALLS = {"text": "text search", "image": "image search, whole", "crop": "image search, cropped"}
 
 
 @dataclass
@@ -46,14 +49,7 @@ class Contents:
         trajectory = row_trajectory(row, picture=False)
         self.turns[len(trajectory.turns)] += 1
         self.tools.update(tools_of(trajectory))
-        self.calls.update(
-            "text search"
-            if isinstance(s, TextSearch)
-            else "image search, cropped"
-            if s.region
-            else "image search, whole"
-            for s in trajectory.searches
-        )
+        self.calls.update(CALLS.get(f := figure(s), f) for s in trajectory.searches)
         self.cost += sum(turn.cost for turn in trajectory.turns)
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +61,9 @@ class Contents:
             "search": dict(sorted(search.items())),
             "categories": {name: dict(sorted(self.categories[name].items())) for name in sorted(self.categories)},
             "turns": {str(number): self.turns[number] for number in sorted(self.turns)},
-            "tools": {name: round(self.tools[name] / played, 4) for name in TOOLS},
+            "tools": {
+                name: round(self.tools[name] / played, 4) for name in dict.fromkeys([*TOOLS, *sorted(self.tools)])
+            },
             "calls": {name: round(count / calls, 4) for name, count in sorted(self.calls.items())},
             "sources": dict(self.sources.most_common()),
             "cost": round(self.cost, 6),
@@ -73,18 +71,18 @@ class Contents:
 
 
 def tools_of(trajectory: Trajectory) -> list[str]:
-    """The names of TOOLS that fit the trajectory."""
-    texts = sum(isinstance(s, TextSearch) for s in trajectory.searches)
-    images = [s for s in trajectory.searches if isinstance(s, ImageSearch)]
+    """The names of TOOLS that fit the trajectory, and those of other tools it uses."""
+    used = Counter(figure(turn.action) for turn in trajectory.turns)
+    texts, whole, crops = used.pop("text", 0), used.pop("image", 0), used.pop("crop", 0)
     fits = {
         "no search": not trajectory.searches,
-        "image search, whole": any(s.region is None for s in images),
-        "image search, cropped": any(s.region is not None for s in images),
+        "image search, whole": whole > 0,
+        "image search, cropped": crops > 0,
         "text search, once": texts == 1,
         "text search, several": texts > 1,
-        "image and text search": bool(images) and texts > 0,
+        "image and text search": whole + crops > 0 and texts > 0,
     }
-    return [name for name in TOOLS if fits[name]]
+    return [*(name for name in TOOLS if fits[name]), *sorted(used.keys() - {"answer", "malformed"})]
 
 
 def count_contents(rows: Iterable[Row]) -> Contents:
@@ -132,7 +130,8 @@ def card_markdown(card: Mapping[str, Any]) -> str:
 
 _COLUMNS = """\
 `id`, `question`, `image`, `answers` (all accepted), `source`, `category`, `search` (required or free), `metadata`
-(JSON), `trajectory` (JSON: prompt, turns, actions, observations; pictures as numbers into `pictures`), `image_hash`.
+(JSON), `trajectory` (JSON: prompt, turns, actions, observations; pictures as numbers into `pictures`), `further_images`
+(of questions with several), `history` (JSON: what was asked and answered before), `image_hash`.
 
 ```python
 from datasets import load_dataset

@@ -21,23 +21,22 @@ from typing import Any
 from PIL.Image import Image
 
 from deepmmsearch import images
+from deepmmsearch.agent.dialect import find_dialect, parse_action
+from deepmmsearch.agent.table import state
 from deepmmsearch.data.answers import flatten
 from deepmmsearch.data.knowledge import fvqa
 from deepmmsearch.data.pictures import encode, load_picture
 from deepmmsearch.data.report import LoadReport, Skip
 from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json
 from deepmmsearch.files import replacing, write_json
-from deepmmsearch.protocol import parse_action
 from deepmmsearch.renderer import messages
 from deepmmsearch.types import (
-    Action,
     Completion,
-    ImageSearch,
+    Exchange,
     Observation,
     Prompt,
     Question,
     Stop,
-    TextSearch,
     Trajectory,
     Turn,
 )
@@ -75,7 +74,7 @@ def write_verl(questions: Iterable[Question], path: Path, source: str = "mmsearc
 
 def verl_row(question: Question, index: int, source: str) -> dict[str, Any]:
     first, *others = question.answers or ("",)
-    pictures = [{"bytes": encode(question.image), "path": None}] if question.image is not None else []
+    pictures = [{"bytes": encode(image), "path": None} for image in question.images]
     return {
         "prompt": [{"content": question.text, "role": "user"}],
         "images": pictures,
@@ -103,8 +102,10 @@ def verl_question(row: Row, number: int) -> Question:
         metadata = json.loads(extra["metadata"])
     name = str(extra.get("id") or draft.id) if isinstance(extra, Mapping) else draft.id
     answers = tuple(dict.fromkeys(draft.answers))
-    image = load_picture(draft.picture) if draft.picture is not None else None
-    return Question(name, draft.text, image, answers, metadata)
+    # the first is told by the layout, which knows more than one place for it
+    others = list(row.get("images") or [])[1:] if draft.picture is not None else []
+    pictures = [draft.picture, *others] if draft.picture is not None else []
+    return Question(name, draft.text, tuple(load_picture(p) for p in pictures), answers, metadata)
 
 
 def write_sharegpt(trajectories: Iterable[Trajectory], path: Path) -> int:
@@ -145,6 +146,7 @@ def sharegpt_entry(trajectory: Trajectory, folder: Path) -> dict[str, Any]:
         "dialect": trajectory.prompt.dialect,
         "prompt": trajectory.prompt.name,
         "policy": trajectory.policy,
+        "history": len(question.history),
     }
 
 
@@ -187,7 +189,7 @@ def read_sharegpt(path: Path, report: LoadReport | None = None) -> Iterator[Traj
 
 def sharegpt_trajectory(row: Row, number: int, folder: Path) -> Trajectory:
     """Raises Skip for a conversation that is no episode of ours: no question, turns out of order, pictures that do not
-    match their placeholders, more than one picture with the question."""
+    match their placeholders."""
     conversation = [_message(m) for m in (row.get("messages") or row.get("conversations") or [])]
     system = str(row.get("system") or "")
     if conversation and conversation[0][0] == "system":
@@ -200,11 +202,13 @@ def sharegpt_trajectory(row: Row, number: int, folder: Path) -> Trajectory:
     if placeholders != len(named):
         raise Skip("pictures and placeholders differ", f"{len(named)} pictures, {placeholders} placeholders")
     pictures = [_load(name, folder) for name in named]
-    asked = conversation[0][1]
-    if asked.count(PLACEHOLDER) > 1:
-        raise Skip("several pictures with the question")
-    image = pictures.pop(0) if PLACEHOLDER in asked else None
-    asked = asked.replace(PLACEHOLDER, "").strip() if image is not None else asked
+    dialect = str(row.get("dialect") or _dialect(conversation))
+    earlier = 2 * int(row.get("history") or 0)
+    history = tuple(Exchange(conversation[n][1], conversation[n + 1][1]) for n in range(0, earlier, 2))
+    asked = conversation[earlier][1]
+    images = tuple(pictures.pop(0) for _ in range(asked.count(PLACEHOLDER)))
+    if images:
+        asked = asked.replace(PLACEHOLDER, "").strip().removesuffix(find_dialect(dialect).numbering(len(images)))
     text = str(row.get("question") or asked)
     if text and text in asked:
         user = asked.replace(text, "{question}", 1)
@@ -215,13 +219,13 @@ def sharegpt_trajectory(row: Row, number: int, folder: Path) -> Trajectory:
     question = Question(
         str(row.get("id") or f"sharegpt-{number:06d}"),
         text,
-        image,
+        images,
         tuple(flatten(row.get("answers"))),
         dict(row.get("metadata") or {}),
+        history,
     )
-    dialect = str(row.get("dialect") or _dialect(conversation))
     prompt = Prompt(str(row.get("prompt") or "sharegpt"), dialect, system, user)
-    prompt, turns = _turns(conversation[1:], prompt, pictures)
+    prompt, turns = _turns(conversation[earlier + 1 :], prompt, pictures)
     stop: Stop | None = "answer" if turns and turns[-1].observation is None else None
     return Trajectory(question, prompt, (), turns, stop, policy=str(row.get("policy") or ""))
 
@@ -252,12 +256,11 @@ def _turns(
         action = parse_action(completion.text, prompt.dialect)
         observation = None
         if place + 1 < len(conversation):
-            observation, state = _observation(conversation[place + 1][1], pictures)
-            field = _state_field(action)
-            known = getattr(prompt, field)
-            if known not in ("", state):
-                raise Skip("state texts differ within the conversation", state[:80])
-            prompt = replace(prompt, **{field: state})
+            observation, said = _observation(conversation[place + 1][1], pictures)
+            known = prompt.after.get(left := state(action), "")
+            if known not in ("", said):
+                raise Skip("state texts differ within the conversation", said[:80])
+            prompt = replace(prompt, after={**prompt.after, left: said})
         turns.append(Turn(completion, action, observation))
     return prompt, tuple(turns)
 
@@ -268,12 +271,3 @@ def _observation(text: str, pictures: list[Image]) -> tuple[Observation, str]:
     found = _INFORMATION.match(text)
     body, state = (found.group(1), found.group(2) or "") if found else (text, "")
     return Observation(body, seen), state
-
-
-def _state_field(action: Action) -> str:
-    match action:
-        case ImageSearch():
-            return "after_image"
-        case TextSearch():
-            return "after_text"
-    return "after_malformed"

@@ -122,7 +122,7 @@ def slim(trajectory: Trajectory, pictures: Pictures) -> Trajectory:
         for turn in trajectory.turns
     )
     context = tuple(map(seen, trajectory.context))
-    return replace(trajectory, question=replace(trajectory.question, image=None), turns=turns, context=context)
+    return replace(trajectory, question=replace(trajectory.question, images=()), turns=turns, context=context)
 
 
 def cost_of(trajectory: Trajectory) -> float:

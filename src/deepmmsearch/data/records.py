@@ -4,13 +4,15 @@ the trajectory that answered it where there is one. The same files feed fine-tun
 | column | type | |
 |---|---|---|
 | id, question, source | string | `source`: the benchmark |
-| image | Image | as the tools see it |
+| image | Image | as the tools see it; the first, where the question has several |
 | answers | list of string | all accepted |
 | category | string | of the knowledge taxonomy |
 | search | string | "required" or "free" |
 | metadata | string | JSON |
 | trajectory | string | JSON of `store.to_dict`, its pictures as numbers |
 | pictures | list of Image | the trajectory's own, by number |
+| further_images | list of Image | the question's second picture and those after it |
+| history | string | JSON: earlier questions of the conversation and their answers |
 | image_hash | string | perceptual hash, 64 bits in hexadecimal |
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +32,9 @@ from deepmmsearch.data.tables import ParquetRows, Row, pyarrow_parquet
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.files import replacing
 from deepmmsearch.store import from_dict, to_dict
-from deepmmsearch.types import Question, Trajectory
+from deepmmsearch.types import Exchange, Question, Trajectory
 
-_TEXTS = ("id", "question", "source", "category", "search", "metadata", "trajectory", "image_hash")
+_TEXTS = ("id", "question", "source", "category", "search", "metadata", "trajectory", "history", "image_hash")
 COLUMNS = (
     "id",
     "question",
@@ -44,6 +46,8 @@ COLUMNS = (
     "metadata",
     "trajectory",
     "pictures",
+    "further_images",
+    "history",
     "image_hash",
 )
 ROW_GROUP = 100
@@ -75,12 +79,17 @@ def schema() -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtra("Parquet files", "data") from error
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    types = {"image": picture, "answers": pa.list_(pa.string()), "pictures": pa.list_(picture)}
+    types = {
+        "image": picture,
+        "answers": pa.list_(pa.string()),
+        **dict.fromkeys(("pictures", "further_images"), pa.list_(picture)),
+    }
     text = {"dtype": "string", "_type": "Value"}
     features: dict[str, Any] = {
         "image": {"_type": "Image"},
         "answers": {"feature": text, "_type": "Sequence"},
         "pictures": {"feature": {"_type": "Image"}, "_type": "Sequence"},
+        "further_images": {"feature": {"_type": "Image"}, "_type": "Sequence"},
     }
     listed = {name: features.get(name, text) for name in COLUMNS}
     note = json.dumps({"info": {"features": listed}})
@@ -104,19 +113,21 @@ def question_row(question: Question, encoding: Encoding = EXACT, image_hash: str
         "metadata": metadata,
         "trajectory": None,
         "pictures": [],
+        "further_images": [_picture(encoding(image)) for image in question.images[1:]],
+        "history": json.dumps([asdict(e) for e in question.history], ensure_ascii=False) if question.history else None,
         "image_hash": image_hash,
     }
 
 
 def with_trajectory(row: Row, trajectory: Trajectory, encoding: Encoding = EXACT) -> dict[str, Any]:
-    """The row with how its question was answered; the question's own picture stays in the column `image`."""
+    """The row with how its question was answered; the question's own pictures stay in their columns."""
     pictures: list[dict[str, Any]] = []
 
     def keep(image: Image) -> str:
         pictures.append(_picture(encoding(image)))
         return str(len(pictures) - 1)
 
-    bare = replace(trajectory, question=replace(trajectory.question, image=None))
+    bare = replace(trajectory, question=replace(trajectory.question, images=()))
     return {**row, "trajectory": json.dumps(to_dict(bare, keep), ensure_ascii=False), "pictures": pictures}
 
 
@@ -132,8 +143,16 @@ def row_question(row: Row, *, picture: bool = True) -> Question:
         metadata["category"] = row["category"]
     if row.get("search"):
         metadata["search_required"] = row["search"] == "required"
-    image = _load(row["image"], row["id"]) if picture and row.get("image") is not None else None
-    return Question(str(row["id"]), str(row["question"]), image, tuple(row["answers"] or ()), metadata)
+    stored = [row["image"], *(row.get("further_images") or ())] if picture and row.get("image") is not None else []
+    history = tuple(Exchange(**earlier) for earlier in json.loads(row.get("history") or "[]"))
+    return Question(
+        str(row["id"]),
+        str(row["question"]),
+        tuple(_load(image, row["id"]) for image in stored),
+        tuple(row["answers"] or ()),
+        metadata,
+        history,
+    )
 
 
 def row_trajectory(row: Row, *, picture: bool = True) -> Trajectory:

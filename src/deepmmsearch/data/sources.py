@@ -96,7 +96,7 @@ class AtlasSource:
             report.rows += 1
             report.loaded += 1
             metadata = {"benchmark": f"atlas-{self.seeds.world_split}", **question.metadata}
-            yield Question(question.id, question.text, question.image, question.answers, metadata)
+            yield Question(question.id, question.text, question.images, question.answers, metadata)
 
     def describe(self) -> str:
         first = self.seeds.seed

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deepmmsearch.agent.protocols import LanguageModel
-from deepmmsearch.protocol import escape_chat_tokens
+from deepmmsearch.escaping import escape_chat_tokens
 from deepmmsearch.types import Question
 
 _PART = re.compile(r"\{(categories|question|answer)\}")

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
+from deepmmsearch.agent.dialect import parse_action
 from deepmmsearch.agent.protocols import TextSearchTool
 from deepmmsearch.agent.runner import Timed, ToolsFor
+from deepmmsearch.agent.table import figure
 from deepmmsearch.errors import ToolError
-from deepmmsearch.protocol import parse_action
 from deepmmsearch.types import (
     Hit,
     ImageSearch,
@@ -24,6 +25,7 @@ from deepmmsearch.types import (
     Question,
     TextSearch,
     Trajectory,
+    is_search,
 )
 
 ONE_TURN = Limits(calls=0)
@@ -144,15 +146,8 @@ class Switches:
 
 
 def retrievals(trajectory: Trajectory) -> tuple[tuple[str, Observation | None], ...]:
-    """Every search of the episode: text, image or crop, and what came back. After retrievals in advance there are no
-    tools, so what the policy then asks for is no search."""
+    """Every search of the episode: text, image, crop or another tool, and what came back. After retrievals in advance
+    there are no tools, so what the policy then asks for is no search."""
     if trajectory.context:
         return tuple(("text" if place else "image", seen) for place, seen in enumerate(trajectory.context))
-    found: list[tuple[str, Observation | None]] = []
-    for turn in trajectory.turns:
-        match turn.action:
-            case TextSearch():
-                found.append(("text", turn.observation))
-            case ImageSearch(region):
-                found.append(("crop" if region else "image", turn.observation))
-    return tuple(found)
+    return tuple((figure(t.action), t.observation) for t in trajectory.turns if is_search(t.action))

@@ -102,7 +102,7 @@ def _labelled(row: dict[str, Any], name: str) -> Labelled:
     if not isinstance(row["correct"], bool):
         raise TypeError(f"correct is {row['correct']!r}")
     question = Question(
-        str(row.get("id", name)), str(row["question"]), None, tuple(map(str, answers)), dict(row.get("metadata") or {})
+        str(row.get("id", name)), str(row["question"]), (), tuple(map(str, answers)), dict(row.get("metadata") or {})
     )
     return Labelled(question, str(row["answer"]), row["correct"], str(row.get("topic", "")))
 

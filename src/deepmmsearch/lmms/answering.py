@@ -81,7 +81,6 @@ class Answering:
 
 
 def as_question(id: str, text: str, visuals: Sequence[Any]) -> Question:
-    """Of several pictures the first is asked about: the protocol has one picture a question. The harness's `<image>`
-    marks are taken out."""
+    """The pictures in their order. The harness's `<image>` marks are taken out."""
     pictures = [v for v in visuals if isinstance(v, Image)]
-    return Question(id, text.replace("<image>", " ").strip(), pictures[0] if pictures else None)
+    return Question(id, text.replace("<image>", " ").strip(), tuple(pictures))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from deepmmsearch.agent.dialect import write_turn
+from deepmmsearch.agent.table import installed_tools
 from deepmmsearch.errors import UserError
-from deepmmsearch.protocol import find_dialect, write_turn
-from deepmmsearch.types import Action, Answer, Completion, ImageSearch, TextSearch, Trajectory
+from deepmmsearch.types import Action, Answer, Completion, ImageSearch, Trajectory
 
 HELP = (
     'Type "image" or "image: the flag on the ship", "text: a query", "answer: the answer", or a whole turn in the '
@@ -37,7 +38,7 @@ class HumanPolicy:
         if action is None:
             return Completion(text)
         try:
-            return Completion(write_turn(REASON, action, find_dialect(trajectory.prompt.dialect).name))
+            return Completion(write_turn(REASON, action, trajectory.prompt.dialect))
         except ValueError:
             return Completion(text)
 
@@ -51,14 +52,15 @@ class HumanPolicy:
 
 def _short_form(text: str) -> Action | None:
     word, colon, rest = text.strip().partition(":")
-    rest = rest.strip()
-    match word.strip().lower():
-        case "image" if not colon or not rest:
-            return ImageSearch(None)
-        case "image":
-            return ImageSearch(rest)
-        case "text" if rest:
-            return TextSearch(rest)
-        case "answer" if rest:
-            return Answer(rest)
-    return None
+    word, rest = word.strip().lower(), rest.strip()
+    if word == "answer" and rest:
+        return Answer(rest)
+    if word == "image" and not rest:
+        return ImageSearch()
+    tool = next((tool for tool in installed_tools() if tool.state == word), None)
+    if tool is None or not (colon and rest):
+        return None
+    try:
+        return tool.read(rest)
+    except ValueError:
+        return None

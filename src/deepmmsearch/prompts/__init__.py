@@ -1,7 +1,7 @@
 """The texts a policy reads, as plain files: one folder per set, and the prompts of tools that ask a model.
 
 A set holds `system.md` and `user.md` (with `{question}`), and, where it has them, the state texts that follow an
-observation: `after_image.md`, `after_text.md`, `after_malformed.md`.
+observation: `after_image.md`, `after_text.md`, `after_malformed.md`, and one named so for any other tool.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Literal
 
+from deepmmsearch.agent.dialect import DEFAULT, DIALECTS, find_dialect
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.protocol import DEEPMMSEARCH_R1, DIALECTS, find_dialect
 from deepmmsearch.types import Prompt
 
 JUDGE_PROMPTS = ("evaluation", "reward")
-_STATES = ("after_image", "after_text", "after_malformed")
+_AFTER = "after_"
 
 
 def prompt_names() -> tuple[str, ...]:
@@ -36,13 +36,14 @@ def load_prompt(name: str, dialect: str | None = None) -> Prompt:
     if not folder.is_dir():
         raise UnknownName("prompt set", name, prompt_names())
     label = folder.name
-    dialect = dialect or (label if label in DIALECTS else DEEPMMSEARCH_R1.name)
+    dialect = dialect or (label if label in DIALECTS.names() else DEFAULT)
     find_dialect(dialect)
     user = _read(folder, "user.md")
     if "{question}" not in user:
         raise UserError(f"The prompt file {name}/user.md has no {{question}} in it. Say where the question belongs.")
-    states = {s: _read(folder, f"{s}.md") if folder.joinpath(f"{s}.md").is_file() else "" for s in _STATES}
-    return Prompt(label, dialect, _read(folder, "system.md"), user, **states)
+    files_of_states = [f.name for f in folder.iterdir() if f.name.startswith(_AFTER) and f.name.endswith(".md")]
+    after = {name[len(_AFTER) : -len(".md")]: _read(folder, name) for name in sorted(files_of_states)}
+    return Prompt(label, dialect, _read(folder, "system.md"), user, after)
 
 
 def grounding_prompt(phrase: str) -> str:

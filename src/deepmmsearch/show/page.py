@@ -14,10 +14,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from deepmmsearch.agent.dialect import parse_reason
+from deepmmsearch.agent.table import shown
 from deepmmsearch.files import write_text
 from deepmmsearch.judge import is_correct
-from deepmmsearch.protocol import parse_reason
-from deepmmsearch.types import Answer, Box, Hit, ImageSearch, Malformed, Observation, TextSearch, Trajectory, Turn
+from deepmmsearch.types import Box, Hit, ImageSearch, Malformed, Observation, Trajectory, Turn
 
 SCENE_WIDTH, CROP_WIDTH, HIT_WIDTH = 420, 160, 72
 
@@ -92,7 +93,7 @@ def card(
     picture = _scene(trajectory) if question.image is not None else ""
     queries = ("the whole image", str(question.metadata.get("rag_query", "")))
     turns = "".join(_beforehand(found, asked) for found, asked in zip(trajectory.context, queries, strict=False))
-    turns += "".join(_turn(turn) for turn in trajectory.turns)
+    turns += "".join(_turn(turn, trajectory.prompt.dialect) for turn in trajectory.turns)
     said = f"<p class=note>Judge: {_text(verdict)}</p>" if verdict else ""
     stop = "" if trajectory.stop == "answer" else _stopped(trajectory)
     return (
@@ -145,6 +146,7 @@ def _scene(trajectory: Trajectory) -> str:
         t.observation.grounding.box
         for t in trajectory.turns
         if t.observation and t.observation.grounding and t.observation.grounding.box
+        if isinstance(t.action, ImageSearch) and t.action.picture == 1
     ]
     frames = "".join(_frame(box, image.size) for box in boxes)
     return f"<div class=scene>{_picture(image, SCENE_WIDTH, 'the picture of the question')}{frames}</div>"
@@ -161,18 +163,13 @@ def _beforehand(found: Observation, asked: str) -> str:
     return f"<li>{_action('looked up beforehand', asked)}{_observation(found)}</li>"
 
 
-def _turn(turn: Turn) -> str:
-    reason = parse_reason(turn.completion.text)
+def _turn(turn: Turn, dialect: str) -> str:
+    reason = parse_reason(turn.completion.text, dialect)
     said = f"<p class=reason>{_text(reason)}</p>" if reason else ""
-    match turn.action:
-        case TextSearch(query):
-            action = _action("text search", query)
-        case ImageSearch(region):
-            action = _action("image search", region or "the whole image")
-        case Answer(text):
-            action = _action("answer", text)
-        case Malformed():
-            action = f"{_action('no action', '')}<pre>{_text(turn.completion.text)}</pre>"
+    told = shown(turn.action)
+    action = _action(told.name, told.detail)
+    if isinstance(turn.action, Malformed):
+        action += f"<pre>{_text(turn.completion.text)}</pre>"
     found = _observation(turn.observation) if turn.observation else ""
     return f"<li>{said}{action}{found}</li>"
 

@@ -11,18 +11,15 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from deepmmsearch.agent.dialect import parse_reason
 from deepmmsearch.agent.metering import tally
-from deepmmsearch.protocol import parse_reason
+from deepmmsearch.agent.table import shown
 from deepmmsearch.show.citations import find_sources, read_sources
 from deepmmsearch.types import (
-    Action,
-    Answer,
     Grounding,
     Hit,
-    ImageSearch,
     Malformed,
     Observation,
-    TextSearch,
     TokenSequence,
     Trajectory,
     Turn,
@@ -42,11 +39,11 @@ def plain(text: str) -> str:
 def show_turn(console: Console, trajectory: Trajectory, crop_path: Path | None = None) -> None:
     """The latest turn: reason, action, crop, hits, observation."""
     turn = trajectory.turns[-1]
-    reason = parse_reason(turn.completion.text)
+    reason = parse_reason(turn.completion.text, trajectory.prompt.dialect)
     console.print(Text(f"\nTurn {len(trajectory.turns)}", "bold"), Text(f"{turn.seconds:.1f} s", "dim"))
     if reason:
         _line(console, reason, "italic")
-    _line(console, _action(turn.action), "bold cyan" if not isinstance(turn.action, Malformed) else "bold red")
+    _line(console, shown(turn.action).line, "bold cyan" if not isinstance(turn.action, Malformed) else "bold red")
     if isinstance(turn.action, Malformed) and turn.completion.text.strip():
         _line(console, turn.completion.text.strip()[:1000], "dim")
     if turn.completion.finish == "length":
@@ -102,7 +99,8 @@ def _answer(console: Console, trajectory: Trajectory, answer: str) -> None:
 def show_trajectory(console: Console, trajectory: Trajectory, crop_folder: Path | None = None) -> None:
     question = trajectory.question
     console.print(Text(plain(question.text), "bold"))
-    size = f"picture {question.image.width} x {question.image.height}" if question.image is not None else "no picture"
+    sizes = ", ".join(f"{image.width} x {image.height}" for image in question.images)
+    size = f"picture{'s' if len(question.images) > 1 else ''} {sizes}" if sizes else "no picture"
     known = f"accepted answers: {' / '.join(question.answers)}" if question.answers else ""
     facts = (question.id, size, f"prompt {trajectory.prompt.name}", trajectory.policy, known)
     console.print(Text(_one_line(" | ".join(f for f in facts if f)), "dim"))
@@ -136,7 +134,7 @@ def as_json(trajectory: Trajectory, crops: Path | None = None) -> dict[str, Any]
         "error": trajectory.error,
         "policy": trajectory.policy,
         "sources": [asdict(source) for source in find_sources(trajectory)],
-        "turns": [_turn_json(turn, crop_path(turn, crops)) for turn in trajectory.turns],
+        "turns": [_turn_json(turn, trajectory.prompt.dialect, crop_path(turn, crops)) for turn in trajectory.turns],
         "seconds": round(sum(t.seconds for t in trajectory.turns), 3),
         "spent": _spent_json(trajectory),
     }
@@ -156,17 +154,9 @@ def crop_path(turn: Turn, folder: Path | None) -> Path | None:
     return folder / "images" / f"{digest(crop)}.png" if crop is not None and folder is not None else None
 
 
-def _turn_json(turn: Turn, crop: Path | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"text": turn.completion.text, "reason": parse_reason(turn.completion.text)}
-    match turn.action:
-        case TextSearch(query):
-            row |= {"action": "text_search", "query": query}
-        case ImageSearch(region):
-            row |= {"action": "image_search", "region": region}
-        case Answer(text):
-            row |= {"action": "answer", "answer": text}
-        case Malformed(problem):
-            row |= {"action": "malformed", "problem": problem}
+def _turn_json(turn: Turn, dialect: str, crop: Path | None) -> dict[str, Any]:
+    text = turn.completion.text
+    row: dict[str, Any] = {"text": text, "reason": parse_reason(text, dialect), **shown(turn.action).fields}
     row |= {"finish": turn.completion.finish, "seconds": round(turn.seconds, 3)}
     if (seen := turn.observation) is not None:
         row |= {"observation": seen.text, "error": seen.error, "hits": [_hit_json(h) for h in seen.hits]}
@@ -208,28 +198,15 @@ def _observation(console: Console, seen: Observation, crop_path: Path | None) ->
 
 
 def _grounded(grounding: Grounding) -> str:
+    named = f'"{grounding.phrase}": ' if grounding.phrase else ""
     if grounding.box is None:
-        return f'"{grounding.phrase}": {grounding.fallback or "no box"}, the whole picture is searched'
+        return f"{named}{grounding.fallback or 'no box'}, the whole picture is searched"
     b = grounding.box
     tail = f" ({grounding.fallback})" if grounding.fallback else ""
     box = f"box {b.left:.0f}, {b.top:.0f}, {b.right:.0f}, {b.bottom:.0f}"
     label = f' for "{b.label}"' if b.label else ""
     several = ", one of several equally good ones" if grounding.outcome == "several" else ""
-    return f'"{grounding.phrase}": {box}, score {b.score:.2f}{label}{several}{tail}'
-
-
-def _action(action: Action) -> str:
-    match action:
-        case TextSearch(query):
-            return f"searches text: {query}"
-        case ImageSearch(None):
-            return "searches with the whole picture"
-        case ImageSearch(region):
-            return f"searches with a part of the picture: {region}"
-        case Answer(text):
-            return f"answers: {text}"
-        case Malformed(problem):
-            return f"no valid action: {problem}"
+    return f"{named}{box}, score {b.score:.2f}{label}{several}{tail}"
 
 
 def _why(trajectory: Trajectory) -> str:

@@ -24,6 +24,7 @@ from deepmmsearch.types import (
     Call,
     Cited,
     Completion,
+    Exchange,
     Finish,
     Grounding,
     Hit,
@@ -35,6 +36,7 @@ from deepmmsearch.types import (
     TextSearch,
     Trajectory,
     Turn,
+    Use,
 )
 
 if TYPE_CHECKING:
@@ -288,9 +290,6 @@ def trajectories(max_turns: int = 4) -> SearchStrategy[Trajectory]:
         some(sentences),
         maybe(texts),
     )
-    actions: SearchStrategy[Action] = st.one_of(
-        st.builds(TextSearch, texts), st.builds(ImageSearch, maybe(texts)), st.builds(Answer, texts)
-    ) | st.builds(Malformed, texts)
     completions = st.builds(
         Completion,
         texts,
@@ -300,19 +299,26 @@ def trajectories(max_turns: int = 4) -> SearchStrategy[Trajectory]:
         maybe(st.integers(0, 9999)),
         numbers,
     )
-    turns = st.builds(Turn, completions, actions, maybe(observations))
     plain = st.recursive(
         st.one_of(st.none(), st.booleans(), st.integers(-(2**60), 2**60), numbers, texts),
         lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
         max_leaves=4,
     )
-    questions = st.builds(
-        Question, texts, texts, maybe(pictures), some(texts), st.dictionaries(texts, plain, max_size=2)
+    values = st.dictionaries(texts, plain, max_size=2)
+    actions: SearchStrategy[Action] = st.one_of(
+        st.builds(TextSearch, texts),
+        st.builds(ImageSearch, maybe(texts), maybe(boxes), st.integers(1, 9)),
+        st.builds(Use, texts, values, st.booleans()),
+        st.builds(Answer, texts),
+        st.builds(Malformed, texts),
     )
+    turns = st.builds(Turn, completions, actions, maybe(observations))
+    history = some(st.builds(Exchange, texts, texts))
+    questions = st.builds(Question, texts, texts, some(pictures), some(texts), values, history)
     return st.builds(
         Trajectory,
         questions,
-        st.builds(Prompt, *[texts] * 7),
+        st.builds(Prompt, *[texts] * 4, st.dictionaries(texts, texts, max_size=3)),
         some(observations),
         st.lists(turns, max_size=max_turns).map(tuple),
         st.sampled_from([None, "answer", "turns", "length", "context", "error"]),

@@ -17,8 +17,8 @@ from typing import Literal
 
 from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.escaping import escape_observation
 from deepmmsearch.prompts import summary_prompt
-from deepmmsearch.protocol import escape_observation
 from deepmmsearch.tools.summarizer import PASSAGE_CHARACTERS, plain, split_line, split_sentences
 from deepmmsearch.types import Cited
 

@@ -13,18 +13,19 @@ import torch
 
 from deepmmsearch.agent import PAPER_LIMITS, Tools, play
 from deepmmsearch.agent.runner import Timed
+from deepmmsearch.agent.table import Tool
 from deepmmsearch.errors import UserError
 from deepmmsearch.rewards import Reward, Score
 from deepmmsearch.types import (
     Action,
+    Answer,
     Call,
-    ImageSearch,
     Limits,
+    Malformed,
     Observation,
     Policy,
     Prompt,
     Question,
-    TextSearch,
     Trajectory,
 )
 
@@ -62,7 +63,7 @@ class Rollout:
 
 def tool_failed(action: Action, observation: Observation | None) -> bool:
     """Did a search bring nothing because a call failed? What the limits refuse is the policy's own doing."""
-    if observation is None or not isinstance(action, TextSearch | ImageSearch):
+    if observation is None or isinstance(action, Answer | Malformed):
         return False
     return observation.error is not None and any(call.error is not None for call in observation.calls)
 
@@ -73,6 +74,10 @@ class _BoundedTools:
 
     tools: Tools
     timeout: float
+
+    @property
+    def offered(self) -> Sequence[Tool]:
+        return self.tools.offered
 
     async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation:
         try:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from deepmmsearch.agent.table import figure
 from deepmmsearch.errors import UserError
 from deepmmsearch.train.rollouts import Rollout, tool_failed
-from deepmmsearch.types import ImageSearch, Malformed, TextSearch
+from deepmmsearch.types import Answer, Malformed
 
 
 class Alarms(BaseModel):
@@ -59,22 +61,23 @@ def figures(rollouts: Sequence[Rollout]) -> dict[str, float]:
     """
     count = max(1, len(rollouts))
     turns = [turn for r in rollouts for turn in r.trajectory.turns]
-    crops = [t for t in turns if isinstance(t.action, ImageSearch) and t.action.region is not None]
-    whole = [t for t in turns if isinstance(t.action, ImageSearch) and t.action.region is None]
-    texts = [t for t in turns if isinstance(t.action, TextSearch)]
+    used = Counter(figure(turn.action) for turn in turns)
+    texts, whole, crops = used.pop("text", 0), used.pop("image", 0), used.pop("crop", 0)
+    malformed, _ = used.pop("malformed", 0), used.pop("answer", 0)
     searched = [r for r in rollouts if r.trajectory.searches]
-    many = [r for r in rollouts if sum(isinstance(s, TextSearch) for s in r.trajectory.searches) > 1]
+    many = [r for r in rollouts if [figure(s) for s in r.trajectory.searches].count("text") > 1]
     sampled = [r.trajectory.sampled_tokens for r in rollouts]
     found = {
         "search/ratio": len(searched) / count,
         "search/each": sum(len(r.trajectory.searches) for r in rollouts) / count,
-        "search/text": len(texts) / count,
-        "search/image_whole": len(whole) / count,
-        "search/image_crop": len(crops) / count,
-        "search/crop_share": len(crops) / max(1, len(crops) + len(whole)),
+        "search/text": texts / count,
+        "search/image_whole": whole / count,
+        "search/image_crop": crops / count,
+        "search/crop_share": crops / max(1, crops + whole),
         "search/several_texts": len(many) / count,
+        **{f"search/{name}": times / count for name, times in sorted(used.items())},
         "turns/each": len(turns) / count,
-        "turns/malformed": sum(isinstance(t.action, Malformed) for t in turns) / max(1, len(turns)),
+        "turns/malformed": malformed / max(1, len(turns)),
         "episodes/failed": sum(r.failed for r in rollouts) / count,
         "episodes/truncated": sum(r.truncated for r in rollouts) / count,
         "episodes/answered": sum(r.trajectory.answer is not None for r in rollouts) / count,
@@ -87,7 +90,7 @@ def figures(rollouts: Sequence[Rollout]) -> dict[str, float]:
 
 
 def _tool_figures(rollouts: Sequence[Rollout]) -> dict[str, float]:
-    turns = [t for r in rollouts for t in r.trajectory.turns if isinstance(t.action, TextSearch | ImageSearch)]
+    turns = [t for r in rollouts for t in r.trajectory.turns if not isinstance(t.action, Answer | Malformed)]
     calls = [c for t in turns for c in (t.observation.calls if t.observation else ())]
     found = {"tool/cost": sum(call.cost for call in calls)}
     if turns:

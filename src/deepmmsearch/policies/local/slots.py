@@ -19,12 +19,12 @@ from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from deepmmsearch.agent.dialect import parse_action
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.card import AgentCard
 from deepmmsearch.policies.local.policy import LocalPolicy, episode_name
 from deepmmsearch.policies.local.queue import Asked
 from deepmmsearch.policies.local.vision import Features
-from deepmmsearch.protocol import parse_action
 from deepmmsearch.types import Answer, Completion, Trajectory
 
 # Each of these takes a mask of four axes, positions on three, and encoded pictures; others are untried.

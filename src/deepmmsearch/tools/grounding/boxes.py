@@ -15,8 +15,8 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.escaping import escape_chat_tokens
 from deepmmsearch.prompts import grounding_prompt
-from deepmmsearch.protocol import escape_chat_tokens
 from deepmmsearch.types import Box, Completion
 
 BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]

@@ -1,0 +1,50 @@
+"""Text search (DeepMMSearch-R1, section 3.1): search, read the top pages, summarise for the question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deepmmsearch.agent.lines import join, summary_lines, text_lines
+from deepmmsearch.agent.metering import using
+from deepmmsearch.agent.passages import read_passages
+from deepmmsearch.agent.table import TEXT_SEARCH, Shown
+from deepmmsearch.agent.toolbox import Toolbox, refused
+from deepmmsearch.types import Limits, Observation, TextSearch, Trajectory
+
+
+@dataclass(frozen=True)
+class SearchText:
+    """Searches text with a query."""
+
+    name: str = TEXT_SEARCH
+    tag: str = "text_search"
+    state: str = "text"
+    about: str = ""
+
+    def read(self, content: str) -> TextSearch:
+        return TextSearch(" ".join(content.split()))
+
+    def write(self, action: TextSearch) -> str:
+        return action.query
+
+    def figure(self, action: TextSearch) -> str:
+        return "text"
+
+    def shown(self, action: TextSearch) -> Shown:
+        fields = {"action": self.name, "query": action.query}
+        return Shown(f"searches text: {action.query}", "text search", action.query, fields)
+
+    async def run(self, action: TextSearch, trajectory: Trajectory, tools: Toolbox, limits: Limits) -> Observation:
+        if tools.text_search is None:
+            return refused("Text search is not available, search the image or answer.")
+        with using("text_search", tools.text_search):
+            hits = (await tools.text_search.search(action.query, tools.text_hits))[: tools.text_hits]
+        found = await read_passages(hits, tools.reader, tools.pages or len(hits), tools.min_passage)
+        hits, passages = [p.hit for p in found], [p.text for p in found]
+        if tools.condenser is not None:
+            passages = [f"{hit.title}. {passage}" for hit, passage in zip(hits, passages, strict=True)]
+        summary = await tools.summarize(trajectory.question.text, action.query, passages, "text")
+        ranks = range(1, len(hits) + 1)
+        lines = summary_lines(summary.sentences, ranks) if summary.condensed else text_lines(summary.texts)
+        text, sentences = join([*summary.remarks, *lines], tools.max_text)
+        return Observation(text, hits=tuple(hits), sentences=sentences, summary_error=summary.error)

@@ -1,0 +1,81 @@
+"""Dialects: how a turn is written and read. Each is one file, found through the entry-point group
+`deepmmsearch.dialects`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+from deepmmsearch.agent.table import Tool, installed_tools
+from deepmmsearch.registry import Registry
+from deepmmsearch.types import Action, Limits
+
+DEFAULT = "deepmmsearch-r1"
+
+
+@runtime_checkable
+class Dialect(Protocol):
+    """How a policy writes its turns and reads what comes back.
+
+    `pictures`: where the question's pictures stand, before or after its text. `limits`: what holds where nobody says
+    otherwise. `boxes`: the frame of its boxes (`tools.grounding`), None where the checkpoint decides.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pictures(self) -> Literal["before", "after"]: ...
+    @property
+    def limits(self) -> Limits: ...
+    @property
+    def boxes(self) -> str | None: ...
+
+    def parse(self, text: str, tools: Sequence[Tool], ended: bool) -> Action:
+        """The one action of a turn, or `Malformed` with a problem that the policy can act upon. Never raises for a
+        text. `ended`: the model stopped by itself; what it was cut off in is not guessed."""
+        ...
+
+    def reason(self, text: str) -> str:
+        """What the turn gives as its reason; "" where there is none."""
+        ...
+
+    def write(self, reason: str, action: Action, tools: Sequence[Tool]) -> str:
+        """The turn, so that `parse` gives the action back. Raises ValueError for what the dialect cannot say."""
+        ...
+
+    def observation(self, text: str) -> str:
+        """What the policy reads after a call; `text` is harmless already."""
+        ...
+
+    def about(self, tool: Tool) -> str:
+        """What the system text says of a tool that the prompt set does not know."""
+        ...
+
+    def numbering(self, pictures: int) -> str:
+        """What is said after the question where it has several pictures, so that each can be named."""
+        ...
+
+
+DIALECTS: Registry[Dialect] = Registry("deepmmsearch.dialects", "dialect", Dialect, "a dialect")
+
+
+def find_dialect(name: str) -> Dialect:
+    """Raises UnknownName, UserError."""
+    return DIALECTS.find(name)
+
+
+def parse_action(
+    text: str, dialect: str = DEFAULT, *, ended: bool = True, tools: Sequence[Tool] | None = None
+) -> Action:
+    """`Dialect.parse` with the tools that were offered; without, with all that are installed."""
+    return find_dialect(dialect).parse(text, installed_tools() if tools is None else tools, ended)
+
+
+def parse_reason(text: str, dialect: str = DEFAULT) -> str:
+    """`Dialect.reason`; "" where the dialect of a stored turn is not installed here."""
+    return find_dialect(dialect).reason(text) if dialect in DIALECTS.names() else ""
+
+
+def write_turn(reason: str, action: Action, dialect: str = DEFAULT) -> str:
+    """`Dialect.write` with all installed tools."""
+    return find_dialect(dialect).write(reason, action, installed_tools())

@@ -1,0 +1,1 @@
+"""How turns are written and read: one file a dialect, found through the entry-point group `deepmmsearch.dialects`."""
