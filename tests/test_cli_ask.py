@@ -8,6 +8,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from PIL import Image
 
 from checkpoints import tiny_checkpoint
 from deepmmsearch import cli
+from deepmmsearch.atlas.files import is_atlas_picture, write_atlas
+from deepmmsearch.atlas.questions import make_questions
+from deepmmsearch.atlas.world import make_world
 from deepmmsearch.compose import policies
 from deepmmsearch.engine import Index
 from deepmmsearch.show.terminal import plain
@@ -106,6 +110,39 @@ def test_the_whole_episode_is_shown(run: Run, picture: Path, index: Path, player
     assert Image.open(saved).size == seen.crop.size
 
 
+def test_asking_again_is_an_entry_of_its_own(run: Run, picture: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    with endpoint(lambda _: said("<reason>I know.</reason><answer>Veld</answer>")) as server:
+        options = ("--base-url", server.url, "--tools", "none", "--save", kept, "--json")
+        asked = [json.loads(run("ask", picture, "Whose flag?", *options)[1]) for _ in range(2)]
+    code, out, _ = run("show", kept, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [row["id"] for row in rows] == [a["id"] for a in asked] and rows[0]["id"] != rows[1]["id"]
+    for row, whole in zip(rows, asked, strict=True):
+        assert row == {name: whole[name] for name in row}
+        assert (row["model"], row["endpoint"], row["question"], row["answer"]) == (
+            "vlm",
+            server.url,
+            "Whose flag?",
+            "Veld",
+        )
+        assert datetime.fromisoformat(row["date"]).tzinfo is not None
+        assert json.loads(run("show", kept, row["id"], "--json")[1]) == whole
+
+
+def test_the_bundled_model_says_that_it_knows_invented_worlds_only(run: Run, picture: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "atlas"
+    write_atlas(make_world(3, "eval", countries=12, famous=1), folder, make_questions(make_world(3, "eval", 12, 1), 1))
+    scene = next((folder / "images").iterdir())
+    assert all(is_atlas_picture(path) for path in folder.rglob("*.png"))
+    for asked, foreign in ((picture, True), (scene, False)):
+        code, _, err = run("ask", asked, "Whose flag?", "--tools", "none")
+        assert code == 0 and ("invented worlds only" in err) is foreign, err
+        assert not foreign or ("--model" in err and "--base-url" in err and "config set" in err)
+    other = tiny_checkpoint(tmp_path / "small", prompt="atlas", max_new_tokens=8)
+    assert "invented worlds" not in run("ask", picture, "Whose flag?", "--model", other)[2]
+
+
 def test_json_is_one_object(run: Run, picture: Path, index: Path, player: Endpoint) -> None:
     options = ("--base-url", player.url, "--model", "vlm", "--index", index, "--json")
     code, out, _ = run("ask", picture, "What is the capital?", *options)
@@ -116,10 +153,13 @@ def test_json_is_one_object(run: Run, picture: Path, index: Path, player: Endpoi
     assert [s["turn"] for s in row["sources"]] == [2]
 
 
-def test_without_tools_the_model_answers_directly(run: Run, picture: Path) -> None:
+def test_without_tools_the_model_answers_directly_and_the_user_is_told(run: Run, picture: Path, index: Path) -> None:
     with endpoint(lambda _: said("<reason>I know.</reason><answer>Veld</answer>")) as server:
-        code, out, _ = run("ask", picture, "Whose flag?", "--base-url", server.url)
-    assert code == 0 and "Answer: Veld" in out
+        code, out, err = run("ask", picture, "Whose flag?", "--base-url", server.url)
+        assert code == 0 and "Answer: Veld" in out and "answered without searching" in err
+        assert "answered without searching" in run("ask", picture, "Whose?", "--base-url", server.url, "--json")[2]
+        for options in (("--tools", "none"), ("--index", index)):
+            assert run("ask", picture, "Whose flag?", "--base-url", server.url, *options)[2] == ""
     assert "nothing to look things up with" in server.asked[0]["messages"][0]["content"]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,8 +67,49 @@ def test_a_trajectory_turn_by_turn(folder: Path) -> None:
 def test_several_are_listed(folder: Path) -> None:
     TrajectoryStore(folder).append(replace(trajectory("q2", "Tavo"), stop="answer"))
     out = show(folder).output
-    assert "q1" in out and "q2" in out and "2 trajectories" in out
+    assert out.index("q1") < out.index("q2") and "2 stored, the newest last" in out
     assert "Answer: Tavo" in show(folder, "q2").output
+
+
+def test_one_is_found_by_its_id_the_beginning_of_it_or_as_the_last(folder: Path) -> None:
+    store = TrajectoryStore(folder)
+    about = {"date": "2026-01-02T03:04:05+00:00", "model": "vlm", "endpoint": "http://a.example/v1"}
+    for name, answer in (("3f2a90", "Tavo"), ("3f2b11", "Veld"), ("3f2a90", "Oru")):
+        store.append(trajectory("q", answer), name, about)
+    for wanted, answer in (("3f2a90", "Oru"), ("3f2a", "Oru"), ("3f2b", "Veld"), ("last", "Oru"), ("q1", "Moru")):
+        assert f"Answer: {answer}\n" in show(folder, wanted).output, wanted
+    assert "3f2b11 | 2026-01-02T03:04:05+00:00 | vlm | http://a.example/v1\n" in show(folder, "3f2b").output
+    with pytest.raises(UserError, match=r"2 ids .* begin with '3f2': 3f2a90, 3f2b11\. Give more of one."):
+        show(folder, "3f2")
+    line = show(folder).output.splitlines()[2]
+    assert line == "3f2b11  2026-01-02 03:04  What is the [i]capital[/i]?  Veld  vlm"
+
+
+def test_listing_and_trajectory_as_json(folder: Path) -> None:
+    store = TrajectoryStore(folder)
+    store.append(
+        replace(trajectory("q", "x"), turns=trajectory().turns[:1], stop="turns"), "late", {"date": "2026-01-02"}
+    )
+    first, late = map(json.loads, show(folder, "--json").output.splitlines())
+    unknown = {"date": None, "model": None, "endpoint": None}
+    question = "What is the [i]capital[/i]?"
+    assert first == {"id": "q1", **unknown, "question": question, "answer": "Moru", "stop": "answer"}
+    assert late == {
+        "id": "late",
+        **unknown,
+        "date": "2026-01-02",
+        "question": question,
+        "answer": None,
+        "stop": "turns",
+    }
+    whole = json.loads(show(folder, "q1", "--json").output)
+    assert first.items() <= whole.items() and [s["url"] for s in whole["sources"]] == ["https://a.example/veld"]
+    assert [turn["action"] for turn in whole["turns"]] == ["malformed", "image_search", "text_search", "answer"]
+
+
+def test_the_folder_around_the_trajectories_will_do(tmp_path: Path) -> None:
+    TrajectoryStore(tmp_path / "demo" / "trajectories").append(trajectory())
+    assert "Answer: Moru" in show(tmp_path / "demo").output
 
 
 def test_tokens_colour_the_mask(folder: Path, tmp_path: Path) -> None:
@@ -84,7 +126,7 @@ def test_what_cannot_be_shown(folder: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((tmp_path / "nowhere",), "nothing at"),
         ((tmp_path,), "holds no trajectories"),
-        ((folder, "q9"), "no trajectory 'q9'"),
+        ((folder, "q9"), "no 'q9' in .*kept. .*deepmmsearch show"),
         ((folder, "--tokens", "--model", tmp_path), "config.json"),
         ((folder, "--tokens", "--model", "no/such"), "No tokenizer"),
     ):

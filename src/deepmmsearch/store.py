@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,18 +70,21 @@ class TrajectoryStore:
             raise UserError(f"{str(folder)!r} is a file, not a folder of trajectories. Give a folder.")
         self.path = self.folder / FILE
 
-    def append(self, trajectory: Trajectory, id: str | None = None) -> str:
-        """Stores the trajectory under `id` (default: its question's) and returns once it is on the disk.
+    def append(self, trajectory: Trajectory, id: str | None = None, about: Mapping[str, Any] | None = None) -> str:
+        """Stores the trajectory under `id` (default: its question's) and returns once it is on the disk. `about` is
+        kept beside it, for `lines`.
 
         Raises UserError when the metadata of the question are no JSON, before a line is written.
         """
         name = trajectory.question.id if id is None else id
-        self.extend([(name, trajectory)])
+        self._write([self._line(name, trajectory, about)])
         return name
 
     def extend(self, rows: Iterable[tuple[str, Trajectory]]) -> None:
         """As `append`, for several: one wait for the disk. None is stored when one of them cannot be."""
-        lines = [self._line(name, trajectory) for name, trajectory in rows]
+        self._write([self._line(name, trajectory) for name, trajectory in rows])
+
+    def _write(self, lines: Sequence[bytes]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             lock_open_file(file)
@@ -90,11 +93,11 @@ class TrajectoryStore:
             file.flush()
             os.fsync(file.fileno())
 
-    def _line(self, name: str, trajectory: Trajectory) -> bytes:
+    def _line(self, name: str, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> bytes:
         """Pictures are complete before the line that names them."""
         pictures = self.folder / "images"
         record = to_dict(trajectory, lambda image: images.save(image, pictures).stem)
-        line = {"version": VERSION, "id": name, "trajectory": record}
+        line = {"version": VERSION, "id": name, **(about or {}), "trajectory": record}
         try:
             text = json.dumps(line, ensure_ascii=False)
         except (TypeError, ValueError) as error:
@@ -126,7 +129,8 @@ class TrajectoryStore:
         return sum(1 for _ in self._lines())
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """The records as they stand on the disk (`id`, `trajectory`), pictures named but not loaded."""
+        """The records as they stand on the disk (`id`, `trajectory`, and `about` as it was given), pictures named but
+        not loaded."""
         return self._lines()
 
     def _lines(self) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
+from PIL.PngImagePlugin import PngInfo
 
 from deepmmsearch import images
 from deepmmsearch.atlas.pages import Page, make_pages
@@ -29,6 +30,7 @@ from deepmmsearch.types import Question
 VERSION = 1
 MARK = "atlas.json"
 QUESTIONS = "questions.jsonl"
+_COMMENT = "A picture of an invented world, made by deepmmsearch"
 
 _PAGE = """\
 <!doctype html>
@@ -184,10 +186,22 @@ def _write_questions(questions: Iterable[Question], folder: Path) -> int:
 
 
 def _save(image: Image, path: Path) -> None:
+    """With a comment in the file that tells where the picture is from."""
     if path.suffix == ".png":
-        image.save(path)
+        comment = PngInfo()
+        comment.add_text("Comment", _COMMENT)
+        image.save(path, pnginfo=comment)
     else:
-        image.save(path, quality=90)
+        image.save(path, quality=90, comment=_COMMENT)
+
+
+def is_atlas_picture(path: Path) -> bool:
+    """Was this file written as a picture of an atlas? Not known of copies that lost their comment."""
+    try:
+        with path.open("rb") as file:
+            return _COMMENT.encode() in file.read(1024)
+    except OSError:
+        return False
 
 
 def _replace(draft: Path, folder: Path) -> None:

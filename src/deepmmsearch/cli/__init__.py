@@ -8,12 +8,14 @@ import sys
 import click
 
 from deepmmsearch import __version__
+from deepmmsearch.cli import defaults
 from deepmmsearch.errors import UnknownName, UserError
 
 SECTIONS = {
     "Ask": {
         "ask": ("ask", "Ask a question about a picture; the turns are shown as they happen."),
-        "show": ("show", "Show a stored trajectory, turn by turn or token by token."),
+        "show": ("show", "List stored questions; show one of them turn by turn, token by token or as JSON."),
+        "config": ("config", "Your own defaults for model, endpoint, tools and index."),
         "demo": ("demo", "Make an invented world, index it, and watch the bundled model answer questions about it."),
     },
     "Search": {
@@ -68,7 +70,8 @@ class LazyGroup(click.Group):
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-def group() -> None:
+@click.pass_context
+def group(context: click.Context) -> None:
     """Answers to questions about pictures: the model decides what to look up, with which tool, and when to stop.
 
     \b
@@ -78,6 +81,9 @@ def group() -> None:
     Every command and subcommand has --help with an example. Exit codes: 0 done or answered, 1 not answered or failed,
     2 something in what you gave, 130 interrupted.
     """
+    # a file that cannot be read must not keep `config` and `doctor` from saying so
+    if context.invoked_subcommand in ("ask", "show", "index"):
+        context.default_map = defaults.default_map()
 
 
 def main() -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from dataclasses import dataclass
+import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
+from deepmmsearch.cli import defaults
+from deepmmsearch.cli.entries import Entry
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 
 if TYPE_CHECKING:
@@ -21,25 +24,40 @@ if TYPE_CHECKING:
     from deepmmsearch.compose.tool_settings import ToolSettings
     from deepmmsearch.types import Limits, Policy, Question, Trajectory
 
-DEFAULT_INDEX = Path("index")
 LONGEST_QUESTION = 20_000
+PLACE = click.Path(path_type=Path)
+INVENTED_WORLDS = (
+    "The bundled model knows invented worlds only (those of `deepmmsearch demo`). This picture is not from one, so its "
+    "answer means nothing. For real pictures give --model CHECKPOINT or --base-url URL, or set your own default: "
+    "deepmmsearch config set model CHECKPOINT"
+)
+NOTHING_TO_SEARCH = (
+    "There is no index and no other tool, so the model answered without searching. For your own documents run "
+    "`deepmmsearch index build FOLDER` and give --index; for the web give --tools FILE, with a provider that "
+    "`deepmmsearch tools` lists."
+)
 
 
 @click.command()
 @click.argument("image")
 @click.argument("question")
-@click.option("--index", type=click.Path(path_type=Path), help="The index to search.  [default: ./index, if any]")
-@click.option("--model", metavar="M", help="A checkpoint folder, a name on the Hub, or the endpoint's name for it.")
-@click.option("--base-url", metavar="URL", help="An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1.")
+@defaults.option("index", "--index", type=PLACE, help="The index to search.  [default: ./index, if any]")
+@defaults.option(
+    "model", "--model", metavar="M", help="A checkpoint folder, a name on the Hub, or the endpoint's name for it."
+)
+@defaults.option(
+    "base_url", "--base-url", metavar="URL", help="An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1."
+)
 @click.option("--policy", "kind", metavar="local|chat|human", help="Who plays.  [default: local, chat with --base-url]")
-@click.option(
+@defaults.option(
+    "tools",
     "--tools",
     metavar="none|local|FILE",
     help="What may be used; FILE as in recipes/tools.  [default: local, if any index]",
 )
 @click.option("--prompt", metavar="SET", help="The prompt set, or a folder with one.  [default: the model's own]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the turns.")
-@click.option("--save", metavar="DIR", type=click.Path(path_type=Path), help="Keep the trajectory and its crops there.")
+@defaults.option("save", "--save", metavar="DIR", type=PLACE, help="Keep the trajectory and its crops there.")
 @click.option("--calls", type=click.IntRange(0, 100), default=10, show_default=True, help="Most tool calls.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Seconds, per request.")
 def command(
@@ -67,73 +85,96 @@ def command(
     """
     from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
     from deepmmsearch.compose.toolbox import build_toolbox
-    from deepmmsearch.show import terminal
     from deepmmsearch.types import Limits, Trajectory
 
     asked = _question(image, question)
     _refuse_unknown_policy(kind)
-    toolbox_settings = _tool_settings(tools, index or (DEFAULT_INDEX if DEFAULT_INDEX.is_dir() else None))
+    context = click.get_current_context()
+    kind, model, base_url = defaults.chosen_model(context, kind, model, base_url)
+    tools, index = defaults.chosen_tools(context, tools, index)
+    toolbox_settings = _tool_settings(tools, index)
     _refuse_bad_places(toolbox_settings, save)
-    chosen = kind or ("chat" if base_url else "local")
     console = Console(highlight=False, quiet=as_json)
-    settings = PolicySettings(kind=chosen, model=model, base_url=base_url, timeout=timeout)
-    policy = build_policy(settings)
-    toolbox = build_toolbox(toolbox_settings, policy)
-    start = Trajectory(asked, choose_prompt(policy, toolbox, prompt), policy=getattr(policy, "name", chosen))
-    finished = asyncio.run(_Asking(console, policy, toolbox, Limits(calls=calls), save).play(start))
+    with console.status("Getting ready ..."):
+        policy = build_policy(PolicySettings(kind=kind, model=model, base_url=base_url, timeout=timeout))
+        toolbox = build_toolbox(toolbox_settings, policy)
+    start = Trajectory(asked, choose_prompt(policy, toolbox, prompt), policy=getattr(policy, "name", kind))
+    played = asyncio.run(_play(console, start, policy, toolbox, Limits(calls=calls), save))
+    entry = _entry(played, kind, policy, model)
+    if save is not None:
+        _store(console, save, entry)
     if as_json:
-        click.echo(json.dumps(terminal.as_json(finished, save), ensure_ascii=True))
+        click.echo(json.dumps(entry.whole(save)))
+    if played.error is not None:
+        raise UserError(played.error)
+    # last, where they are seen beside the answer
+    if kind == "local" and model is None and not _from_an_atlas(image):
+        _note(INVENTED_WORLDS)
+    if tools is None and toolbox_settings.kind == "none":
+        _note(NOTHING_TO_SEARCH)
 
 
-@dataclass(frozen=True)
-class _Asking:
-    console: Console
-    policy: Policy
-    toolbox: Toolbox
-    limits: Limits
-    save: Path | None
+def _from_an_atlas(image: str) -> bool:
+    from deepmmsearch.atlas.files import is_atlas_picture
 
-    async def play(self, start: Trajectory) -> Trajectory:
-        """The finished episode, shown and stored. Errors of the policy in the first turn are the user's to mend; later
-        ones end the episode, and what was played is kept."""
-        from deepmmsearch.agent import episode
-        from deepmmsearch.agent.runner import Timed
-        from deepmmsearch.images import save as save_image
-        from deepmmsearch.policies.human import HELP, HumanPolicy
-        from deepmmsearch.show import terminal
+    return not image.startswith(("https://", "http://")) and is_atlas_picture(Path(image))
 
-        if isinstance(self.policy, HumanPolicy):
-            self.console.print(HELP, style="dim", markup=False)
-        last = start
-        try:
-            with self.console.status("Thinking ...") as status:
-                if isinstance(self.policy, HumanPolicy):
-                    status.stop()
-                async for grown in episode(start, Timed(self.policy), self.toolbox, self.limits):
-                    _refuse_full_window(grown)
-                    last = grown
-                    crop = terminal.crop_path(last.turns[-1], self.save)
-                    seen = last.turns[-1].observation
-                    if crop is not None and seen is not None and seen.crop is not None:
-                        save_image(seen.crop, crop.parent)
-                    terminal.show_turn(self.console, last, crop)
-        except UserError as error:
-            if not last.turns:
-                raise
-            last = last.failed(str(error))
-        terminal.show_end(self.console, last)
-        if self.save is not None:
-            self._store(last)
-        if last.error is not None:
-            raise UserError(last.error)
-        return last
 
-    def _store(self, trajectory: Trajectory) -> None:
-        from deepmmsearch.store import TrajectoryStore
+def _note(text: str) -> None:
+    Console(stderr=True, highlight=False).print(f"Note: {text}", style="yellow", markup=False)
 
-        assert self.save is not None
-        name = TrajectoryStore(self.save).append(trajectory)
-        self.console.print(f"Saved. See it again with: deepmmsearch show {self.save} {name}", style="dim", markup=False)
+
+async def _play(
+    console: Console, start: Trajectory, policy: Policy, toolbox: Toolbox, limits: Limits, save: Path | None
+) -> Trajectory:
+    """The finished episode, shown turn by turn, its crops saved. Errors of the policy in the first turn are the user's
+    to correct; later ones end the episode, and what was played is kept."""
+    from deepmmsearch.agent import episode
+    from deepmmsearch.agent.runner import Timed
+    from deepmmsearch.images import save as save_image
+    from deepmmsearch.policies.human import HELP, HumanPolicy
+    from deepmmsearch.show import terminal
+
+    if isinstance(policy, HumanPolicy):
+        console.print(HELP, style="dim", markup=False)
+    last = start
+    try:
+        with console.status("Thinking ...") as status:
+            if isinstance(policy, HumanPolicy):
+                status.stop()
+            async for grown in episode(start, Timed(policy), toolbox, limits):
+                _refuse_full_window(grown)
+                last = grown
+                crop = terminal.crop_path(last.turns[-1], save)
+                seen = last.turns[-1].observation
+                if crop is not None and seen is not None and seen.crop is not None:
+                    save_image(seen.crop, crop.parent)
+                terminal.show_turn(console, last, crop)
+    except UserError as error:
+        if not last.turns:
+            raise
+        last = last.failed(str(error))
+    terminal.show_end(console, last)
+    return last
+
+
+def _entry(played: Trajectory, kind: str, policy: Policy, model: str | None) -> Entry:
+    """Asking again is a new entry, so its id is new too."""
+    from deepmmsearch.policies.chat import ChatPolicy
+
+    name, endpoint = model or ("bundled" if kind == "local" else kind), None
+    if isinstance(policy, ChatPolicy):
+        # the endpoint's only model has told its name by now
+        name, endpoint = policy.model or "", defaults.public(policy.base_url)
+    date = datetime.now().astimezone().isoformat(timespec="seconds")
+    return Entry(uuid.uuid4().hex[:12], played, date, name, endpoint)
+
+
+def _store(console: Console, folder: Path, entry: Entry) -> None:
+    from deepmmsearch.store import TrajectoryStore
+
+    TrajectoryStore(folder).append(entry.trajectory, entry.id, entry.about)
+    console.print(f"Saved. See it again with: deepmmsearch show {folder} {entry.id}", style="dim", markup=False)
 
 
 def _question(image: str, text: str) -> Question:

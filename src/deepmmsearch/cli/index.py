@@ -12,16 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from deepmmsearch.cli import defaults
 from deepmmsearch.errors import UserError
 
 if TYPE_CHECKING:
     from deepmmsearch.engine.ingest import Report
     from deepmmsearch.types import Hit
 
-DEFAULT = "index"
-
-_index_option = click.option(
-    "--index", "folder", default=DEFAULT, show_default=True, type=click.Path(path_type=Path), help="The index folder."
+PLACE = click.Path(path_type=Path)
+_index_option = defaults.option(
+    "index", "--index", "folder", default=defaults.INDEX, show_default=True, type=PLACE, help="The index folder."
 )
 
 
@@ -37,8 +37,8 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("source", metavar="FOLDER", type=click.Path(path_type=Path))
-@click.option("--out", default=DEFAULT, show_default=True, type=click.Path(path_type=Path), help="The index folder.")
+@click.argument("source", metavar="FOLDER", type=PLACE)
+@defaults.option("index", "--out", default=defaults.INDEX, show_default=True, type=PLACE, help="The index folder.")
 @click.option("--dense", metavar="MODEL", help="Dense vectors too: a sentence-transformers model, or minilm (offline).")
 @click.option("--vision", metavar="MODEL", help="A SigLIP, CLIP or DINO model for pictures, through transformers.")
 @click.option("--passage", type=click.IntRange(100, 20_000), help="The longest passage, in characters.  [default: 900]")
@@ -59,7 +59,7 @@ def build(source: Path, out: Path, dense: str | None, vision: str | None, passag
 
 
 @command.command()
-@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=PLACE)
 @_index_option
 def add(paths: tuple[Path, ...], folder: Path) -> None:
     """Add files or folders to an index, or replace what is there of them.
@@ -105,7 +105,7 @@ def stats(folder: Path) -> None:
 
 @command.command()
 @click.argument("query", required=False)
-@click.option("--image", type=click.Path(path_type=Path), help="Search with this picture instead of words.")
+@click.option("--image", type=PLACE, help="Search with this picture instead of words.")
 @click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per hit.")
 @_index_option

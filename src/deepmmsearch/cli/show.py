@@ -1,14 +1,18 @@
-"""`deepmmsearch show`: a stored trajectory, turn by turn or token by token."""
+"""`deepmmsearch show`: stored questions and answers, as a list or one of them in full."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.text import Text
 
+from deepmmsearch.cli import defaults
+from deepmmsearch.cli.entries import LAST, Entry, find_entry, read_entries
 from deepmmsearch.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,33 +21,52 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("place", metavar="DIR-OR-FILE", type=click.Path(path_type=Path))
-@click.argument("id", required=False)
+@click.argument("place", metavar="[DIR]", envvar=defaults.variable("save"), type=click.Path(path_type=Path))
+@click.argument("id", metavar="[ID]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: of ID all of it, else a short one per entry.")
 @click.option("--tokens", is_flag=True, help="Token by token; those that the loss counts are green.")
 @click.option(
     "--model", metavar="M", help="Whose tokenizer: a checkpoint folder or a name on the Hub.  [default: bundled]"
 )
-def command(place: Path, id: str | None, tokens: bool, model: str | None) -> None:
-    """Show the trajectory ID of a folder, or list what the folder holds where no ID is given.
+def command(place: Path, id: str | None, as_json: bool, tokens: bool, model: str | None) -> None:
+    """List the questions stored in the folder DIR, the newest last; or show the one with ID, the beginning of an ID,
+    or the word last.
+
+    DIR is what `ask --save`, `demo`, `eval` and training write. Left out, it is the setting save of
+    `deepmmsearch config`.
 
     \b
     Example:  deepmmsearch show asked
-              deepmmsearch show asked 3f2a90c1d4e5
+              deepmmsearch show asked last
+              deepmmsearch show asked 3f2a --json
               deepmmsearch show asked 3f2a90c1d4e5 --tokens --model Qwen/Qwen2.5-VL-7B-Instruct
     """
     from deepmmsearch.show import terminal
 
+    place, id = _place_and_id(click.get_current_context(), place, id)
     store = _open(place)
-    names = store.ids()
     console = Console(highlight=False)
-    if id is None and len(set(names)) != 1:
-        _list(console, store)
+    if id is None and (as_json or len(set(store.ids())) != 1):
+        _list(console, store, as_json)
         return
-    trajectory = store.get(names[0] if id is None else id)
-    if tokens:
-        _tokens(console, trajectory, model)
+    entry = find_entry(store, id or LAST)
+    if as_json:
+        click.echo(json.dumps(entry.whole(store.folder)))
+    elif tokens:
+        _tokens(console, entry.trajectory, model)
     else:
-        terminal.show_trajectory(console, trajectory, store.folder)
+        facts = " | ".join(value for value in (entry.id, *entry.about.values()) if value)
+        console.print(Text(terminal.plain(facts), "dim"), soft_wrap=True)
+        terminal.show_trajectory(console, entry.trajectory, store.folder)
+
+
+def _place_and_id(context: click.Context, place: Path, id: str | None) -> tuple[Path, str | None]:
+    """Where the one word given is not a folder, it is the id of something in the folder that is the default."""
+    if id is None and not place.exists() and context.get_parameter_source("place") is ParameterSource.COMMANDLINE:
+        usual = next((setting.value for setting in defaults.defaults() if setting.name == "save"), None)
+        if usual is not None:
+            return Path(usual), str(place)
+    return place, id
 
 
 def _open(place: Path) -> TrajectoryStore:
@@ -52,22 +75,39 @@ def _open(place: Path) -> TrajectoryStore:
     folder = place.parent if place.name == FILE else place
     if not folder.exists():
         raise UserError(f"There is nothing at {place}. Give a folder that `ask --save` or `demo` wrote.")
+    # what `demo` and `eval` write holds its trajectories in a folder
+    folder = folder if (folder / FILE).is_file() else folder / "trajectories"
     if not (folder / FILE).is_file():
         raise UserError(f"{place} holds no trajectories (no {FILE}). Give a folder that `ask --save` or `demo` wrote.")
     return TrajectoryStore(folder)
 
 
-def _list(console: Console, store: TrajectoryStore) -> None:
+def _list(console: Console, store: TrajectoryStore, as_json: bool) -> None:
+    entries = read_entries(store)
+    if as_json:
+        for entry in entries:
+            click.echo(json.dumps(entry.row()))
+        return
+    for entry in entries:
+        console.print(_line(entry), soft_wrap=True)
+    hint = f"{len(store)} stored, the newest last. Show one with: deepmmsearch show {store.folder} ID"
+    console.print(hint, style="dim", markup=False, soft_wrap=True)
+
+
+def _line(entry: Entry) -> Text:
+    answer = entry.trajectory.answer
+    said = _short(answer, 60) if answer is not None else f"({entry.trajectory.stop or 'unfinished'})"
+    line = Text(f"{_short(entry.id, 60)}  ", "bold")
+    line.append(f"{entry.date[:16].replace('T', ' ')}  " if entry.date else "")
+    line.append(_short(entry.trajectory.question.text, 90)).append(f"  {said}", "green")
+    return line.append(f"  {_short(entry.model, 40)}" if entry.model else "", "dim")
+
+
+def _short(text: str, most: int) -> str:
     from deepmmsearch.show.terminal import plain
 
-    count = 0
-    for name, trajectory in store.items():
-        count += 1
-        answer = trajectory.answer if trajectory.answer is not None else f"({trajectory.stop or 'unfinished'})"
-        row = Text(f"{plain(name)}  ", "bold").append(" ".join(plain(trajectory.question.text).split())[:90])
-        console.print(row.append(f"  {' '.join(plain(answer).split())[:60]}", "green"), soft_wrap=True)
-    hint = f"{count} trajectories. Show one with: deepmmsearch show {store.folder} ID"
-    console.print(hint, style="dim", markup=False)
+    words = " ".join(plain(text).split())
+    return words if len(words) <= most else words[: most - 3] + "..."
 
 
 def _tokens(console: Console, trajectory: Trajectory, model: str | None) -> None:

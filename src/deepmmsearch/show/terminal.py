@@ -132,7 +132,6 @@ def as_json(trajectory: Trajectory, crops: Path | None = None) -> dict[str, Any]
         "answer": trajectory.answer,
         "stop": trajectory.stop,
         "error": trajectory.error,
-        "policy": trajectory.policy,
         "sources": [asdict(source) for source in find_sources(trajectory)],
         "turns": [_turn_json(turn, trajectory.prompt.dialect, crop_path(turn, crops)) for turn in trajectory.turns],
         "seconds": round(sum(t.seconds for t in trajectory.turns), 3),

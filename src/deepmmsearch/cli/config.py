@@ -1,0 +1,117 @@
+"""`deepmmsearch config`: the user's own defaults for model, endpoint, tools and index."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from deepmmsearch.cli.defaults import SETTINGS, check, config_file, defaults, read_config, variable, written
+from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.files import write_text
+
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object per setting.")
+
+
+@click.group(name="config", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Your own defaults for `ask`, `show` and `index`: model, endpoint (base_url), tools, index, and where to save.
+
+    An option counts before the environment variable (DEEPMMSEARCH_MODEL, DEEPMMSEARCH_BASE_URL, ...), the variable
+    before the file. Keys are never kept in the file: they come from the environment alone.
+
+    \b
+    Example:  deepmmsearch config
+              deepmmsearch config set base_url http://127.0.0.1:8000/v1
+              deepmmsearch config set tools recipes/tools/searxng.yaml
+              deepmmsearch config unset base_url
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(list_command)
+
+
+@command.command(name="list")
+@_json
+def list_command(as_json: bool = False) -> None:
+    """All settings, their values, and where each value comes from.
+
+    \b
+    Example:  deepmmsearch config list
+    """
+    for setting in defaults():
+        if as_json:
+            row = {"name": setting.name, "value": setting.value, "origin": setting.origin}
+            click.echo(json.dumps({**row, "variable": variable(setting.name)}))
+        else:
+            value = f"{setting.value}  (from {setting.origin})" if setting.value else f"-  ({SETTINGS[setting.name]})"
+            click.echo(f"{setting.name:9} {value}")
+
+
+@command.command()
+@click.argument("name")
+def get(name: str) -> None:
+    """Print the value of one setting as it counts now; exit code 1 where it has none.
+
+    \b
+    Example:  deepmmsearch config get model
+    """
+    found = next((setting for setting in defaults() if setting.name == name), None)
+    if found is None:
+        raise UnknownName("setting", name, SETTINGS)
+    if found.value is None:
+        raise SystemExit(1)
+    click.echo(found.value)
+
+
+@command.command(name="set")
+@click.argument("name")
+@click.argument("value")
+def set_command(name: str, value: str) -> None:
+    """Write one setting to the file.
+
+    \b
+    Example:  deepmmsearch config set model Qwen/Qwen2.5-VL-7B-Instruct
+              deepmmsearch config set index my-index
+    """
+    check(name, value)
+    # the file counts in every folder, so a path must not depend on this one
+    if name in ("index", "save") or (Path(value).exists() and value not in ("none", "local")):
+        value = str(Path(value).absolute())
+    elif name == "tools" and value not in ("none", "local"):
+        raise UserError(f"There is no file {value}. Give none, local, or a file as in recipes/tools.")
+    _write(name, value)
+    click.echo(f"{name} is {value} from now on, unless {variable(name)} or an option says otherwise.")
+
+
+@command.command()
+@click.argument("name")
+def unset(name: str) -> None:
+    """Remove one setting from the file.
+
+    \b
+    Example:  deepmmsearch config unset model
+    """
+    if name not in SETTINGS:
+        raise UnknownName("setting", name, SETTINGS)
+    _write(name, None)
+
+
+@command.command()
+def path() -> None:
+    """Print where the file is, or will be.
+
+    \b
+    Example:  deepmmsearch config path
+    """
+    click.echo(config_file())
+
+
+def _write(name: str, value: str | None) -> None:
+    """Refuses to touch a file that cannot be read."""
+    file = config_file()
+    if not read_config() and value is None:
+        return
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
+    write_text(file, written(text, name, value))
