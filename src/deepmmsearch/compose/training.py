@@ -26,7 +26,7 @@ from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
-from deepmmsearch.rewards import RewardSettings, build_reward
+from deepmmsearch.rewards import AgentReward, RewardSettings
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder
@@ -124,7 +124,7 @@ def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftRes
 
 def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
-    reward = build_reward(recipe.reward, build_judge(recipe.judge))
+    reward = AgentReward(recipe.reward, build_judge(recipe.judge))
     source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe, report)
     checkpoint = open_checkpoint(recipe)
 

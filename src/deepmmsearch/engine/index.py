@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -211,6 +213,11 @@ class Index:
         first = min(records, key=lambda r: r.file)
         own = sorted((r for r in records if r.file == first.file), key=lambda r: int(r.content["position"]))
         return Page(url, first.content["title"], "\n".join(r.content["text"] for r in own))
+
+    def digest(self) -> str:
+        """sha256 over the settings and what is in every file: two indexes of the same have the same."""
+        files = sorted((r.file, r.content["sha"]) for r in self.store.snapshot().find("kind", "file"))
+        return hashlib.sha256(json.dumps([asdict(self.settings), files]).encode("utf-8", "surrogatepass")).hexdigest()
 
     def stats(self) -> dict[str, Any]:
         """Counts, sizes and settings."""

@@ -1,0 +1,208 @@
+"""Output folders and what they were made with: `output.json` in each names the command and everything that can change
+its result. A folder belongs to one command with one set of settings; anything else in it stops the command.
+
+What cannot change a result is annotated `Aside` where a recipe declares it, and every other setting counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.files import locked, remove_drafts, write_json
+from deepmmsearch.revision import revision
+
+FILE = "output.json"
+LOCK = ".lock"
+VERSION = 1
+# what earlier versions wrote, which said too little of the settings
+_EARLIER = ("run.json", "recipe.json", "lessons.json", "demo.json", "1-seeds")
+_SHOWN = 6
+_MISSING = "not set"
+
+T = TypeVar("T")
+_ASIDE = "aside"
+Aside = Annotated[T, _ASIDE]
+"""A setting that cannot change a result: speed, places, how much is logged or kept."""
+
+Settings = Mapping[str, Any]
+
+
+class Output:
+    """The folder that a command writes to.
+
+    Raises UserError where it is a file, or holds anything that the same command did not make. Logs (*.log), which may
+    be written there from the start, and hidden files do not count.
+    """
+
+    def __init__(self, folder: Path, command: str) -> None:
+        self.folder = folder
+        self._command = command
+        self._alone = False
+        self._check(self._read())
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other runs out until it ends. Raises UserError where one is at work."""
+        with locked(self.folder / LOCK, wait=False) as mine:
+            if not mine:
+                raise UserError(f"Another run is at work in {self.folder}. Wait for it, or choose another output.")
+            remove_drafts(self.folder)
+            self._alone = True
+            try:
+                yield
+            finally:
+                self._alone = False
+
+    def claim(self, settings: Settings, parts: Mapping[str, Settings] | None = None, spare: Iterable[str] = ()) -> bool:
+        """Takes the folder for these settings, and tells whether they are finished in it.
+
+        `parts` have names of their own and may join later; `spare`: settings that may differ all the same, by the last
+        word of their name. Raises UserError with the settings that differ.
+        """
+        wanted = _plain({"settings": settings, "parts": parts or {}})
+        with self._locked():
+            former = self._read()
+            self._check(former)
+            known = {"settings": wanted["settings"], "parts": {}} if former is None else former
+            if changed := list(_changes(known, wanted, set(spare))):
+                listed = "; ".join(changed[:_SHOWN]) + (f"; and {len(changed) - _SHOWN} more" * (len(changed) > _SHOWN))
+                raise UserError(
+                    f"{self.folder} was made with other settings ({listed}). Choose another output, or remove it."
+                )
+            finished = former is not None and former["finished"]
+            made = {**known, **wanted, "parts": {**known["parts"], **wanted["parts"]}}
+            if made != former:
+                made |= {"command": self._command, "version": VERSION, "revision": revision(), "finished": finished}
+                write_json(self.folder / FILE, made, durable=True)
+        return finished
+
+    def finish(self) -> None:
+        """From now on `claim` tells that it is finished."""
+        with self._locked():
+            write_json(self.folder / FILE, {**(self._read() or {}), "finished": True}, durable=True)
+
+    def _locked(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self._alone else locked(self.folder / LOCK)
+
+    def _read(self) -> dict[str, Any] | None:
+        path = self.folder / FILE
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file. Give a folder.")
+        if not path.is_file():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["version"] > VERSION:
+                raise UserError(
+                    f"A newer version of deepmmsearch made {self.folder}. Update, or choose another output."
+                )
+            return {name: found[name] for name in ("command", "version", "settings", "parts", "revision", "finished")}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} cannot be read ({error}). Choose another output, or remove the folder.") from None
+
+    def _check(self, former: dict[str, Any] | None) -> None:
+        if former is None:
+            names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
+            if FILE in names:
+                return  # made just now, by a process beside this one: `claim` looks again
+            if earlier := [name for name in names if name in _EARLIER]:
+                raise UserError(
+                    f"An earlier version of deepmmsearch made {self.folder} and did not write down with which settings "
+                    f"({earlier[0]} says too little). Choose another output, or remove it."
+                )
+            if foreign := [name for name in names if not name.startswith(".") and not name.endswith(".log")]:
+                raise UserError(
+                    f"{self.folder} is not empty, and `deepmmsearch {self._command}` did not make it ({foreign[0]} is "
+                    "in it). Choose another output."
+                )
+        elif former["command"] != self._command:
+            raise UserError(
+                f"{self.folder} was made by `deepmmsearch {former['command']}`, not by `deepmmsearch {self._command}`. "
+                "Choose another output."
+            )
+
+
+def settings_of(model: BaseModel) -> dict[str, Any]:
+    """The settings of a recipe or a section of one that can change a result."""
+    kept = {name: f for name, f in type(model).model_fields.items() if _ASIDE not in f.metadata}
+    return {name: _counted(getattr(model, name)) for name in kept} | _plain(model.model_extra or {})
+
+
+def content(name: object, digest: str) -> dict[str, str]:
+    """What is told apart by its content; `name` is only shown."""
+    return {"name": str(name), "digest": digest}
+
+
+def digest_of(*parts: str | bytes) -> str:
+    """sha256 over the parts, each told from the next."""
+    found = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        found.update(b"%d:" % len(data) + data)
+    return found.hexdigest()
+
+
+def _counted(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return settings_of(value)
+    if isinstance(value, Mapping):
+        return {str(name): _counted(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_counted(each) for each in value]
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """As it is read from the file again."""
+    return json.loads(json.dumps(value, default=str))
+
+
+def _changes(former: Settings, wanted: Settings, spare: set[str]) -> Iterator[str]:
+    """`name: old -> new` of each setting that differs."""
+    pairs = [("", former["settings"], wanted["settings"])]
+    pairs += [(f"{n}.", former["parts"][n], part) for n, part in wanted["parts"].items() if n in former["parts"]]
+    for prefix, one, other in pairs:
+        old, new = dict(_flat(one)), dict(_flat(other))
+        for name in dict.fromkeys((*old, *new)):
+            before, after = old.get(name, _MISSING), new.get(name, _MISSING)
+            if not _same(before, after) and name.rpartition(".")[2] not in spare:
+                yield f"{prefix}{name}: {_show(before, after)}"
+
+
+def _same(before: Any, after: Any) -> bool:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        # an empty digest: what is not on this machine yet is told by its name
+        known = before.get("digest") and after.get("digest")
+        return before == after or before.get("digest" if known else "name") == after.get("digest" if known else "name")
+    if _MISSING in (before, after):
+        # a version that did not know the setting yet did what one does that has it turned off
+        return not (after if before == _MISSING else before)
+    return bool(before == after)
+
+
+def _flat(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value and set(value) != {"name", "digest"}:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _show(before: Any, after: Any) -> str:
+    old, new = (_short(value) for value in (before, after))
+    return f"{old} -> {new}" if old != new else f"{old} with another content"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping) and "digest" in value:
+        return str(value["name"])
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
