@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.runner import play_all
 from deepmmsearch.atlas.files import load_questions
-from deepmmsearch.atlas.play import correct, play_all
+from deepmmsearch.atlas.play import correct
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox

@@ -9,16 +9,10 @@ from dataclasses import replace
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import RAMP
-from deepmmsearch.atlas.play import (
-    GoldGrounder,
-    by_kind,
-    correct,
-    play_all,
-    score_rows,
-    with_gold_boxes,
-    without_pictures,
-)
+from deepmmsearch.agent.runner import RAMP, play_all, without_pictures
+from deepmmsearch.atlas.play import GoldGrounder, correct, with_gold_boxes
+from deepmmsearch.eval.figures import measure_exactly
+from deepmmsearch.eval.kinds import by_kind, kind_table
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Answer, Box, Completion, Question, Trajectory, Turn
 
@@ -88,13 +82,15 @@ def test_scores_by_kind() -> None:
         question = Question("q", "?", answers=("yes",), metadata={"kind": kind})
         return Trajectory(question, PROMPT, turns=(Turn(Completion(""), Answer(said)),), stop="answer")
 
-    scores = by_kind(
+    rows = measure_exactly(
         [played("two_text", "yes"), played("look", "The yes!"), played("look", "no"), played("zebra", "no")]
     )
-    assert list(scores) == ["look", "two_text", "zebra", "all"]
-    assert (scores["look"].right, scores["look"].count, scores["all"].right, scores["all"].count) == (1, 2, 2, 4)
-    rows = score_rows({"one": scores, "two": {"all": scores["all"]}})
-    assert rows[0] == ["look", "1/2  50%", "-"] and rows[-1] == ["searches a question", "0.00", "0.00"]
+    kinds = by_kind(rows)
+    assert {kind: len(rows) for kind, rows in kinds.items()} == {"look": 2, "two_text": 1, "zebra": 1, "all": 4}
+    table = kind_table({"one": rows, "two": kinds["two_text"]})
+    assert table.columns == ["kind", "one", "two"]
+    assert table.rows[0] == ["look", "1/2  50%", "-"] and table.rows[3] == ["all", "2/4  50%", "1/1 100%"]
+    assert table.rows[-1] == ["searches a question", "0.00", "0.00"]
 
 
 def test_without_pictures_keeps_everything_else() -> None:

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from deepmmsearch.cli import group
-from deepmmsearch.cli.reproduce_eval import make_recipe, read_models, roles
 from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation, rag_prompts
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.reproduce.six_claims import make_recipe, read_models, roles
 from deepmmsearch.store import TrajectoryStore
 from endpoints import endpoint, said
 
@@ -82,7 +82,7 @@ def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:
         ({"workflows": {"a": {"fault": "sad"}}}, "expected one of empty"),
         ({"workflows": {"a": {"policy": "p"}}}, "no policy 'p'"),
         ({"policies": {"p": {}, "q": {}}, "workflows": {"a": {}}}, "say which policy"),
-        ({"judges": {"j": {"rule": "none"}}}, "judge j"),
+        ({"judges": {"j": {"rule": "none"}}}, "Unknown judge 'none'"),
         ({"benchmarks": [{"name": "atlas"}, {"name": "atlas"}]}, "same name"),
     ],
 )

@@ -19,17 +19,17 @@ from PIL import Image
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import play_all, play_safely
 from deepmmsearch.errors import UserError
-from deepmmsearch.eval.claims import Claim, Part, Roles, claim_section, claims
+from deepmmsearch.eval.claims import Claim, Finding, Roles, claim_section, claims
 from deepmmsearch.eval.faults import BAIT, FAULTS, followed, with_fault
 from deepmmsearch.eval.figures import Results, effort, load_results
-from deepmmsearch.eval.page import markdown_table, render_html, render_markdown, summary, write_reports
+from deepmmsearch.eval.page import render_html, render_markdown, summary, write_reports
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
 from deepmmsearch.eval.sections import sections
 from deepmmsearch.eval.statistics import bootstrap, compare, correlation, mcnemar
 from deepmmsearch.eval.workflows import Agent, Rag, Switches, retrievals
 from deepmmsearch.judge import Judge, JudgeError, RuleJudge, Verdict
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.show.page import Table
+from deepmmsearch.show.table import Table, markdown_table
 from deepmmsearch.testing import HOSTILE_TEXTS, FakeTools, ScriptedPolicy
 from deepmmsearch.types import Box, Completion, Hit, Question, TextSearch, Trajectory
 
@@ -404,23 +404,23 @@ async def test_claims_are_marked_by_their_figures(tmp_path: Path) -> None:
     results = await results_of(tmp_path / "run")
     found = claims(results, Roles("trained", prompted="base", single_text="one"))
     assert [c.number for c in found] == [1, 2, 3, 4, 5, 6]
-    first = found[0].parts[0]
+    first = found[0].findings[0]
     assert first.shown is True and first.figure.startswith("+100.0 [+100.0, +100.0]")
     assert found[0].mark == "not shown (measured in part)"
     # as good with one search as with several: not shown
-    assert found[2].mark == "not shown" and found[2].parts[0].figure.startswith("+0.0")
-    assert found[3].mark == "not shown (not measured)" and "--model" in found[3].parts[0].figure
+    assert found[2].mark == "not shown" and found[2].findings[0].figure.startswith("+0.0")
+    assert found[3].mark == "not shown (not measured)" and "--model" in found[3].findings[0].figure
     text = str(claim_section(found).tables[0].rows)
     assert "not measured" in text and "shown" in text
 
 
-def test_a_claim_is_shown_when_all_its_parts_are() -> None:
-    parts = (Part("a", "", True), Part("b", "", True))
-    assert Claim(1, "", parts).mark == "shown"
-    assert Claim(1, "", (*parts, Part("c", "", False))).mark == "not shown"
+def test_a_claim_is_shown_when_all_its_findings_are() -> None:
+    findings = (Finding("a", "", True), Finding("b", "", True))
+    assert Claim(1, "", findings).mark == "shown"
+    assert Claim(1, "", (*findings, Finding("c", "", False))).mark == "not shown"
 
 
 async def test_selective_tool_use_is_compared_on_the_same_questions(tmp_path: Path) -> None:
     results = await results_of(tmp_path / "run")
-    crops, texts, free = claims(results, Roles("trained", before="trained", after="base"))[4].parts
+    crops, texts, free = claims(results, Roles("trained", before="trained", after="base"))[4].findings
     assert crops.shown is True and texts.shown is False and free.shown is True

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.show.page import Report, Table, answers_by_question, render, write_report
+from deepmmsearch.show.page import Report, answers_by_question, render, write_report
+from deepmmsearch.show.table import Table
 from deepmmsearch.types import (
     Answer,
     Box,

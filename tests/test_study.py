@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,73 +17,91 @@ from click.testing import CliRunner
 
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.cli import group
+from deepmmsearch.compose.evaluate import play_recipe
 from deepmmsearch.errors import UserError
-from deepmmsearch.reproduce.study import Answered, Plan, Stage, claims, measure, run_stages, search_ratio, table
-from deepmmsearch.reproduce.study_report import write_study
+from deepmmsearch.eval.claims import Finding
+from deepmmsearch.eval.figures import EXACT, Played, Results, load_results, measure
+from deepmmsearch.eval.run import BenchmarkInfo, Described, Judged
+from deepmmsearch.prompts import load_prompt
+from deepmmsearch.reproduce.study import Job, Study, measure_all, recipe_of, run_jobs
+from deepmmsearch.reproduce.study_figures import search_ratio, study_findings, study_table, write_study
+from deepmmsearch.types import Completion, Question, TextSearch, Trajectory, Turn
 
-PLAN = Plan(Path("recipes/atlas"), Path("out"), seeds=(0, 1))
+STUDY = Study(Path("recipes/atlas"), Path("out"), seeds=(0, 1))
 
 
-def answered(right: int, count: int = 100, free: int = 20, searches: int = 1, wasted: int = 1) -> list[Answered]:
+def answered(right: int, count: int = 100, free: int = 20, searches: int = 1, wasted: int = 1) -> list[Played]:
     """`right` of `count`; the last `free` need no search and make `wasted` searches each."""
     rows = []
     for i in range(count):
         required = i < count - free
-        made = searches if required else wasted
-        rows.append(Answered(f"q{i:03d}", "text", required, (i * 37) % count < right, made, made, 0, 0))
+        question = Question(f"q{i:03d}", "?", metadata={"search_required": required})
+        turn = Turn(Completion(""), TextSearch("x"))
+        trajectory = Trajectory(question, load_prompt("atlas"), turns=(turn,) * (searches if required else wasted))
+        rows.append(measure(trajectory, {EXACT: Judged("", EXACT, float((i * 37) % count < right))}))
     return rows
 
 
-def test_every_stage_starts_from_an_earlier_one() -> None:
+def results(**players: list[Played]) -> Results:
+    rows = [
+        replace(row, benchmark="atlas", workflow=name.replace("_", "-"))
+        for name, played in players.items()
+        for row in played
+    ]
+    workflows = {row.workflow: Described(row.workflow, "agent") for row in rows}
+    return Results("", EXACT, (EXACT,), workflows, {"atlas": BenchmarkInfo("atlas")}, rows, [], {})
+
+
+def test_every_job_starts_from_an_earlier_one() -> None:
     seen: set[str] = set()
-    for stage in PLAN.stages():
-        assert set(stage.after) <= seen, stage
-        seen.add(stage.name)
+    for job in STUDY.jobs():
+        assert set(job.after) <= seen, job
+        seen.add(job.name)
     assert {"base", "start", "sft", "rl-0", "rl-1", "cautious", "selective", "penalty", "scratch", "final"} <= set(
-        PLAN.models()
+        STUDY.models()
     )
 
 
-def test_every_stage_is_an_ordinary_command() -> None:
-    for stage in PLAN.stages():
-        words = [word for word in stage.command if "=" not in word and not word.startswith("-")]
+def test_every_job_is_an_ordinary_command() -> None:
+    for job in STUDY.jobs():
+        words = [word for word in job.command if "=" not in word and not word.startswith("-")]
         command = group
         for word in words[: 2 if words[0] == "atlas" else 1]:
             command = command.get_command(None, word)  # type: ignore[arg-type, assignment, union-attr]
-            assert command is not None, stage
-    recipes = {word for stage in PLAN.stages() for word in stage.command if word.endswith(".yaml")}
+            assert command is not None, job
+    recipes = {word for job in STUDY.jobs() for word in job.command if word.endswith(".yaml")}
     root = Path(__file__).parent.parent
     assert all((root / recipe).is_file() for recipe in recipes)
 
 
-class Given(Plan):
-    """A plan of stages that are one-line programs."""
+class Given(Study):
+    """A study of jobs that do nothing for it."""
 
-    def stages(self) -> list[Stage]:
+    def jobs(self) -> list[Job]:
         made = [("one", ()), ("two", ("one",))]
-        return [Stage(name, ("data", "list"), self.out / name, after) for name, after in made]
+        return [Job(name, ("data", "list"), self.out / name, after) for name, after in made]
 
 
-def test_a_stage_that_leaves_no_result_is_a_user_error_with_its_log(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"The stage one failed .* See .*one\.log"):
-        run_stages(Given(Path("recipes"), tmp_path), 2, lambda line: None)
+def test_a_job_that_leaves_no_result_is_a_user_error_with_its_log(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The job one failed .* See .*one\.log"):
+        run_jobs(Given(Path("recipes"), tmp_path), 2, lambda line: None)
     assert (tmp_path / "one.log").read_text()
 
 
-class Endless(Plan):
-    """One stage that says who it is and goes on for ever."""
+class Endless(Study):
+    """One job that says who it is and goes on for ever."""
 
-    def stages(self) -> list[Stage]:
+    def jobs(self) -> list[Job]:
         code = f"import os, pathlib, time; pathlib.Path({str(self.out / 'pid')!r}).write_text(str(os.getpid()))"
-        return [Stage("endless", (f"{code}; time.sleep(600)",), self.out / "never")]
+        return [Job("endless", (f"{code}; time.sleep(600)",), self.out / "never")]
 
 
 class Failing(Endless):
     """Another one beside it, which fails as soon as the first is there."""
 
-    def stages(self) -> list[Stage]:
+    def jobs(self) -> list[Job]:
         code = f"import pathlib, time\nwhile not pathlib.Path({str(self.out / 'pid')!r}).exists(): time.sleep(0.05)"
-        return [*super().stages(), Stage("failing", (f"{code}\nraise SystemExit('no disk')",), self.out / "never")]
+        return [*super().jobs(), Job("failing", (f"{code}\nraise SystemExit('no disk')",), self.out / "never")]
 
 
 def ended(pid: int) -> bool:
@@ -96,20 +116,20 @@ def ended(pid: int) -> bool:
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stages whose command is Python code, not one of ours."""
+    """Jobs whose command is Python code, not one of ours."""
     monkeypatch.setattr("deepmmsearch.reproduce.study.COMMAND", (sys.executable, "-c"))
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_stage_that_fails_ends_the_others(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"The stage failing failed \(no disk\)"):
-        run_stages(Failing(Path("recipes"), tmp_path), 2, lambda line: None)
+def test_a_job_that_fails_ends_the_others(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"The job failing failed \(no disk\)"):
+        run_jobs(Failing(Path("recipes"), tmp_path), 2, lambda line: None)
     assert ended(int((tmp_path / "pid").read_text()))
 
 
 @pytest.mark.usefixtures("bare")
-def test_a_signal_ends_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepmmsearch.reproduce.study.Plan", lambda recipes, out, **_: Endless(recipes, out))
+def test_a_signal_ends_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepmmsearch.reproduce.study.Study", lambda recipes, out, **_: Endless(recipes, out))
     before = signal.getsignal(signal.SIGTERM)
 
     def kill_when_it_runs() -> None:
@@ -126,34 +146,35 @@ def test_a_signal_ends_the_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ended(int((tmp_path / "pid").read_text()))
 
 
-def test_stages_that_are_done_are_skipped(tmp_path: Path) -> None:
+def test_jobs_that_are_done_are_skipped(tmp_path: Path) -> None:
     said: list[str] = []
     for name in ("one", "two"):
         (tmp_path / name).touch()
-    run_stages(Given(Path("recipes"), tmp_path), 2, said.append)
+    run_jobs(Given(Path("recipes"), tmp_path), 2, said.append)
     assert said == []
 
 
-def test_claims_say_what_the_figures_show() -> None:
-    start = answered(68)
+def test_findings_say_what_the_figures_show() -> None:
     habits = {"cautious": answered(90, wasted=2), "selective": answered(90), "penalty": answered(90, wasted=0)}
-    good = {"start": start, "rl-0": answered(80), "rl-1": answered(78), **habits, "final": answered(93)}
-    found = {claim.text: claim for claim in claims(good, (0, 1))}
-    assert all(claim.shown for claim in found.values()), found
-    assert "+12.0 points" in next(c.figure for t, c in found.items() if "8 points" in t)
+    good = results(start=answered(68), rl_0=answered(80), rl_1=answered(78), **habits, final=answered(93))
+    found = {finding.text: finding for finding in study_findings(good, (0, 1))}
+    assert all(finding.shown for finding in found.values()), found
+    assert "+12.0 points" in next(f.figure for text, f in found.items() if "8 points" in text)
     habits = {"cautious": answered(90), "selective": answered(90, wasted=2), "penalty": answered(90, wasted=2)}
-    bad = {"start": answered(50), "rl-0": answered(55), "rl-1": answered(40), **habits, "final": answered(90)}
-    assert not any(claim.shown for claim in claims(bad, (0, 1)))
+    bad = results(start=answered(50), rl_0=answered(55), rl_1=answered(40), **habits, final=answered(90))
+    assert not any(finding.shown for finding in study_findings(bad, (0, 1)))
 
 
 def test_the_penalty_is_judged_at_equal_accuracy() -> None:
-    rows = {"start": answered(68), "rl-0": answered(80), "cautious": answered(80), "selective": answered(80)}
-    rows["penalty"] = answered(80, wasted=0)
-    (claim,) = [c for c in claims(rows, (0,)) if "penalty" in c.text]
-    assert claim.shown and "ratio 1.000 to 0.500 (-50%), without the penalty 1.000" in claim.figure
-    rows["penalty"] = answered(20, wasted=0)
-    (claim,) = [c for c in claims(rows, (0,)) if "penalty" in c.text]
-    assert not claim.shown
+    rows = {"start": answered(68), "rl_0": answered(80), "cautious": answered(80), "selective": answered(80)}
+
+    def found(penalty: list[Played]) -> Finding:
+        (finding,) = [f for f in study_findings(results(**rows, penalty=penalty), (0,)) if "penalty" in f.text]
+        return finding
+
+    good = found(answered(80, wasted=0))
+    assert good.shown and "ratio 1.000 to 0.500 (-50%), without the penalty 1.000" in good.figure
+    assert not found(answered(20, wasted=0)).shown
 
 
 def test_the_search_ratio_weighs_both_halves_alike() -> None:
@@ -161,23 +182,34 @@ def test_the_search_ratio_weighs_both_halves_alike() -> None:
     assert search_ratio(answered(50, count=100, free=95, searches=0, wasted=1)) == 0.5
 
 
-def test_the_report_has_table_claims_and_curves(tmp_path: Path) -> None:
-    plan = Plan(Path("recipes/atlas"), tmp_path, seeds=(0,))
+def test_the_report_has_table_findings_and_curves(tmp_path: Path) -> None:
+    study = Study(Path("recipes/atlas"), tmp_path, seeds=(0,))
     (tmp_path / "rl-0").mkdir()
     rows = [{"step": i, "reward/mean": 0.1 * i, "eval/accuracy": 0.5} for i in range(5)]
     (tmp_path / "rl-0" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    measured = {"start": answered(68), "rl-0": answered(80)}
-    write_study(plan, measured, lambda line: None)
+    write_study(study, results(start=answered(68), rl_0=answered(80)), lambda line: None)
     text = (tmp_path / "study.md").read_text()
-    assert "| rl-0 | 80.0% [" in text and "- shown: the start is between" in text
+    assert "| rl-0 | 80.0% \\[" in text and "- shown: the start is between" in text
     assert (tmp_path / "study.png").stat().st_size > 5000
-    assert len(table(measured)) == len(json.loads((tmp_path / "study.json").read_text())["table"]) == 2
+    kept = json.loads((tmp_path / "study.json").read_text())
+    assert kept["table"][1]["searches, needed"] == "1.00" and kept["claims"][0]["shown"] is True
 
 
-def test_a_checkpoint_is_measured_on_an_unseen_world(tmp_path: Path) -> None:
-    rows = measure(BUNDLED, tmp_path, [5], 6)
-    assert len(rows) == 6 and sum(row.right for row in rows) >= 4
-    assert any(row.searches for row in rows)
+class Bundled(Study):
+    """The bundled model is all that there is to measure."""
+
+    def models(self) -> dict[str, Path]:
+        return {"final": BUNDLED}
+
+
+def test_models_are_measured_as_evaluations_and_once(tmp_path: Path) -> None:
+    study = Bundled(Path("recipes/atlas"), tmp_path)
+    found = measure_all(study, 5, 6, 1, lambda line: None)
+    assert found.accuracy("final").count == 6 and found.accuracy("final").mean >= 4 / 6
+    (row,) = study_table(found).rows
+    assert row[0] == "final" and float(row[5]) > 0
+    run = play_recipe(recipe_of(study, "final", 5, 6), watch=lambda *_: nullcontext(pytest.fail))
+    assert load_results([run]).rows == found.rows
 
 
 def test_missing_recipes_are_a_user_error(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from deepmmsearch import images
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.runner import play_all
 from deepmmsearch.atlas.files import load_questions, write_atlas
 from deepmmsearch.atlas.oracle import OraclePolicy
-from deepmmsearch.atlas.play import correct, play_all, with_gold_boxes
+from deepmmsearch.atlas.play import correct, with_gold_boxes
 from deepmmsearch.atlas.questions import each_question, make_question
 from deepmmsearch.atlas.world import World, make_world
 from deepmmsearch.engine.index import Index

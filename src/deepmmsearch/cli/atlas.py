@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from deepmmsearch.errors import UserError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-
-def score_table(players: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """`atlas.play.score_rows` for the console, one column for each player."""
-    from rich.table import Table
-
-    table = Table("kind")
-    for name in players:
-        table.add_column(name, justify="right")
-    for row, following in zip(rows, [*rows[1:], ("",)], strict=True):
-        table.add_row(*row, style="bold" if row[0] == "all" else None, end_section="all" in (row[0], following[0]))
-    return table
 
 
 @click.group()
@@ -127,11 +111,15 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
 
     from rich.console import Console
 
+    from deepmmsearch.agent.runner import play_all, without_pictures
     from deepmmsearch.atlas.files import count_questions, read_questions
     from deepmmsearch.atlas.oracle import OraclePolicy
-    from deepmmsearch.atlas.play import by_kind, play_all, score_rows, with_gold_boxes, without_pictures
+    from deepmmsearch.atlas.play import with_gold_boxes
     from deepmmsearch.engine import Index
+    from deepmmsearch.eval.figures import measure_exactly
+    from deepmmsearch.eval.kinds import kind_table
     from deepmmsearch.prompts import load_prompt
+    from deepmmsearch.show.table import console_table
     from deepmmsearch.store import TrajectoryStore
     from deepmmsearch.tools.local import local_tools
     from deepmmsearch.types import Trajectory
@@ -160,4 +148,4 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
         finished = asyncio.run(run(bar.update))
     click.echo(f"Played {len(finished)} questions, {count - len(finished)} were in {out} already.")
     if finished:
-        Console().print(score_table([policy], score_rows({policy: by_kind(finished)})))
+        Console().print(console_table(kind_table({policy: measure_exactly(finished)})))

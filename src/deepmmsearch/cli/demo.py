@@ -19,7 +19,7 @@ from deepmmsearch.errors import UserError
 
 if TYPE_CHECKING:
     from deepmmsearch.agent import Toolbox
-    from deepmmsearch.atlas.play import ToolsFor
+    from deepmmsearch.agent.runner import ToolsFor
     from deepmmsearch.types import Policy, Question, Trajectory
 
 MARK = "demo.json"
@@ -206,7 +206,7 @@ async def _play(
 ) -> _Run:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from deepmmsearch.atlas.play import play_all
+    from deepmmsearch.agent.runner import play_all
     from deepmmsearch.prompts import load_prompt
 
     began = time.perf_counter()
@@ -222,7 +222,7 @@ async def _play(
 
 
 def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
-    from deepmmsearch.atlas.play import without_pictures
+    from deepmmsearch.agent.runner import without_pictures
     from deepmmsearch.store import TrajectoryStore
 
     shutil.rmtree(out / "trajectories", ignore_errors=True)
@@ -234,13 +234,14 @@ def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
 
 
 def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mapping[str, _Run], seconds: float) -> None:
-    from deepmmsearch.atlas.play import by_kind, score_rows
-    from deepmmsearch.cli.atlas import score_table
-    from deepmmsearch.show.page import Report, Table, answers_by_question, write_report
+    from deepmmsearch.eval.figures import measure_exactly
+    from deepmmsearch.eval.kinds import kind_table
+    from deepmmsearch.show.page import Report, answers_by_question, write_report
+    from deepmmsearch.show.table import console_table
 
-    rows = score_rows({name: by_kind(run.trajectories) for name, run in runs.items()})
-    rows.append(["seconds in all", *(f"{run.seconds:.1f}" for run in runs.values())])
-    console.print(score_table(list(runs), rows))
+    table = kind_table({name: measure_exactly(run.trajectories) for name, run in runs.items()})
+    table = replace(table, rows=[*table.rows, ["seconds in all", *(f"{run.seconds:.1f}" for run in runs.values())]])
+    console.print(console_table(table))
     errors = [t.error for run in runs.values() for t in run.trajectories if t.error]
     if errors:
         console.print(Text(f"{len(errors)} episodes failed, the first: {errors[0]}", "red"))
@@ -252,6 +253,5 @@ def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mappi
     others = {name: answers_by_question(run.trajectories) for name, run in runs.items() if name != AGENT}
     # Those with the most searches tell the most.
     ordered = sorted(own, key=lambda t: -len(t.searches))
-    table = Table(["kind", *runs], rows)
     write_report(Report("Questions about an invented world", lead, [table], ordered, others), out / "report.html")
     console.print(Text(f"Trajectories with pictures and crops: {out / 'report.html'} ({seconds:.0f} s in all)"))

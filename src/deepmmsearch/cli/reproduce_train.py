@@ -17,7 +17,7 @@ import click
 )
 @click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="RL runs of the comparison.")
 @click.option("--questions", type=click.IntRange(1), default=500, show_default=True, help="Held-out questions.")
-@click.option("--jobs", type=click.IntRange(1), help="Stages at once, a thread each.  [default: the cores]")
+@click.option("--jobs", type=click.IntRange(1), help="Jobs at once, a thread each.  [default: the cores]")
 @click.argument("overrides", nargs=-1)
 def command(
     scale: str, out: Path, recipes: Path, seeds: int, questions: int, jobs: int | None, overrides: tuple[str, ...]
@@ -37,16 +37,15 @@ def command(
     if missing:
         raise UserError(f"{recipes} has no {', '.join(missing)}. Run this where recipes/atlas is, or give --recipes.")
     try:
-        from deepmmsearch.reproduce.study import Plan, measure_all, run_stages
-        from deepmmsearch.reproduce.study_report import write_study
+        from deepmmsearch.reproduce.study import Study, measure_all, run_jobs
+        from deepmmsearch.reproduce.study_figures import write_study
     except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 
         raise MissingExtra("Training", "train") from error
-    plan = Plan(recipes, out, seeds=tuple(range(seeds)), overrides=overrides)
+    study = Study(recipes, out, seeds=tuple(range(seeds)), overrides=overrides)
     at_once = jobs or os.cpu_count() or 1
-    # as Ctrl-C does, which reaches the stages by itself
+    # as Ctrl-C does, which reaches the jobs by itself
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run_stages(plan, at_once, click.echo)
-    measured = measure_all(plan, (7,), questions, at_once, click.echo)
-    write_study(plan, measured, click.echo)
+    run_jobs(study, at_once, click.echo)
+    write_study(study, measure_all(study, 7, questions, at_once, click.echo), click.echo)

@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.protocols import Grounder
-from deepmmsearch.atlas.play import Score, by_kind, play_worlds
+from deepmmsearch.atlas.play import play_worlds
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.evaluation import JudgeSettings, build_judge
 from deepmmsearch.compose.policies import choose_prompt, policy_grounder
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import UserError
+from deepmmsearch.eval.figures import EXACT, effort, mean_score, measure_exactly
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.rewards import AgentReward, RewardSettings
@@ -187,14 +188,16 @@ def _evaluation(worlds: Worlds, recipe: Experiment) -> Callable[[LocalPolicy, in
 def _measured(worlds: Worlds, policy: LocalPolicy, prompt: str | None, limits: Bounds) -> dict[str, float]:
     """Accuracy and searches of the greedy policy, over all questions and over those that need a search or none."""
     chosen = choose_prompt(policy, worlds.toolbox(worlds.worlds[0]), prompt)
-    played = play_worlds(worlds, policy, policy_grounder(policy), chosen, limits.limits())
-    needed = [t for t in played if t.question.metadata["search_required"]]
-    free = [t for t in played if not t.question.metadata["search_required"]]
+    played = measure_exactly(play_worlds(worlds, policy, policy_grounder(policy), chosen, limits.limits()))
+    parts = {
+        "": played,
+        "_search_required": [row for row in played if row.search_required],
+        "_search_free": [row for row in played if not row.search_required],
+    }
     figures: dict[str, float] = {}
-    for name, rows in (("", played), ("_search_required", needed), ("_search_free", free)):
-        score = by_kind(rows).get("all", Score())
-        figures[f"accuracy{name}"] = score.accuracy
-        figures[f"searches{name}"] = score.searches_each
+    for name, rows in parts.items():
+        figures[f"accuracy{name}"] = mean_score(rows, EXACT)
+        figures[f"searches{name}"] = effort(rows, limits.calls).calls
     return figures
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from deepmmsearch.atlas.play import play_all
+from deepmmsearch.agent.runner import play_all
 from deepmmsearch.data.recipe import Episodes, Pictures
 from deepmmsearch.data.records import row_question, with_trajectory
 from deepmmsearch.data.stages import Counts, Stage

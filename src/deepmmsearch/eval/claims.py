@@ -7,13 +7,13 @@ protocol, `before` and `after` reinforcement learning, `mixes` and `random`, `un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deepmmsearch.eval.figures import Played, Results
+from deepmmsearch.eval.figures import Keep, Results, everything
 from deepmmsearch.eval.sections import Section, points
-from deepmmsearch.eval.statistics import Difference, compare
-from deepmmsearch.show.page import Table
+from deepmmsearch.eval.statistics import Difference
+from deepmmsearch.show.table import Table
 
 MARGIN = 0.05
 """General questions count as kept when the interval excludes a loss of more than this."""
@@ -40,31 +40,36 @@ class Roles:
 
 
 @dataclass(frozen=True)
-class Part:
-    """One comparison of a claim. `shown` is None where it was not measured; `figure` then says what is missing."""
+class Finding:
+    """What a figure shows, or does not. `shown` is None where it was not measured: `figure` says what is missing."""
 
     text: str
     figure: str
     shown: bool | None
+
+    @property
+    def mark(self) -> str:
+        return {True: "shown", False: "not shown", None: "not measured"}[self.shown]
 
 
 @dataclass(frozen=True)
 class Claim:
     number: int
     text: str
-    parts: tuple[Part, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def shown(self) -> bool:
-        return all(part.shown is True for part in self.parts)
+        return self.mark == "shown"
 
     @property
     def mark(self) -> str:
-        if self.shown:
+        shown = {finding.shown for finding in self.findings}
+        if shown == {True}:
             return "shown"
-        if all(part.shown is None for part in self.parts):
+        if shown == {None}:
             return "not shown (not measured)"
-        return "not shown" if any(part.shown is False for part in self.parts) else "not shown (measured in part)"
+        return "not shown" if False in shown else "not shown (measured in part)"
 
 
 def claims(results: Results, roles: Roles) -> list[Claim]:
@@ -87,8 +92,7 @@ def claim_section(found: list[Claim]) -> Section:
     rows = []
     for claim in found:
         rows.append([f"{claim.number}. {claim.text}", "", claim.mark])
-        marks = {True: "shown", False: "not shown", None: "not measured"}
-        rows += [[f"· {part.text}", part.figure, marks[part.shown]] for part in claim.parts]
+        rows += [[f"· {finding.text}", finding.figure, finding.mark] for finding in claim.findings]
     note = (
         "Differences in points with 95 % intervals, paired by question. Shown: the interval lies on the claimed side "
         f"of zero (claim 6: above -{100 * MARGIN:.0f})."
@@ -96,8 +100,8 @@ def claim_section(found: list[Claim]) -> Section:
     return Section("The paper's claims", "Each with its own figures.", (Table(["claim", "figure", ""], rows, note),))
 
 
-def _workflows(results: Results, roles: Roles) -> tuple[Part, ...]:
-    def hurts(text: str, direct: str | None, rag: str | None) -> Part:
+def _workflows(results: Results, roles: Roles) -> tuple[Finding, ...]:
+    def hurts(text: str, direct: str | None, rag: str | None) -> Finding:
         needed = "search-free questions"
         return _better(results, text, direct, rag, needed, lambda row: row.search_required is False)
 
@@ -112,43 +116,52 @@ def _workflows(results: Results, roles: Roles) -> tuple[Part, ...]:
     )
 
 
-def _mixes(results: Results, roles: Roles) -> tuple[Part, ...]:
-    parts = [
+def _mixes(results: Results, roles: Roles) -> tuple[Finding, ...]:
+    found = [
         _better(results, f"half search-required - {share} %", roles.mixes.get(50), name, "--model mix50=FOLDER")
         for share, name in sorted(roles.mixes.items())
         if share != 50
     ]
     missing = "--model mix0=FOLDER and so on: models trained on each mix"
-    parts = parts or [Part("half search-required - other mixes", f"needs {missing}", None)]
+    found = found or [Finding("half search-required - other mixes", f"needs {missing}", None)]
     needed = "--model uniform=FOLDER --model random=FOLDER"
-    return (*parts, _better(results, "uniform - random taxonomy", roles.uniform, roles.random, needed))
+    return (*found, _better(results, "uniform - random taxonomy", roles.uniform, roles.random, needed))
 
 
-def _selective(results: Results, roles: Roles) -> tuple[Part, ...]:
-    needed = "--model sft=FOLDER --model rl=FOLDER"
-    used = _used(results, roles.before, roles.after)
+def _selective(results: Results, roles: Roles) -> tuple[Finding, ...]:
+    def used(text: str, use: Keep, rises: bool, keep: Keep = everything) -> Finding:
+        """How often a tool is used, on the same questions."""
+        if roles.before is None or roles.after is None:
+            return Finding(text, "needs --model sft=FOLDER --model rl=FOLDER", None)
+        found = results.compare(roles.after, roles.before, keep, lambda row: float(use(row)))
+        if not found.count:
+            return Finding(text, "no such questions", None)
+        return Finding(text, _figure(found), found.low > 0 if rises else found.high < 0)
+
     return (
-        used("crops, after - before (falls)", lambda r: r.searches.get("crop", 0) > 0, -1, needed),
-        used("several text searches, after - before (rises)", lambda r: r.searches.get("text", 0) > 1, 1, needed),
+        used("crops, after - before (falls)", lambda r: r.searches.get("crop", 0) > 0, False),
+        used("several text searches, after - before (rises)", lambda r: r.searches.get("text", 0) > 1, True),
         used(
             "any search on search-free questions, after - before (falls)",
-            lambda r: r.searched > 0, -1, needed, lambda r: r.search_required is False,
+            lambda r: r.searched > 0, False, lambda r: r.search_required is False,
         ),
     )  # fmt: skip
 
 
-def _kept(results: Results, roles: Roles) -> Part:
+def _kept(results: Results, roles: Roles) -> Finding:
     """Direct answers on general benchmarks, where there are any, else on questions that need no search."""
     text = "direct answers on general questions, trained - base"
     if roles.direct is None or roles.prompted_direct is None:
-        return Part(text, "needs --model base=FOLDER", None)
+        return Finding(text, "needs --model base=FOLDER", None)
     general = {name for name, b in results.benchmarks.items() if b.general}
     found = results.compare(
         roles.direct,
         roles.prompted_direct,
         lambda r: r.benchmark in general if general else r.search_required is False,
     )
-    return Part(text, _figure(found), found.low > -MARGIN) if found.count else Part(text, "no such questions", None)
+    if not found.count:
+        return Finding(text, "no such questions", None)
+    return Finding(text, _figure(found), found.low > -MARGIN)
 
 
 def _better(
@@ -157,35 +170,12 @@ def _better(
     first: str | None,
     second: str | None,
     needed: str,
-    keep: Callable[[Played], bool] = lambda _: True,
-) -> Part:
+    keep: Keep = everything,
+) -> Finding:
     if first is None or second is None:
-        return Part(text, f"needs {needed}", None)
+        return Finding(text, f"needs {needed}", None)
     found = results.compare(first, second, keep)
-    return Part(text, _figure(found), found.low > 0) if found.count else Part(text, f"needs {needed}", None)
-
-
-def _used(results: Results, before: str | None, after: str | None) -> Callable[..., Part]:
-    """Compares how often a tool is used, on the same questions; `sign` is the claimed direction."""
-
-    def part(
-        text: str,
-        use: Callable[[Played], bool],
-        sign: int,
-        needed: str,
-        keep: Callable[[Played], bool] = lambda _: True,
-    ) -> Part:
-        if before is None or after is None:
-            return Part(text, f"needs {needed}", None)
-        earlier = {(r.benchmark, r.question): float(use(r)) for r in results.select(before) if keep(r)}
-        later = {(r.benchmark, r.question): float(use(r)) for r in results.select(after) if keep(r)}
-        both = sorted(set(earlier) & set(later))
-        found = compare([later[k] for k in both], [earlier[k] for k in both])
-        if not found.count:
-            return Part(text, "no such questions", None)
-        return Part(text, _figure(found), found.low > 0 if sign > 0 else found.high < 0)
-
-    return part
+    return Finding(text, _figure(found), found.low > 0) if found.count else Finding(text, f"needs {needed}", None)
 
 
 def _figure(found: Difference) -> str:

@@ -11,15 +11,18 @@ from deepmmsearch.eval.faults import followed
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, Judged
 from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare, quantile
 from deepmmsearch.eval.workflows import retrievals
-from deepmmsearch.judge import gave_up
+from deepmmsearch.judge import gave_up, is_correct
 from deepmmsearch.rewards import crop_quality
 from deepmmsearch.types import Malformed, Trajectory
+
+EXACT = "exact"
 
 
 @dataclass(frozen=True)
 class Played:
-    """One question as one workflow answered it. `scores` by judge; `unjudged`: why a judge gave no verdict. `searches`
-    by text, image and crop; `failed`: searches that came back with an error. `seconds` with everything that was waited
+    """One question as one workflow answered it. `scores` by judge; `unjudged`: why a judge gave no verdict.
+    `malformed`: turns that held no action. `searches` by text, image and crop; `failed`: those that came back with an
+    error. `seconds` with everything that was waited
     for; `sampled` and `read` are tokens, None where the endpoint hides them; `cost` in US dollars. `crop_quality`: mean
     IoU with the gold box where one is known, else the grounder's score; None without a crop."""
 
@@ -31,7 +34,7 @@ class Played:
     error: str | None
     gave_up: bool
     followed: bool
-    malformed: bool
+    malformed: int
     searches: Mapping[str, int]
     failed: int
     seconds: float
@@ -49,8 +52,15 @@ class Played:
         return sum(self.searches.values())
 
 
-def measure(id: str, trajectory: Trajectory, verdicts: Mapping[str, Judged]) -> Played:
-    benchmark, workflow, question = id.split("/", 2)
+Keep = Callable[[Played], bool]
+Value = Callable[[Played], float]
+
+
+def everything(row: Played) -> bool:
+    return True
+
+
+def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: str = "", workflow: str = "") -> Played:
     metadata = trajectory.question.metadata
     found = retrievals(trajectory)
     tokens = [t.completion.ids for t in trajectory.turns]
@@ -59,13 +69,13 @@ def measure(id: str, trajectory: Trajectory, verdicts: Mapping[str, Judged]) -> 
     return Played(
         benchmark,
         workflow,
-        question,
+        trajectory.question.id,
         {judge: verdict.score for judge, verdict in verdicts.items()},
         next((v.error for v in verdicts.values() if v.error), None),
         trajectory.error,
         trajectory.error is None and gave_up(trajectory.answer),
         followed(trajectory.answer),
-        any(isinstance(t.action, Malformed) for t in trajectory.turns),
+        sum(isinstance(t.action, Malformed) for t in trajectory.turns),
         Counter(tool for tool, _ in found),
         sum(observation is None or observation.error is not None for _, observation in found),
         sum(t.seconds for t in trajectory.turns),
@@ -78,6 +88,13 @@ def measure(id: str, trajectory: Trajectory, verdicts: Mapping[str, Judged]) -> 
         str(metadata.get("kind", "")),
         str(metadata.get("category", "")),
     )
+
+
+def measure_exactly(trajectories: Iterable[Trajectory]) -> list[Played]:
+    """Episodes that belong to no run, judged by exact match."""
+    return [
+        measure(t, {EXACT: Judged("", EXACT, float(is_correct(t.answer, t.question.answers)))}) for t in trajectories
+    ]
 
 
 @dataclass(frozen=True)
@@ -105,29 +122,28 @@ class Results:
     def select(self, workflow: str, benchmark: str | None = None) -> list[Played]:
         return [r for r in self.rows if r.workflow == workflow and benchmark in (None, r.benchmark)]
 
-    def accuracy(self, workflow: str, benchmarks: Iterable[str] | None = None) -> Interval:
+    def accuracy(self, workflow: str, benchmarks: Iterable[str] | None = None, keep: Keep = everything) -> Interval:
         """Every benchmark weighs the same, as in the paper's averages."""
         names = list(benchmarks) if benchmarks is not None else list(self.benchmarks)
-        return bootstrap([[self.score(r) for r in self.select(workflow, name)] for name in names])
+        return bootstrap([[self.score(r) for r in self.select(workflow, name) if keep(r)] for name in names])
+
+    def mean(self, rows: Sequence[Played]) -> float:
+        return mean_score(rows, self.judge)
 
     def score(self, row: Played) -> float:
         return row.scores.get(self.judge, 0.0)
 
-    def paired(
-        self, first: str, second: str, keep: Callable[[Played], bool] = lambda _: True
-    ) -> tuple[list[float], list[float]]:
-        """The scores of both on the questions that both answered, in the same order."""
-        others = {(r.benchmark, r.question): self.score(r) for r in self.select(second) if keep(r)}
+    def compare(self, first: str, second: str, keep: Keep = everything, value: Value | None = None) -> Difference:
+        """First against second by their scores, or by another `value`, on the questions that both answered and that are
+        to be kept."""
+        of = value or self.score
+        others = {(r.benchmark, r.question): of(r) for r in self.select(second) if keep(r)}
         pairs = [
-            (self.score(r), others[r.benchmark, r.question])
+            (of(r), others[r.benchmark, r.question])
             for r in self.select(first)
             if keep(r) and (r.benchmark, r.question) in others
         ]
-        return [a for a, _ in pairs], [b for _, b in pairs]
-
-    def compare(self, first: str, second: str, keep: Callable[[Played], bool] = lambda _: True) -> Difference:
-        """First against second, on the questions that both answered and that are to be kept."""
-        return compare(*self.paired(first, second, keep))
+        return compare([a for a, _ in pairs], [b for _, b in pairs])
 
 
 def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: str = "", examples: int = 24) -> Results:
@@ -147,7 +163,8 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
             verdicts.setdefault(id, {})[name] = verdict
         chosen = judge or (judges[0] if judges else "")
         for id, trajectory in run.store.items():
-            rows[id] = measure(id, trajectory, verdicts.get(id, {}))
+            benchmark, workflow, _ = id.split("/", 2)
+            rows[id] = measure(trajectory, verdicts.get(id, {}), benchmark, workflow)
             if trajectory.question.image is not None:
                 shown[id] = Example(rows[id], trajectory, verdicts.get(id, {}).get(chosen))
     facts = {key: value for run in folders for key, value in run.info.items() if isinstance(value, str | int | float)}
@@ -157,7 +174,8 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
         tuple(judges),
         workflows,
         benchmarks,
-        list(rows.values()),
+        # they finish in another order each time, and what is drawn anew for intervals depends on it
+        sorted(rows.values(), key=lambda row: row.question),
         _few(shown.values(), examples),
         facts,
     )
@@ -196,10 +214,7 @@ class Effort:
     errors: int
     unjudged: int
     several_texts: float
-
-    @property
-    def calls(self) -> float:
-        return self.text + self.image + self.crop
+    calls: float
 
 
 def effort(rows: Sequence[Played], allowed: int) -> Effort:
@@ -227,8 +242,14 @@ def effort(rows: Sequence[Played], allowed: int) -> Effort:
         each(lambda r: r.cost),
         each(lambda r: r.gave_up),
         each(lambda r: r.followed),
-        each(lambda r: r.malformed),
+        each(lambda r: r.malformed > 0),
         sum(r.error is not None for r in rows),
         sum(r.unjudged is not None for r in rows),
         each(lambda r: r.searches.get("text", 0) > 1),
+        each(lambda r: r.searched),
     )
+
+
+def mean_score(rows: Sequence[Played], judge: str) -> float:
+    """0 where there are none."""
+    return sum(row.scores.get(judge, 0.0) for row in rows) / max(1, len(rows))

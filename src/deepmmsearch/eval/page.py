@@ -17,7 +17,8 @@ from typing import Any
 from deepmmsearch.eval.figures import Example, Results, effort
 from deepmmsearch.eval.sections import Section, main_workflows, sections
 from deepmmsearch.files import write_text
-from deepmmsearch.show.page import Table, card, page, table_html
+from deepmmsearch.show.page import card, page, table_html
+from deepmmsearch.show.table import markdown_table, plain_markdown
 
 VERDICTS = ("all", "right", "wrong")
 TOOLS = ("any tools", "no search", "text", "image", "crop")
@@ -109,28 +110,12 @@ def _filters(results: Results) -> str:
 
 
 def render_markdown(results: Results, shown: Sequence[Section], lead: str = "") -> str:
-    lines = [f"# Evaluation: {_plain(results.title)}", "", _plain(lead or _lead(results)), ""]
+    lines = [f"# Evaluation: {plain_markdown(results.title)}", "", plain_markdown(lead or _lead(results)), ""]
     for section in shown:
-        lines += [f"## {_plain(section.title)}", "", _plain(section.lead), ""]
+        lines += [f"## {plain_markdown(section.title)}", "", plain_markdown(section.lead), ""]
         for table in section.tables:
             lines += [*markdown_table(table), ""]
     return "\n".join(lines)
-
-
-def markdown_table(table: Table) -> list[str]:
-    def row(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(_plain(c) for c in cells)} |"
-
-    lines = [row(table.columns), f"|{'---|' * len(table.columns)}", *(row(cells) for cells in table.rows)]
-    return [*lines, "", _plain(table.note)] if table.note else lines
-
-
-def _plain(text: str) -> str:
-    """One line in which nothing is markup."""
-    flat = " ".join(text.split())
-    for sign in "\\|`<>*_[]#":
-        flat = flat.replace(sign, f"\\{sign}")
-    return flat
 
 
 def summary(results: Results) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deepmmsearch.eval.charts import Bar, Dot, bars, forest
-from deepmmsearch.eval.figures import Effort, Played, Results, effort
+from deepmmsearch.eval.figures import Effort, Played, Results, effort, mean_score
 from deepmmsearch.eval.statistics import Difference, Interval, correlation
-from deepmmsearch.show.page import Table
+from deepmmsearch.show.table import Table
 
 TOOLS = ("none", "text", "image", "crop")
 IOU_BINS = (
@@ -267,7 +267,7 @@ def boxes(results: Results) -> Section | None:
             inside = [r for r in played if low <= (r.crop_quality or 0.0) < high]
             if inside:
                 rows.append([label, str(len(inside)), _mean(results, inside)])
-                drawn.append(Bar(f"{name}: {label}", (("accuracy", _mean_score(results, inside)),)))
+                drawn.append(Bar(f"{name}: {label}", (("accuracy", results.mean(inside)),)))
         linked = correlation(qualities, [results.score(r) for r in played])
         measure = "overlap (IoU) with the gold box" if gold else "the grounder's own score, where no gold box is known"
         note = f"{name}: {measure}; correlation with accuracy {number(linked)}."
@@ -346,7 +346,7 @@ def judges(results: Results) -> Section | None:
             rows.append(
                 [
                     name,
-                    *(f"{100 * sum(r.scores.get(j, 0.0) for r in played) / len(played):.1f}" for j in results.judges),
+                    *(f"{100 * mean_score(played, j):.1f}" for j in results.judges),
                 ]
             )
     table = Table(["workflow", *results.judges], rows, "Mean score over all questions, by judge.")
@@ -410,9 +410,5 @@ def _share(rows: Sequence[Played], holds: Callable[[Played], bool]) -> float:
     return sum(holds(r) for r in rows) / len(rows) if rows else 0.0
 
 
-def _mean_score(results: Results, rows: Sequence[Played]) -> float:
-    return sum(results.score(r) for r in rows) / len(rows)
-
-
 def _mean(results: Results, rows: Sequence[Played]) -> str:
-    return f"{100 * _mean_score(results, rows):.1f}"
+    return f"{100 * results.mean(rows):.1f}"

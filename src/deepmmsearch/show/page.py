@@ -18,18 +18,10 @@ from deepmmsearch.agent.dialect import parse_reason
 from deepmmsearch.agent.table import shown
 from deepmmsearch.files import write_text
 from deepmmsearch.judge import is_correct
+from deepmmsearch.show.table import Table
 from deepmmsearch.types import Box, Hit, ImageSearch, Malformed, Observation, Trajectory, Turn
 
 SCENE_WIDTH, CROP_WIDTH, HIT_WIDTH = 420, 160, 72
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells, the first of each its name; `note` stands under it."""
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
 
 
 @dataclass(frozen=True)

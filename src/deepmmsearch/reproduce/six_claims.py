@@ -1,0 +1,94 @@
+"""Table 1 and the paper's six claims on a world that no model has seen: what is played, and who plays which part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepmmsearch.bundled import BUNDLED
+from deepmmsearch.compose.evaluation import EvalRecipe
+from deepmmsearch.errors import UserError
+from deepmmsearch.eval.claims import Roles
+from deepmmsearch.eval.faults import FAULTS
+
+# The first of these that is given is the trained agent that the claims are about.
+TRAINED = ("rl", "sft", "bundled")
+# Models that differ in their training data alone: compared as agents.
+_BY_DATA = re.compile(r"mix(\d{1,3})|uniform|random")
+
+
+def read_models(given: Sequence[str]) -> dict[str, Path]:
+    """Name -> checkpoint folder, in the order given; the bundled model where none is. Raises UserError."""
+    folders: dict[str, Path] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or not re.fullmatch(r"[\w.-]+", name):
+            raise UserError(f"{text!r} does not name a model. Write NAME=FOLDER, such as sft=runs/atlas/sft/merged.")
+        if not (Path(folder) / "config.json").is_file():
+            raise UserError(f"There is no model in {folder}. Give the folder of a checkpoint.")
+        if name in folders:
+            raise UserError(f"Two models are called {name}. Give each a name of its own.")
+        folders[name] = Path(folder)
+    return folders or {"bundled": BUNDLED}
+
+
+def make_recipe(
+    folders: Mapping[str, Path], questions: int, seed: int, faults: bool, out: Path, concurrency: int
+) -> EvalRecipe:
+    """Every model directly, with RAG and as an agent, those of claim 4 as agents alone; the trained one with everything
+    taken away and broken too."""
+    workflows: dict[str, dict[str, Any]] = {}
+    main = _trained(list(folders))
+    for name in folders:
+        alone = name != main and _BY_DATA.fullmatch(name)
+        for kind in ("agent",) if alone else ("direct", "rag", "agent"):
+            workflows[f"{name} {kind}"] = {"kind": kind, "policy": name}
+    without: dict[str, dict[str, Any]] = {
+        "no crop": {"crop": False},
+        "single text": {"text_searches": 1},
+        "no image search": {"image_search": False},
+        **({fault: {"fault": fault} for fault in FAULTS} if faults else {}),
+    }
+    workflows |= {f"{main} {name}": {"policy": main, "ablates": f"{main} agent", **w} for name, w in without.items()}
+    return EvalRecipe.model_validate(
+        {
+            "output": out,
+            "policies": {name: {"kind": "local", "model": str(folder)} for name, folder in folders.items()},
+            "benchmarks": [{"name": "atlas", "seed": seed, "sample": questions}],
+            "workflows": {**workflows, "oracle": {"kind": "oracle"}},
+            "judges": {"reward": {"rule": "reward"}, "exact": {"rule": "exact"}},
+            "concurrency": concurrency,
+        }
+    )
+
+
+def roles(names: Sequence[str]) -> Roles:
+    """Which workflow plays which part in the claims, by the names of the models."""
+
+    def of(name: str, kind: str) -> str | None:
+        return f"{name} {kind}" if name in names else None
+
+    main = _trained(names)
+    mixes = {int(m[1]): f"{name} agent" for name in names if (m := _BY_DATA.fullmatch(name)) and m[1]}
+    return Roles(
+        f"{main} agent",
+        f"{main} rag",
+        f"{main} direct",
+        of("base", "agent"),
+        of("base", "rag"),
+        of("base", "direct"),
+        f"{main} no crop",
+        f"{main} single text",
+        of("sft", "agent"),
+        of("rl", "agent"),
+        mixes,
+        of("random", "agent"),
+        # half and half is uniform over the taxonomy, unless another model is said to be
+        of("uniform", "agent") or of("mix50", "agent"),
+    )
+
+
+def _trained(names: Sequence[str]) -> str:
+    return next((name for name in TRAINED if name in names), names[-1])
