@@ -168,7 +168,7 @@ def test_what_is_wrong_with_a_grpo_recipe_is_said_before_the_model_is_loaded(she
 
 @pytest.mark.parametrize(
     ("override", "nearest"),
-    [("rollouts.temperatur=1", "rollouts.temperature"), ("reward.knd=x", "reward.kind"), ("limitz=1", "limits")],
+    [("rollouts.temperatur=1", "rollouts.temperature"), ("reward.knd=x", "kind"), ("limitz=1", "limits")],
 )
 def test_an_unknown_setting_is_answered_with_the_nearest(
     base: Path, shelf: Path, tmp_path: Path, override: str, nearest: str

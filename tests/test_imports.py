@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "containers", "revision", ""),
-    ("registry", "codec", "files"),
+    ("arguments", "registry", "codec", "files"),
     ("images", "escaping", "outputs"),
     ("agent",),
     ("actions", "dialects", "prompts"),
@@ -43,6 +43,7 @@ BASE_MODULES = (
     "",
     "types",
     "errors",
+    "arguments",
     "registry",
     "codec",
     "files",

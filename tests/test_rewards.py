@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
+from conftest import Offer
+from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.judge import RuleJudge
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.rewards import AgentReward, RewardSettings, crop_quality, overlap, well_formed
+from deepmmsearch.rewards import REWARDS, RewardSettings, Score, build_reward, crop_quality, overlap, well_formed
 from deepmmsearch.types import (
     Action,
     Answer,
@@ -26,9 +29,9 @@ from deepmmsearch.types import (
 )
 
 DEEP = RewardSettings()
-MM = RewardSettings(kind="mmsearch-r1")
-EACH = RewardSettings(kind="mmsearch-r1", per_search=True)
-COST = RewardSettings(call_cost=0.05)
+MM = RewardSettings.model_validate("mmsearch-r1")
+EACH = RewardSettings.model_validate({"kind": "mmsearch-r1", "per_search": True})
+COST = RewardSettings.model_validate({"call_cost": 0.05})
 
 RIGHT, WRONG = Answer("The Veld."), Answer("Ostra")
 TEXT, WHOLE, CROP, BAD = TextSearch("veld"), ImageSearch(), ImageSearch("the flag on the ship"), Malformed("no action")
@@ -66,17 +69,17 @@ def played(*actions: Action, gold: tuple[float, ...] | None = None, box: Box | N
         (EACH, (WHOLE, TEXT, TEXT, RIGHT), 0.9 * 0.729 + 0.1),
         (COST, (TEXT, TEXT, RIGHT), 0.9 * 0.9 + 0.1),
         (COST, (TEXT, TEXT, WRONG), 0.1),  # a wrong answer has nothing to lose
-        (RewardSettings(format_weight=0.0), (BAD, RIGHT), 1.0),
-        (RewardSettings(kind="mmsearch-r1", search_penalty=0.5), (TEXT, RIGHT), 0.55),
+        (RewardSettings.model_validate({"format_weight": 0.0}), (BAD, RIGHT), 1.0),
+        (RewardSettings.model_validate({"kind": "mmsearch-r1", "search_penalty": 0.5}), (TEXT, RIGHT), 0.55),
     ],
 )
 async def test_golden_table(settings: RewardSettings, actions: tuple[Action, ...], value: float) -> None:
-    score = await AgentReward(settings, RuleJudge("exact"))(played(*actions))
+    score = await build_reward(settings, RuleJudge("exact"))(played(*actions))
     assert score.value == pytest.approx(value, abs=1e-12)
 
 
 async def test_parts_are_kept_apart() -> None:
-    score = await AgentReward(MM, RuleJudge("exact"))(played(BAD, TEXT, RIGHT))
+    score = await build_reward(MM, RuleJudge("exact"))(played(BAD, TEXT, RIGHT))
     assert score.parts == {"correct": 1.0, "format": 0.0, "penalty": 0.9}
 
 
@@ -88,10 +91,10 @@ def test_format_holds_for_any_number_of_turns(searches: list[Action]) -> None:
 
 
 async def test_crop_quality_is_the_overlap_with_the_gold_box() -> None:
-    settings = RewardSettings(crop_weight=0.2)
+    settings = RewardSettings.model_validate({"crop_weight": 0.2})
     half = played(CROP, RIGHT, gold=(0, 0, 10, 10), box=Box(0, 0, 10, 5))
     assert crop_quality(half) == pytest.approx(0.5)
-    score = await AgentReward(settings, RuleJudge("exact"))(half)
+    score = await build_reward(settings, RuleJudge("exact"))(half)
     assert (score.value, score.parts["crop"]) == (pytest.approx(1.1), pytest.approx(0.5))
     assert crop_quality(played(CROP, RIGHT, gold=(0, 0, 10, 10))) == 0.0
     assert crop_quality(played(CROP, RIGHT, box=Box(0, 0, 1, 1, score=0.7))) == pytest.approx(0.7)
@@ -104,8 +107,36 @@ def test_overlap_of_boxes_apart_and_without_area_is_zero() -> None:
     assert overlap(Box(0, 0, 4, 4), Box(0, 0, 4, 4)) == 1.0
 
 
-def test_a_penalty_without_its_reward_is_refused() -> None:
-    with pytest.raises(ValidationError, match="set kind: mmsearch-r1"):
-        RewardSettings(search_penalty=0.8)
-    with pytest.raises(ValidationError):
-        RewardSettings.model_validate({"kind": "em"})
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"search_penalty": 0.8}, UnknownName, "Unknown setting of the reward deepmmsearch-r1 'search_penalty'"),
+        ({"kind": "mmsearch-r1", "per_serach": True}, UnknownName, "Did you mean 'per_search'"),
+        ({"format_weight": 2}, UserError, "format_weight: Input should be less than or equal to 1, found 2"),
+        ({"judge": "exact"}, UnknownName, "Unknown setting of the reward deepmmsearch-r1 'judge'"),
+        ("mmsearch-r2", UnknownName, "Unknown reward 'mmsearch-r2'. Did you mean 'mmsearch-r1'"),
+        ("math:pi", UserError, "The reward 'math:pi' is not a function"),
+    ],
+)
+def test_what_a_reward_does_not_take_is_refused(given: object, error: type[UserError], message: str) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        RewardSettings.model_validate(given)
+
+
+async def test_a_reward_of_ones_own_with_its_settings(offer: Offer) -> None:
+    folder = offer(REWARDS.group, brief="their_rewards:brief")
+    (folder / "their_rewards.py").write_text(
+        "from deepmmsearch.rewards import Score\n\n"
+        "async def brief(trajectory, judge, words: int, weight: float = 0.5):\n"
+        "    verdict = await judge.judge(trajectory.question, trajectory.answer)\n"
+        "    short = float(len(trajectory.answer.split()) <= words)\n"
+        "    return Score(verdict.score + weight * short, {'correct': verdict.score, 'short': short})\n"
+    )
+    for kind in ("brief", "their_rewards:brief"):
+        settings = RewardSettings.model_validate({"kind": kind, "words": "2"})
+        assert settings.model_dump() == {"kind": kind, "words": 2, "weight": 0.5}
+        again = RewardSettings.model_validate(settings.model_dump())
+        score = await build_reward(again, RuleJudge("exact"))(played(RIGHT))
+        assert score == Score(1.5, {"correct": 1.0, "short": 1.0})
+    with pytest.raises(UserError, match=r"The reward brief needs the setting words\."):
+        RewardSettings.model_validate("brief")

@@ -3,17 +3,22 @@
 DeepMMSearch-R1 (arXiv 2510.12801, section 3.4): R = (1 - λ)·s + λ·s_fmt, λ = 0.1.
 MMSearch-R1 (arXiv 2506.20670, section 3.3): R = (1 - α)·s·p + α·s_fmt, α = 0.1, where p = 0.9 once if the episode
 searched at all, or 0.9 for each search. Cost and crop quality are terms of our own, off unless asked for.
+
+A reward is an async function of a trajectory and a judge; its other arguments are its settings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from functools import partial
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from deepmmsearch.arguments import check_settings, settings_of
 from deepmmsearch.judge import Judge
+from deepmmsearch.registry import Registry
 from deepmmsearch.types import Box, Malformed, Trajectory
 
 
@@ -28,56 +33,88 @@ class Score:
 Reward = Callable[[Trajectory], Awaitable[Score]]
 
 
+REWARDS = Registry[Callable[..., Awaitable[Score]]](
+    "deepmmsearch.rewards", "reward", callable, "a function of trajectory and judge; docs/extending.md shows one"
+)
+GIVEN = ("trajectory", "judge")
+
+
 class RewardSettings(BaseModel):
-    """`format_weight`: λ, or α. `search_penalty`: what a right answer is multiplied by because of searches (1: no
-    penalty), `per_search`: once for each of them. `call_cost` is taken off a right answer for each tool call, down to
-    0. `crop_weight` is added times the quality of the crops: their overlap (IoU) with the gold box where one is known,
-    else the grounder's score."""
+    """`kind`: a reward of the entry-point group `deepmmsearch.rewards`, or `module:function`. The others are the
+    reward's own settings, its arguments beside the trajectory and the judge."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="allow")
 
-    kind: Literal["deepmmsearch-r1", "mmsearch-r1"] = "deepmmsearch-r1"
-    format_weight: float = Field(default=0.1, ge=0, le=1)
-    search_penalty: float | None = Field(default=None, gt=0, le=1)
-    per_search: bool = False
-    call_cost: float = Field(default=0.0, ge=0)
-    crop_weight: float = Field(default=0.0, ge=0)
+    kind: str = "deepmmsearch-r1"
 
-    @model_validator(mode="after")
-    def _penalty_belongs_to_mmsearch(self) -> Self:
-        if self.kind == "deepmmsearch-r1" and (self.search_penalty is not None or self.per_search):
-            raise ValueError("the reward deepmmsearch-r1 has no search penalty: set kind: mmsearch-r1")
-        return self
-
-    @property
-    def penalty(self) -> float:
-        """The factor for one search: MMSearch-R1's 0.9 unless the recipe says otherwise."""
-        if self.kind == "deepmmsearch-r1":
-            return 1.0
-        return 0.9 if self.search_penalty is None else self.search_penalty
+    @model_validator(mode="before")
+    @classmethod
+    def _that_it_takes(cls, given: Any) -> Any:
+        """With the defaults, so that what is stored says everything. Raises UnknownName, UserError."""
+        if isinstance(given, str):
+            given = {"kind": given}
+        if not isinstance(given, Mapping) or not isinstance(given.get("kind", ""), str):
+            return given
+        kind = given.get("kind", cls.model_fields["kind"].default)
+        function = REWARDS.find(kind, code=True)
+        own = {name: value for name, value in given.items() if name != "kind"}
+        usual = {name: argument.default for name, argument in settings_of(function, GIVEN).items()}
+        return {"kind": kind, **usual, **check_settings(f"reward {kind}", function, own, GIVEN, ["kind"])}
 
 
-class AgentReward:
-    """A `Reward`: correctness by `judge`, form by the protocol, penalties by the settings."""
+def build_reward(settings: RewardSettings, judge: Judge) -> Reward:
+    """The reward with its settings; what it returns raises JudgeError when no verdict could be had."""
+    return partial(REWARDS.find(settings.kind, code=True), judge=judge, **(settings.model_extra or {}))
 
-    def __init__(self, settings: RewardSettings, judge: Judge) -> None:
-        self.settings, self.judge = settings, judge
 
-    async def __call__(self, trajectory: Trajectory) -> Score:
-        """Raises JudgeError when no verdict could be had."""
-        settings = self.settings
-        verdict = await self.judge.judge(trajectory.question, trajectory.answer)
-        formed = float(well_formed(trajectory))
-        searches = len(trajectory.searches)
-        penalty = settings.penalty ** (searches if settings.per_search else min(searches, 1))
-        right = max(0.0, verdict.score * penalty - settings.call_cost * searches)
-        crop = crop_quality(trajectory)
-        value = (1 - settings.format_weight) * right + settings.format_weight * formed
-        parts = {"correct": verdict.score, "format": formed, "penalty": penalty}
-        if crop is not None:
-            value += settings.crop_weight * crop
-            parts["crop"] = crop
-        return Score(value, parts)
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+async def deepmmsearch_r1(
+    trajectory: Trajectory,
+    judge: Judge,
+    *,
+    format_weight: Share = 0.1,
+    call_cost: Weight = 0.0,
+    crop_weight: Weight = 0.0,
+) -> Score:
+    """`format_weight`: λ. `call_cost` is taken off a right answer for each tool call, down to 0. `crop_weight` is added
+    times the quality of the crops: their overlap (IoU) with the gold box where one is known, else the grounder's score.
+    """
+    return await _score(trajectory, judge, 1.0, format_weight, call_cost, crop_weight)
+
+
+async def mmsearch_r1(
+    trajectory: Trajectory,
+    judge: Judge,
+    *,
+    format_weight: Share = 0.1,
+    search_penalty: Annotated[float, Field(gt=0, le=1)] = 0.9,
+    per_search: bool = False,
+    call_cost: Weight = 0.0,
+    crop_weight: Weight = 0.0,
+) -> Score:
+    """`format_weight`: α. `search_penalty`: what a right answer is multiplied by because the episode searched,
+    `per_search`: once for each search. The others are as in `deepmmsearch_r1`."""
+    searches = len(trajectory.searches)
+    penalty = search_penalty ** (searches if per_search else min(searches, 1))
+    return await _score(trajectory, judge, penalty, format_weight, call_cost, crop_weight)
+
+
+async def _score(
+    trajectory: Trajectory, judge: Judge, penalty: float, format_weight: float, call_cost: float, crop_weight: float
+) -> Score:
+    verdict = await judge.judge(trajectory.question, trajectory.answer)
+    formed = float(well_formed(trajectory))
+    right = max(0.0, verdict.score * penalty - call_cost * len(trajectory.searches))
+    crop = crop_quality(trajectory)
+    value = (1 - format_weight) * right + format_weight * formed
+    parts = {"correct": verdict.score, "format": formed, "penalty": penalty}
+    if crop is not None:
+        value += crop_weight * crop
+        parts["crop"] = crop
+    return Score(value, parts)
 
 
 def well_formed(trajectory: Trajectory) -> bool:

@@ -27,7 +27,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.eval.figures import EXACT, effort, mean_score, measure_exactly
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
-from deepmmsearch.rewards import AgentReward, RewardSettings
+from deepmmsearch.rewards import RewardSettings, build_reward
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder
@@ -125,7 +125,7 @@ def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftRes
 
 def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
-    reward = AgentReward(recipe.reward, build_judge(recipe.judge))
+    reward = build_reward(recipe.reward, build_judge(recipe.judge))
     source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe, report)
     checkpoint = open_checkpoint(recipe)
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import ConfigDict, ValidationError, create_model
-
-from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.arguments import check_settings, settings_of
+from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.registry import Registry
 from deepmmsearch.tools.providers.api import Client
 
@@ -73,7 +71,7 @@ def listing(name: str) -> Listing:
         key is not None and key.default is not key.empty,
         getattr(loaded, "extra", None),
         module is None or importlib.util.find_spec(module) is not None,
-        tuple(n for n, p in _arguments(loaded).items() if p.default is p.empty),
+        tuple(n for n, p in settings_of(loaded, INJECTED).items() if p.default is p.empty),
         getattr(loaded, "price", 0.0),
     )
 
@@ -106,35 +104,17 @@ def make(
     if module and extra and importlib.util.find_spec(module) is None:
         raise MissingExtra(f"The provider {name}", extra)
     if "client" in parameters:
-        usual = {n: p.default for n, p in _arguments(loaded).items() if n not in settings}
+        usual = {n: p.default for n, p in settings_of(loaded, INJECTED).items() if n not in settings}
         arguments["client"] = client_for(_addresses(settings), _addresses({**usual, **settings}))
     return loaded(**arguments)
 
 
 def checked(name: str, loaded: type, settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as the constructor takes them. Raises UnknownName, UserError."""
-    known = _arguments(loaded)
     for given in settings:
         if given in INJECTED:
             raise UserError(f"{name}: {given} is not a setting. Keys come from the environment, never from a file.")
-        if given not in known:
-            raise UnknownName(f"setting of the provider {name}", given, known)
-    hints = typing.get_type_hints(loaded.__init__)  # type: ignore[misc]
-    fields: dict[str, Any] = {
-        n: (hints.get(n, Any), ... if p.default is p.empty else p.default) for n, p in known.items()
-    }
-    model = create_model(
-        "Settings", __config__=ConfigDict(arbitrary_types_allowed=True, protected_namespaces=()), **fields
-    )
-    try:
-        made = model.model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = str(first["loc"][0]) if first["loc"] else ""
-        if first["type"] == "missing":
-            raise UserError(f"The provider {name} needs the setting {setting}.") from None
-        raise UserError(f"The provider {name}: {setting}: {first['msg']}, found {first.get('input')!r}.") from None
-    return {n: getattr(made, n) for n in known if n in settings}
+    return check_settings(f"provider {name}", loaded, settings, INJECTED)
 
 
 def find_key(name: str, variable: str | None, environ: Mapping[str, str]) -> str:
@@ -147,12 +127,6 @@ def find_key(name: str, variable: str | None, environ: Mapping[str, str]) -> str
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise UserError(f"What {variable} holds is not a key: it has blanks or other characters that keys do not have.")
     return key
-
-
-def _arguments(loaded: type) -> dict[str, inspect.Parameter]:
-    """The constructor's arguments that are settings."""
-    plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {n: p for n, p in inspect.signature(loaded).parameters.items() if p.kind in plain and n not in INJECTED}
 
 
 def _addresses(settings: Mapping[str, Any]) -> list[str]:
