@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before torch or a tokenizer is imported: two busy threads on two cores are slower than one.
 for _name, _value in {
@@ -25,6 +26,10 @@ for _name, _value in {
 for _name in [name for name in os.environ if name.startswith("DEEPMMSEARCH_")]:
     del os.environ[_name]
 os.environ["DEEPMMSEARCH_CONFIG"] = os.devnull
+
+# no example is judged by how long it takes: other programs run on the machine, too
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 LOCAL = ("127.", "localhost", "::1", "0.0.0.0")
 

@@ -59,8 +59,9 @@ def error(message: str, status: int = 400, code: str = "") -> Answer:
     return as_json({"error": {"message": message, "type": "invalid_request_error", "code": code}}, status)
 
 
-def slow(seconds: float) -> Answer:
-    time.sleep(seconds)
+def late() -> Answer:
+    """Longer than anybody waits; the server's threads end with the process."""
+    time.sleep(600)
     return said("late")
 
 

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
 from PIL import Image
 
+import virtual_time
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import RAMP, play_all, without_pictures
 from deepmmsearch.atlas.play import GoldGrounder, correct, with_gold_boxes
@@ -99,7 +101,7 @@ def test_without_pictures_keeps_everything_else() -> None:
     assert bare.question == replace(question, images=())
 
 
-async def test_the_first_episodes_do_not_march_in_step() -> None:
+def test_the_first_episodes_do_not_march_in_step() -> None:
     begun: list[float] = []
 
     class Slow(Counting):
@@ -108,5 +110,5 @@ async def test_the_first_episodes_do_not_march_in_step() -> None:
             await asyncio.sleep(0.1)
             return await super().act(trajectory)
 
-    await everything(questions(16), Slow(), 8)
-    assert begun[7] - begun[0] >= 6 * RAMP and begun[15] - begun[8] >= 6 * RAMP
+    virtual_time.run(everything(questions(16), Slow(), 8))
+    assert begun[7] - begun[0] == pytest.approx(7 * RAMP) == begun[15] - begun[8]

@@ -24,7 +24,7 @@ from deepmmsearch.compose import policies
 from deepmmsearch.engine import Index
 from deepmmsearch.show.terminal import plain
 from deepmmsearch.store import TrajectoryStore
-from endpoints import Endpoint, endpoint, error, said, slow
+from endpoints import Endpoint, endpoint, error, late, said
 
 Run = Callable[..., tuple[int, str, str]]
 PAGE = "# Veld\n\nThe capital of Veld is [b]Moru[/b].\n"
@@ -272,14 +272,15 @@ def test_endpoint_trouble(run: Run, picture: Path) -> None:
     failed(run("ask", picture, "Whose?", "--base-url", gone, "--model", "m"), "Nothing answers at")
     failed(run("ask", picture, "Whose?", "--base-url", "nonsense", "--model", "m"), "is no address")
     failed(run("ask", picture, "Whose?", "--policy", "chat", "--model", "m"), "No key")
-    for reply, message in (
-        (lambda _: slow(0.5), "did not answer within"),
-        (lambda _: error("this model takes no image input"), "refuses the picture"),
-        (lambda _: (200, "text/html", b"<h1>It works!</h1>"), "no chat completion"),
-        (lambda _: error("The model `vln` does not exist", 404), "Did you mean 'vlm'"),
+    for reply, message, timeout in (
+        (lambda _: late(), "did not answer within", 0.2),
+        (lambda _: error("this model takes no image input"), "refuses the picture", 60),
+        (lambda _: (200, "text/html", b"<h1>It works!</h1>"), "no chat completion", 60),
+        (lambda _: error("The model `vln` does not exist", 404), "Did you mean 'vlm'", 60),
     ):
         with endpoint(reply) as server:
-            failed(run("ask", picture, "Whose?", "--base-url", server.url, "--model", "vln", "--timeout", 0.2), message)
+            words = ("--base-url", server.url, "--model", "vln", "--timeout", timeout)
+            failed(run("ask", picture, "Whose?", *words), message)
 
 
 def test_what_was_played_before_the_endpoint_fails_is_kept(run: Run, picture: Path, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_user_error_is_one_sentence_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     command = [sys.executable, "-c", "from deepmmsearch.cli import main; main()"]
     result = subprocess.run(
-        [*command, "atlas", "make", str(tmp_path), "--seed", "1"], capture_output=True, text=True, timeout=60
+        [*command, "atlas", "make", str(tmp_path), "--seed", "1"], capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 2 and result.stderr.startswith("Error: ") and "Traceback" not in result.stderr
 

@@ -36,9 +36,7 @@ def plain(trajectory: Trajectory) -> dict[str, object]:
     return to_dict(trajectory, images.digest)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(trajectories(max_turns=3))
 def test_any_trajectory_survives(tmp_path: Path, trajectory: Trajectory) -> None:
     # a row's own columns win over metadata of the same name

@@ -150,7 +150,7 @@ def test_an_extraction_over_its_time_is_killed_and_the_next_one_works() -> None:
         assert extractor.extract("ok.txt", b"Next.").text == "Next."
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=400))
 def test_no_page_raises_anything_but_unreadable(text: str) -> None:
     for name in ("x.html", "x.md", "x.txt"):
@@ -158,7 +158,7 @@ def test_no_page_raises_anything_but_unreadable(text: str) -> None:
             extract(name, text.encode("utf-8", "surrogatepass"))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.text(alphabet="ab. \n!?Ü", max_size=600),
     st.integers(5, 60),

@@ -193,7 +193,7 @@ async def test_tools(index: Index, world: Path) -> None:
         await LocalReader(index).read("https://nowhere.example/")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(max_size=80))
 def test_any_string_is_a_query(shared: Index, query: str) -> None:
     shared.search_text(query, 3)

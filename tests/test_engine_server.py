@@ -34,7 +34,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 
 def ask(port: int, body: Any, path: str = "/retrieve", method: str = "POST") -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, body if isinstance(body, bytes) else json.dumps(body).encode())
     response = connection.getresponse()
     return response.status, json.loads(response.read())
@@ -79,7 +79,7 @@ def test_bad_requests_say_what_is_wrong(port: int, body: Any, word: str) -> None
 
 
 def test_too_large_unknown_paths_and_methods(port: int) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.putrequest("POST", "/retrieve")
     connection.putheader("Content-Length", str(MAX_BODY + 1))
     connection.endheaders()

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import virtual_time
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import play_all, play_safely
 from deepmmsearch.errors import UserError
@@ -82,9 +83,10 @@ class Sleeper:
         return Completion(READ)
 
 
-async def test_a_question_that_takes_too_long_has_failed_with_what_it_did() -> None:
+def test_a_question_that_takes_too_long_has_failed_with_what_it_did() -> None:
     workflow = Agent(Sleeper(), load_prompt("deepmmsearch-r1"), lambda _: fake().toolbox())
-    found = await play_safely(workflow.play, replace(workflow.blank, question=question()), timeout=0.2)
+    start = replace(workflow.blank, question=question())
+    found = virtual_time.run(play_safely(workflow.play, start, timeout=0.2))
     assert found.error == "No answer within 0.2 s." and len(found.turns) == 1
 
 

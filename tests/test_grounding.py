@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -93,7 +93,6 @@ sides = st.integers(30, 3000)
 shares = st.tuples(*[st.floats(0, 1)] * 4)
 
 
-@settings(deadline=None)
 @given(sides, sides, shares)
 def test_boxes_come_back_in_the_pixels_of_the_original(width: int, height: int, shares: tuple[float, ...]) -> None:
     """Half a pixel of the view is the most that whole numbers may cost, at any size."""

@@ -107,7 +107,7 @@ def test_the_pixel_cap_is_a_setting_and_decodes_nothing() -> None:
         images.load(noise(), max_pixels=1199)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(images.FORMATS), st.integers(0, 2**32 - 1), st.integers(1, 30))
 def test_damaged_files_raise_nothing_but_user_errors(format: str, seed: int, count: int) -> None:
     content = bytearray(encode(noise(), format))
@@ -134,7 +134,7 @@ def test_frames_are_counted_before_they_are_decoded(format: str, monkeypatch: py
         images.load(content)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(["GIF", "TIFF", "WEBP", "PNG"]), st.integers(0, 2**32 - 1), st.integers(1, 20))
 def test_damaged_animations_raise_nothing_but_user_errors(format: str, seed: int, count: int) -> None:
     content = bytearray(animation(format, 5))
@@ -244,7 +244,7 @@ def test_data_url_is_exact_as_png() -> None:
 SIDE = st.integers(1, 6000)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SIDE, SIDE, st.integers(1, 64), st.integers(1, 400), st.sampled_from([14, 28, 32]))
 def test_views_are_within_the_bounds(width: int, height: int, least: int, more: int, multiple: int) -> None:
     low, high = least * multiple**2 // 2, (least + more) * multiple**2
@@ -295,7 +295,7 @@ def test_boxes_are_scaled_clamped_and_cut_with_padding() -> None:
 NUMBER = st.floats(-1e6, 1e6)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(NUMBER, NUMBER, NUMBER, NUMBER, st.floats(0, 1))
 def test_no_finite_box_breaks_a_crop(a: float, b: float, c: float, d: float, padding: float) -> None:
     width, height = images.crop(noise(), Box(a, b, c, d), padding).size

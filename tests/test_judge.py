@@ -131,22 +131,22 @@ def test_names_with_digits_are_no_quantities(text: str) -> None:
     assert find_quantities(prepared(text)) == []
 
 
-def test_a_thousand_rollouts_are_judged_within_two_seconds() -> None:
+def test_a_thousand_rollouts_are_judged_within_two_seconds_of_processor_time() -> None:
     rows = golden()
     judge = RuleJudge("reward")
-    began = time.perf_counter()
+    began = time.process_time()
     for number in range(1000):
         row = rows[number % len(rows)]
         judge.verdict(row.question, row.answer)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_an_answer_of_many_words_takes_no_longer_than_it_should() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for answer in (p * (600 // len(p)) for p in ("9", "1 ", "the ", "(", "$", "- ", "1-", "a.", " ", "1,", "one ")):
         score("reward", ask("330 metres", "Eiffel Tower"), answer)
     score("reward", ask("330 metres"), "9" * 1_000_000)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 def test_an_unknown_rule_is_named() -> None:

@@ -16,7 +16,7 @@ from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.chat import ChatPolicy, EndpointError
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Completion, Observation, Question, TextSearch, Trajectory, Turn
-from endpoints import Answer, as_json, endpoint, error, said, slow, streamed
+from endpoints import Answer, as_json, endpoint, error, late, said, streamed
 
 KEY = "sk-very-secret"
 
@@ -150,7 +150,7 @@ def test_endpoints_that_are_down_or_slow() -> None:
         ask(gone)
     with pytest.raises(EndpointError, match="Nothing answers at"):
         ask(gone, model=None)
-    with endpoint(lambda _: slow(0.6)) as server, pytest.raises(EndpointError, match=r"within 0\.2 s"):
+    with endpoint(lambda _: late()) as server, pytest.raises(EndpointError, match=r"within 0\.2 s"):
         ask(server.url, timeout=0.2)
     with pytest.raises(UserError, match="is no address"):
         ask("127.0.0.1:8000")

@@ -206,7 +206,8 @@ async def test_bad_episodes_and_cancelled_ones_leave_the_others_alone() -> None:
     slots, local = pair(temperature=0.9)
     bad = replace(start(1), turns=(Turn(Completion("no ids"), Malformed("x"), Observation("Error: x")),))
     tasks = [asyncio.create_task(slots.act(t)) for t in (start(2), bad, start(3), start(4))]
-    await asyncio.sleep(0.002)
+    # all have asked, and none can have been answered before this coroutine waits again
+    await asyncio.sleep(0)
     tasks[2].cancel()
     done = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(done[1], UserError) and isinstance(done[2], asyncio.CancelledError)

@@ -134,7 +134,7 @@ FRAGMENTS = st.sampled_from(
 SOUP = st.lists(st.one_of(FRAGMENTS, st.text(max_size=5)), max_size=20).map("".join)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(SOUP, st.sampled_from(DIALECTS.names()), st.booleans())
 def test_no_string_raises(text: str, dialect: str, ended: bool) -> None:
     action = parse_action(text, dialect, ended=ended)
@@ -150,7 +150,7 @@ def test_no_string_raises(text: str, dialect: str, ended: bool) -> None:
     assert isinstance(parse_reason(text), str)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(SOUP, SOUP, st.sampled_from(["text", "region", "answer", "image"]), st.sampled_from(DIALECTS.names()))
 def test_what_is_written_is_read_back(reason: str, content: str, kind: str, dialect: str) -> None:
     action = {
@@ -216,7 +216,7 @@ def test_ordinary_text_stays() -> None:
         assert escape_observation(text) == text
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.one_of(FRAGMENTS, st.sampled_from(ATTACKS), st.text(max_size=5)), max_size=15).map("".join))
 def test_escaping_is_idempotent_and_complete(text: str) -> None:
     escaped = escape_observation(text)
@@ -234,12 +234,12 @@ def test_escaping_is_idempotent_and_complete(text: str) -> None:
 @pytest.mark.parametrize("unit", ["<", "< ", "<reason>", "<img ", "</", "<|im_end|>", "<text_search>", " ", "<\n/"])
 def test_long_hostile_text_takes_linear_time(unit: str) -> None:
     text = unit * (200_000 // len(unit))
-    began = time.perf_counter()
+    began = time.process_time()
     parse_action(text)
     parse_action(f"<reason>a</reason><img_search>{text}")
     escape_observation(text)
     escape_observation("<" + text)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 # The defects of the public code (docs/protocol.md, last section).

@@ -50,7 +50,7 @@ def web() -> Iterator[list[WebReader]]:
 
 
 def client(internet: Internet) -> GuardedClient:
-    return GuardedClient(resolve=internet.resolve, backend=internet.backend, timeout=5)
+    return GuardedClient(resolve=internet.resolve, backend=internet.backend, timeout=60)
 
 
 # --- taking apart

@@ -51,12 +51,13 @@ class Source:
 
     answer: Any
     seconds: float = 0.0
+    gate: asyncio.Event | None = None
     asked: list[Any] = field(default_factory=list)
     name: str = "fake"
 
     async def _give(self, *arguments: Any) -> Any:
         self.asked.append(arguments)
-        await asyncio.sleep(self.seconds)
+        await (self.gate.wait() if self.gate else asyncio.sleep(self.seconds))
         answer = self.answer(len(self.asked)) if callable(self.answer) else self.answer
         if isinstance(answer, BaseException):
             raise answer
@@ -158,11 +159,13 @@ async def test_an_error_is_shared_and_then_tried_again(tmp_path: Path) -> None:
 
 
 async def test_when_the_one_who_asks_is_cancelled_another_asks(tmp_path: Path) -> None:
-    source, shared = Source(TEXT_HITS, seconds=0.1), recorder(tmp_path)
+    source, shared = Source(TEXT_HITS, gate=asyncio.Event()), recorder(tmp_path)
     tasks = [asyncio.create_task(texts(source, shared).search("x", 5)) for _ in range(5)]
-    await asyncio.sleep(0.05)
+    while not source.asked:
+        await asyncio.sleep(0.001)
     tasks[0].cancel()
     tasks[3].cancel()
+    source.gate.set()  # type: ignore[union-attr]
     given = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(g, asyncio.CancelledError) for g in given] == [True, False, False, True, False]
     assert len(source.asked) == 2
@@ -187,15 +190,23 @@ async def test_those_who_wait_get_the_answer_even_when_nothing_is_remembered(tmp
     shared.close()
 
 
+def make_older(path: Path, seconds: float) -> None:
+    with sqlite3.connect(path / "c.sqlite") as file:
+        file.execute("UPDATE entries SET created = created - ?", (seconds,))
+    file.close()
+
+
 async def test_an_answer_holds_for_its_time(tmp_path: Path) -> None:
-    source, shared = Source(lambda n: [Hit(str(n), "")]), recorder(tmp_path, ttl={"text_search": 0.2})
+    source, shared = Source(lambda n: [Hit(str(n), "")]), recorder(tmp_path, ttl={"text_search": 1000.0})
     titles = [(await texts(source, shared).search("x", 5))[0].title for _ in range(2)]
-    await asyncio.sleep(0.25)
+    shared.close()
+    make_older(tmp_path, 2000)
+    shared = recorder(tmp_path, ttl={"text_search": 1000.0})
     titles += [(await texts(source, shared).search("x", 5))[0].title for _ in range(2)]
     assert titles == ["1", "1", "2", "2"]
     shared.close()
-    await asyncio.sleep(0.25)
-    replayed = recorder(tmp_path, "replay", ttl={"text_search": 0.2})
+    make_older(tmp_path, 2000)
+    replayed = recorder(tmp_path, "replay", ttl={"text_search": 1000.0})
     assert (await texts(None, replayed).search("x", 5))[0].title == "2"
     replayed.close()
 
@@ -479,16 +490,16 @@ def test_equal_calls_in_several_processes_reach_the_tool_once(tmp_path: Path) ->
 
 async def test_a_killed_process_holds_nobody_up(tmp_path: Path) -> None:
     killed = process(tmp_path, "await tool.search('x', 5)", seconds=60.0)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "asked").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "asked").exists():
+        assert killed.poll() is None
         await asyncio.sleep(0.02)
     shared, source = recorder(tmp_path), Source(TEXT_HITS)
     waiting = asyncio.create_task(texts(source, shared).search("x", 5))
     await asyncio.sleep(0.2)
     assert not waiting.done() and not source.asked
     killed.kill()
-    killed.wait(10)
-    assert await asyncio.wait_for(waiting, 5) == TEXT_HITS
+    killed.wait(60)
+    assert await asyncio.wait_for(waiting, 60) == TEXT_HITS
     assert len(source.asked) == 1
     shared.close()
 
@@ -509,17 +520,17 @@ def test_killed_while_it_writes_the_file_holds_all_that_was_said_to_be_written(t
         script = script.replace("async def main", f"{function}\nasync def main", 1)
         writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         assert writer.stdout is not None
-        said = [writer.stdout.readline().strip()]
-        time.sleep(0.1 + 0.4 * chance.random())
+        said = [writer.stdout.readline().strip() for _ in range(4)]
+        time.sleep(0.4 * chance.random())
         os.kill(writer.pid, signal.SIGKILL)
         # the last line may be half a line
         said += writer.stdout.read().splitlines()[:-1]
-        writer.wait(10)
+        writer.wait(60)
         with Cassette(tmp_path / "c.sqlite") as cassette:
             assert cassette.rows("PRAGMA integrity_check") == [("ok",)]
             kept = {asked for (asked,) in cassette.rows("SELECT asked FROM entries")}
         missing = [q for q in said if not any(f'"query":"{q}"' in asked for asked in kept)]
-        assert not missing and len(said) > 3
+        assert not missing
 
 
 async def test_a_writer_elsewhere_blocks_no_episode(tmp_path: Path) -> None:
@@ -528,16 +539,13 @@ async def test_a_writer_elsewhere_blocks_no_episode(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / "c.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     miss = asyncio.create_task(texts(source, shared).search("y", 5))
-    ticks = 0
-    began = time.monotonic()
-    while time.monotonic() - began < 0.5:
+    for _ in range(20):
         assert await texts(source, shared).search("x", 5) == TEXT_HITS
         await asyncio.sleep(0.005)
-        ticks += 1
-    assert not miss.done() and ticks > 5
+    assert not miss.done()
     other.execute("COMMIT")
     other.close()
-    assert await asyncio.wait_for(miss, 10) == TEXT_HITS
+    assert await asyncio.wait_for(miss, 60) == TEXT_HITS
     shared.close()
 
 

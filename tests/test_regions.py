@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deepmmsearch.agent.regions import choose_region, count_outcomes, no_region, told
@@ -18,7 +18,6 @@ def choose(*found: Box) -> Grounding:
     return choose_region("the flag", found, SIZE, 0.3, 4.0)
 
 
-@settings(deadline=None)
 @given(st.lists(boxes, max_size=12))
 def test_whatever_a_grounder_says_the_outcome_is_one_of_them(found: list[Box]) -> None:
     chosen = choose(*found)

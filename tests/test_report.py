@@ -71,7 +71,7 @@ def report(text: str) -> Report:
 PLAIN = _Page(render(report("plain")))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.sampled_from(

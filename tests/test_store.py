@@ -31,7 +31,7 @@ def a_trajectory(id: str = "q1", answer: str = "Veld") -> Trajectory:
     )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(trajectories())
 def test_round_trip_is_lossless(trajectory: Trajectory) -> None:
     kept: dict[str, Image.Image] = {}
@@ -44,7 +44,7 @@ def test_round_trip_is_lossless(trajectory: Trajectory) -> None:
     assert from_dict(record, kept.__getitem__) == trajectory
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(trajectories(max_turns=2), trajectories(max_turns=2))
 def test_the_disk_is_lossless(first: Trajectory, second: Trajectory) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -105,7 +105,7 @@ class Failing(Endless):
 
 
 def ended(pid: int) -> bool:
-    for _ in range(200):
+    for _ in range(2000):
         try:
             os.kill(pid, 0)
         except ProcessLookupError:

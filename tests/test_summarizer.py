@@ -131,7 +131,7 @@ def test_a_hostile_page_takes_no_longer_than_a_page(unit: str) -> None:
     assert time.process_time() - started < 3
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(texts, texts, st.lists(texts, max_size=5), st.integers(1, 3))
 @example("", "0000", ["0 • 0:0000"], 1)
 def test_every_output_is_made_of_sentences_of_its_passage(

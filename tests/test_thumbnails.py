@@ -47,7 +47,7 @@ async def test_a_picture_is_fetched_and_stands_upright() -> None:
         return reply(status=302, Location="http://127.0.0.1/a.png")
 
     async with Internet({"public.example": [[PUBLIC]]}, handler) as internet:
-        web = GuardedClient(resolve=internet.resolve, backend=internet.backend, timeout=20)
+        web = GuardedClient(resolve=internet.resolve, backend=internet.backend, timeout=60)
         async with web:
             site = "http://public.example"
             upright = await fetch_image(web, f"{site}/a.png")

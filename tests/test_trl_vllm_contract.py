@@ -27,7 +27,7 @@ class Session:
     def post(self, url: str, json: Any) -> Any:
         asked = urllib.request.Request(url, dumps(json).encode(), {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(asked, timeout=30) as reply:
+            with urllib.request.urlopen(asked, timeout=60) as reply:
                 status, text = reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read().decode()
