@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "containers", "revision", ""),
+    ("types", "errors", "containers", "revision", "progress", ""),
     ("arguments", "registry", "codec", "files"),
     ("images", "escaping", "outputs"),
     ("agent",),

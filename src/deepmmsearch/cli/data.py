@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from deepmmsearch import progress
+from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -199,83 +201,15 @@ def build(recipe: Path, overrides: tuple[str, ...]) -> None:
     from deepmmsearch.compose.recipe import load_recipe
 
     settings = load_recipe(recipe, DataRecipe, overrides)
-    console = Console()
-    with _Bars(console) if console.is_terminal else _Lines() as bars:
-        built = run_build(settings, bars.watch)
-    _print_built(console, built)
+    with Bars() as bars:
+        built = run_build(settings, lambda step: bars(_told(step)))
+    _print_built(Console(), built)
 
 
-class _Lines:
-    """Progress for a log file: a line when a stage begins and ends, and every half minute between."""
-
-    def __init__(self) -> None:
-        self._last: Step | None = None
-        self._printed = 0.0
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._last is not None:
-            self._print(self._last)
-
-    def watch(self, step: Step) -> None:
-        import time
-
-        if self._last is not None and self._last.stage != step.stage:
-            self._print(self._last)
-        if self._last is None or self._last.stage != step.stage or time.monotonic() - self._printed > 30:
-            self._print(step)
-            self._printed = time.monotonic()
-        self._last = step
-
-    def _print(self, step: Step) -> None:
-        kept = f", kept {step.kept / step.done:.0%}" if step.done else ""
-        click.echo(f"{step.stage}: {step.done:,} of {step.total:,}{kept}, ${step.cost:,.2f}")
-
-
-class _Bars:
-    """One progress bar a stage: rate, share kept, cost so far."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description:12}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("{task.fields[kept]}"),
-            TextColumn("{task.fields[cost]}"),
-            TimeElapsedColumn(),
-            console=console,
-        )
-        self._tasks: dict[str, Any] = {}
-        self._first: dict[str, tuple[float, int]] = {}
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def watch(self, step: Step) -> None:
-        import time
-
-        now = time.monotonic()
-        began, before = self._first.setdefault(step.stage, (now, step.done))
-        rate = (step.done - before) / (now - began) if now - began > 0.5 else 0.0
-        fields: Any = {
-            "rate": f"{rate:,.0f}/s" if rate >= 10 else f"{rate:,.1f}/s" if rate else "",
-            "kept": f"kept {step.kept / step.done:.0%}" if step.done else "",
-            "cost": f"${step.cost:,.2f}",
-        }
-        if step.stage not in self._tasks:
-            self._tasks[step.stage] = self._progress.add_task(step.stage, total=step.total or None, **fields)
-        self._progress.update(
-            self._tasks[step.stage], completed=step.done, total=step.total or None, refresh=False, **fields
-        )
+def _told(step: Step) -> progress.Step:
+    kept = f"kept {step.kept / step.done:.0%}" if step.done else ""
+    cost = f"${step.cost:,.2f}" if step.cost else ""
+    return progress.Step(step.stage, step.done, step.total or None, ", ".join(filter(None, (kept, cost))))
 
 
 def _print_built(console: Console, built: Built) -> None:

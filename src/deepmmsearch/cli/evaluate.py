@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from deepmmsearch import progress
+from deepmmsearch.cli.bars import Bars
 
 if TYPE_CHECKING:
-    from deepmmsearch.compose.evaluate import Watching
     from deepmmsearch.compose.evaluation import EvalRecipe
     from deepmmsearch.eval.run import EvalRun
     from deepmmsearch.eval.run import Progress as Step
@@ -46,7 +46,7 @@ def command(
     from deepmmsearch.compose.recipe import load_recipe
 
     loaded = load_recipe(recipe, EvalRecipe, overrides)
-    run = run_recipe(Console(highlight=False), loaded, only, benchmarks, retry_errors)
+    run = run_recipe(loaded, only, benchmarks, retry_errors)
     if report:
         from deepmmsearch.cli.report import write_all
 
@@ -54,22 +54,27 @@ def command(
 
 
 def run_recipe(
-    console: Console,
-    recipe: EvalRecipe,
-    only: Sequence[str] = (),
-    benchmarks: Sequence[str] = (),
-    retry_errors: bool = False,
+    recipe: EvalRecipe, only: Sequence[str] = (), benchmarks: Sequence[str] = (), retry_errors: bool = False
 ) -> EvalRun:
     """Plays what is missing, with a progress bar. Raises UserError, UnknownName."""
     from deepmmsearch.compose.evaluate import play_recipe
 
-    def opening(name: str) -> AbstractContextManager[object]:
-        return console.status(f"Opening {name} ...")
+    with Bars() as bars:
+        return play_recipe(
+            recipe,
+            only,
+            benchmarks,
+            retry_errors=retry_errors,
+            opening=lambda name: _opening(bars, name),
+            watch=lambda benchmark, workflow, count: _playing(bars, f"{benchmark}: {workflow}", count),
+        )
 
-    def watch(benchmark: str, workflow: str, questions: int | None) -> Watching:
-        return _bar(console, f"{benchmark}: {workflow}", questions)
 
-    return play_recipe(recipe, only, benchmarks, retry_errors=retry_errors, opening=opening, watch=watch)
+@contextmanager
+def _opening(bars: Bars, name: str) -> Iterator[None]:
+    bars(progress.Step(f"Opening {name}", 0))
+    yield
+    bars(progress.Step(f"Opening {name}", 1, 1))
 
 
 @dataclass
@@ -94,21 +99,15 @@ class _Tally:
 
 
 @contextmanager
-def _bar(console: Console, name: str, questions: int | None) -> Iterator[Callable[[Step], None]]:
+def _playing(bars: Bars, name: str, questions: int | None) -> Iterator[Callable[[Step], None]]:
     tally = _Tally()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task(name, total=questions, said="")
+    bars(progress.Step(name, 0, questions))
 
-        def report(step: Step) -> None:
-            tally.add(step)
-            progress.update(bar, advance=1, said=str(tally))
+    def report(step: Step) -> None:
+        tally.add(step)
+        bars(progress.Step(name, tally.played, questions, str(tally)))
 
-        yield report
-    console.print(f"{name}: {tally.played} played, {tally}" if tally.played else f"{name}: nothing left to play")
+    yield report
+    # those that were played before are not among them
+    bars(progress.Step(name, tally.played, tally.played))
+    bars(f"{name}: {tally.played} played, {tally}" if tally.played else f"{name}: nothing left to play")

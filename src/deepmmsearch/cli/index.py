@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from deepmmsearch.cli import defaults
+from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def build(source: Path, out: Path, dense: str | None, vision: str | None, passag
 
     settings = Settings(dense, vision, passage or Settings.passage) if dense or vision or passage else None
     start = time.perf_counter()
-    with _progress() as progress:
-        index = Index.build(source, out, settings, _reporter(progress))
+    with Bars() as bars:
+        index = Index.build(source, out, settings, bars)
     _summary(index.report, time.perf_counter() - start)
 
 
@@ -70,8 +70,8 @@ def add(paths: tuple[Path, ...], folder: Path) -> None:
     from deepmmsearch.engine import Index
 
     start = time.perf_counter()
-    with _progress() as progress:
-        report = Index.open(folder).add(paths, _reporter(progress))
+    with Bars() as bars:
+        report = Index.open(folder).add(paths, bars)
     _summary(report, time.perf_counter() - start)
 
 
@@ -151,26 +151,6 @@ def serve(folder: Path, port: int, host: str) -> None:
     with server:
         click.echo(f"http://{host}:{server.server_address[1]}/retrieve (Ctrl-C ends it)")
         server.serve_forever()
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-
-
-def _reporter(progress: Progress) -> Any:
-    task = progress.add_task("Indexing", total=None)
-
-    def report(done: int, total: int, _: str) -> None:
-        progress.update(task, completed=done, total=total)
-
-    return report
 
 
 def _summary(report: Report, seconds: float) -> None:

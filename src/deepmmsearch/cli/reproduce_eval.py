@@ -48,7 +48,7 @@ def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, ou
 
     console = Console(highlight=False)
     folders = read_models(models)
-    run = run_recipe(console, make_recipe(folders, questions, seed, faults, out, concurrency))
+    run = run_recipe(make_recipe(folders, questions, seed, faults, out, concurrency))
     results = load_results([run], title=f"the atlas, seed {seed}, {questions} questions")
     found = claims(results, roles(list(folders)))
     for section in (accuracy(results), costs(results)):

@@ -17,10 +17,11 @@ from deepmmsearch.agent.protocols import Page
 from deepmmsearch.engine import ingest, text
 from deepmmsearch.engine.encoders import ImageEncoder, SentenceEncoder, TextEncoder, VisionEncoder
 from deepmmsearch.engine.image import Gallery
-from deepmmsearch.engine.ingest import Ingest, Progress, Report
+from deepmmsearch.engine.ingest import Ingest, Report
 from deepmmsearch.engine.store import Record, Snapshot, Store
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.progress import Watch, silent
 from deepmmsearch.reading.files import PAGES, PICTURES
 from deepmmsearch.types import Hit
 
@@ -71,7 +72,7 @@ class Index:
         source: str | os.PathLike[str],
         folder: str | os.PathLike[str],
         settings: Settings | None = None,
-        progress: Progress | None = None,
+        watch: Watch = silent,
         timeout: float = 15.0,
     ) -> Index:
         """Index a folder, or bring its index up to date: what changed is read again, what vanished is removed.
@@ -93,11 +94,11 @@ class Index:
             if index.root != source:
                 raise UserError(
                     f"The index in {folder} belongs to {index.root}, not to {source}. Build into a new folder, or use: "
-                    f"deepmmsearch index add {folder} PATHS"
+                    f"deepmmsearch index add {source} --index {folder}"
                 )
         else:
             index = cls._create(folder, source, settings or Settings())
-        index._update(source, progress, timeout)
+        index._update(source, watch, timeout)
         return index
 
     @classmethod
@@ -120,7 +121,7 @@ class Index:
     def _ingest(self, timeout: float = 15.0) -> Ingest:
         return Ingest(self.root, self.settings.passage, self.text_encoder, self.image_encoder, timeout)
 
-    def _update(self, source: Path, progress: Progress | None, timeout: float) -> None:
+    def _update(self, source: Path, watch: Watch, timeout: float) -> None:
         uncounted = Report()
         paths = list(ingest.walk(source, self.store.folder, uncounted))
         ingestion = self._ingest(timeout)
@@ -134,12 +135,12 @@ class Index:
             for file in vanished:
                 writer.remove(file)
             writer.commit()
-            self.report = ingestion.run(writer, paths, progress)
+            self.report = ingestion.run(writer, paths, watch)
         self.report.removed = len(vanished)
         self.report.skipped.update(uncounted.skipped)
         self.store.refresh()
 
-    def add(self, paths: Iterable[str | os.PathLike[str]], progress: Progress | None = None) -> Report:
+    def add(self, paths: Iterable[str | os.PathLike[str]], watch: Watch = silent) -> Report:
         """Add or replace files, or all files of folders. UserError for a path that does not exist."""
         files: list[Path] = []
         uncounted = Report()
@@ -155,7 +156,7 @@ class Index:
             else:
                 files.append(given)
         with Writer(self.store) as writer:
-            self.report = self._ingest().run(writer, files, progress)
+            self.report = self._ingest().run(writer, files, watch)
         self.report.skipped.update(uncounted.skipped)
         self.store.refresh()
         return self.report

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote, unquote, urlsplit
@@ -23,6 +23,7 @@ from deepmmsearch.engine.passages import Passage, passages
 from deepmmsearch.engine.store import Record, page_number
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UserError
+from deepmmsearch.progress import Watch, silent, tracked
 from deepmmsearch.reading.document import Document, Showing, Unreadable
 from deepmmsearch.reading.files import PAGES, PICTURES, readable_name
 from deepmmsearch.reading.worker import Extractor
@@ -31,8 +32,6 @@ BATCH = 2_000  # documents, about one per passage
 PICTURE_BATCH = 256
 MAX_PICTURE_BYTES = 64_000_000
 MAX_PICTURE_PIXELS = 64_000_000
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass
@@ -79,23 +78,19 @@ class Ingest:
         except ValueError:
             return absolute.as_posix()
 
-    def run(self, writer: Writer, files: Iterable[Path], progress: Progress | None = None) -> Report:
+    def run(self, writer: Writer, files: Iterable[Path], watch: Watch = silent) -> Report:
         """Adds or replaces the files. Anything wrong with one file skips that file."""
         report = Report()
         known = {record.file: record for record in writer.snapshot.find("kind", "file")}
         listed = sorted({self.file_id(path): path for path in files}.items())
         pictures = 0
         with Extractor(self.timeout) as extractor:
-            for done, (file, path) in enumerate(listed):
-                if progress is not None:
-                    progress(done, len(listed), file)
+            for file, path in tracked(listed, "Indexing", len(listed), watch):
                 pictures += self._one(writer, extractor, file, path, known.get(file), report)
                 if writer.pending >= BATCH or pictures >= PICTURE_BATCH:
                     writer.commit()
                     pictures = 0
         writer.commit()
-        if progress is not None:
-            progress(len(listed), len(listed), "")
         return report
 
     def _one(
