@@ -44,13 +44,15 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from deepmmsearch.policies.card import AgentCard
 from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.policies.local.checkpoint import Checkpoint
+from deepmmsearch.policies.local.families import find_family
 from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.testing import tiny_tokenizer
-from deepmmsearch.train.checkpoint import Checkpoint, part_of
 from deepmmsearch.train.collate import Collator, Example, Pictures
 from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
 from deepmmsearch.train.grpo import FROZEN, GrpoRecipe, RolloutTrainer, Stage, make_trainer, trl_settings
 from deepmmsearch.train.lora import Lora, prepare_model
+from deepmmsearch.train.parts import part_of
 from deepmmsearch.train.rows import Row
 from deepmmsearch.train.sft import SftRecipe, TrajectoryTrainer
 from deepmmsearch.train.sft import trl_settings as sft_settings
@@ -175,7 +177,8 @@ def build(scale: Scale, folder: Path, device: torch.device, dtype: torch.dtype) 
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     processor.save_pretrained(folder)
-    return Checkpoint(str(folder), model.to(device), tokenizer, processor)
+    family = find_family(config, tokenizer, processor)
+    return Checkpoint(str(folder), config, tokenizer, processor, AgentCard(), family, model.to(device))
 
 
 def picture(scale: Scale, seed: int) -> Image.Image:
@@ -189,11 +192,11 @@ def row(scale: Scale, checkpoint: Checkpoint, length: int, number: int, view: Im
     # the same prompt for all, then something else for each
     rng = np.random.default_rng(number)
     ids = checkpoint.tokenizer.convert_tokens_to_ids
-    cells = [checkpoint.image_token] * (scale.cells[0] * scale.cells[1])
+    cells = [checkpoint.family.image_id] * (scale.cells[0] * scale.cells[1])
     words = [20 + i % 10 for i in range(64 if scale is FULL else 4)]
     prompt = [ids("<|im_start|>"), ids("<|vision_start|>"), *cells, ids("<|vision_end|>"), *words]
     rest = rng.integers(20, len(checkpoint.tokenizer) - 1, length - len(prompt)).astype(np.int32)
-    rest[rest == checkpoint.image_token] = 21
+    rest[rest == checkpoint.family.image_id] = 21
     everything = np.concatenate([np.array(prompt, np.int32), rest])
     mask = (np.arange(length) >= len(prompt)) & (np.arange(length) % 3 != 0)
     return Row(everything, mask, np.full(length, -5.0, np.float32), len(prompt), (view,), float(number % 2) - 0.5)
@@ -300,7 +303,7 @@ def trl(scale: Scale, tiny: bool, **changes: Any) -> dict[str, Any]:
 
 def sft(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint) -> Measured:
     made = [row(scale, checkpoint, scale.sft_tokens, n, picture(scale, n)) for n in range(1 + scale.steps)]
-    pictures = Pictures(checkpoint.image_processor)
+    pictures = Pictures(checkpoint.family)
     examples = [Example(r.ids, r.mask, tuple(pictures.add(view) for view in r.views)) for r in made]
     settings = trl(scale, tiny, per_device_train_batch_size=1, gradient_checkpointing=True)
     recipe = SftRecipe(model=checkpoint.source, data=[place], output=place / "sft", trl=settings)
@@ -308,7 +311,7 @@ def sft(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint) -> Measur
     trainer = TrajectoryTrainer(
         model=model,
         args=sft_settings(recipe),
-        data_collator=Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, checkpoint.image_token),
+        data_collator=Collator(examples, pictures, checkpoint.tokenizer.pad_token_id),
         train_dataset=Dataset.from_dict({"row": list(range(len(made))), "length": [scale.sft_tokens] * len(made)}),
         processing_class=checkpoint.tokenizer,
         callbacks=[clock],
@@ -345,7 +348,7 @@ def grpo(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint, share: b
         rollouts={"share_prompts": share},
         alarms={"kl": None},
     )
-    eyes = Eyes(checkpoint.model, checkpoint.image_processor, AgentCard())
+    eyes = Eyes(checkpoint.model, checkpoint.family)
     model, clock = prepare_model(checkpoint.model, Lora(r=8), FROZEN, 0), Clock()
     # one question, never asked: the rollouts are there
     stage = Stage([Question("q", "Which?")], None, None, checkpoint, checkpoint.renderer(), eyes)  # type: ignore[arg-type]

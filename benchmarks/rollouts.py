@@ -48,9 +48,8 @@ from transformers.processing_utils import ProcessorMixin
 from deepmmsearch.agent import Toolbox, play
 from deepmmsearch.agent.dialect import parse_action
 from deepmmsearch.bundled import BUNDLED
-from deepmmsearch.policies.card import read_card
 from deepmmsearch.policies.local import LocalPolicy, SlotPolicy
-from deepmmsearch.policies.local.checkpoint import load_parts
+from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.policies.local.queue import Row
 from deepmmsearch.policies.local.slots import Counts
 from deepmmsearch.prompts import load_prompt
@@ -325,11 +324,17 @@ def trl_template() -> str:
 
 def make(kind: type[Any], tokens: int, threads: int, *, source: Path = BUNDLED, context: int | None = None) -> Any:
     torch.set_num_threads(threads)
-    model, tokenizer, processor = load_parts(str(source), torch.float32)
+    loaded = load_checkpoint(source, torch.float32)
     policy = kind(
-        model, tokenizer, processor, card=read_card(source), max_new_tokens=tokens, temperature=1.0, context=context
+        loaded.model,
+        loaded.tokenizer,
+        loaded.image_processor,
+        card=loaded.card,
+        max_new_tokens=tokens,
+        temperature=1.0,
+        context=context,
     )
-    policy.image_processor = processor
+    policy.image_processor = loaded.image_processor
     policy.silence()
     return policy
 

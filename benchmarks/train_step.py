@@ -86,7 +86,7 @@ def rows_of(checkpoint: Any, count: int, shortest: int, longest: int) -> list[An
     prompt = [
         ids("<|im_start|>"),
         ids("<|vision_start|>"),
-        *[checkpoint.image_token] * 320,
+        *[checkpoint.family.image_id] * 320,
         ids("<|vision_end|>"),
         *words,
     ]
@@ -96,7 +96,7 @@ def rows_of(checkpoint: Any, count: int, shortest: int, longest: int) -> list[An
         said = rng.integers(20, len(checkpoint.tokenizer) - 1, length)
         mask = np.concatenate([np.zeros(len(prompt), bool), np.arange(length) % 3 != 0])
         everything = np.concatenate([prompt, said]).astype(np.int32)
-        everything[(everything == checkpoint.image_token) & (np.arange(len(everything)) >= len(prompt))] = 21
+        everything[(everything == checkpoint.family.image_id) & (np.arange(len(everything)) >= len(prompt))] = 21
         rows.append(Row(everything, mask, np.zeros(len(everything), np.float32), len(prompt), (picture,), number - 2.0))
     return rows
 
@@ -105,9 +105,8 @@ def grpo(folder: Path, kind: str, small: bool, out: Path) -> dict[str, Any]:
     import torch
     from trl import GRPOTrainer
 
-    from deepmmsearch.policies.card import AgentCard
+    from deepmmsearch.policies.local.checkpoint import load_checkpoint
     from deepmmsearch.policies.local.vision import Eyes
-    from deepmmsearch.train.checkpoint import load_checkpoint
     from deepmmsearch.train.grpo import FROZEN, GrpoRecipe, Stage, make_trainer, trl_settings
     from deepmmsearch.train.lora import prepare_model
     from deepmmsearch.train.rows import make_batch
@@ -117,7 +116,7 @@ def grpo(folder: Path, kind: str, small: bool, out: Path) -> dict[str, Any]:
     trl = {"per_device_train_batch_size": 8, "max_steps": 1, "use_cpu": True, "beta": 0.0, "save_steps": 1}
     recipe = GrpoRecipe(model=str(folder), output=out, trl=trl, rollouts={"share_prompts": kind != "features"})
     model = prepare_model(checkpoint.model, recipe.lora, FROZEN, 0)
-    eyes = Eyes(checkpoint.model, checkpoint.image_processor, AgentCard())
+    eyes = Eyes(checkpoint.model, checkpoint.family)
     stage = Stage([object()], None, None, checkpoint, checkpoint.renderer(), eyes)  # type: ignore[arg-type, list-item]
     trainer = make_trainer(recipe, trl_settings(recipe), stage, model, checkpoint, [])
     trainer.current_gradient_accumulation_steps = 1
@@ -129,7 +128,7 @@ def grpo(folder: Path, kind: str, small: bool, out: Path) -> dict[str, Any]:
         pixels = checkpoint.image_processor(images=[r.views[0] for r in rows], do_resize=False, return_tensors="pt")
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         batch |= {"pixel_values": pixels["pixel_values"], "image_grid_thw": pixels["image_grid_thw"]}
-        batch |= {"num_images": [1] * len(rows), "mm_token_type_ids": (ids == checkpoint.image_token).int()}
+        batch |= {"num_images": [1] * len(rows), "mm_token_type_ids": (ids == checkpoint.family.image_id).int()}
         trainer._get_per_token_logps_and_entropies = (  # type: ignore[method-assign]
             lambda *a, **k: GRPOTrainer._get_per_token_logps_and_entropies(trainer, *a, **k)
         )
@@ -148,19 +147,19 @@ def sft(folder: Path, kind: str, small: bool, out: Path) -> dict[str, Any]:
     import torch
     from peft import PeftModel
 
-    from deepmmsearch.train.checkpoint import load_checkpoint
+    from deepmmsearch.policies.local.checkpoint import load_checkpoint
     from deepmmsearch.train.collate import Collator, Example, Pictures, encode_pictures
     from deepmmsearch.train.grpo import FROZEN
     from deepmmsearch.train.lora import Lora, prepare_model
 
     checkpoint = load_checkpoint(str(folder), torch.float32)
     rows = rows_of(checkpoint, 4, *((450, 550) if small else (500, 1000)))
-    pictures = Pictures(checkpoint.image_processor)
+    pictures = Pictures(checkpoint.family)
     examples = [Example(row.ids, row.mask, tuple(pictures.add(view) for view in row.views)) for row in rows]
     features = None if kind == "stock" else encode_pictures(checkpoint.model, pictures)
     model = prepare_model(checkpoint.model, Lora(), FROZEN, 0)
     assert isinstance(model, PeftModel)
-    collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, checkpoint.image_token, features)
+    collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
 
     def step() -> float:
         loss = model(**collator([{"row": i} for i in range(len(examples))])).loss

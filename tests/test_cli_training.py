@@ -18,10 +18,10 @@ from commands import done, run
 from deepmmsearch.compose.training import FineTuning
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.policies.local.checkpoint import Checkpoint, load_adapter, load_checkpoint
 from deepmmsearch.store import TrajectoryStore
-from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.train.grpo import FROZEN
-from deepmmsearch.train.lora import Lora, load_adapter, prepare_model
+from deepmmsearch.train.lora import Lora, prepare_model
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.run import claim_output
 
@@ -74,7 +74,7 @@ def test_merged_logits_are_those_of_base_and_adapter(base: Path, adapter: Path, 
 
 def test_a_merge_that_cannot_be_says_why_and_leaves_nothing(base: Path, adapter: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert "No vision-language checkpoint" in said("merge", tmp_path / "nowhere", adapter, out)
+    assert "Unknown model folder" in said("merge", tmp_path / "nowhere", adapter, out)
     assert "there is no adapter_config.json" in said("merge", base, base, out)
     other = tmp_path / "other"
     other.mkdir()
@@ -87,7 +87,9 @@ def test_a_merge_that_cannot_be_says_why_and_leaves_nothing(base: Path, adapter:
     assert "does not fit the model" in said("merge", base, other, out)
     (other / "adapter_config.json").write_text(json.dumps(config))
     (other / "adapter_model.safetensors").write_bytes(b"cut off")
-    assert "does not fit the model" in said("merge", base, other, out)
+    assert "missing or damaged" in said("merge", base, other, out)
+    (other / "adapter_model.safetensors").unlink()
+    assert "there is no adapter_model.safetensors" in said("merge", base, other, out)
     assert not out.exists() and not list(tmp_path.glob("*.part"))
     out.mkdir()
     (out / "letter.txt").write_text("mine")
@@ -145,25 +147,27 @@ def test_grpo_on_own_questions_with_an_index_of_ones_own(base: Path, shelf: Path
     assert load_checkpoint(str(tmp_path / "run" / "merged"), torch.float32)
 
 
-def test_what_is_wrong_with_a_grpo_recipe_is_said_before_the_model_is_loaded(shelf: Path, tmp_path: Path) -> None:
-    nowhere = tmp_path / "nowhere"
+def test_what_is_wrong_with_a_grpo_recipe_is_said_before_the_model_is_loaded(
+    base: Path, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepmmsearch.train.grpo.load_checkpoint", None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        down = grpo_recipe(nowhere, shelf, tmp_path, tools={"text": [{"name": "retrieve", "url": url}]})
+        down = grpo_recipe(base, shelf, tmp_path, tools={"text": [{"name": "retrieve", "url": url}]})
         assert "The text search does not work" in said("grpo", down)
-    unknown = grpo_recipe(nowhere, shelf, tmp_path, tools={"text": ["retriev"]})
+    unknown = grpo_recipe(base, shelf, tmp_path, tools={"text": ["retriev"]})
     assert "Did you mean 'retrieve'" in said("grpo", unknown)
     unlabelled = tmp_path / "unlabelled.jsonl"
     unlabelled.write_text('{"id": "a", "question": "Which?"}\n{"id": "b", "question": "Who?", "image": "gone.png"}\n')
-    path = grpo_recipe(nowhere, shelf, tmp_path, data=[str(unlabelled)])
+    path = grpo_recipe(base, shelf, tmp_path, data=[str(unlabelled)])
     assert "There are no questions with answers" in said("grpo", path)
     assert "2 of 2 rows left out: no answer (the first: a)" in run("grpo", path).output
-    assert "data needs tools" in said("grpo", grpo_recipe(nowhere, shelf, tmp_path, tools=None))
-    assert "either atlas or data" in said("grpo", grpo_recipe(nowhere, shelf, tmp_path, data=[]))
+    assert "data needs tools" in said("grpo", grpo_recipe(base, shelf, tmp_path, tools=None))
+    assert "either atlas or data" in said("grpo", grpo_recipe(base, shelf, tmp_path, data=[]))
+    nowhere = grpo_recipe(tmp_path / "nowhere", shelf, tmp_path)
+    assert "Unknown model folder" in said("grpo", nowhere)
     assert not (tmp_path / "run").exists()
-    # only then
-    assert "No vision-language checkpoint" in said("grpo", grpo_recipe(nowhere, shelf, tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,6 @@ def test_a_neural_image_encoder_by_folder(tmp_path: Path) -> None:
 def test_unknown_encoders_leave_nothing_behind(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     (tmp_path / "w").mkdir()
-    with pytest.raises(UserError, match="could not be loaded"):
+    with pytest.raises(UserError, match="Unknown model folder"):
         Index.build(tmp_path / "w", tmp_path / "i", Settings(vision=str(tmp_path / "no-model")))
     assert not (tmp_path / "i").exists()

@@ -25,15 +25,15 @@ from trl import GRPOConfig, GRPOTrainer
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import ToolError, UserError
-from deepmmsearch.policies.card import AgentCard
+from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.rewards import Score
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
-from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash
 from deepmmsearch.train.generation import LocalGeneration, SamplerSettings, Twin
 from deepmmsearch.train.grpo import FROZEN, GrpoRecipe, RolloutTrainer, Stage, deal, make_trainer, train, trl_settings
 from deepmmsearch.train.lora import prepare_model
+from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.rollouts import Player, Rollout
 from deepmmsearch.train.rows import Row, make_batch, make_row
@@ -135,7 +135,7 @@ def play(base: Path, output: Path, asked: Sequence[Question] | None = None, **ch
 
 
 def stage(checkpoint: Checkpoint, generation: Any, asked: Sequence[Question] | None = None) -> Stage:
-    eyes = Eyes(checkpoint.model, checkpoint.image_processor, AgentCard())
+    eyes = Eyes(checkpoint.model, checkpoint.family)
     return Stage(asked or questions(), player(), generation, checkpoint, checkpoint.renderer(), eyes)
 
 
@@ -157,10 +157,9 @@ class Spy(RolloutTrainer):
 def own_logps(model: Any, checkpoint: Checkpoint, row: Row) -> Tensor:
     """Log probabilities of a row's tokens after the first: alone, unpadded, pictures through the vision tower."""
     ids = torch.from_numpy(row.ids)[None].long()
-    inputs: dict[str, Any] = {"mm_token_type_ids": (ids == checkpoint.image_token).int()}
+    inputs: dict[str, Any] = dict(checkpoint.family.token_types(ids))
     if row.views:
-        made = checkpoint.image_processor(images=list(row.views), do_resize=False, return_tensors="pt")
-        inputs |= {"pixel_values": made["pixel_values"], "image_grid_thw": made["image_grid_thw"]}
+        inputs |= checkpoint.family.inputs(row.views)
     with torch.no_grad():
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), **inputs).logits.double()
     return logits.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[:, 0]
@@ -278,7 +277,7 @@ async def rollouts_of(base: Path, asked: Sequence[Question] | None = None) -> tu
 
 async def test_only_sampled_tokens_are_trained_on(base: Path) -> None:
     checkpoint, played = await rollouts_of(base)
-    eyes = Eyes(checkpoint.model, checkpoint.image_processor, AgentCard())
+    eyes = Eyes(checkpoint.model, checkpoint.family)
     for rollout in played:
         row = make_row(rollout, checkpoint.renderer(), eyes, 1.0)
         sampled = [i for turn in rollout.trajectory.turns for i in turn.completion.ids or ()]
@@ -286,12 +285,12 @@ async def test_only_sampled_tokens_are_trained_on(base: Path) -> None:
         assert row.start == row.mask.argmax()
         assert set(row.logprobs[row.mask].tolist()) == {-1.0} and not row.logprobs[~row.mask].any()
         counts = [eyes.features(view).count for view in row.views]
-        assert int((row.ids == checkpoint.image_token).sum()) == sum(counts)
+        assert int((row.ids == checkpoint.family.image_id).sum()) == sum(counts)
 
 
 async def test_a_batch_is_padded_on_both_sides(base: Path) -> None:
     checkpoint, played = await rollouts_of(base)
-    eyes = Eyes(checkpoint.model, checkpoint.image_processor, AgentCard())
+    eyes = Eyes(checkpoint.model, checkpoint.family)
     rows = [make_row(r, checkpoint.renderer(), eyes, 0.5 if i % 2 else None) for i, r in enumerate(played)]
     batch = make_batch(rows, 0, torch.device("cpu"))
     for i, row in enumerate(rows):

@@ -26,7 +26,7 @@ from tests.checkpoints import tiny_checkpoint
 from tests.training_child import STEPS
 from trl.trainer.utils import RepeatSampler
 
-from deepmmsearch.train.checkpoint import load_checkpoint
+from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.train.grpo import EachEpoch
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.run import last_checkpoint

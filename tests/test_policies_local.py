@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from transformers import Idefics3Processor
 
-from checkpoints import FAMILIES, tiny_checkpoint, tiny_model, tiny_processor
+from checkpoints import FAMILIES, GRIDS, TILED, tiny_checkpoint, tiny_model, tiny_parts, tiny_processor
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.card import AgentCard, read_card
 from deepmmsearch.policies.local import LocalPolicy, TokenReader
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.testing import tiny_tokenizer
 from deepmmsearch.types import Completion, Malformed, Observation, Question, TextSearch, Trajectory, Turn
 
 torch.set_num_threads(1)
 
 
 def make(family: str = "qwen2_5_vl", **settings: Any) -> LocalPolicy:
-    tokenizer = tiny_tokenizer()
-    return LocalPolicy(tiny_model(tokenizer, family), tokenizer, tiny_processor(), **{"max_new_tokens": 12, **settings})
+    tokenizer, processor = tiny_parts(family)
+    return LocalPolicy(tiny_model(tokenizer, family), tokenizer, processor, **{"max_new_tokens": 12, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +61,36 @@ async def play(policy: LocalPolicy, seed: int, turns: int = 3) -> list[Completio
     return said
 
 
+def processed(policy: LocalPolicy, trajectory: Trajectory) -> tuple[list[int], dict[str, Any]]:
+    """The prompt's ids and the model's further arguments, as the library's own processor makes them of the text."""
+    sequence = policy.renderer.sequence(trajectory)
+    family = policy.model.config.model_type
+    if not sequence.images:
+        return list(sequence.ids), {}
+    if family in TILED:
+        tokenizer, pictures = tiny_parts(family)
+        library = Idefics3Processor(pictures, tokenizer, image_seq_len=4)
+        alone = [library(text="<image>", images=[image], add_special_tokens=False) for image in sequence.images]
+        made = library(text="<image>" * len(alone), images=[list(sequence.images)], return_tensors="pt")
+        pixels = {name: made[name] for name in ("pixel_values", "pixel_attention_mask")}
+        return policy.renderer.expand(sequence.ids, [one["input_ids"][0] for one in alone]), pixels
+    pixels = dict(tiny_parts(family)[1](images=list(sequence.images), return_tensors="pt"))
+    counts = [int(g.prod()) // 4 for g in pixels["image_grid_thw"]] if family in GRIDS else [16] * len(sequence.images)
+    prompt = policy.renderer.expand(sequence.ids, counts)
+    if family in GRIDS:
+        pixels["mm_token_type_ids"] = torch.tensor([prompt]).eq(policy.renderer.image_id or 0).int()
+    return prompt, pixels
+
+
 def independent_logprobs(policy: LocalPolicy, trajectory: Trajectory, completion: Completion) -> list[float]:
     """By one forward pass over everything, pictures as pixels, without padding, cache or our positions."""
-    sequence = policy.renderer.sequence(trajectory)
-    pixels = tiny_processor()(images=list(sequence.images), return_tensors="pt") if sequence.images else {}
-    counts = [int(g.prod()) // 4 for g in pixels.get("image_grid_thw", [])]
-    prompt = policy.renderer.expand(sequence.ids, counts)
+    prompt, pixels = processed(policy, trajectory)
     assert completion.prompt_tokens == len(prompt)
     ids = torch.tensor([[*prompt, *(completion.ids or ())]])
-    kinds = {"mm_token_type_ids": (ids == policy.renderer.image_id).int()} if pixels else {}
+    if "mm_token_type_ids" in pixels:
+        pixels["mm_token_type_ids"] = (ids == policy.renderer.image_id).int()
     with torch.no_grad():
-        logits = policy.model(input_ids=ids, **pixels, **kinds).logits[0, len(prompt) - 1 : -1].float()
+        logits = policy.model(input_ids=ids, **pixels).logits[0, len(prompt) - 1 : -1].float()
     logits[:, policy._banned] = -torch.inf
     scaled = torch.log_softmax(logits / (policy.temperature or 1), -1)
     return scaled.gather(1, ids[0, len(prompt) :, None])[:, 0].tolist()
@@ -224,7 +243,7 @@ def test_an_adapter_is_merged(tmp_path: Path) -> None:
     tuned.save_pretrained(tmp_path / "adapter")
     merged = LocalPolicy.load(folder, adapter=tmp_path / "adapter", max_new_tokens=12)
     assert asyncio.run(merged.act(start(1))).ids != asyncio.run(plain.act(start(1))).ids
-    with pytest.raises(UserError, match="no adapter"):
+    with pytest.raises(UserError, match="not an adapter"):
         LocalPolicy.load(folder, adapter=tmp_path)
 
 

@@ -276,7 +276,7 @@ def test_logprobs_that_do_not_fit_are_refused() -> None:
 def test_counts_that_do_not_fit_are_refused() -> None:
     rendered = renderer("small")
     sequence = rendered.sequence(start())
-    with pytest.raises(ValueError, match="1 image placeholders cannot be expanded by 2 counts"):
+    with pytest.raises(ValueError, match="1 image placeholders cannot be expanded for 2 pictures"):
         rendered.expand(sequence.ids, [1, 2])
 
 

@@ -30,9 +30,9 @@ from trl import SFTConfig, SFTTrainer
 from deepmmsearch.cli.sft import command
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import UserError
+from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import SPECIAL_TOKENS, tiny_tokenizer
-from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash
 from deepmmsearch.train.collate import (
     IGNORED,
     Collator,
@@ -42,6 +42,7 @@ from deepmmsearch.train.collate import (
     make_example,
     make_examples,
 )
+from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import COLOURS as CURVES
 from deepmmsearch.train.plots import plot_curves, read_metrics
 from deepmmsearch.train.sft import FIXED, SftRecipe, SftResult, fine_tune, trl_settings
@@ -160,10 +161,10 @@ def train(base: Path, output: Path, **changes: Any) -> SftResult:
 
 
 def batch_of(checkpoint: Checkpoint, played: Sequence[Trajectory], cached: bool = False) -> dict[str, Any]:
-    pictures = Pictures(checkpoint.image_processor)
+    pictures = Pictures(checkpoint.family)
     examples, _ = make_examples(played, checkpoint.renderer(), pictures, 500)
     features = encode_pictures(checkpoint.model, pictures) if cached else None
-    collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, checkpoint.image_token, features)
+    collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
     return collator([{"row": i} for i in range(len(examples))])
 
 
@@ -186,7 +187,7 @@ def test_labels_are_the_policys_tokens_and_nothing_else(checkpoint: Checkpoint) 
 def test_labels_equal_the_renderers_mask(checkpoint: Checkpoint) -> None:
     for played in trajectories():
         sequence = checkpoint.renderer().sequence(played, teacher=True)
-        example = make_example(played, checkpoint.renderer(), Pictures(checkpoint.image_processor))
+        example = make_example(played, checkpoint.renderer(), Pictures(checkpoint.family))
         assert example.mask.sum() == sum(sequence.mask)
         assert (example.labels[example.mask] == example.ids[example.mask]).all()
         assert (example.labels[~example.mask] == IGNORED).all()
@@ -202,7 +203,7 @@ def test_ids_sampled_by_another_model_are_not_taught(checkpoint: Checkpoint) -> 
 def test_trajectories_with_and_without_pictures_share_a_batch(checkpoint: Checkpoint) -> None:
     played = trajectories()[:3]
     batch = batch_of(checkpoint, played)
-    per_row = (batch["input_ids"] == checkpoint.image_token).sum(-1).tolist()
+    per_row = (batch["input_ids"] == checkpoint.family.image_id).sum(-1).tolist()
     # a view of 56 x 56 has 4 features; the thumbnail of 28 x 90 is seen at 56 x 112, the one of 40 x 40 at 56 x 56
     assert per_row == [0, 4, 4 + 8 + 4]
     assert int(batch["image_grid_thw"].prod(-1).sum()) == 4 * sum(per_row) == len(batch["pixel_values"])
@@ -223,16 +224,16 @@ def test_kept_features_give_the_same_outputs_as_pixels(checkpoint: Checkpoint) -
 
 
 def test_a_missing_feature_is_never_trained_over(checkpoint: Checkpoint) -> None:
-    pictures = Pictures(checkpoint.image_processor)
+    pictures = Pictures(checkpoint.family)
     examples, _ = make_examples([play("red", image=picture("red"))], checkpoint.renderer(), pictures, 500)
-    damaged = [dataclasses.replace(examples[0], ids=examples[0].ids[examples[0].ids != checkpoint.image_token])]
+    damaged = [dataclasses.replace(examples[0], ids=examples[0].ids[examples[0].ids != checkpoint.family.image_id])]
     damaged[0] = dataclasses.replace(damaged[0], mask=examples[0].mask[: len(damaged[0].ids)])
     with pytest.raises(AssertionError, match="0 placeholders for 4 image features"):
-        Collator(damaged, pictures, 0, checkpoint.image_token)([{"row": 0}])
+        Collator(damaged, pictures, 0)([{"row": 0}])
 
 
 def test_equal_pictures_are_kept_once(checkpoint: Checkpoint) -> None:
-    pictures = Pictures(checkpoint.image_processor)
+    pictures = Pictures(checkpoint.family)
     make_examples(trajectories(), checkpoint.renderer(), pictures, 500)
     # 3 questions' pictures, 3 tall thumbnails; the small red one equals the question's red picture in the model's view
     assert len(pictures) == 6
@@ -241,12 +242,12 @@ def test_equal_pictures_are_kept_once(checkpoint: Checkpoint) -> None:
 def test_broken_off_and_too_long_trajectories_are_left_out(checkpoint: Checkpoint) -> None:
     long = play("red", *[search()] * 40)
     played = [play("red"), play("red", stop="error"), play("red", stop="length"), long]
-    examples, left_out = make_examples(played, checkpoint.renderer(), Pictures(checkpoint.image_processor), 200)
+    examples, left_out = make_examples(played, checkpoint.renderer(), Pictures(checkpoint.family), 200)
     assert (len(examples), left_out) == (1, 3)
     with pytest.raises(UserError, match=r"found 3 trajectories.*over 200 tokens"):
-        make_examples(played[1:], checkpoint.renderer(), Pictures(checkpoint.image_processor), 200)
+        make_examples(played[1:], checkpoint.renderer(), Pictures(checkpoint.family), 200)
     with pytest.raises(UserError, match="found none"):
-        make_examples([], checkpoint.renderer(), Pictures(checkpoint.image_processor), 200)
+        make_examples([], checkpoint.renderer(), Pictures(checkpoint.family), 200)
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=300), st.integers(1, 7), st.integers(0, 3))
@@ -393,16 +394,16 @@ def test_a_sample_is_drawn_with_the_seed(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_sample_keeps_its_pictures_alone(base: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    pictures = Pictures(checkpoint.image_processor)
+    pictures = Pictures(checkpoint.family)
     examples, _ = make_examples(list(trajectories()), checkpoint.renderer(), pictures, 500)
     before = [pictures.pixels(example.pictures) for example in examples[4:6]]
     used = [number for example in examples[4:6] for number in example.pictures]
     assert len(set(used)) <= max(used), "nothing would be renumbered"
     new = pictures.keep(used)
     assert len(pictures) == len(set(used)) == len(new)
-    for example, (pixels, grid) in zip(examples[4:6], before, strict=True):
+    for example, pixels in zip(examples[4:6], before, strict=True):
         again = pictures.pixels([new[number] for number in example.pictures])
-        assert torch.equal(pixels, again[0]) and torch.equal(grid, again[1])
+        assert all(torch.equal(pixels[name], again[name]) for name in ("pixel_values", "image_grid_thw"))
     lines: list[str] = []
     settings = recipe(base, tmp_path / "run", sample=1, trl={"max_steps": 1})
     fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), report=lines.append)
@@ -451,7 +452,7 @@ def test_a_recipe_that_cannot_be_is_refused(base: Path, tmp_path: Path, changes:
 
 
 def test_an_unknown_checkpoint_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No vision-language checkpoint"):
+    with pytest.raises(UserError, match="Unknown model folder"):
         load_checkpoint(str(tmp_path / "absent"), torch.float32)
 
 

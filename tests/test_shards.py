@@ -55,7 +55,7 @@ def trainer(version: int = 2, named: list[str] | None = None, sharded: bool = Tr
 
 
 def test_the_language_models_layers_are_the_units(tmp_path_factory: pytest.TempPathFactory) -> None:
-    from deepmmsearch.train.checkpoint import load_checkpoint
+    from deepmmsearch.policies.local.checkpoint import load_checkpoint
     from deepmmsearch.train.lora import Lora, prepare_model
 
     base = tiny_checkpoint(tmp_path_factory.mktemp("base"), prompt="atlas")

@@ -21,7 +21,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
-from deepmmsearch.train.checkpoint import load_checkpoint, parameter_hash
+from deepmmsearch.policies.local.checkpoint import load_checkpoint
+from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.shards import whole
 
 STEPS = 4

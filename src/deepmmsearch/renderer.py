@@ -99,29 +99,28 @@ class Renderer:
         """The text with every special token broken, this tokenizer's included: text from outside stays text."""
         return self._special.sub(lambda m: f"{m.group()} ", escape_chat_tokens(text))
 
-    def expand(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
-        """The ids as the model wants them: the i-th placeholder repeated counts[i] times."""
-        return [i for i, n in zip(ids, self._repeats(ids, counts), strict=True) for _ in range(n)]
+    def expand(self, ids: Sequence[int], pictures: Sequence[int | Sequence[int]]) -> list[int]:
+        """The ids as the model wants them: placeholder i repeated pictures[i] times, or replaced by those ids."""
+        return [i for run in self._runs(ids, pictures) for i in run]
 
-    def expand_sequence(self, sequence: TokenSequence, counts: Sequence[int]) -> TokenSequence:
+    def expand_sequence(self, sequence: TokenSequence, pictures: Sequence[int | Sequence[int]]) -> TokenSequence:
         """`expand` for ids, mask and logprobs together."""
-        repeats = self._repeats(sequence.ids, counts)
-
-        spread = [i for i, n in enumerate(repeats) for _ in range(n)]
+        runs = self._runs(sequence.ids, pictures)
+        spread = [i for i, run in enumerate(runs) for _ in run]
         return TokenSequence(
-            tuple(sequence.ids[i] for i in spread),
+            tuple(i for run in runs for i in run),
             tuple(sequence.mask[i] for i in spread),
             tuple(sequence.logprobs[i] for i in spread),
             sequence.images,
         )
 
-    def _repeats(self, ids: Sequence[int], counts: Sequence[int]) -> list[int]:
-        left = list(counts)
+    def _runs(self, ids: Sequence[int], pictures: Sequence[int | Sequence[int]]) -> list[Sequence[int]]:
+        """What each id becomes."""
+        left = [(self.image_id or 0,) * p if isinstance(p, int) else p for p in reversed(pictures)]
         found = ids.count(self.image_id) if self.image_id is not None else 0
         if found != len(left):
-            raise ValueError(f"{found} image placeholders cannot be expanded by {len(left)} counts.")
-        left.reverse()
-        return [left.pop() if i == self.image_id else 1 for i in ids]
+            raise ValueError(f"{found} image placeholders cannot be expanded for {len(left)} pictures.")
+        return [left.pop() if i == self.image_id else (i,) for i in ids]
 
     def _add_completion(self, built: _Builder, turn: Turn, number: int, teacher: bool) -> bool:
         """Appends what the policy wrote; tells whether that ends the turn."""

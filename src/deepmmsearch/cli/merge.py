@@ -23,7 +23,7 @@ def command(model: str, adapter: Path, out: Path, dtype: str) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty. Give a new folder.")
     try:
-        from deepmmsearch.train.lora import merge
+        from deepmmsearch.train.merging import merge
     except ModuleNotFoundError as error:
         raise MissingExtra("Merging an adapter", "train") from error
     merge(model, adapter, out, dtype)

@@ -27,11 +27,11 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.eval.figures import EXACT, effort, mean_score, measure_exactly
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.policies.local.checkpoint import Checkpoint
 from deepmmsearch.rewards import RewardSettings, build_reward
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder
-from deepmmsearch.train.checkpoint import Checkpoint
 from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
 from deepmmsearch.train.grpo import Bounds, GrpoRecipe, GrpoResult, QuestionSet, open_checkpoint, train
 from deepmmsearch.train.rollouts import Player
@@ -40,6 +40,7 @@ from deepmmsearch.train.sft import SftRecipe, SftResult
 from deepmmsearch.train.sft import train as fine_tune_on_folders
 from deepmmsearch.train.sft import trl_settings as sft_settings
 from deepmmsearch.train.shards import apart
+from deepmmsearch.train.start import check_start
 from deepmmsearch.types import Question
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class FineTuning(SftRecipe):
 
 def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftResult:
     """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy."""
+    check_start(recipe.model)
     held_out = recipe.evaluate_on
     if held_out is None or not recipe.evaluate_every:
         return fine_tune_on_folders(recipe, report=report)
@@ -125,6 +127,7 @@ def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftRes
 
 def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
+    check_start(recipe.model, recipe.adapter, recipe.rollouts.backend)
     reward = build_reward(recipe.reward, build_judge(recipe.judge))
     source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe, report)
     checkpoint = open_checkpoint(recipe)

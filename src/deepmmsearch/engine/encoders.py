@@ -37,7 +37,7 @@ class SentenceEncoder:
             raise MissingExtra("Dense text search", "dense") from None
         self._torch, self._threads = torch, threads
         try:
-            self._model = SentenceTransformer(_sentence_model(name), device="cpu")
+            self._model = SentenceTransformer(_sentence_model(name), device="cpu", trust_remote_code=False)
         except MissingExtra:
             raise
         except Exception as error:  # the hub's errors have no common type
@@ -73,18 +73,14 @@ class VisionEncoder:
     def __init__(self, name: str) -> None:
         try:
             import torch
-            from transformers import AutoImageProcessor, AutoModel
+            from transformers import AutoModel
+
+            from deepmmsearch.policies.local.checkpoint import load_image_processor, load_model
         except ImportError:
             raise MissingExtra("A neural image encoder", "local") from None
         self._torch = torch
-        try:
-            self._processor = AutoImageProcessor.from_pretrained(name)
-            self._model: Any = AutoModel.from_pretrained(name).eval()
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"The image encoder {name!r} could not be loaded ({_first_line(error)}). "
-                "Give a SigLIP, CLIP or DINO model, or its folder."
-            ) from error
+        self._model: Any = load_model(AutoModel, "image encoder", name).eval()
+        self._processor = load_image_processor(name)
 
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
         inputs = self._processor(images=[image.convert("RGB") for image in images], return_tensors="pt")

@@ -16,11 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch.utils.data import Sampler
-from transformers import BaseImageProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest
+from deepmmsearch.policies.local.families import Family
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.types import Trajectory
 
@@ -45,20 +46,16 @@ class Example:
 class Pictures:
     """The distinct pictures of a data set as the model sees them, held in memory (3 bytes a pixel)."""
 
-    def __init__(self, processor: BaseImageProcessor) -> None:
-        self._processor = processor
+    def __init__(self, family: Family) -> None:
+        self.family = family
         self._views: list[Image] = []
         self._index: dict[str, int] = {}
-        self.patch: int = processor.patch_size
-        self.merge: int = processor.merge_size
 
     def __len__(self) -> int:
         return len(self._views)
 
     def add(self, view: Image) -> int:
-        """The picture's number; equal pixels get the same one. It must have its final size: nothing resizes here."""
-        cell = self.patch * self.merge
-        assert view.width % cell == view.height % cell == 0, f"a view of {view.size} is not in multiples of {cell}"
+        """The picture's number; equal pixels get the same one."""
         number = self._index.setdefault(digest(view), len(self._views))
         if number == len(self._views):
             self._views.append(view.convert("RGB"))
@@ -71,20 +68,21 @@ class Pictures:
         self._index = {name: new[old] for name, old in self._index.items() if old in new}
         return new
 
-    def tokens(self, number: int) -> int:
+    def tokens(self, number: int) -> tuple[int, ...]:
+        """The ids that stand for the picture."""
+        return self.family.tokens(self._views[number].size)
+
+    def features(self, number: int) -> int:
         """How many features, and so placeholders, the picture has."""
-        view, cell = self._views[number], self.patch * self.merge
-        return (view.width // cell) * (view.height // cell)
+        return self.family.features(self._views[number].size)
 
-    def pixels(self, numbers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """`pixel_values` [patches of all pictures, values of a patch] and `image_grid_thw` [pictures, 3]."""
-        made = self._processor([self._views[n] for n in numbers], do_resize=False, return_tensors="pt")
-        return made["pixel_values"], made["image_grid_thw"]
+    def pixels(self, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The model's arguments for the pixels of these pictures, in order."""
+        return self.family.inputs([self._views[n] for n in numbers])
 
-    def grid(self, numbers: Sequence[int]) -> torch.Tensor:
-        """`image_grid_thw` [pictures, 3] alone."""
-        sizes = [self._views[n].size for n in numbers]
-        return torch.tensor([[1, height // self.patch, width // self.patch] for width, height in sizes])
+    def beside(self, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+        """What the model needs of them where it is given their features instead."""
+        return self.family.beside([self._views[n].size for n in numbers])
 
 
 def make_example(trajectory: Trajectory, renderer: Renderer, pictures: Pictures) -> Example:
@@ -138,14 +136,16 @@ def encode_pictures(model: PreTrainedModel, pictures: Pictures, batch_size: int 
     model.eval()
     features: list[torch.Tensor] = []
     for start in range(0, len(pictures), batch_size):
-        pixels, grid = pictures.pixels(range(start, min(start + batch_size, len(pictures))))
-        output = model.get_image_features(pixels.to(model.device), grid.to(model.device), return_dict=True)
-        if type(output) is not BaseModelOutputWithPooling:
+        numbers = range(start, min(start + batch_size, len(pictures)))
+        pixels = {name: value.to(model.device) for name, value in pictures.pixels(numbers).items()}
+        output = model.get_image_features(**pixels, return_dict=True)
+        if getattr(output, "deepstack_features", None):
             raise UserError(
                 f"The features of a {model.config.model_type} model cannot be kept (its vision tower feeds several "
                 "layers). Set cache_features: false."
             )
-        features += [feature.cpu() for feature in output.pooler_output]
+        made = torch.cat(list(output.pooler_output)).cpu()
+        features += made.split([pictures.features(number) for number in numbers])
     return features
 
 
@@ -183,9 +183,9 @@ class LengthGrouped(Sampler[int]):
 class Collator:
     """Rows `{"row": number of an example}` -> a batch padded on the right.
 
-    Shapes: input_ids, attention_mask, labels, mm_token_type_ids [batch, length]; image_grid_thw [pictures, 3]; and
-    either pixel_values or, with `features`, the encoder's output in `mm_encoder_outputs`. A batch without pictures
-    has none of the last three.
+    Shapes: input_ids, attention_mask, labels [batch, length]; what the model's family wants to know of pictures
+    (mm_token_type_ids [batch, length], image_grid_thw [pictures, 3]); and either pixel_values or, with `features`, the
+    encoder's output in `mm_encoder_outputs`. A batch without pictures has neither of these.
     """
 
     def __init__(
@@ -193,13 +193,11 @@ class Collator:
         examples: Sequence[Example],
         pictures: Pictures,
         pad_token: int,
-        image_token: int,
         features: Sequence[torch.Tensor] | None = None,
     ) -> None:
         self._examples = examples
         self._pictures = pictures
         self._pad_token = pad_token
-        self._image_token = image_token
         self._features = features
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -214,27 +212,19 @@ class Collator:
             ids[i, :length] = torch.from_numpy(example.ids)
             labels[i, :length] = torch.from_numpy(example.labels)
             attention[i, :length] = 1
-        image_tokens = ids == self._image_token
-        batch: dict[str, Any] = {
-            "input_ids": ids,
-            "attention_mask": attention,
-            "labels": labels,
-            "mm_token_type_ids": image_tokens.int(),
-        }
+        family = self._pictures.family
+        batch: dict[str, Any] = {"input_ids": ids, "attention_mask": attention, "labels": labels}
+        batch |= family.token_types(ids)
         numbers = [number for example in examples for number in example.pictures]
         if numbers:
-            batch |= self._picture_inputs(numbers, int(image_tokens.sum()))
+            batch |= self._picture_inputs(numbers, int((ids == family.image_id).sum()))
         return batch
 
     def _picture_inputs(self, numbers: Sequence[int], placeholders: int) -> dict[str, Any]:
-        inputs: dict[str, Any]
-        if self._features is not None:
-            own = tuple(self._features[number] for number in numbers)
-            grid, count = self._pictures.grid(numbers), sum(len(feature) for feature in own)
-            inputs = {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=own)}}
-        else:
-            pixels, grid = self._pictures.pixels(numbers)
-            count = int(grid.prod(-1).sum()) // self._pictures.merge**2
-            inputs = {"pixel_values": pixels}
+        count = sum(map(self._pictures.features, numbers))
         assert count == placeholders, f"{placeholders} placeholders for {count} image features"
-        return inputs | {"image_grid_thw": grid}
+        if self._features is None:
+            return self._pictures.pixels(numbers)
+        own = tuple(self._features[number] for number in numbers)
+        outputs = {"image": BaseModelOutputWithPooling(pooler_output=own)}
+        return {"mm_encoder_outputs": outputs} | self._pictures.beside(numbers)

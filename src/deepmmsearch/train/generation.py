@@ -20,13 +20,12 @@ from PIL.Image import Image
 from torch import nn
 from transformers import PreTrainedModel
 
-from deepmmsearch.policies.card import read_card
 from deepmmsearch.policies.local import LocalPolicy
-from deepmmsearch.policies.local.checkpoint import banned_ids, end_ids, window
+from deepmmsearch.policies.local.checkpoint import Checkpoint
 from deepmmsearch.policies.local.policy import MAX_NEW_TOKENS
+from deepmmsearch.policies.local.sampleable import banned_ids, end_ids, window
 from deepmmsearch.policies.local.slots import SlotPolicy
 from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, generating
-from deepmmsearch.train.checkpoint import Checkpoint
 from deepmmsearch.train.shards import whole
 from deepmmsearch.types import Policy
 
@@ -93,7 +92,7 @@ def policy_of(twin: Twin, checkpoint: Checkpoint, settings: SamplerSettings) -> 
         twin.model,
         checkpoint.tokenizer,
         checkpoint.image_processor,
-        card=read_card(checkpoint.source),
+        card=checkpoint.card,
         name=checkpoint.source,
         temperature=settings.temperature,
         seed=settings.seed,
@@ -148,13 +147,12 @@ def vllm_generation(
         max_new_tokens=settings.max_new_tokens or MAX_NEW_TOKENS,
         temperature=settings.temperature,
         seed=settings.seed,
-        banned=tuple(banned_ids(model, tokenizer, ends, renderer.image_id)),
+        banned=tuple(banned_ids(model, checkpoint.family, ends, renderer.image_id)),
         ends=tuple(sorted(ends)),
     )
-    cell = checkpoint.image_processor.patch_size * checkpoint.image_processor.merge_size
 
     def image_tokens(view: Image) -> int:
-        return (view.width // cell) * (view.height // cell)
+        return checkpoint.family.features(view.size)
 
     policy: Policy
     if base_url is not None:

@@ -31,13 +31,13 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import RepeatSampler, use_adapter
 
 from deepmmsearch.errors import UserError
-from deepmmsearch.policies.card import read_card
 from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
+from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
-from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash, save_merged
 from deepmmsearch.train.generation import (
     Backend,
     Generation,
@@ -48,6 +48,8 @@ from deepmmsearch.train.generation import (
     vllm_generation,
 )
 from deepmmsearch.train.lora import Lora, prepare_model
+from deepmmsearch.train.merging import save_merged
+from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
@@ -351,14 +353,13 @@ class RolloutTrainer(GRPOTrainer):
         for i, row in enumerate(rows):
             end = input_ids.shape[1] - logits_to_keep
             sampled[i, end : end + len(row.ids) - row.start] = torch.from_numpy(row.mask[row.start :])
-        image = self._stage.renderer.image_id
         with self.accelerator.autocast():
             out = model(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
-                mm_token_type_ids=torch.eq(input_ids, image if image is not None else -1).int(),
                 labels=input_ids.masked_fill(~sampled, -100),
                 fused_lm_head=True,
+                **self._stage.eyes.family.token_types(input_ids),
                 **picture_inputs(rows, self._stage.eyes),
             )
         logps = out.log_probs[:, -logits_to_keep:]
@@ -373,11 +374,9 @@ class RolloutTrainer(GRPOTrainer):
 
     def _shared(self, model: Any, width: int, compute_entropy: bool) -> tuple[Tensor, Tensor | None, None]:
         causal = model.get_base_model() if isinstance(model, PeftModel) else model
-        image = self._stage.renderer.image_id
         with self.accelerator.autocast():
             found = [
-                shared_logps(causal, own, width, self._stage.eyes, -1 if image is None else image, self.temperature)
-                for own in groups_of(self._scored)
+                shared_logps(causal, own, width, self._stage.eyes, self.temperature) for own in groups_of(self._scored)
             ]
         logps = torch.cat([one for one, _ in found])
         self._logps = logps.detach()
@@ -523,6 +522,7 @@ def train(
     """
     if not len(questions):
         raise UserError("There are no questions to train on. Check the recipe's data.")
+    refuse_untrainable(checkpoint.family, recipe.model)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     settings = trl_settings(recipe)
@@ -531,7 +531,7 @@ def train(
         # twins share parameters, not buffers, so the move comes before them
         checkpoint.model.to(settings.device)
     beside = apart(checkpoint.model, settings)
-    eyes = Eyes(beside, checkpoint.image_processor, read_card(checkpoint.source))
+    eyes = Eyes(beside, checkpoint.family)
     generation = None if _vllm(recipe) else LocalGeneration(replace(checkpoint, model=beside), sampler_settings(recipe))
     start = Twin(beside)
     model = _prepared(checkpoint, recipe)

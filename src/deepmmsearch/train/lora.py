@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
 from transformers import PreTrainedModel, set_seed
 
-from deepmmsearch.errors import UserError
-from deepmmsearch.train.checkpoint import load_checkpoint, part_of, save_merged
+from deepmmsearch.policies.local.checkpoint import load_adapter
+from deepmmsearch.train.parts import part_of
 
-LANGUAGE_LINEAR = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+LANGUAGE_LINEAR = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
 class Lora(BaseModel):
@@ -47,27 +45,3 @@ def prepare_model(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"
     )
     return get_peft_model(model, config)
-
-
-def load_adapter(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:
-    """Raises UserError when `folder` holds no adapter, or one that was made for another model."""
-    if not (folder / "adapter_config.json").is_file():
-        raise UserError(f"{str(folder)!r} is no adapter: there is no adapter_config.json in it.")
-    try:
-        return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    # what PEFT raises depends on which of names, shapes or settings disagree
-    except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"The adapter in {folder} does not fit the model ({reason}). Give the model it was made for."
-        ) from error
-
-
-def merge(source: str, adapter: Path, out: Path, dtype: str = "bfloat16") -> None:
-    """The model with the adapter in its weights, as a checkpoint that serves like its base; whole or not at all.
-
-    Merged in float32, then saved as `dtype`. Raises UserError for what cannot be loaded or does not fit.
-    """
-    checkpoint = load_checkpoint(source, torch.float32)
-    merged = load_adapter(checkpoint.model, adapter).merge_and_unload()
-    save_merged(checkpoint, merged.to(getattr(torch, dtype)), out)

@@ -37,9 +37,9 @@ class Row:
 def make_row(rollout: Rollout, renderer: Renderer, eyes: Eyes, advantage: float | None) -> Row:
     """`advantage` None leaves the rollout out of the loss. Raises UserError where the sampler hid its token ids."""
     sequence = renderer.sequence(rollout.trajectory)
-    counts = [eyes.features(view).count for view in sequence.images]
-    expanded = renderer.expand_sequence(sequence, counts)
-    _check(expanded, renderer.image_id, sum(counts))
+    features = [eyes.features(view) for view in sequence.images]
+    expanded = renderer.expand_sequence(sequence, [f.ids for f in features])
+    _check(expanded, renderer.image_id, sum(f.count for f in features))
     ids, mask = list(expanded.ids), list(expanded.mask)
     logprobs = list(expanded.logprobs)
     if 1 not in mask:

@@ -22,10 +22,13 @@ from trl import SFTConfig, SFTTrainer
 
 from deepmmsearch.data.reader import holds_trajectories, read_trajectories
 from deepmmsearch.errors import UserError
+from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
+from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.store import FILE
-from deepmmsearch.train.checkpoint import Checkpoint, load_checkpoint, parameter_hash, save_merged
 from deepmmsearch.train.collate import Collator, Example, LengthGrouped, Pictures, encode_pictures, make_examples
 from deepmmsearch.train.lora import Lora, prepare_model
+from deepmmsearch.train.merging import save_merged
+from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves
 from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.shards import gathered, shard_layers, will_shard
@@ -135,12 +138,13 @@ def fine_tune(
 
     Raises UserError when the output folder belongs to another recipe or other data.
     """
+    refuse_untrainable(checkpoint.family, recipe.model)
     settings = trl_settings(recipe)
     # refuses what could not be saved
     will_shard(settings)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    pictures = Pictures(checkpoint.image_processor)
+    pictures = Pictures(checkpoint.family)
     examples, left_out = make_examples(trajectories, checkpoint.renderer(), pictures, recipe.max_tokens)
     examples = _drawn(examples, pictures, recipe)
     tokens = sum(len(example.ids) for example in examples)
@@ -148,8 +152,7 @@ def fine_tune(
     resume = claim_output(recipe.output, recipe, _digest(examples), {"examples": len(examples)})
     features = encode_pictures(checkpoint.model, pictures) if recipe.cache_features else None
     frozen = parameter_hash(checkpoint.model, recipe.freeze)
-    pad = checkpoint.tokenizer.pad_token_id
-    collator = Collator(examples, pictures, pad, checkpoint.image_token, features)
+    collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
     callbacks: list[TrainerCallback] = [journal]
     if evaluate is not None and recipe.evaluate_every:

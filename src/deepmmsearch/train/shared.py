@@ -28,9 +28,7 @@ def groups_of(rows: Sequence[Row]) -> Iterator[list[Row]]:
         yield list(group)
 
 
-def shared_logps(
-    model: Any, rows: Sequence[Row], width: int, eyes: Eyes, image: int, temperature: float
-) -> tuple[Tensor, Tensor]:
+def shared_logps(model: Any, rows: Sequence[Row], width: int, eyes: Eyes, temperature: float) -> tuple[Tensor, Tensor]:
     """Log probabilities and entropies [rows, width] of what follows the prompt, 0 where nothing was sampled.
 
     `model` is the language model with its head, an adapter's layers within; `rows` have one prompt. No gradient
@@ -38,15 +36,15 @@ def shared_logps(
     """
     device = model.device
     start, count = rows[0].start, len(rows)
-    positions = [_positions(model, row, eyes, image) for row in rows]
+    positions = [eyes.positions(row.ids.tolist(), [eyes.features(view) for view in row.views]) for row in rows]
     ids = torch.from_numpy(rows[0].ids[:start]).long().to(device)[None]
-    ahead = _views_within(rows[0], eyes, image)
+    ahead = _views_within(rows[0], eyes)
     cache = DynamicCache(config=model.config.get_text_config())
     first = model.model(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        position_ids=positions[0][:, None, :start].to(device),
-        past_key_values=cache,
+        position_ids=_axes(positions[0][:, None, :start]).to(device),
+        cache=cache,
         use_cache=True,
         **view_inputs(rows[0].views[:ahead], eyes),
     ).last_hidden_state
@@ -65,8 +63,8 @@ def shared_logps(
     hidden = model.model(
         input_ids=after,
         attention_mask=attention,
-        position_ids=place,
-        past_key_values=cache,
+        position_ids=_axes(place),
+        cache=cache,
         use_cache=True,
         **view_inputs([view for row in rows for view in row.views[ahead:]], eyes),
     ).last_hidden_state
@@ -76,22 +74,14 @@ def shared_logps(
     return _spread(logps, sampled, width), _spread(entropies, sampled, width)
 
 
-def _positions(model: Any, row: Row, eyes: Eyes, image: int) -> Tensor:
-    """[axes, tokens] of the whole row."""
-    ids = torch.from_numpy(row.ids)[None].long()
-    grids = [feature.grid for feature in map(eyes.features, row.views) if feature.grid is not None]
-    rope_index = getattr(model.model, "get_rope_index", None)
-    if rope_index is None or not grids:
-        axes = 3 if rope_index is not None else 1
-        return torch.arange(ids.shape[1]).expand(axes, -1)
-    found, _ = rope_index(ids, torch.eq(ids, image).int(), image_grid_thw=torch.cat(grids))
-    positions: Tensor = found[:, 0]
-    return positions
+def _axes(positions: Tensor) -> Tensor:
+    """[axes, rows, tokens] as the model wants them: a single axis is not told."""
+    return positions if len(positions) > 1 else positions[0]
 
 
-def _views_within(row: Row, eyes: Eyes, image: int) -> int:
+def _views_within(row: Row, eyes: Eyes) -> int:
     """How many of the row's pictures stand in its prompt."""
-    tokens, count = int((row.ids[: row.start] == image).sum()), 0
+    tokens, count = int((row.ids[: row.start] == eyes.family.image_id).sum()), 0
     for view in row.views:
         if tokens <= 0:
             break

@@ -1,151 +1,269 @@
-"""What is asked of a checkpoint: its parts, its window, and which tokens end a turn or must not be sampled."""
+"""Checkpoints: the only code that loads a model, a tokenizer, an image processor, a card or an adapter.
+
+Whatever a user can get wrong here (a path, a download that was cut off, a damaged file, a model of another kind) is
+told in one sentence. Code that a checkpoint brings along is never run, and pictures are processed by Pillow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoTokenizer,
     BaseImageProcessor,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.policies.card import AgentCard, read_card
+from deepmmsearch.policies.local.families import Family, find_family
 from deepmmsearch.renderer import Renderer
 
-Parts = tuple[PreTrainedModel, PreTrainedTokenizerBase, BaseImageProcessor]
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+ADAPTER = "adapter_config.json"
+WANTED = "vision-language model"
+# stated everywhere: a checkpoint may name code of its own, and nobody is asked whether to run it
+NO_CODE = {"trust_remote_code": False}
 
 
-class TokenReader:
-    """Renders trajectories for a model's tokenizer; no weights are loaded. Raises UserError like `LocalPolicy.load`."""
+@dataclass(frozen=True)
+class CheckpointParts:
+    """All of a checkpoint but its weights."""
 
-    def __init__(self, source: str | Path) -> None:
-        refuse_missing(str(source))
-        try:
-            config = AutoConfig.from_pretrained(source)
-            self.tokenizer = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"No tokenizer could be loaded from {str(source)!r} ({first_line(error)}).") from None
-        self.renderer = Renderer(self.tokenizer, image_token=placeholder(config, self.tokenizer))
+    source: str
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: BaseImageProcessor
+    card: AgentCard
+    family: Family
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """What each token adds to the text; what is only part of a character shows as such."""
-        alone = [self._decode([i]) for i in ids]
-        # Word-level tokenizers write blanks between tokens, which no token alone has.
-        pairs = [self._decode(pair) for pair in pairwise(ids)]
-        after = [p[len(a) :] if p.startswith(a) else b for (a, b), p in zip(pairwise(alone), pairs, strict=True)]
-        return [*alone[:1], *after]
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+    def renderer(self) -> Renderer:
+        """Renders for this checkpoint's template; pictures come as its vision tower sees them. Raises UserError for a
+        template that cannot be used."""
+        return Renderer(self.tokenizer, image_token=self.family.image_token, view=self.family.view)
 
 
-def load_parts(source: str, dtype: torch.dtype | str) -> Parts:
-    refuse_missing(source)
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        model = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype)
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        # no AutoProcessor: Qwen's asks for a video processor, and that for torchvision
-        processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-    except ImportError as error:
-        raise UserError(f"The model {source!r} needs a package that is not installed: {first_line(error)}") from None
-    # transformers raises these for what is missing, damaged, unknown to it, or not a vision-language model
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+@dataclass(frozen=True)
+class Checkpoint(CheckpointParts):
+    """A vision-language model with all that belongs to it."""
+
+    model: PreTrainedModel
+
+
+def load_checkpoint(source: str | Path, dtype: torch.dtype | str) -> Checkpoint:
+    """A checkpoint folder, or the name of a model on the Hub. `dtype` auto is the checkpoint's own.
+
+    Raises UserError when there is no such model, it is not a vision-language model, a file of it is damaged or
+    missing, or its card cannot be used.
+    """
+    parts = read_parts(source)
+    with _loading(WANTED, parts.source):
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            parts.source, dtype=dtype, output_loading_info=True, **NO_CODE
+        )
+    if missing := sorted(found["missing_keys"]):
         raise UserError(
-            f"No vision-language model could be loaded from {source!r} ({first_line(error)}). Give a checkpoint "
-            "folder, or the name of a model on the Hub while there is a network."
-        ) from None
+            f"The weights in {parts.source!r} are incomplete: {len(missing)} tensors are missing, the first is "
+            f"{missing[0]}. Fetch them again."
+        )
+    return Checkpoint(**vars(parts), model=model)
+
+
+def read_parts(source: str | Path) -> CheckpointParts:
+    """Everything but the weights, of which only the completeness of the files is checked.
+
+    Raises UserError as `load_checkpoint` does, in a fraction of its time.
+    """
+    name = str(source)
+    refuse_missing(name)
+    card = read_card(name)
+    config, tokenizer = load_tokenizer(name, WANTED)
+    if type(config) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise UserError(
+            f"{name!r} is a {config.model_type} model, but a vision-language model is expected. Give one that reads "
+            "pictures and writes text."
+        )
+    if Path(name).is_dir():
+        _check_weights(Path(name))
+    processor = load_image_processor(name)
+    return CheckpointParts(name, config, tokenizer, processor, card, find_family(config, tokenizer, processor, card))
+
+
+def load_config(source: str, what: str = "model") -> PreTrainedConfig:
+    """`what` it is called in errors. Raises UserError for what is missing, damaged, unknown, or brings its own code."""
+    refuse_missing(source)
+    with _loading(what, source):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(source, **NO_CODE)
+    return config
+
+
+def load_tokenizer(source: str, what: str = "model") -> tuple[PreTrainedConfig, PreTrainedTokenizerBase]:
+    """The model's configuration and its tokenizer. Raises UserError."""
+    config = load_config(source, what)
+    with _loading("tokenizer", source):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **NO_CODE)
+        if tokenizer.chat_template is None:
+            # where models of before 2025 keep it, and only their processor looks
+            legacy = cached_file(source, "chat_template.json", _raise_exceptions_for_missing_entries=False)
+            if legacy is not None:
+                tokenizer.chat_template = json.loads(Path(legacy).read_text(encoding="utf-8"))["chat_template"]
+    return config, tokenizer
+
+
+def load_image_processor(source: str) -> BaseImageProcessor:
+    """Through Pillow, also where torchvision is installed: it would resize in another way. Raises UserError."""
+    with _loading("image processor", source):
+        # no AutoProcessor: Qwen's asks for a video processor, and that for torchvision
+        processor: BaseImageProcessor = AutoImageProcessor.from_pretrained(source, backend="pil", **NO_CODE)
+    return processor
+
+
+def load_model(kind: type[Any], what: str, source: str) -> Any:
+    """A model of one of transformers' `Auto` classes; `what` it is called in errors. Raises UserError."""
+    refuse_missing(source)
+    with _loading(what, source):
+        return kind.from_pretrained(source, **NO_CODE)
+
+
+def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
+    """The model with the LoRA in `folder` put into it.
+
+    Raises UserError when `folder` holds no adapter, a damaged one, or one that was made for another model.
+    """
+    check_adapter(folder)
+    try:
+        from peft import PeftModel, get_peft_model_state_dict
+    except ImportError:
+        raise MissingExtra("A LoRA adapter", "train") from None
+    try:
+        found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        wanted = set(get_peft_model_state_dict(found))
+    # what PEFT raises depends on which of names, shapes or settings disagree
     except Exception as error:
-        if "safetensors" not in type(error).__module__ and "Safetensor" not in type(error).__name__:
-            raise
-        raise UserError(f"The weights in {source!r} are damaged ({first_line(error)}). Fetch them again.") from None
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
-    return model, tokenizer, processor
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"The adapter in {folder} does not fit the model ({reason}). Give the model it was made for."
+        ) from error
+    if apart := wanted ^ _tensors(Path(folder) / "adapter_model.safetensors"):
+        raise UserError(
+            f"The adapter in {folder} does not fit the model: {len(apart)} tensors are in one of them alone, the first "
+            f"is {min(apart)}. Give the model it was made for."
+        )
+    return found
+
+
+def check_adapter(folder: str | Path) -> None:
+    """Raises UserError for what is not an adapter or is damaged, without a model."""
+    weights = Path(folder) / "adapter_model.safetensors"
+    for path in (Path(folder) / ADAPTER, weights):
+        if not path.is_file():
+            raise UserError(f"{str(folder)!r} is not an adapter: there is no {path.name} in it.")
+    _read_object(Path(folder) / ADAPTER)
+    _tensors(weights)
 
 
 def refuse_missing(source: str) -> None:
     """Paths are checked here, because transformers takes what is no folder for a name on the Hub."""
     folder = Path(source)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise UserError(f"{source!r} is no checkpoint: there is no config.json in it. Give a folder that has one.")
-    if not folder.exists() and (source.startswith((".", "/", "~")) or (folder.parent.name and folder.parent.is_dir())):
-        beside = [p.name for p in folder.parent.iterdir() if (p / "config.json").is_file()]
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                f"{source!r} is not a checkpoint: there is no config.json in it. Give a folder that has one."
+            )
+        _read_object(folder / "config.json")
+    elif folder.exists():
+        raise UserError(f"{source!r} is a file, but a checkpoint is a folder. Give the folder that holds config.json.")
+    elif source.startswith((".", "/", "~")) or (folder.parent.name and folder.parent.is_dir()):
+        known = folder.parent.iterdir() if folder.parent.is_dir() else ()
+        beside = [p.name for p in known if (p / "config.json").is_file()]
         raise UnknownName("model folder", source, [str(folder.parent / name) for name in beside])
 
 
-def with_adapter(model: PreTrainedModel, adapter: str | Path) -> PreTrainedModel:
-    if not (Path(adapter) / "adapter_config.json").is_file():
-        raise UserError(f"{str(adapter)!r} is no adapter: there is no adapter_config.json in it.")
+def _check_weights(folder: Path) -> None:
+    """Each file says in its first bytes how long it is, so what was cut off is found before hours of other work."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = set(_read_object(index).get("weight_map", {}).values())
+    else:
+        names = {path.name for path in folder.glob("*.safetensors")}
+    if not names and not any(folder.glob("*.bin")):
+        raise UserError(f"There are no weights in {str(folder)!r}. Fetch the checkpoint again.")
+    for name in sorted(names):
+        _tensors(folder / name)
+
+
+def _tensors(path: Path) -> set[str]:
+    """The names of a file's tensors. Raises UserError where it is missing or damaged."""
     try:
-        from peft import PeftModel
-    except ImportError:
-        raise MissingExtra("A LoRA adapter", "train") from None
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
-    return merged
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"The weights in {path} are missing or damaged ({first_line(error)}). Fetch them again."
+        ) from None
 
 
-def find_device(name: str) -> torch.device:
-    if name != "auto":
-        try:
-            return torch.empty(0, device=name).device
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise UserError(f"The device {name!r} cannot be used ({first_line(error)}). Use auto or cpu.") from None
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({first_line(error)}). Fetch it again.") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} does not hold a JSON object. Fetch it again.")
+    return values
 
 
-def find_dtype(name: str, device: torch.device) -> torch.dtype | str:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else "auto"
-    if name not in known:
-        raise UnknownName("dtype", name, [*known, "auto"])
-    return known[name]
+@contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Without transformers' progress bars, which tell of seconds."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
-def window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 32768)
-    # tokenizers without a limit say 1e30
-    return min(longest, int(tokenizer.model_max_length)) if tokenizer.model_max_length < 1e9 else longest
-
-
-def placeholder(config: Any, tokenizer: PreTrainedTokenizerBase) -> str | None:
-    number = getattr(config, "image_token_id", None)
-    return str(tokenizer.convert_ids_to_tokens(number)) if number is not None else None
-
-
-def end_ids(model: PreTrainedModel, end_of_turn: int) -> frozenset[int]:
-    stated = model.generation_config.eos_token_id if model.generation_config else None
-    return frozenset([end_of_turn, *(stated if isinstance(stated, list) else [stated] if stated is not None else [])])
-
-
-def banned_ids(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], image_id: int | None
-) -> list[int]:
-    """What would break the conversation if it were sampled: placeholders, the start of a turn, padding, and rows of the
-    embedding that are no token."""
-    config = model.config
-    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id", "vision_token_id")
-    found = {getattr(config, n, None) for n in names} | {image_id, tokenizer.pad_token_id}
-    found |= {tokenizer.convert_tokens_to_ids(t) for t in ("<|im_start|>", "<start_of_turn>", "<|vision_pad|>")}
-    found -= {tokenizer.unk_token_id}
-    rows = int(config.get_text_config().vocab_size)
-    real = {int(i) for i in found if i is not None and i < rows} - ends
-    return sorted(real | set(range(len(tokenizer), rows)))
+@contextmanager
+def _loading(what: str, source: str) -> Iterator[None]:
+    """Around transformers' own loading, a border: a damaged checkpoint makes it raise almost anything."""
+    try:
+        with quiet_bars():
+            yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise UserError(f"There is not enough memory to load the {what} {source!r}. Give a smaller one.") from error
+    except ImportError as error:
+        raise UserError(
+            f"The {what} {source!r} needs a package that is not installed ({first_line(error)}). Install it."
+        ) from error
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"The {what} {source!r} wants code of its own to be run (auto_map in its configuration), which is "
+                "never done here. Give a model that transformers itself knows."
+            ) from None
+        raise UserError(
+            f"No {what} could be loaded from {source!r} ({first_line(error)}). Give a checkpoint folder, or the name "
+            "of a model on the Hub while there is a network."
+        ) from error
 
 
 def first_line(error: BaseException) -> str:

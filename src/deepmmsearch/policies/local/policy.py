@@ -19,10 +19,13 @@ from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenize
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from deepmmsearch.errors import UserError
-from deepmmsearch.policies.card import AgentCard, read_card
-from deepmmsearch.policies.local import checkpoint
+from deepmmsearch.policies.card import AgentCard
+from deepmmsearch.policies.local.checkpoint import check_adapter, load_adapter, load_checkpoint
+from deepmmsearch.policies.local.device import find_device, find_dtype
+from deepmmsearch.policies.local.families import find_family
 from deepmmsearch.policies.local.queue import Asked, Queue, Row
-from deepmmsearch.policies.local.vision import Eyes, Features
+from deepmmsearch.policies.local.sampleable import banned_ids, end_ids, window
+from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.renderer import Message, Renderer
 from deepmmsearch.types import Completion, Trajectory
 
@@ -63,13 +66,12 @@ class LocalPolicy:
         self.model, self.tokenizer, self.card, self.name = model, tokenizer, card, name
         self.max_new_tokens = max_new_tokens or card.max_new_tokens or MAX_NEW_TOKENS
         self.temperature, self.seed, self.max_batch = temperature, seed, max_batch
-        self.context = context or checkpoint.window(model, tokenizer)
-        self._eyes = Eyes(model, image_processor, card)
-        self.renderer = Renderer(
-            tokenizer, image_token=checkpoint.placeholder(model.config, tokenizer), view=self._eyes.view
-        )
-        self._ends = checkpoint.end_ids(model, self.renderer.end_id)
-        self._banned = checkpoint.banned_ids(model, tokenizer, self._ends, self.renderer.image_id)
+        self.context = context or window(model, tokenizer)
+        family = find_family(model.config, tokenizer, image_processor, card)
+        self._eyes = Eyes(model, family)
+        self.renderer = Renderer(tokenizer, image_token=family.image_token, view=family.view)
+        self._ends = end_ids(model, self.renderer.end_id)
+        self._banned = banned_ids(model, family, self._ends, self.renderer.image_id)
         small = model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
         threads = torch.get_num_threads()
         workers, threads = (min(2, threads), 1) if small else (1, threads)
@@ -94,15 +96,19 @@ class LocalPolicy:
         `dtype` auto is float32 on CPU, else the checkpoint's own. Raises UserError when there is no such model, it is
         not a vision-language model, or device or dtype are unknown.
         """
-        place = checkpoint.find_device(device)
-        model, tokenizer, processor = checkpoint.load_parts(str(source), checkpoint.find_dtype(dtype, place))
+        place = find_device(device)
+        numbers = find_dtype(dtype, place)
         if adapter is not None:
-            model = checkpoint.with_adapter(model, adapter)
+            check_adapter(adapter)
+        checkpoint = load_checkpoint(source, numbers)
+        model = checkpoint.model
+        if adapter is not None:
+            model = load_adapter(model, adapter).merge_and_unload()
         return cls(
             model.to(place),
-            tokenizer,
-            processor,
-            card=read_card(source),
+            checkpoint.tokenizer,
+            checkpoint.image_processor,
+            card=checkpoint.card,
             name=str(source),
             max_new_tokens=max_new_tokens,
             temperature=temperature,
@@ -131,42 +137,28 @@ class LocalPolicy:
                 self.tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=True)
             )
             ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
-            return self._row(ids, [self._eyes.view(p) for p in pictures], hashlib.sha256(text.encode()).hexdigest())
+            return self._row(ids, [self.view(p) for p in pictures], hashlib.sha256(text.encode()).hexdigest())
 
         return await self._queue.ask(prepare)
 
     def view(self, image: Image) -> Image:
         """The image as the model sees it; its boxes are in pixels of this."""
-        return self._eyes.view(image)
+        return self._eyes.family.view(image)
 
     def _row(self, ids: Sequence[int], views: Sequence[Image], place: str) -> Row:
         """One request, ready to decode: placeholders expanded, pictures encoded, positions and seed fixed."""
         features = [self._eyes.features(view) for view in views]
-        expanded = self.renderer.expand(ids, [f.count for f in features])
+        expanded = self.renderer.expand(ids, [f.ids for f in features])
         room = self.context - len(expanded)
         budget = min(self.max_new_tokens, room)
         row = Row(expanded, features, budget, "context" if room < self.max_new_tokens else "length")
         if budget > 0:
-            row.positions = self._positions(expanded, features)
+            row.positions = self._eyes.positions(expanded, features)
             if self.temperature > 0:
                 seed = int.from_bytes(hashlib.sha256(f"{self.seed}|{place}".encode()).digest()[:7], "big")
                 generator = torch.Generator().manual_seed(seed)
                 row.draws = torch.rand(budget, generator=generator, dtype=torch.float64)
         return row
-
-    def _positions(self, ids: list[int], features: list[Features]) -> Tensor:
-        """[axes, tokens]: three axes for models with multimodal rotary positions, else one."""
-        rope_index = getattr(self.model.model, "get_rope_index", None)
-        plain = torch.arange(len(ids))[None]
-        if rope_index is None:
-            return plain
-        if not features:
-            return plain.expand(3, -1)
-        tokens = torch.tensor([ids])
-        grids = torch.cat([f.grid for f in features if f.grid is not None])
-        found, _ = rope_index(tokens, torch.eq(tokens, self.renderer.image_id or 0).int(), image_grid_thw=grids)
-        positions: Tensor = found[:, 0]
-        return positions
 
     @torch.inference_mode()
     def _decode(self, asked: list[Asked]) -> None:
@@ -215,7 +207,7 @@ class LocalPolicy:
             input_ids=ids,
             attention_mask=mask,
             position_ids=position if position.shape[0] > 1 else position[0],
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
             logits_to_keep=1,
             **extra,

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from deepmmsearch.agent.dialect import parse_action
@@ -85,7 +85,7 @@ class SlotPolicy(LocalPolicy):
         max_batch: int = 64,
         slots: int = 64,
     ) -> None:
-        _refuse_unusual(model)
+        refuse_unusual(model.config)
         if slots < 1:
             raise UserError(f"There are {slots} slots, but 1 or more are expected.")
         super().__init__(
@@ -237,7 +237,7 @@ class SlotPolicy(LocalPolicy):
             input_ids=ids,
             attention_mask=mask,
             position_ids=position if position.shape[0] > 1 else position[0],
-            past_key_values=block,
+            cache=block,
             use_cache=True,
             **extra,
         )
@@ -452,13 +452,15 @@ class _Layer(CacheLayerMixin):
         return self.block.width
 
 
-def _refuse_unusual(model: PreTrainedModel) -> None:
-    config = model.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    attention = model.config._attn_implementation
-    if model.config.model_type not in FAMILIES:
-        problem = f"it is a {model.config.model_type} model, and slots are known to work for {', '.join(FAMILIES)}"
-    elif kinds != {"full_attention"} or getattr(config, "num_kv_shared_layers", None):
+def refuse_unusual(config: PreTrainedConfig) -> None:
+    """Raises UserError for models whose cache cannot be kept between turns."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    # None until the weights are loaded
+    attention = config._attn_implementation or "sdpa"
+    if config.model_type not in FAMILIES:
+        problem = f"it is a {config.model_type} model, and slots are known to work for {', '.join(FAMILIES)}"
+    elif kinds != {"full_attention"} or getattr(text, "num_kv_shared_layers", None):
         problem = f"its layers keep caches of other kinds ({', '.join(sorted(kinds))})"
     elif attention not in ("sdpa", "eager"):
         problem = f"it runs with attn_implementation={attention!r}; load it with 'sdpa'"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import inspect
 import threading
-import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
-from transformers import BaseImageProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
 from deepmmsearch import images
-from deepmmsearch.policies.card import AgentCard
+from deepmmsearch.policies.local.families import Family
 
 FEATURE_BYTES = 256 * 2**20
 
@@ -23,11 +23,12 @@ FEATURE_BYTES = 256 * 2**20
 @dataclass
 class Features:
     """A picture as the language model reads it. `grid` is [1, 3] (time, rows, columns) or None; `deep` are the further
-    layers of Qwen3-VL; `digest` names the picture."""
+    layers of Qwen3-VL; `ids` stand for it in the text, in place of its placeholder; `digest` names the picture."""
 
     tokens: Tensor
     deep: tuple[Tensor, ...]
     grid: Tensor | None
+    ids: tuple[int, ...]
     digest: str
 
     @property
@@ -42,25 +43,13 @@ class Features:
 class Eyes:
     """What the model sees of a picture: resized once, encoded once."""
 
-    def __init__(self, model: PreTrainedModel, processor: BaseImageProcessor, card: AgentCard) -> None:
-        self._model, self._processor = model, processor
-        self._bounds = pixel_bounds(processor, card)
-        self._views: dict[int, tuple[weakref.ref[Image], Image]] = {}
+    def __init__(self, model: PreTrainedModel, family: Family) -> None:
+        self._model, self.family = model, family
         self._lock = threading.Lock()
         self._features: OrderedDict[str, Features] = OrderedDict()
         self._kind: type[Any] | None = None
         self._encode: Callable[..., Any] = getattr(model, "get_image_features")  # noqa: B009
         self._arguments = set(inspect.signature(self._encode).parameters)
-
-    def view(self, image: Image) -> Image:
-        kept = self._views.get(id(image))
-        if kept is not None and kept[0]() is image:
-            return kept[1]
-        seen = images.model_view(image, *self._bounds)
-        if seen is not image:
-            key = id(image)
-            self._views[key] = (weakref.ref(image, lambda _: self._views.pop(key, None) and None), seen)
-        return seen
 
     def features(self, view: Image) -> Features:
         """The picture alone through the vision tower, so that its features do not depend on its neighbours."""
@@ -69,12 +58,14 @@ class Eyes:
             if key in self._features:
                 self._features.move_to_end(key)
                 return self._features[key]
-        pixels = self._processor(images=[view], return_tensors="pt")
+        pixels = self.family.inputs([view])
         given = {k: v.to(self._model.device) for k, v in pixels.items() if k in self._arguments}
         out = self._encode(**given, return_dict=True)
         self._kind = type(out)
         deep = tuple(layer[0] for layer in getattr(out, "deepstack_features", None) or ())
-        found = Features(out.pooler_output[0], deep, pixels.get("image_grid_thw"), key)
+        tokens = out.pooler_output[0]
+        ids = self.family.ids(view.size, len(tokens))
+        found = Features(tokens, deep, pixels.get("image_grid_thw"), ids, key)
         with self._lock:
             self._features[key] = found
             while len(self._features) > 1 and sum(f.bytes for f in self._features.values()) > FEATURE_BYTES:
@@ -95,17 +86,14 @@ class Eyes:
             fields["deepstack_features"] = [list(layer) for layer in zip(*(f.deep for f in features), strict=True)]
         return {"mm_encoder_outputs": {"image": self._kind(**fields)}}
 
-
-def pixel_bounds(processor: BaseImageProcessor, card: AgentCard) -> tuple[int, int, int]:
-    """Least and most pixels of a view, and what its sides are multiples of."""
-    size: Any = getattr(processor, "size", None) or {}
-    if merge := getattr(processor, "merge_size", None):  # Qwen: "edges" are areas
-        least, most, multiple = (
-            size["shortest_edge"],
-            size["longest_edge"],
-            int(getattr(processor, "patch_size", 14)) * int(merge),
-        )
-    else:
-        side = int(size.get("height") or size.get("shortest_edge") or 448)
-        least, most, multiple = side * side // 4, side * side, 1
-    return int(card.min_pixels or least), int(card.max_pixels or most), multiple
+    def positions(self, ids: Sequence[int], features: Sequence[Features]) -> Tensor:
+        """[axes, tokens]: three axes for models with multimodal rotary positions, else one."""
+        rope_index = getattr(self._model.model, "get_rope_index", None)
+        grids = [f.grid for f in features if f.grid is not None]
+        if rope_index is None or not grids:
+            return torch.arange(len(ids)).expand(1 if rope_index is None else 3, -1)
+        tokens = torch.tensor([ids])
+        kinds = torch.eq(tokens, self.family.image_id).int()
+        found, _ = rope_index(tokens, kinds, image_grid_thw=torch.cat(grids))
+        positions: Tensor = found[:, 0]
+        return positions

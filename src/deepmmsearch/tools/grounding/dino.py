@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
+from transformers import AutoModelForZeroShotObjectDetection
 from transformers.models.grounding_dino.processing_grounding_dino import GroundingDinoProcessor
-from transformers.utils import logging as transformers_logging
 
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.images import clamp
-from deepmmsearch.policies.local.checkpoint import find_device, first_line, refuse_missing
+from deepmmsearch.policies.local.checkpoint import first_line, load_image_processor, load_model, load_tokenizer
+from deepmmsearch.policies.local.device import find_device
 from deepmmsearch.types import Box
 
 DEFAULT_MODEL = "IDEA-Research/grounding-dino-tiny"
@@ -51,7 +51,7 @@ class DinoGrounder:
     """Grounder: a detector in this process, in a thread of its own; pictures of one size that wait go together.
 
     `source`: a checkpoint folder or a name on the Hub. `text_threshold`: the score from which a word counts into a
-    box's label. Raises UserError for what cannot be loaded or is no (MM-)Grounding-DINO.
+    box's label. Raises UserError for what cannot be loaded or is not a (MM-)Grounding-DINO.
     """
 
     def __init__(
@@ -133,23 +133,8 @@ def _words(label: str) -> str:
 
 
 def _load(source: str) -> tuple[Any, GroundingDinoProcessor]:
-    refuse_missing(source)
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        kind = AutoConfig.from_pretrained(source).model_type
-        if kind not in _TYPES:
-            raise UserError(f"{source!r} is a {kind}, no Grounding DINO. Give one such as {DEFAULT_MODEL}.")
-        model = AutoModelForZeroShotObjectDetection.from_pretrained(source)
-        # No AutoProcessor: where torchvision is installed, its picture processor would resize in another way.
-        pictures = AutoImageProcessor.from_pretrained(source, backend="pil")
-        return model, GroundingDinoProcessor(pictures, AutoTokenizer.from_pretrained(source))
-    # transformers raises these for what is missing, damaged or unknown to it
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, ImportError) as error:
-        raise UserError(
-            f"No Grounding DINO could be loaded from {source!r} ({first_line(error)}). Give a checkpoint folder, or a "
-            "name on the Hub while there is a network."
-        ) from None
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
+    config, tokenizer = load_tokenizer(source)
+    if config.model_type not in _TYPES:
+        raise UserError(f"{source!r} is a {config.model_type}, not a Grounding DINO. Give one such as {DEFAULT_MODEL}.")
+    model = load_model(AutoModelForZeroShotObjectDetection, "Grounding DINO", source)
+    return model, GroundingDinoProcessor(load_image_processor(source), tokenizer)

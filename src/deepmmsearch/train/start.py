@@ -1,0 +1,29 @@
+"""What a run starts from, checked in seconds: before worlds are made, trajectories read or weights loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.policies.local.checkpoint import CheckpointParts, check_adapter, read_parts
+from deepmmsearch.policies.local.families import refuse_untrainable
+from deepmmsearch.policies.local.slots import refuse_unusual
+from deepmmsearch.train.generation import Backend
+
+
+def check_start(source: str, adapter: Path | None = None, backend: Backend | None = None) -> CheckpointParts:
+    """The checkpoint without its weights. Raises UserError for a checkpoint or an adapter that cannot be loaded, a
+    model that cannot be trained, and a sampler that it does not fit."""
+    parts = read_parts(source)
+    refuse_untrainable(parts.family, source)
+    parts.renderer()
+    if adapter is not None:
+        check_adapter(adapter)
+    if backend == "slots":
+        refuse_unusual(parts.config)
+    if backend is not None and backend.startswith("vllm") and not parts.family.grids:
+        raise UserError(
+            f"vLLM lays out the pictures of a {parts.config.model_type} model in its own way. Set rollouts.backend to "
+            "local, or give a Qwen2-VL, Qwen2.5-VL or Qwen3-VL."
+        )
+    return parts
