@@ -18,7 +18,8 @@ from commands import done, run
 from deepmmsearch.compose.training import FineTuning
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.policies.local.checkpoint import Checkpoint, load_adapter, load_checkpoint
+from deepmmsearch.policies.local.adapter import load_adapter
+from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.grpo import FROZEN
 from deepmmsearch.train.lora import Lora, prepare_model

@@ -274,10 +274,13 @@ def test_cards_are_checked(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'prompt'"):
         read_card(tmp_path)
     card.write_text('{"max_pixels": "many"}')
-    with pytest.raises(UserError, match="int is expected"):
+    with pytest.raises(UserError, match="a whole number above 0 is expected"):
+        read_card(tmp_path)
+    card.write_text('{"max_pixels": 784, "min_pixels": 3136}')
+    with pytest.raises(UserError, match="min_pixels is 3136, above max_pixels"):
         read_card(tmp_path)
     card.write_text("{")
-    with pytest.raises(UserError, match="not JSON"):
+    with pytest.raises(UserError, match="cannot be read as JSON"):
         read_card(tmp_path)
 
 

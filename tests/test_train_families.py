@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,12 +13,13 @@ from tests import test_grpo, test_sft
 from tests.checkpoints import tiny_checkpoint
 
 from deepmmsearch.errors import UserError
-from deepmmsearch.policies.local.checkpoint import Checkpoint, load_adapter, load_checkpoint
+from deepmmsearch.policies.local.adapter import load_adapter
+from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import Family, refuse_untrainable
 from deepmmsearch.train.grpo import FROZEN, make_trainer, trl_settings
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.parts import parameter_hash
-from deepmmsearch.train.plots import read_metrics
+from deepmmsearch.train.start import check_start
 
 
 @pytest.fixture(scope="module", params=["llava", "idefics3", "smolvlm"])
@@ -96,8 +98,15 @@ def test_grpo_plays_and_trains(base: Path, tmp_path: Path) -> None:
     result = test_grpo.play(base, tmp_path / "run")
     before, after = (load_checkpoint(folder, torch.float32) for folder in (base, result.merged))
     assert parameter_hash(before.model, ["language"]) != parameter_hash(after.model, ["language"])
-    apart = [row["sampler/difference_max"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in row]
-    assert apart and max(apart) < 1e-3
+    parts = [parameter_hash(c.model, ["vision", "projector"]) for c in (before, after)]
+    assert parts[0] == parts[1]
+
+
+@pytest.mark.parametrize(("backend", "said"), [("slots", "slots are known to work"), ("vllm-server", "vLLM lays out")])
+def test_a_sampler_that_does_not_fit_is_said_before_anything_starts(base: Path, backend: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check_start(str(base), backend=backend)
+    check_start(str(base), backend="local")
 
 
 def test_a_model_of_another_family_is_not_trained(checkpoint: Checkpoint) -> None:

@@ -30,21 +30,25 @@ class AgentCard:
 def read_card(source: str | Path) -> AgentCard:
     """The card in a checkpoint folder; an empty one where `source` has none or is no folder.
 
-    Raises UserError for a card that cannot be read, UnknownName for a setting that is none.
+    Raises UserError for a card that cannot be read, UnknownName for a setting that it does not have.
     """
     path = Path(source) / CARD
     if not path.is_file():
         return AgentCard()
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}). Mend it or remove it.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON ({error}). Correct it or remove it.") from None
     kinds = {f.name: (str if f.name in ("prompt", "grounding") else int) for f in dataclasses.fields(AgentCard)}
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds no JSON object. Write one with any of: {', '.join(kinds)}.")
+        raise UserError(f"{path} does not hold a JSON object. Write one with any of: {', '.join(kinds)}.")
     for name, value in values.items():
         if name not in kinds:
-            raise UnknownName("setting in agent.json", name, kinds)
-        if value is not None and type(value) is not kinds[name]:
-            raise UserError(f"{path}: {name} is {value!r}, but {kinds[name].__name__} is expected.")
-    return AgentCard(**values)
+            raise UnknownName(f"setting in {path}", name, kinds)
+        if value is not None and (type(value) is not kinds[name] or (isinstance(value, int) and value <= 0)):
+            wanted = "a text" if kinds[name] is str else "a whole number above 0"
+            raise UserError(f"{path}: {name} is {value!r}, but {wanted} is expected. Correct it.")
+    card = AgentCard(**values)
+    if card.min_pixels and card.max_pixels and card.min_pixels > card.max_pixels:
+        raise UserError(f"{path}: min_pixels is {card.min_pixels}, above max_pixels, {card.max_pixels}. Correct it.")
+    return card

@@ -32,6 +32,7 @@ from trl.trainer.utils import RepeatSampler, use_adapter
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.policies.local.adapter import save_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.policies.local.vision import Eyes
@@ -632,7 +633,7 @@ def _save(recipe: GrpoRecipe, checkpoint: Checkpoint, model: PreTrainedModel | P
     if isinstance(model, PeftModel):
         if "ref" in model.peft_config:
             model.delete_adapter("ref")
-        model.save_pretrained(recipe.output / "adapter")
+        save_adapter(model, recipe.output / "adapter")
         model = model.merge_and_unload()
     save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), recipe.output / "merged")
 

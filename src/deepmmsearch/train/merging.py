@@ -10,14 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from deepmmsearch.files import replacing
-from deepmmsearch.policies.local.checkpoint import (
-    Checkpoint,
-    check_adapter,
-    load_adapter,
-    load_checkpoint,
-    load_config,
-    quiet_bars,
-)
+from deepmmsearch.policies.local.adapter import check_adapter, load_adapter
+from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint, load_config, quiet_bars
 
 # what save_pretrained writes anew; every other file of the base is copied as it is
 _REWRITTEN = re.compile(r".*\.(safetensors|bin|pt|pth)(\.index\.json)?|(generation_)?config\.json")

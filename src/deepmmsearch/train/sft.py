@@ -22,6 +22,7 @@ from trl import SFTConfig, SFTTrainer
 
 from deepmmsearch.data.reader import holds_trajectories, read_trajectories
 from deepmmsearch.errors import UserError
+from deepmmsearch.policies.local.adapter import save_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.store import FILE
@@ -167,7 +168,7 @@ def fine_tune(
         merged = recipe.output / "merged"
         if trainer.is_world_process_zero():
             if isinstance(model, PeftModel):
-                model.save_pretrained(recipe.output / "adapter")
+                save_adapter(model, recipe.output / "adapter")
                 model = model.merge_and_unload()
             assert parameter_hash(model, recipe.freeze) == frozen, f"merging changed frozen weights: {recipe.freeze}"
             save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), merged)

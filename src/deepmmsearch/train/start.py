@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from deepmmsearch.errors import UserError
-from deepmmsearch.policies.local.checkpoint import CheckpointParts, check_adapter, read_parts
+from deepmmsearch.policies.local.adapter import check_adapter
+from deepmmsearch.policies.local.checkpoint import CheckpointParts, read_parts
 from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.policies.local.slots import refuse_unusual
 from deepmmsearch.train.generation import Backend

@@ -1,4 +1,4 @@
-"""Checkpoints: the only code that loads a model, a tokenizer, an image processor, a card or an adapter.
+"""Checkpoints: the only code that loads a model, a tokenizer, an image processor or a card (adapters: `adapter`).
 
 Whatever a user can get wrong here (a path, a download that was cut off, a damaged file, a model of another kind) is
 told in one sentence. Code that a checkpoint brings along is never run, and pictures are processed by Pillow.
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,15 +29,11 @@ from transformers import (
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.card import AgentCard, read_card
 from deepmmsearch.policies.local.families import Family, find_family
 from deepmmsearch.renderer import Renderer
 
-if TYPE_CHECKING:
-    from peft import PeftModel
-
-ADAPTER = "adapter_config.json"
 WANTED = "vision-language model"
 # stated everywhere: a checkpoint may name code of its own, and nobody is asked whether to run it
 NO_CODE = {"trust_remote_code": False}
@@ -142,43 +138,6 @@ def load_model(kind: type[Any], what: str, source: str) -> Any:
         return kind.from_pretrained(source, **NO_CODE)
 
 
-def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
-    """The model with the LoRA in `folder` put into it.
-
-    Raises UserError when `folder` holds no adapter, a damaged one, or one that was made for another model.
-    """
-    check_adapter(folder)
-    try:
-        from peft import PeftModel, get_peft_model_state_dict
-    except ImportError:
-        raise MissingExtra("A LoRA adapter", "train") from None
-    try:
-        found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-        wanted = set(get_peft_model_state_dict(found))
-    # what PEFT raises depends on which of names, shapes or settings disagree
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"The adapter in {folder} does not fit the model ({reason}). Give the model it was made for."
-        ) from error
-    if apart := wanted ^ _tensors(Path(folder) / "adapter_model.safetensors"):
-        raise UserError(
-            f"The adapter in {folder} does not fit the model: {len(apart)} tensors are in one of them alone, the first "
-            f"is {min(apart)}. Give the model it was made for."
-        )
-    return found
-
-
-def check_adapter(folder: str | Path) -> None:
-    """Raises UserError for what is not an adapter or is damaged, without a model."""
-    weights = Path(folder) / "adapter_model.safetensors"
-    for path in (Path(folder) / ADAPTER, weights):
-        if not path.is_file():
-            raise UserError(f"{str(folder)!r} is not an adapter: there is no {path.name} in it.")
-    _read_object(Path(folder) / ADAPTER)
-    _tensors(weights)
-
-
 def refuse_missing(source: str) -> None:
     """Paths are checked here, because transformers takes what is no folder for a name on the Hub."""
     folder = Path(source)
@@ -187,7 +146,7 @@ def refuse_missing(source: str) -> None:
             raise UserError(
                 f"{source!r} is not a checkpoint: there is no config.json in it. Give a folder that has one."
             )
-        _read_object(folder / "config.json")
+        read_object(folder / "config.json")
     elif folder.exists():
         raise UserError(f"{source!r} is a file, but a checkpoint is a folder. Give the folder that holds config.json.")
     elif source.startswith((".", "/", "~")) or (folder.parent.name and folder.parent.is_dir()):
@@ -200,16 +159,16 @@ def _check_weights(folder: Path) -> None:
     """Each file says in its first bytes how long it is, so what was cut off is found before hours of other work."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = set(_read_object(index).get("weight_map", {}).values())
+        names = set(read_object(index).get("weight_map", {}).values())
     else:
         names = {path.name for path in folder.glob("*.safetensors")}
     if not names and not any(folder.glob("*.bin")):
         raise UserError(f"There are no weights in {str(folder)!r}. Fetch the checkpoint again.")
     for name in sorted(names):
-        _tensors(folder / name)
+        tensor_names(folder / name)
 
 
-def _tensors(path: Path) -> set[str]:
+def tensor_names(path: Path) -> set[str]:
     """The names of a file's tensors. Raises UserError where it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
@@ -220,7 +179,8 @@ def _tensors(path: Path) -> set[str]:
         ) from None
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises UserError."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -20,7 +20,8 @@ from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.card import AgentCard
-from deepmmsearch.policies.local.checkpoint import check_adapter, load_adapter, load_checkpoint
+from deepmmsearch.policies.local.adapter import check_adapter, load_adapter
+from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.policies.local.device import find_device, find_dtype
 from deepmmsearch.policies.local.families import find_family
 from deepmmsearch.policies.local.queue import Asked, Queue, Row
