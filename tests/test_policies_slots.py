@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from checkpoints import FAMILIES, tiny_model, tiny_processor
+from checkpoints import GRIDS, tiny_model, tiny_processor
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.local import LocalPolicy, SlotPolicy
 from deepmmsearch.policies.local.policy import episode_name
@@ -87,7 +87,7 @@ def assert_same(kept: list[list[Completion]], read: list[list[Completion]]) -> N
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", GRIDS)
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 async def test_tokens_and_logprobs_are_those_of_the_local_policy(family: str, temperature: float) -> None:
     slots, local = pair(family, temperature=temperature)

@@ -466,4 +466,4 @@ def refuse_unusual(config: PreTrainedConfig) -> None:
         problem = f"it runs with attn_implementation={attention!r}; load it with 'sdpa'"
     else:
         return
-    raise UserError(f"The cache of this model cannot be kept between turns: {problem}. Or use the re-prefill back end.")
+    raise UserError(f"The cache of this model cannot be kept between turns: {problem}. Set rollouts.backend to local.")
