@@ -12,6 +12,7 @@ import pytest
 from deepmmsearch.atlas import language as say
 from deepmmsearch.atlas.files import (
     count_questions,
+    holds_atlas,
     load_questions,
     read_questions,
     render_page,
@@ -163,16 +164,16 @@ def test_pages_are_escaped() -> None:
 
 def test_a_folder_of_something_else_is_refused(world: World, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="not an atlas"):
-        write_atlas(world, tmp_path)
+    for place in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(UserError, match="not an atlas"):
+            holds_atlas(place, world, 1)
+        with pytest.raises(UserError, match="is not empty"):
+            write_atlas(world, place)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
-    with pytest.raises(UserError, match="is a file"):
-        write_atlas(world, tmp_path / "mine.txt")
 
 
-def test_a_failure_leaves_the_former_atlas_and_no_draft(world: World, tmp_path: Path) -> None:
+def test_a_failure_leaves_nothing(world: World, tmp_path: Path) -> None:
     target = tmp_path / "world"
-    write_atlas(world, target, make_questions(world, 1))
 
     def failing():  # type: ignore[no-untyped-def]
         yield from make_questions(world, 2)
@@ -180,6 +181,18 @@ def test_a_failure_leaves_the_former_atlas_and_no_draft(world: World, tmp_path: 
 
     with pytest.raises(RuntimeError):
         write_atlas(world, target, failing())
-    assert [p.name for p in tmp_path.iterdir()] == ["world"] and count_questions(target) == 1
+    assert list(tmp_path.iterdir()) == []
     write_atlas(world, target, make_questions(world, 2))
     assert [p.name for p in tmp_path.iterdir()] == ["world"] and count_questions(target) == 2
+
+
+def test_an_atlas_that_is_there_stays(world: World, tmp_path: Path) -> None:
+    target = tmp_path / "world"
+    assert not holds_atlas(target, world, 1)
+    write_atlas(world, target, make_questions(world, 1))
+    assert holds_atlas(target, world, 1)
+    with pytest.raises(UserError, match="is not empty"):
+        write_atlas(world, target, make_questions(world, 2))
+    with pytest.raises(UserError, match=r"is another atlas \(questions: 1 -> 2; search_share: null -> 0.5\)"):
+        holds_atlas(target, world, 2, 0.5)
+    assert count_questions(target) == 1

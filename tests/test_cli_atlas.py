@@ -44,6 +44,17 @@ def test_make_writes_an_atlas(world: Path) -> None:
     assert "--seed 2 --split eval --countries 12 --famous 2" in (world / "README.md").read_text()
 
 
+def test_make_changes_nothing_that_is_there(world: Path) -> None:
+    arguments = ("atlas", "make", world, "--seed", "2", "--countries", "12", "--famous", "2")
+    (world / "notes.txt").write_text("mine")
+    before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
+    assert "is this world already" in done(*arguments, "--questions", "30")
+    result = run(*arguments, "--questions", "31")
+    assert isinstance(result.exception, UserError) and "questions: 30 -> 31" in str(result.exception)
+    assert before == {path: path.stat().st_mtime_ns for path in world.rglob("*")}
+    (world / "notes.txt").unlink()
+
+
 def test_make_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     result = run("atlas", "make", tmp_path, "--seed", "1")

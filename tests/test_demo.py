@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def run(*arguments: str | Path) -> Result:
 def test_refuses_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     result = run("--out", tmp_path, "--policy", "oracle")
-    assert isinstance(result.exception, UserError) and "--out" in str(result.exception)
+    assert isinstance(result.exception, UserError) and "letter.txt is in it" in str(result.exception)
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
 
 
@@ -52,7 +51,8 @@ def test_the_whole_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         "index",
         "trajectories",
         "report.html",
-        "demo.json",
+        "output.json",
+        ".lock",
     }
     for words in (
         "with tools",
@@ -71,4 +71,7 @@ def test_the_whole_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     again = run(*arguments)
     assert again.exit_code == 0 and (tmp_path / "demo" / "index" / "meta.json").stat().st_mtime_ns == before
     assert [t.answer for t in TrajectoryStore(tmp_path / "demo" / "trajectories")] == [t.answer for t in played]
-    assert json.loads((tmp_path / "demo" / "demo.json").read_text())["seed"] == 4
+    assert isinstance(error := run("--seed", "5").exception, UserError) and "seed: 4 -> 5" in str(error)
+    (tmp_path / "demo" / "trajectories" / "mine.txt").write_text("mine")
+    assert run(*arguments).exit_code == 0
+    assert (tmp_path / "demo" / "trajectories" / "mine.txt").read_text() == "mine"

@@ -51,8 +51,9 @@ def test_a_folder_is_replaced_at_once_and_keeps_what_others_put_there(tmp_path: 
             draft.mkdir()
             (draft / "weights").write_text(text)
             assert not (folder / "weights").exists() or (folder / "weights").read_text() == "first"
-        (folder / "mine.txt").write_text("of the user")
-    assert (folder / "weights").read_text() == "second" and (folder / "mine.txt").read_text() == "of the user"
+        (folder / "notes").mkdir(exist_ok=True)
+        (folder / "notes" / "mine.txt").write_text("of the user")
+    assert (folder / "weights").read_text() == "second" and (folder / "notes" / "mine.txt").read_text() == "of the user"
     assert list(tmp_path.iterdir()) == [folder]
 
 

@@ -98,9 +98,11 @@ def _replace_folder(draft: Path, folder: Path) -> None:
             former.rename(folder)
         raise
     if former.exists():
-        for path in former.iterdir():
-            if not (folder / path.name).exists():
-                path.rename(folder / path.name)
+        for path in former.rglob("*"):
+            place = folder / path.relative_to(former)
+            if path.is_file() and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(place)
         shutil.rmtree(former)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -61,7 +61,9 @@ class Output:
             finally:
                 self._alone = False
 
-    def claim(self, settings: Settings, parts: Mapping[str, Settings] | None = None, spare: Iterable[str] = ()) -> bool:
+    def claim(
+        self, settings: Settings, parts: Mapping[str, Settings] | None = None, spare: Collection[str] = ()
+    ) -> bool:
         """Takes the folder for these settings, and tells whether they are finished in it.
 
         `parts` have names of their own and may join later; `spare`: settings that may differ all the same, by the last
@@ -72,7 +74,12 @@ class Output:
             former = self._read()
             self._check(former)
             known = {"settings": wanted["settings"], "parts": {}} if former is None else former
-            if changed := list(_changes(known, wanted, set(spare))):
+            changed = differences(known["settings"], wanted["settings"], spare)
+            for name in wanted["parts"].keys() & known["parts"].keys():
+                changed += [
+                    f"{name}.{each}" for each in differences(known["parts"][name], wanted["parts"][name], spare)
+                ]
+            if changed:
                 listed = "; ".join(changed[:_SHOWN]) + (f"; and {len(changed) - _SHOWN} more" * (len(changed) > _SHOWN))
                 raise UserError(
                     f"{self.folder} was made with other settings ({listed}). Choose another output, or remove it."
@@ -165,16 +172,15 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def _changes(former: Settings, wanted: Settings, spare: set[str]) -> Iterator[str]:
-    """`name: old -> new` of each setting that differs."""
-    pairs = [("", former["settings"], wanted["settings"])]
-    pairs += [(f"{n}.", former["parts"][n], part) for n, part in wanted["parts"].items() if n in former["parts"]]
-    for prefix, one, other in pairs:
-        old, new = dict(_flat(one)), dict(_flat(other))
-        for name in dict.fromkeys((*old, *new)):
-            before, after = old.get(name, _MISSING), new.get(name, _MISSING)
-            if not _same(before, after) and name.rpartition(".")[2] not in spare:
-                yield f"{prefix}{name}: {_show(before, after)}"
+def differences(former: Settings, wanted: Settings, spare: Collection[str] = ()) -> list[str]:
+    """`name: old -> new` of each setting that differs; `spare` are not compared, by the last word of their name."""
+    old, new = dict(_flat(former)), dict(_flat(wanted))
+    pairs = {name: (old.get(name, _MISSING), new.get(name, _MISSING)) for name in (*old, *new)}
+    return [
+        f"{name}: {_show(*pair)}"
+        for name, pair in pairs.items()
+        if not _same(*pair) and name.rpartition(".")[2] not in spare
+    ]
 
 
 def _same(before: Any, after: Any) -> bool:

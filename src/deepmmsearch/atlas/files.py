@@ -10,8 +10,6 @@ FOLDER/README.md
 from __future__ import annotations
 
 import json
-import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from html import escape
 from itertools import pairwise
@@ -25,6 +23,8 @@ from deepmmsearch import images
 from deepmmsearch.atlas.pages import Page, make_pages
 from deepmmsearch.atlas.world import World
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import replacing
+from deepmmsearch.outputs import differences
 from deepmmsearch.types import Question
 
 VERSION = 1
@@ -68,42 +68,47 @@ Some pages are stale (`old-almanac`) or gossip (`chatter`): they are wrong on pu
 """
 
 
-def write_atlas(world: World, folder: Path, questions: Iterable[Question] = ()) -> None:
-    """Writes pages, pictures and questions; `folder` appears at once and whole, or not at all.
+def write_atlas(
+    world: World, folder: Path, questions: Iterable[Question] = (), search_share: float | None = None
+) -> None:
+    """Writes pages, pictures and questions; `folder` appears at once and whole, or not at all. `search_share` is what
+    the questions were made with.
 
-    An atlas that is there already is replaced. Raises UserError when `folder` holds anything else.
+    Raises UserError when `folder` is not new or empty.
     """
-    folder = Path(folder).absolute()
-    refuse_other(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
-    try:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not empty. Give a new folder for the atlas.")
+    with replacing(folder.absolute()) as draft:
         draft.mkdir()
         pages = make_pages(world)
         _write_sites(pages, draft / "sites")
         count = _write_questions(questions, draft)
-        known = {
-            "version": VERSION,
-            "seed": world.seed,
-            "split": world.split,
-            "countries": sum(not c.famous for c in world.of("country")),
-            "famous": sum(c.famous for c in world.of("country")),
-            "pages": len(pages),
-            "questions": count,
-        }
+        known = {"version": VERSION, **_made_with(world, count, search_share), "pages": len(pages)}
         (draft / "README.md").write_text(_README.format(name=folder.name, **known), encoding="utf-8")
         (draft / MARK).write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        _replace(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
-def refuse_other(folder: Path) -> None:
-    """Raises UserError unless `folder` is missing, empty or an atlas, which may be replaced."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file. Give a folder for the atlas.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARK).is_file():
-        raise UserError(f"{folder} is not empty and not an atlas (no {MARK}). Give a new folder.")
+def holds_atlas(folder: Path, world: World, questions: int, search_share: float | None = None) -> bool:
+    """Is the atlas of this world with so many questions there? Raises UserError for a folder with anything else."""
+    if not (folder / MARK).is_file():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"{folder} is not empty and not an atlas (no {MARK}). Give a new folder.")
+        return False
+    found, wanted = json.loads((folder / MARK).read_text(encoding="utf-8")), _made_with(world, questions, search_share)
+    if changed := differences({name: found.get(name) for name in wanted}, wanted):
+        raise UserError(f"{folder} is another atlas ({'; '.join(changed)}). Give a new folder, or remove it.")
+    return True
+
+
+def _made_with(world: World, questions: int, search_share: float | None) -> dict[str, Any]:
+    return {
+        "seed": world.seed,
+        "split": world.split,
+        "countries": sum(not c.famous for c in world.of("country")),
+        "famous": sum(c.famous for c in world.of("country")),
+        "questions": questions,
+        "search_share": search_share,
+    }
 
 
 def load_questions(folder: Path) -> list[Question]:
@@ -202,19 +207,3 @@ def is_atlas_picture(path: Path) -> bool:
             return _COMMENT.encode() in file.read(1024)
     except OSError:
         return False
-
-
-def _replace(draft: Path, folder: Path) -> None:
-    """A rename onto a non-empty folder fails, so the former atlas is moved aside first."""
-    former = None
-    if folder.exists():
-        former = draft.with_name(draft.name + "-former")
-        folder.rename(former)
-    try:
-        draft.rename(folder)
-    except OSError:
-        if former is not None:
-            former.rename(folder)
-        raise
-    if former is not None:
-        shutil.rmtree(former)

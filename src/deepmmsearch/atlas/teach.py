@@ -7,7 +7,6 @@ up), and pointing: where in the picture is the flag on the ship?
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,16 +16,16 @@ from pathlib import Path
 from deepmmsearch import images
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import play_all
-from deepmmsearch.atlas.files import load_questions, write_atlas
+from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import correct, with_gold_boxes
-from deepmmsearch.atlas.questions import each_question, make_question
+from deepmmsearch.atlas.questions import make_question
 from deepmmsearch.atlas.world import World, make_world
-from deepmmsearch.engine.index import Index
-from deepmmsearch.errors import UserError
+from deepmmsearch.atlas.worlds import keep_world
+from deepmmsearch.files import write_json
+from deepmmsearch.outputs import Output
 from deepmmsearch.prompts import grounding_prompt, load_prompt
 from deepmmsearch.store import TrajectoryStore
-from deepmmsearch.tools.local import local_tools
 from deepmmsearch.types import Answer, Completion, Prompt, Question, Trajectory, Turn
 
 POINTING = Prompt("grounding", "deepmmsearch-r1", system="")
@@ -52,13 +51,16 @@ class Lessons:
     max_pixels: int = 168 * 112
 
 
-def teach(lessons: Lessons, store: TrajectoryStore, report: Callable[[str], None]) -> None:
-    """Appends every world's rows to the store; worlds that are there already are skipped, half-finished ones
-    completed. Raises UserError where the folder holds rows of other lessons."""
-    _claim(store.folder, lessons)
+def teach(lessons: Lessons, folder: Path, report: Callable[[str], None]) -> None:
+    """Appends every world's rows to the store in `folder`; worlds that are there already are skipped, half-finished
+    ones completed. Raises UserError where the folder holds rows of other lessons, or something else."""
+    # more worlds may join, taught alike
+    alike = {name: value for name, value in asdict(lessons).items() if name not in ("worlds", "seed")}
+    Output(folder, "atlas teach").claim(alike)
+    store = TrajectoryStore(folder)
     done = set(store.ids())
     for seed in range(lessons.seed, lessons.seed + lessons.worlds):
-        mark = store.folder / f"world-{seed}.json"
+        mark = folder / f"world-{seed}.json"
         if mark.exists():
             continue
         kept = 0
@@ -66,31 +68,16 @@ def teach(lessons: Lessons, store: TrajectoryStore, report: Callable[[str], None
             if row.question.id not in done:
                 store.append(row)
             kept += 1
-        mark.write_text(json.dumps({"seed": seed, "rows": kept}) + "\n")
+        write_json(mark, {"seed": seed, "rows": kept})
         report(f"World {seed}: {kept} rows")
 
 
-def _claim(folder: Path, lessons: Lessons) -> None:
-    """More worlds may join, taught alike."""
-    wanted = {k: v for k, v in asdict(lessons).items() if k not in ("worlds", "seed")}
-    path = folder / "lessons.json"
-    if path.is_file():
-        former = json.loads(path.read_text(encoding="utf-8"))
-        if changed := sorted(k for k in wanted if former.get(k) != wanted[k]):
-            raise UserError(f"{folder} holds worlds taught with another {', '.join(changed)}. Give another folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
-
-
 def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
-    world = make_world(seed, "train")
     with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        write_atlas(world, root / "atlas", each_question(world, lessons.questions))
-        index = Index.build(root / "atlas" / "sites", root / "index")
-        tools = local_tools(index)
-        questions = list(load_questions(root / "atlas"))
-        asked = [_looked_up(q, lessons.careful) for q in (*questions, *by_heart(world, lessons.by_heart))]
+        kept = keep_world(Path(folder), seed, "train", lessons.questions)
+        tools, questions = kept.toolbox(), load_questions(kept.atlas)
+        asked = [*questions, *by_heart(make_world(seed, "train"), lessons.by_heart)]
+        asked = [_looked_up(question, lessons.careful) for question in asked]
         for trajectory in asyncio.run(_play(asked, tools, "atlas")):
             if correct(trajectory):
                 yield _as_seen(trajectory, lessons.max_pixels)

@@ -1,29 +1,75 @@
-"""Several worlds of one split, each written and indexed in a folder of its own, their questions as one list.
+"""Worlds on disk: the world of a seed with its questions, and the index of its websites, made once and kept.
 
-FOLDER/<split>-<seed>/atlas, FOLDER/<split>-<seed>/index; a world that is there already is used as it is. Where the
-share of questions that need a search is given, the folder's name ends in -search-<percent>.
+FOLDER/world     the atlas, as `atlas.files` writes it
+FOLDER/index     the index of its sites
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.atlas.files import MARK, QUESTIONS, read_question, write_atlas
+from deepmmsearch.atlas.files import QUESTIONS, holds_atlas, read_question, write_atlas
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.engine.index import Index
-from deepmmsearch.files import locked
+from deepmmsearch.files import locked, remove_drafts, replacing
 from deepmmsearch.tools.local import local_tools
 from deepmmsearch.types import Question
 
 
+@dataclass(frozen=True)
+class KeptWorld:
+    folder: Path
+
+    @property
+    def atlas(self) -> Path:
+        return self.folder / "world"
+
+    @property
+    def index(self) -> Path:
+        return self.folder / "index"
+
+    def toolbox(self) -> Toolbox:
+        """The engine's two searches and the extractive summariser, without a grounder."""
+        return local_tools(Index.open(self.index))
+
+
+def keep_world(
+    folder: Path,
+    seed: int,
+    split: Split,
+    questions: int,
+    search_share: float | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> KeptWorld:
+    """The world of a seed with so many questions, in `folder`: what is there is used, what is missing is made, by one
+    process at a time. Atlas and index appear whole, so what is there is finished.
+
+    Raises UserError where the folder holds another world, or something else.
+    """
+    kept = KeptWorld(folder)
+    with locked(folder / ".lock"):
+        remove_drafts(folder)
+        world = make_world(seed, split)
+        if not holds_atlas(kept.atlas, world, questions, search_share):
+            report(f"World {split}-{seed}: {questions} questions")
+            write_atlas(world, kept.atlas, each_question(world, questions, search_share=search_share), search_share)
+        if not kept.index.is_dir():
+            report(f"World {split}-{seed}: its index")
+            with replacing(kept.index) as draft:
+                Index.build(kept.atlas / "sites", draft)
+    return kept
+
+
 class Worlds:
-    """The worlds of `seeds` with `count` questions each, `search_share` of them (0.78 without) such that need a search;
-    pictures are read when a question is asked for."""
+    """The worlds of `seeds` with `count` questions each, `search_share` of them (0.78 without) such that need a search,
+    each in a folder of its own in `folder`, and their questions as one list; pictures are read when a question is asked
+    for."""
 
     def __init__(
         self,
@@ -35,14 +81,15 @@ class Worlds:
         search_share: float | None = None,
     ) -> None:
         self._lines: list[tuple[Path, str]] = []
+        self._kept: dict[str, KeptWorld] = {}
         self._tools: dict[str, Toolbox] = {}
+        mix = "" if search_share is None else f"-search-{round(100 * search_share)}"
         for seed in seeds:
-            mix = "" if search_share is None else f"-search-{round(100 * search_share)}"
-            own = folder / f"{split}-{seed}{mix}"
-            index = _make(own, seed, split, count, search_share, report)
-            self._tools[f"{split}-{seed}"] = local_tools(index)
-            lines = (own / "atlas" / QUESTIONS).read_text(encoding="utf-8").splitlines()
-            self._lines += [(own / "atlas", line) for line in lines]
+            kept = keep_world(folder / f"{split}-{seed}-{count}{mix}", seed, split, count, search_share, report)
+            name = f"{split}-{seed}"
+            self._kept[name], self._tools[name] = kept, kept.toolbox()
+            lines = (kept.atlas / QUESTIONS).read_text(encoding="utf-8").splitlines()
+            self._lines += [(kept.atlas, line) for line in lines]
         self.names = [str(json.loads(line)["id"]) for _, line in self._lines]
 
     def __len__(self) -> int:
@@ -58,20 +105,11 @@ class Worlds:
     @property
     def worlds(self) -> tuple[str, ...]:
         """Their names, as questions have them in `metadata["world"]`."""
-        return tuple(self._tools)
+        return tuple(self._kept)
 
     def toolbox(self, world: str) -> Toolbox:
         """The tools of one world, without a grounder."""
         return self._tools[world]
 
-
-def _make(
-    folder: Path, seed: int, split: Split, count: int, search_share: float | None, report: Callable[[str], None]
-) -> Index:
-    mark = folder / "atlas" / MARK
-    with locked(folder / ".lock"):
-        if not mark.is_file() or json.loads(mark.read_text(encoding="utf-8"))["questions"] != count:
-            world = make_world(seed, split)
-            write_atlas(world, folder / "atlas", each_question(world, count, search_share=search_share))
-            report(f"World {split}-{seed}: {count} questions")
-        return Index.build(folder / "atlas" / "sites", folder / "index")
+    def index(self, world: str) -> Path:
+        return self._kept[world].index

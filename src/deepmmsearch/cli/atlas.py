@@ -38,17 +38,20 @@ def command() -> None:
 def make(folder: Path, seed: int, split: str, countries: int, famous: int, questions: int) -> None:
     """Write the world of a seed into FOLDER: websites, questions, their pictures.
 
-    FOLDER must be new, empty or an atlas, which is then replaced. Nothing is left half-written.
+    FOLDER must be new or empty; where this very world is there already, nothing is changed. Nothing is left
+    half-written.
 
     \b
     Example:  deepmmsearch atlas make world --seed 1 --split eval --questions 300
     """
-    from deepmmsearch.atlas.files import refuse_other, write_atlas
+    from deepmmsearch.atlas.files import holds_atlas, write_atlas
     from deepmmsearch.atlas.questions import each_question
     from deepmmsearch.atlas.world import make_world
 
-    refuse_other(folder)
     world = make_world(seed, "train" if split == "train" else "eval", countries, famous)
+    if holds_atlas(folder, world, questions):
+        click.echo(f"{folder} is this world already. Nothing was changed.")
+        return
     with click.progressbar(
         each_question(world, questions), length=questions, label="Questions", hidden=not questions
     ) as rows:
@@ -78,9 +81,8 @@ def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> 
     """
     from deepmmsearch.atlas.teach import Lessons
     from deepmmsearch.atlas.teach import teach as teach_worlds
-    from deepmmsearch.store import TrajectoryStore
 
-    teach_worlds(Lessons(worlds, questions, seed, careful), TrajectoryStore(out), click.echo)
+    teach_worlds(Lessons(worlds, questions, seed, careful), out, click.echo)
 
 
 @command.command()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from deepmmsearch.agent.runner import ToolsFor
     from deepmmsearch.types import Policy, Question, Trajectory
 
-MARK = "demo.json"
 # Kinds shown turn by turn, the most telling first.
 SHOWN = ("image_two_text", "refine", "image_text", "memory")
 AGENT, DIRECT, NO_CROP = "with tools", "answering directly", "without crop"
@@ -54,10 +51,13 @@ def command(seed: int, out: Path, questions: int, policy: str, show: int) -> Non
               deepmmsearch demo --seed 7 --questions 200 --out demo-7
               deepmmsearch demo --policy oracle
     """
+    from deepmmsearch.outputs import Output
+
     console = Console()
-    _refuse_other(out)
+    output = Output(out, "demo")
     began = time.perf_counter()
     player = _player(policy)
+    output.claim({"seed": seed, "questions": questions})
     tools = _world(console, out, seed, questions)
     asked = _questions(out)
     asyncio.run(_show(console, player, tools, _chosen(asked, show)))
@@ -101,47 +101,19 @@ def _player(name: str) -> _Player:
     )
 
 
-def _refuse_other(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file. Give a folder for the demo.")
-    if out.is_dir() and any(out.iterdir()) and not (out / MARK).is_file():
-        raise UserError(f"{out} is not empty and holds no demo (no {MARK}). Give a new folder with --out.")
-
-
 def _world(console: Console, out: Path, seed: int, questions: int) -> Toolbox:
-    """Writes and indexes the world, unless an earlier run of the same seed did; returns the tools that search it."""
-    from deepmmsearch.atlas.files import write_atlas
-    from deepmmsearch.atlas.questions import each_question
-    from deepmmsearch.atlas.world import make_world
+    """Makes and indexes the world, unless an earlier run did; returns the tools that search it."""
+    from deepmmsearch.atlas.worlds import keep_world
     from deepmmsearch.engine import Index
-    from deepmmsearch.tools.local import local_tools
 
-    out.mkdir(parents=True, exist_ok=True)
-    wanted = {"seed": seed, "questions": questions, "finished": True}
-    if _marked(out) != wanted:
-        (out / MARK).write_text(json.dumps({**wanted, "finished": False}) + "\n")
-        for name in ("world", "index", "trajectories"):
-            shutil.rmtree(out / name, ignore_errors=True)
-        world = make_world(seed, "eval")
-        with console.status("Drawing a world ..."):
-            write_atlas(world, out / "world", each_question(world, questions))
-        with console.status("Indexing its pages and pictures ..."):
-            Index.build(out / "world" / "sites", out / "index")
-        (out / MARK).write_text(json.dumps(wanted) + "\n")
-    index = Index.open(out / "index")
-    stats = index.stats()
+    with console.status("Drawing a world ...") as status:
+        kept = keep_world(out, seed, "eval", questions, report=lambda line: status.update(f"{line} ..."))
+    stats = Index.open(kept.index).stats()
     console.print(
         f"A world that no model has seen (seed {seed}): {stats['passages']} passages and {stats['pictures']} pictures "
         "on seven websites, searched by BM25 and by image descriptors, all on this machine.\n"
     )
-    return local_tools(index)
-
-
-def _marked(out: Path) -> object:
-    try:
-        return json.loads((out / MARK).read_text())
-    except (OSError, ValueError):
-        return None
+    return kept.toolbox()
 
 
 def _questions(out: Path) -> list[Question]:
@@ -223,14 +195,13 @@ async def _play(
 
 def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
     from deepmmsearch.agent.runner import without_pictures
+    from deepmmsearch.files import replacing
     from deepmmsearch.store import TrajectoryStore
 
-    shutil.rmtree(out / "trajectories", ignore_errors=True)
-    store = TrajectoryStore(out / "trajectories")
-    for trajectory in trajectories:
+    with replacing(out / "trajectories") as draft:
         # The scene is kept for `deepmmsearch show`; pictures of hits are in the index.
-        bare = without_pictures(trajectory)
-        store.append(replace(bare, question=replace(bare.question, images=trajectory.question.images)))
+        kept = [replace(without_pictures(t), question=t.question) for t in trajectories]
+        TrajectoryStore(draft).extend((trajectory.question.id, trajectory) for trajectory in kept)
 
 
 def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mapping[str, _Run], seconds: float) -> None:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import ToolsFor
+from deepmmsearch.atlas.names import Split
+from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox, find_grounder
@@ -18,7 +20,6 @@ from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.eval.faults import FAULTS, with_fault
 from deepmmsearch.eval.run import BenchmarkInfo, Described
 from deepmmsearch.eval.workflows import Agent, Rag, Switches, Workflow
-from deepmmsearch.eval.world import WorldQuestions, make_benchmark, open_tools
 from deepmmsearch.judge import JUDGES, Judge, RuleJudge
 from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.types import Limits, Policy, Prompt, Question
@@ -168,14 +169,10 @@ class Evaluation:
         if settings.name == ATLAS:
             count = settings.sample or 500
             home = self.recipe.worlds or self.recipe.output.parent / "worlds"
-            questions, index = make_benchmark(
-                home / f"{settings.split or 'eval'}-{settings.seed}-{count}",
-                settings.seed,
-                count,
-                settings.split or "eval",
-            )
+            split: Split = "train" if settings.split == "train" else "eval"
+            kept = Worlds(home, [settings.seed], count, split, report=lambda line: None)
             info = BenchmarkInfo(label, f"Atlas, seed {settings.seed}", count, out_of_domain=settings.out_of_domain)
-            return Task(info, questions, open_tools(index))
+            return Task(info, kept, kept.toolbox(kept.worlds[0]))
         from deepmmsearch.data.catalog import find_benchmark, open_questions
 
         found = open_questions(
@@ -331,4 +328,4 @@ def limited(benchmarks: Iterable[BenchmarkSettings], only: Iterable[str]) -> lis
     return [b for label, b in by_label.items() if not list(only) or label in list(only)]
 
 
-__all__ = ["BenchmarkSettings", "EvalRecipe", "Evaluation", "JudgeSettings", "Task", "WorldQuestions", "limited"]
+__all__ = ["BenchmarkSettings", "EvalRecipe", "Evaluation", "JudgeSettings", "Task", "limited"]

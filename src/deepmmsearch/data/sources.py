@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -89,10 +88,11 @@ class AtlasSource:
     def _questions(self, shard: str, report: LoadReport) -> Iterator[Question]:
         from deepmmsearch.atlas.questions import each_question
         from deepmmsearch.atlas.world import make_world
+        from deepmmsearch.atlas.worlds import keep_world
 
-        world = make_world(int(shard.removeprefix("world-")), self.seeds.world_split)
-        build_index(world_folder(self.output, shard), world)
-        for question in each_question(world, self.seeds.questions):
+        seed = int(shard.removeprefix("world-"))
+        keep_world(world_folder(self.output, shard), seed, self.seeds.world_split, 0)
+        for question in each_question(make_world(seed, self.seeds.world_split), self.seeds.questions):
             report.rows += 1
             report.loaded += 1
             metadata = {"benchmark": f"atlas-{self.seeds.world_split}", **question.metadata}
@@ -108,23 +108,6 @@ class AtlasSource:
 
 def world_folder(output: Path, shard: str) -> Path:
     return output / WORLDS / shard
-
-
-def build_index(folder: Path, world: object) -> None:
-    """The index of a world's websites, unless it is there; a half-built one is built again."""
-    from deepmmsearch.atlas.files import write_atlas
-    from deepmmsearch.atlas.world import World
-    from deepmmsearch.engine.index import Index
-
-    assert isinstance(world, World)
-    index = folder / "index"
-    if index.is_dir():
-        return
-    draft = folder / ".index"
-    shutil.rmtree(draft, ignore_errors=True)
-    write_atlas(world, folder / "atlas")
-    Index.build(folder / "atlas" / "sites", draft)
-    draft.rename(index)
 
 
 def open_source(seeds: Seeds, output: Path) -> Source:
