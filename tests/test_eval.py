@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,21 @@ import virtual_time
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import play_all, play_safely
 from deepmmsearch.errors import UserError
+from deepmmsearch.eval.charts import Bar, Bars, Dot, Forest
 from deepmmsearch.eval.claims import Claim, Finding, Roles, claim_section, claims
 from deepmmsearch.eval.faults import BAIT, FAULTS, followed, with_fault
-from deepmmsearch.eval.figures import Results, effort, load_results
-from deepmmsearch.eval.page import render_html, render_markdown, summary, write_reports
+from deepmmsearch.eval.figures import Played, Results, effort, load_results
+from deepmmsearch.eval.report import render_html, render_markdown, summary, write_reports
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
-from deepmmsearch.eval.sections import sections
+from deepmmsearch.eval.sections import Section, sections
 from deepmmsearch.eval.statistics import bootstrap, compare, correlation, mcnemar
 from deepmmsearch.eval.workflows import Agent, Rag, Switches, retrievals
 from deepmmsearch.judge import Judge, JudgeError, RuleJudge, Verdict
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.show.table import Table, markdown_table
-from deepmmsearch.testing import HOSTILE_TEXTS, FakeTools, ScriptedPolicy
+from deepmmsearch.show.table import Table
+from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.types import Box, Completion, Hit, Question, TextSearch, Trajectory
+from html_pages import HOSTILE, Page
 
 LOOK = "<reason>I look.</reason><img_search>the flag on the ship</img_search>"
 WHOLE = "<reason>I look.</reason><img_search><img></img_search>"
@@ -337,22 +338,6 @@ async def results_of(folder: Path, text: str = "What is the capital?") -> Result
     return load_results([run])
 
 
-class _Page(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.text = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
 async def test_the_figures_are_right(tmp_path: Path) -> None:
     results = await results_of(tmp_path / "run")
     whole = effort(results.select("trained"), 10)
@@ -372,18 +357,73 @@ async def test_the_figures_are_right(tmp_path: Path) -> None:
     assert figures["workflows"]["trained"]["average"]["mean"] == 1.0
 
 
-@pytest.mark.parametrize("hostile", ["<script>alert(1)</script><img src=x onerror=alert(1)>'\"", *HOSTILE_TEXTS])
-async def test_the_page_is_safe_and_whole(tmp_path: Path, hostile: str) -> None:
-    results = await results_of(tmp_path / "run", hostile)
+def renamed(results: Results, text: str) -> Results:
+    """With `text` in every name that a recipe, a data set or a judge gives."""
+
+    def name(given: str) -> str:
+        return f"{given} {text}"
+
+    def row(played: Played) -> Played:
+        scores = {name(judge): score for judge, score in played.scores.items()}
+        names = {"workflow": name(played.workflow), "benchmark": name(played.benchmark), "category": text}
+        return replace(played, scores=scores, unjudged=played.unjudged and text, error=played.error and text, **names)
+
+    def described(workflow: Described) -> Described:
+        ablates = name(workflow.ablates) if workflow.ablates else None
+        return replace(workflow, name=name(workflow.name), policy=text, prompt=text, ablates=ablates)
+
+    return replace(
+        results,
+        title=text,
+        judge=name(results.judge),
+        judges=tuple(map(name, results.judges)),
+        workflows={name(key): described(workflow) for key, workflow in results.workflows.items()},
+        benchmarks={
+            name(key): replace(b, name=name(key), title=text, notes={"dropped": {text: 1}})
+            for key, b in results.benchmarks.items()
+        },
+        rows=list(map(row, results.rows)),
+        gallery=[
+            replace(e, played=row(e.played), verdict=e.verdict and replace(e.verdict, reason=text))
+            for e in results.gallery
+        ],
+        facts={"revision": text},
+    )
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+async def test_no_text_becomes_an_element_or_an_attribute(tmp_path: Path, hostile: str) -> None:
+    def page(results: Results, text: str) -> Page:
+        given = renamed(results, text)
+        more = Section(text, text, (Table([text, text], [[text, text]], text),), (Bars([Bar(text, [(text, 0.5)])]),))
+        return Page(render_html(given, [more, *sections(given)], text))
+
+    found = page(await results_of(tmp_path / "hostile", hostile), hostile)
+    assert found.elements == page(await results_of(tmp_path / "plain", "plain"), "plain").elements
+    assert re.sub(r"\s|\0", "", hostile) in re.sub(r"\s|\0", "", found.text)
+
+
+async def test_the_page_is_whole(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
     html = render_html(results, sections(results))
-    found = _Page(html)
-    assert "script" not in found.tags and "iframe" not in found.tags and "link" not in found.tags
-    assert not [a for a, _ in found.attributes if a.startswith("on")]
-    sources = [v or "" for a, v in found.attributes if a in ("src", "href")]
-    assert sources and all(s.startswith(("data:image/jpeg;base64,", "#")) for s in sources)
-    assert "default-src 'none'" in html and not re.search(r"url\(|@import", html)
-    assert found.tags.count("details") >= 16 and "trained" in found.text
+    found = Page(html)
+    tags = [tag for tag, _ in found.elements]
+    assert tags.count("details") >= 16 and "trained" in found.text and "svg" in tags
+    # what the filters of the gallery hide by is there
+    hidden = set(re.findall(r"\.gallery:has\(#(\w+):checked\) \.card:not\(\.\1\)", html))
+    assert hidden and hidden <= set(found.values("id"))
+    assert {"v1", "v2", "t4", "w1"} <= {c for value in found.values("class") for c in value.split()} & hidden
     assert "<script" not in render_markdown(results, sections(results))
+
+
+def test_a_chart_draws_to_scale() -> None:
+    chart = Forest([Dot("a", 0.5, 0.25, 1.0), Dot("b", 0.1, 0.0, 0.2)], "both")
+    assert (chart.x(0), chart.x(0.5), chart.x(1)) == (230, 460, 690) and chart.height == 94
+    assert [chart.said(tick, 0) for tick in chart.ticks] == [str(n) for n in range(0, 101, 10)]
+    signed = Forest([Dot("a", -0.1, -0.2, 0.05)], "signed", signed=True)
+    assert signed.said(-0.1, 1) == "-10.0" and signed.x(-0.2) == 230 and signed.x(0.05) == 690
+    bars = Bars([Bar("a", [("x", 0.5), ("y", 1.0)]), Bar("b", [("x", 0.0)])])
+    assert [bars.top(0), bars.top(1)] == [8, 48] and bars.height == 76 and bars.length(0.5) == 180
 
 
 async def test_reports_are_written(tmp_path: Path) -> None:
@@ -392,11 +432,6 @@ async def test_reports_are_written(tmp_path: Path) -> None:
     assert [p.name for p in paths] == ["report.html", "report.md", "report.json"]
     assert "## Accuracy" in paths[1].read_text() and json.loads(paths[2].read_text())["judge"] == "reward"
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "report.md"]
-
-
-def test_markdown_cells_hold_no_markup() -> None:
-    lines = markdown_table(Table(["a", "b"], [["x | y", "<b>\nz"]]))
-    assert lines[2] == "| x \\| y | \\<b\\> z |"
 
 
 # -- claims

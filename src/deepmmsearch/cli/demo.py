@@ -207,7 +207,7 @@ def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
 def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mapping[str, _Run], seconds: float) -> None:
     from deepmmsearch.eval.figures import measure_exactly
     from deepmmsearch.eval.kinds import kind_table
-    from deepmmsearch.show.page import Report, answers_by_question, write_report
+    from deepmmsearch.show.episodes import write_episodes
     from deepmmsearch.show.table import console_table
 
     table = kind_table({name: measure_exactly(run.trajectories) for name, run in runs.items()})
@@ -221,8 +221,8 @@ def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mappi
         f"{len(own)} questions about a world that no model has seen (seed {seed}), answered by {player.name} with a "
         "local search engine. Each is shown with what was searched, what came back and what was read."
     )
-    others = {name: answers_by_question(run.trajectories) for name, run in runs.items() if name != AGENT}
+    others = {name: run.trajectories for name, run in runs.items() if name != AGENT}
     # Those with the most searches tell the most.
     ordered = sorted(own, key=lambda t: -len(t.searches))
-    write_report(Report("Questions about an invented world", lead, [table], ordered, others), out / "report.html")
+    write_episodes(out / "report.html", "Questions about an invented world", lead, [table], ordered, others)
     console.print(Text(f"Trajectories with pictures and crops: {out / 'report.html'} ({seconds:.0f} s in all)"))

@@ -50,7 +50,7 @@ def write_all(
 ) -> None:
     """Raises UnknownName for a judge that judged none of the runs."""
     from deepmmsearch.eval.figures import load_results
-    from deepmmsearch.eval.page import write_reports
+    from deepmmsearch.eval.report import write_reports
 
     results = load_results(runs, judge, title, examples)
     if judge is not None and judge not in results.judges:

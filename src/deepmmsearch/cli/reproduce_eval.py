@@ -41,7 +41,7 @@ def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, ou
     from deepmmsearch.cli.evaluate import run_recipe
     from deepmmsearch.eval.claims import claim_section, claims
     from deepmmsearch.eval.figures import load_results
-    from deepmmsearch.eval.page import write_reports
+    from deepmmsearch.eval.report import write_reports
     from deepmmsearch.eval.sections import accuracy, costs
     from deepmmsearch.reproduce.six_claims import make_recipe, read_models, roles
     from deepmmsearch.show.table import console_table

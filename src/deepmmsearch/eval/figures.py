@@ -98,8 +98,8 @@ def measure_exactly(trajectories: Iterable[Trajectory]) -> list[Played]:
 
 
 @dataclass(frozen=True)
-class Example:
-    """An episode for the gallery."""
+class GalleryEpisode:
+    """An episode to read, with its verdict."""
 
     played: Played
     trajectory: Trajectory
@@ -116,7 +116,7 @@ class Results:
     workflows: Mapping[str, Described]
     benchmarks: Mapping[str, BenchmarkInfo]
     rows: Sequence[Played]
-    examples: Sequence[Example]
+    gallery: Sequence[GalleryEpisode]
     facts: Mapping[str, Any]
 
     def select(self, workflow: str, benchmark: str | None = None) -> list[Played]:
@@ -153,7 +153,7 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
     benchmarks: dict[str, BenchmarkInfo] = {}
     judges: list[str] = []
     rows: dict[str, Played] = {}
-    shown: dict[str, Example] = {}
+    shown: dict[str, GalleryEpisode] = {}
     for run in folders:
         workflows |= {name: Described(**row) for name, row in run.info["workflows"].items()}
         benchmarks |= {name: BenchmarkInfo(**row) for name, row in run.info["benchmarks"].items()}
@@ -166,7 +166,7 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
             benchmark, workflow, _ = id.split("/", 2)
             rows[id] = measure(trajectory, verdicts.get(id, {}), benchmark, workflow)
             if trajectory.question.image is not None:
-                shown[id] = Example(rows[id], trajectory, verdicts.get(id, {}).get(chosen))
+                shown[id] = GalleryEpisode(rows[id], trajectory, verdicts.get(id, {}).get(chosen))
     facts = {key: value for run in folders for key, value in run.info.items() if isinstance(value, str | int | float)}
     return Results(
         title or " + ".join(run.folder.name for run in folders),
@@ -181,13 +181,14 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
     )
 
 
-def _few(examples: Iterable[Example], most: int) -> list[Example]:
+def _few(episodes: Iterable[GalleryEpisode], most: int) -> list[GalleryEpisode]:
     taken: Counter[tuple[str, str]] = Counter()
     kept = []
-    for example in examples:
-        taken[example.played.benchmark, example.played.workflow] += 1
-        if taken[example.played.benchmark, example.played.workflow] <= most:
-            kept.append(example)
+    for episode in episodes:
+        group = episode.played.benchmark, episode.played.workflow
+        taken[group] += 1
+        if taken[group] <= most:
+            kept.append(episode)
     return kept
 
 

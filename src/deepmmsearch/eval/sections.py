@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deepmmsearch.eval.charts import Bar, Dot, bars, forest
+from deepmmsearch.eval.charts import Bar, Bars, Dot, Forest
 from deepmmsearch.eval.figures import Effort, Played, Results, effort, mean_score
 from deepmmsearch.eval.statistics import Difference, Interval, correlation
 from deepmmsearch.show.table import Table
@@ -22,12 +22,10 @@ IOU_BINS = (
 
 @dataclass(frozen=True)
 class Section:
-    """`charts` are SVG, made by `eval.charts`; everything else is text."""
-
     title: str
     lead: str
     tables: tuple[Table, ...]
-    charts: tuple[str, ...] = ()
+    charts: tuple[Forest | Bars, ...] = ()
 
 
 def sections(results: Results) -> list[Section]:
@@ -85,7 +83,7 @@ def accuracy(results: Results) -> Section | None:
         "Accuracy",
         "Every workflow on the same questions, with the same tools (the paper's Table 1).",
         (Table(heads, rows, note),),
-        (forest(dots, "accuracy, average of the benchmarks"),),
+        (Forest(dots, "accuracy, average of the benchmarks"),),
     )
 
 
@@ -170,7 +168,7 @@ def ablations(results: Results) -> Section | None:
         "Ablations",
         "One thing taken away at a time, the same questions (the paper's Figure 3).",
         (Table(heads, rows, "Difference in points: negative means that what was taken away had helped."),),
-        (forest(dots, "difference to the whole", signed=True),),
+        (Forest(dots, "difference to the whole", signed=True),),
     )
 
 
@@ -195,7 +193,7 @@ def tool_use(results: Results) -> Section | None:
     if changes:
         note = "Relative to the first, such as before and after reinforcement learning."
         tables.append(Table(["pair", "benchmark", "crops", "several text searches", "any search"], changes, note))
-    return Section("Which tools are used", "The paper's Figure 4.", tuple(tables), (bars(drawn),))
+    return Section("Which tools are used", "The paper's Figure 4.", tuple(tables), (Bars(drawn),))
 
 
 def _uses(row: Played, tool: str) -> bool:
@@ -274,7 +272,7 @@ def boxes(results: Results) -> Section | None:
         tables.append(Table(["box quality", "questions", "accuracy"], rows, note))
     if not tables:
         return None
-    return Section("Do better boxes make better answers?", "Open in the paper.", tuple(tables), (bars(drawn),))
+    return Section("Do better boxes make better answers?", "Open in the paper.", tuple(tables), (Bars(drawn),))
 
 
 def turns(results: Results) -> Section | None:

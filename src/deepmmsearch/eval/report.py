@@ -1,0 +1,137 @@
+"""The report of an evaluation: one HTML page that can be mailed, the same as Markdown, and the figures as JSON.
+
+The page has no script and loads nothing: filters of the gallery are radio buttons and style.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deepmmsearch.eval.figures import GalleryEpisode, Results, effort
+from deepmmsearch.eval.sections import Section, main_workflows, sections
+from deepmmsearch.files import write_text
+from deepmmsearch.show.episodes import Card
+from deepmmsearch.show.page import render_page
+from deepmmsearch.show.table import markdown_table, plain_markdown
+
+VERDICTS = ("all", "right", "wrong")
+TOOLS = ("any tools", "no search", "text", "image", "crop")
+
+
+def write_reports(results: Results, folder: Path, lead: str = "", more: Sequence[Section] = ()) -> list[Path]:
+    """report.html, report.md and report.json in `folder`; each appears whole or not at all. `more` stands first."""
+    shown = [*more, *sections(results)]
+    texts = {
+        "report.html": render_html(results, shown, lead),
+        "report.md": render_markdown(results, shown, lead),
+        "report.json": json.dumps(summary(results), indent=2, ensure_ascii=False) + "\n",
+    }
+    for name, text in texts.items():
+        # A model may write half a surrogate pair, which has no UTF-8.
+        write_text(folder / name, text, errors="replace")
+    return [folder / name for name in texts]
+
+
+def render_html(results: Results, shown: Sequence[Section], lead: str = "") -> str:
+    # A class or an id must be the program's own: names of workflows are a user's, so their tags are numbers.
+    present = {episode.played.workflow for episode in results.gallery}
+    players = ["all workflows", *(name for name in results.workflows if name in present)]
+    filters = [Filter("verdict", "v", VERDICTS), Filter("tool", "t", TOOLS), Filter("workflow", "w", players)]
+    return render_page(
+        "evaluation.html",
+        f"Evaluation: {results.title}",
+        lead or _lead(results),
+        "".join(each.style for each in filters),
+        sections=shown,
+        filters=filters,
+        cards=[_card(episode, players.index(episode.played.workflow)) for episode in results.gallery],
+    )
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Radio buttons of the gallery; the first choice shows all, choice n only what has the class TAGn."""
+
+    name: str
+    tag: str
+    choices: Sequence[str]
+
+    @property
+    def style(self) -> str:
+        return "".join(
+            f".gallery:has(#{self.tag}{n}:checked) .card:not(.{self.tag}{n}){{display:none}}"
+            for n in range(1, len(self.choices))
+        )
+
+
+def _lead(results: Results) -> str:
+    played = len(results.rows)
+    names = ", ".join(results.benchmarks)
+    revision = str(results.facts.get("revision", ""))[:12]
+    made = f" Made at revision {revision}." if revision else ""
+    return f"{played} episodes: {len(results.workflows)} workflows on {names}, judged by {results.judge}.{made}"
+
+
+def _card(episode: GalleryEpisode, player: int) -> Card:
+    played, verdict = episode.played, episode.verdict
+    right = verdict is not None and verdict.score >= 0.5
+    tools = [n for n, tool in enumerate(TOOLS) if played.searches.get(tool, 0)] if played.searched else [1]
+    return Card(
+        episode.trajectory,
+        right,
+        " · ".join(part for part in (played.workflow, played.benchmark, played.kind.replace("_", " ")) if part),
+        verdict=(verdict.error or verdict.reason) if verdict else "not judged",
+        tags=[f"v{1 if right else 2}", f"w{player}", *(f"t{n}" for n in tools)],
+    )
+
+
+def render_markdown(results: Results, shown: Sequence[Section], lead: str = "") -> str:
+    lines = [f"# Evaluation: {plain_markdown(results.title)}", "", plain_markdown(lead or _lead(results)), ""]
+    for section in shown:
+        lines += [f"## {plain_markdown(section.title)}", "", plain_markdown(section.lead), ""]
+        for table in section.tables:
+            lines += [*markdown_table(table), ""]
+    return "\n".join(lines)
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """The figures, for programs; a figure that does not exist is null."""
+    names = [n for n in results.workflows if results.select(n)]
+    mains = [n for n in main_workflows(results) if n in names]
+    found = {
+        "title": results.title,
+        "judge": results.judge,
+        "facts": dict(results.facts),
+        "benchmarks": {name: asdict(b) for name, b in results.benchmarks.items()},
+        "workflows": {
+            name: {
+                **asdict(results.workflows[name]),
+                "accuracy": {
+                    b: asdict(results.accuracy(name, [b])) for b in results.benchmarks if results.select(name, b)
+                },
+                "average": asdict(results.accuracy(name, [b for b in results.benchmarks if results.select(name, b)])),
+                "effort": asdict(effort(results.select(name), results.workflows[name].calls)),
+            }
+            for name in names
+        },
+        "differences": [
+            {"first": a, "second": b, **asdict(results.compare(a, b))}
+            for at, a in enumerate(mains)
+            for b in mains[at + 1 :]
+        ],
+    }
+    return _finite(found)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value
