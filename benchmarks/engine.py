@@ -31,6 +31,7 @@ from PIL import Image, ImageEnhance
 from deepmmsearch import images
 from deepmmsearch.engine import Index, Settings
 from deepmmsearch.engine.text import PER_PAGE
+from deepmmsearch.environment import environment
 from deepmmsearch.types import Box, Hit
 
 K = 5
@@ -509,7 +510,11 @@ def speed(passages: list[Shown], questions: list[Question], work: Path, table: T
 
 def measured(name: str, file: Path) -> dict[str, float]:
     result = subprocess.run(
-        [sys.executable, __file__, "--peer", name, str(file)], capture_output=True, text=True, check=False
+        [sys.executable, __file__, "--peer", name, str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(),
     )
     if result.returncode:
         sys.exit(f"{name} failed: {(result.stderr.strip().splitlines() or ['no message'])[-1][:200]}")

@@ -17,13 +17,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import Pipe, get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.atlas.questions import make_questions
 from deepmmsearch.atlas.world import make_world
+from deepmmsearch.children import Child, Line
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
 from deepmmsearch.eval.workflows import Agent
 from deepmmsearch.judge import RuleJudge
@@ -60,7 +59,7 @@ async def harness(questions: list[Question], folder: Path) -> tuple[float, float
     return played / seconds, played / processor
 
 
-def serve(latency: float, port: Connection) -> None:
+def serve(line: Line, latency: float) -> None:
     """An OpenAI-compatible endpoint that answers everything after `latency` seconds, any number at once."""
     message = {"role": "assistant", "content": "<reason>I know.</reason><answer>Veld</answer>"}
     choice = {"index": 0, "finish_reason": "stop", "message": message}
@@ -82,7 +81,7 @@ def serve(latency: float, port: Connection) -> None:
 
     async def forever() -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=2**20)
-        port.send(server.sockets[0].getsockname()[1])
+        line.send(json.dumps(server.sockets[0].getsockname()[1]).encode())
         await server.serve_forever()
 
     asyncio.run(forever())
@@ -91,14 +90,8 @@ def serve(latency: float, port: Connection) -> None:
 @contextmanager
 def slow_endpoint(latency: float) -> Iterator[str]:
     """In a process of its own, as endpoints are."""
-    here, there = Pipe()
-    process = get_context("spawn").Process(target=serve, args=(latency, there), daemon=True)
-    process.start()
-    try:
-        yield f"http://127.0.0.1:{here.recv()}/v1"
-    finally:
-        process.terminate()
-        process.join()
+    with Child(serve, latency) as process:
+        yield f"http://127.0.0.1:{process.receive()}/v1"
 
 
 async def concurrent(questions: list[Question], folder: Path, rounds: int, latency: float = 1.0) -> float:

@@ -30,6 +30,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from deepmmsearch.agent import Toolbox, play
 from deepmmsearch.agent.metering import Budget, Ledger, tally
+from deepmmsearch.environment import environment
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.failover import FailOver, Lane, Pace
 from deepmmsearch.tools.http import GuardedClient
@@ -299,7 +300,7 @@ async def _serve_alone(hurry: float) -> None:
 def _run_load(quick: bool) -> None:
     hurry = 10.0 if quick else 1.0
     command = [sys.executable, __file__, "serve", "--hurry", str(hurry)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment())
     assert process.stdin is not None and process.stdout is not None
     address = process.stdout.readline().strip()
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import socket
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from deepmmsearch.atlas.play import correct
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.environment import environment
 from deepmmsearch.policies.card import read_card
 from deepmmsearch.policies.chat import MAX_PIXELS, MIN_PIXELS, ChatPolicy
 from deepmmsearch.policies.local import LocalPolicy
@@ -86,9 +86,9 @@ def server(model: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as cache, tempfile.TemporaryFile() as log:
         # /v1/models scans the cache folder, which must exist
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": cache}
+        variables = {**environment(), "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": cache}
         command = [sys.executable, __file__, "--model", model, "--serve", str(port)]
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, env=variables, stdout=log, stderr=subprocess.STDOUT)
         try:
             if not _wait(port, process):
                 log.seek(0)

@@ -28,6 +28,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from deepmmsearch.environment import environment
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedTextSearch
 from deepmmsearch.tools.recorder import Recorder
@@ -132,7 +133,9 @@ def together(path: Path, calls: int, new: bool) -> dict[str, float]:
     """Calls a second of all processes by the clock, and processor time of one call in microseconds."""
     command = [sys.executable, __file__, "--worker", str(path), str(calls), "new" if new else "same"]
     pipe = subprocess.PIPE
-    workers = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(PROCESSES)]
+    workers = [
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment()) for _ in range(PROCESSES)
+    ]
     for worker in workers:
         assert worker.stdout is not None
         worker.stdout.readline()
@@ -155,7 +158,7 @@ def client_overhead(quick: bool) -> None:
         return
     command = [sys.executable, str(Path(__file__).with_name("tools_client.py")), *(["--quick"] if quick else [])]
     print("3. guarded client", flush=True)
-    subprocess.run(command, check=False)
+    subprocess.run(command, check=False, env=environment())
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import httpx2
 
+from deepmmsearch.environment import environment
 from deepmmsearch.tools.http import GuardedClient
 
 GOAL = 1.3
@@ -79,7 +80,9 @@ async def serve() -> None:
 
 def compare(calls: int = 256, rounds: int = 7) -> list[Row]:
     """Rows for all cases, of `rounds` batches of `calls` each."""
-    server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True, env=environment()
+    )
     try:
         assert server.stdout is not None
         port = int(server.stdout.readline())

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from deepmmsearch.environment import environment
+
 ROUNDS = 3
 
 
@@ -186,7 +188,7 @@ VARIANTS = {"GRPO": (grpo, ("stock", "features", "ours")), "SFT": (sft, ("stock"
 def run(folder: Path, step: str, kind: str, small: bool) -> dict[str, Any]:
     flags = ["--quick"] if small else []
     command = [sys.executable, __file__, "--one", f"{step}:{kind}", "--folder", str(folder), *flags]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     if done.returncode:
         raise SystemExit(f"{step} {kind} failed:\n{done.stderr[-3000:]}")
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

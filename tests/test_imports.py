@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "containers", "revision", "progress", ""),
+    ("types", "errors", "containers", "environment", "sandbox", "progress", ""),
+    ("children", "revision"),
     ("arguments", "registry", "codec", "files"),
     ("images", "escaping", "outputs"),
     ("agent",),
@@ -145,6 +147,23 @@ def test_trl_is_imported_by_training_alone() -> None:
 def test_nothing_is_pickled() -> None:
     pickles = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "joblib"}
     assert not {m for m, path in MODULES.items() if pickles & {n.split(".")[0] for n in imports(path)}}
+
+
+def test_processes_are_started_in_one_place() -> None:
+    starters = {"subprocess", "multiprocessing", "torch.multiprocessing", "pty", "_posixsubprocess"}
+    calls = re.compile(
+        r"\b(ProcessPoolExecutor|create_subprocess_\w+|os\.(system|popen|fork\w*|exec[lv]\w*|posix_spawn\w*))\b"
+    )
+    found = {
+        module
+        for module, path in MODULES.items()
+        if {n for name in imports(path) for n in (name, name.split(".")[0])} & starters
+        or calls.search(path.read_text())
+    }
+    # these name the type of what they are given
+    typed = {"reproduce.study", "reading.worker"}
+    assert found == {"children", "revision", *typed}, found
+    assert not any(re.search(r"subprocess\.(Popen|run|call|check_\w+)\(", MODULES[m].read_text()) for m in typed)
 
 
 def test_no_catch_all_modules() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import nullcontext
@@ -117,7 +116,7 @@ def ended(pid: int) -> bool:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs whose command is Python code, not one of ours."""
-    monkeypatch.setattr("deepmmsearch.reproduce.study.COMMAND", (sys.executable, "-c"))
+    monkeypatch.setattr("deepmmsearch.reproduce.study.PROGRAM", "given_code")
 
 
 @pytest.mark.usefixtures("bare")

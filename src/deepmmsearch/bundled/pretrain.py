@@ -18,7 +18,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
@@ -37,6 +36,7 @@ from deepmmsearch.atlas.drawing import (
 from deepmmsearch.atlas.names import FAMOUS, Split
 from deepmmsearch.bundled import small
 from deepmmsearch.bundled.lessons import LESSONS, Lesson, famous_name, lesson_flags, view, view_box
+from deepmmsearch.children import call_all
 from deepmmsearch.files import replacing
 from deepmmsearch.train.plots import plot_curves, read_metrics
 
@@ -509,10 +509,6 @@ def _fit(recipe: Recipe, visual: nn.Module, targets: Callable[[dict[str, Tensor]
     run.finish()
 
 
-def _vision_worker(rank: int, recipe: Recipe) -> None:
-    train_vision(recipe)
-
-
 def _free_port() -> int:
     import socket
 
@@ -521,23 +517,31 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def _lesson_calls(recipe: Recipe, name: str) -> list[tuple[Any, ...]]:
+    port = _free_port()
+    return [(_lesson_worker, rank, recipe, name, port) for rank in range(getattr(recipe, name).workers)]
+
+
+def _run_together(calls: list[tuple[Any, ...]]) -> None:
+    for _ in call_all(calls, max(1, len(calls))):
+        pass
+
+
 def pretrain(recipe: Recipe) -> Path:
     """All stages; those already finished are skipped, an interrupted one goes on. Returns the checkpoint's folder."""
     recipe.output.mkdir(parents=True, exist_ok=True)
     (recipe.output / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n")
-    running = []
+    calls: list[tuple[Any, ...]] = []
     if not (recipe.output / "text.pt").exists():
-        running.append(mp.spawn(_lesson_worker, (recipe, "text", _free_port()), recipe.text.workers, join=False))
+        calls += _lesson_calls(recipe, "text")
     if not (recipe.output / "vision.pt").exists():
-        running.append(mp.spawn(_vision_worker, (recipe,), 1, join=False))
-    for context in running:
-        while not context.join():
-            pass
+        calls.append((train_vision, recipe))
+    _run_together(calls)
     if not (recipe.output / "aligned.pt").exists():
         align(recipe)
     for name in ("keys", "scenes", "boxes", "joint"):
         if not (recipe.output / f"{name}.pt").exists():
-            mp.spawn(_lesson_worker, (recipe, name, _free_port()), getattr(recipe, name).workers)
+            _run_together(_lesson_calls(recipe, name))
     plot(recipe)
     tokenizer = small.build_tokenizer()
     folder = recipe.output / "checkpoint"

@@ -18,9 +18,23 @@ import click
 @click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="RL runs of the comparison.")
 @click.option("--questions", type=click.IntRange(1), default=500, show_default=True, help="Held-out questions.")
 @click.option("--jobs", type=click.IntRange(1), help="Jobs at once, a thread each.  [default: the cores]")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    metavar="VARIABLE",
+    help="Environment variable that a job needs; others stay here.",
+)
 @click.argument("overrides", nargs=-1)
 def command(
-    scale: str, out: Path, recipes: Path, seeds: int, questions: int, jobs: int | None, overrides: tuple[str, ...]
+    scale: str,
+    out: Path,
+    recipes: Path,
+    seeds: int,
+    questions: int,
+    jobs: int | None,
+    keys: tuple[str, ...],
+    overrides: tuple[str, ...],
 ) -> None:
     """Train base, SFT and GRPO from scratch and measure each on questions about worlds that none has seen.
 
@@ -33,6 +47,9 @@ def command(
     """
     from deepmmsearch.errors import UserError
 
+    unset = [name for name in keys if name not in os.environ]
+    if unset:
+        raise UserError(f"--key {unset[0]}: there is no such environment variable. Set it, or leave the option out.")
     missing = [name for name in ("base.yaml", "sft.yaml", "grpo.yaml") if not (recipes / name).is_file()]
     if missing:
         raise UserError(f"{recipes} has no {', '.join(missing)}. Run this where recipes/atlas is, or give --recipes.")
@@ -43,7 +60,7 @@ def command(
         from deepmmsearch.errors import MissingExtra
 
         raise MissingExtra("Training", "train") from error
-    study = Study(recipes, out, seeds=tuple(range(seeds)), overrides=overrides)
+    study = Study(recipes, out, seeds=tuple(range(seeds)), overrides=overrides, keys=keys)
     at_once = jobs or os.cpu_count() or 1
     # as Ctrl-C does, which reaches the jobs by itself
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import with_gold_boxes
+from deepmmsearch.compose.keys import HUB, tool_keys
 from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
@@ -91,7 +92,8 @@ def run_build(recipe: DataRecipe, watch: Watch = lambda step: None) -> Built:
     if recipe.rollout_policy is not None:
         settings["rollouts"] = _plain(recipe.rollout_policy)
         rollouts = Players(recipe.rollout_policy, recipe.output, own_world)
-    makers = Makers(Players(recipe.teacher, recipe.output, own_world), judges, labelers, settings, rollouts)
+    teacher = Players(recipe.teacher, recipe.output, own_world)
+    makers = Makers(teacher, judges, labelers, settings, rollouts, tuple(sorted(set(_keys(recipe)))))
     return build(BuildSettings.model_validate(_base(recipe)), makers, watch)
 
 
@@ -152,6 +154,22 @@ class Labelers:
         if settings.by == "known" or self.policy is None:
             return KnownLabels(settings.field, settings.mapping)
         return ModelLabels(_language_model(self.policy), settings.categories, settings.prompt)
+
+
+def _keys(recipe: DataRecipe) -> Iterator[str]:
+    """What the processes of this build are handed of the environment's keys."""
+    players = [p for p in (recipe.teacher, recipe.rollout_policy) if p is not None]
+    for player in players:
+        yield from tool_keys(player.tools)
+    for policy in (*(p.policy for p in players), recipe.judge.policy, recipe.labeler):
+        if policy is None or policy.kind == ORACLE:
+            continue
+        if policy.kind == "chat" or policy.base_url:
+            yield policy.key_variable
+        elif policy.model is not None and not Path(policy.model).exists():
+            yield HUB
+    if recipe.seeds.benchmark is not None and not Path(recipe.seeds.benchmark).exists():
+        yield HUB
 
 
 def _language_model(settings: PolicySettings) -> LanguageModel:

@@ -49,13 +49,15 @@ DATASET = "dataset"
 @dataclass(frozen=True)
 class Makers:
     """Who plays, judges and labels: factories, and in `settings` their settings as plain values, for each of
-    "teacher", "judge", "labels", "rollouts"; when these change, what was made with others is not taken over."""
+    "teacher", "judge", "labels", "rollouts"; when these change, what was made with others is not taken over. `keys`:
+    the environment variables that they need."""
 
     players: PlayerFactory
     judges: JudgeFactory
     labelers: LabelerFactory
     settings: Mapping[str, Mapping[str, Any]]
     rollout_players: PlayerFactory | None = None
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,8 @@ class _Build:
         self.watch(Step(stage.name, done, total, kept, self.cost))
         # starting processes costs more than judging and labelling, which wait for a model at most
         heavy = isinstance(task, DrawSeeds | PlayEpisodes) or self.settings.search.by == "rollouts"
-        for news in run_shards(task, missing, self.settings.processes if heavy else 1):
+        processes = self.settings.processes if heavy else 1
+        for news in run_shards(task, missing, processes, self.makers.keys):
             done, kept, self.cost = done + news.done, kept + news.kept, self.cost + news.cost
             self.watch(Step(stage.name, done, max(total, done), kept, self.cost))
         counted = stage.counts(self.shards)

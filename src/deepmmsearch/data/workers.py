@@ -6,16 +6,16 @@ A worker that loses its parent stops at once, so that the next run never meets o
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import os
+import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import wait as wait_for
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass
+from queue import SimpleQueue
+from typing import Protocol
 
-from deepmmsearch.errors import UserError
+from deepmmsearch.children import Child, Line
 
 
 @dataclass(frozen=True)
@@ -37,31 +37,29 @@ class ShardTask(Protocol):
     async def __call__(self, shard: str, tell: Tell, /) -> None: ...
 
 
-def run_shards(task: ShardTask, shards: Sequence[str], processes: int) -> Iterator[Progress]:
-    """Runs the task on every shard; with `processes` of 1 in this process, in a thread.
+def run_shards(task: ShardTask, shards: Sequence[str], processes: int, keys: Iterable[str] = ()) -> Iterator[Progress]:
+    """Runs the task on every shard; with `processes` of 1 in this process, in a thread. `keys`: environment variables
+    that the processes are handed.
 
     The first error ends all of it: UserError as it was raised, anything else as RuntimeError with its text.
     """
     if processes <= 1 or len(shards) <= 1:
         yield from _run_here(task, shards)
         return
-    context = multiprocessing.get_context("spawn")
-    jobs: Any = context.Queue()
-    events: Any = context.Queue()
-    for shard in shards:
-        jobs.put(shard)
-    count = min(processes, len(shards))
-    for _ in range(count):
-        jobs.put(None)
-    workers = [context.Process(target=_work, args=(task, jobs, events), daemon=True) for _ in range(count)]
-    for worker in workers:
-        worker.start()
-    try:
-        yield from _listen(events, workers)
-    finally:
+    left, told = deque(shards), SimpleQueue[Progress | BaseException | None]()
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Child(_work, task, keys=keys)) for _ in range(min(processes, len(shards)))]
         for worker in workers:
-            worker.terminate()
-            worker.join()
+            threading.Thread(target=_attend, args=(worker, left, told), daemon=True).start()
+        for _ in workers:
+            yield from _until_the_end(told)
+
+
+def _until_the_end(told: SimpleQueue[Progress | BaseException | None]) -> Iterator[Progress]:
+    while (news := told.get()) is not None:
+        if isinstance(news, BaseException):
+            raise news
+        yield news
 
 
 def _run_here(task: ShardTask, shards: Sequence[str]) -> Iterator[Progress]:
@@ -81,62 +79,35 @@ def _run_here(task: ShardTask, shards: Sequence[str]) -> Iterator[Progress]:
             told.put(error)
 
     threading.Thread(target=work, daemon=True).start()
-    while (news := told.get()) is not None:
-        if isinstance(news, BaseException):
-            raise news
-        yield news
+    yield from _until_the_end(told)
 
 
-def _listen(events: Any, workers: Sequence[Any]) -> Iterator[Progress]:
-    running = len(workers)
-    while running:
-        try:
-            kind, value = events.get(timeout=1.0)
-        except Empty:
-            broken = [w for w in workers if w.exitcode not in (None, 0)]
-            if broken:
-                raise RuntimeError(
-                    f"A worker process ended with code {broken[0].exitcode}, perhaps for want of memory. "
-                    "Run again with fewer processes; nothing that was finished is lost."
-                ) from None
-            continue
-        if kind == "progress":
-            yield value
-        elif kind == "end":
-            running -= 1
-        elif kind == "user error":
-            raise UserError(value)
-        else:
-            raise RuntimeError(value)
+def _attend(worker: Child, left: deque[str], told: SimpleQueue[Progress | BaseException | None]) -> None:
+    """Hands a worker one shard after another."""
+    try:
+        while True:
+            try:
+                shard = left.popleft()
+            except IndexError:
+                shard = None
+            worker.send(json.dumps(shard).encode())
+            while isinstance(news := worker.receive(), list):
+                told.put(Progress(*news))
+            if shard is None:
+                told.put(None)
+                return
+    # carried over to the thread that waits
+    except BaseException as error:
+        told.put(error)
 
 
-def _work(task: ShardTask, jobs: Any, events: Any) -> None:
-    _die_with_parent()
-
+def _work(line: Line, task: ShardTask) -> None:
     def tell(progress: Progress) -> None:
-        events.put(("progress", progress))
+        line.send(json.dumps(astuple(progress)).encode())
 
     async def run_all() -> None:
-        while (shard := jobs.get()) is not None:
+        while (shard := json.loads(line.receive())) is not None:
             await task(shard, tell)
+            line.send(json.dumps({"done": shard}).encode())
 
-    try:
-        asyncio.run(run_all())
-        events.put(("end", None))
-    except UserError as error:
-        events.put(("user error", str(error)))
-    # the border of the process: whatever it is, the parent has to hear of it
-    except Exception as error:
-        events.put(("error", f"{type(error).__name__}: {error}"))
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        wait_for([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+    asyncio.run(run_all())

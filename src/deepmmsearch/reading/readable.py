@@ -15,7 +15,7 @@ from deepmmsearch.errors import MissingExtra
 from deepmmsearch.reading.charset import known_charset
 from deepmmsearch.reading.document import Unreadable, clean
 from deepmmsearch.reading.webpage import from_html
-from deepmmsearch.reading.worker import serve
+from deepmmsearch.reading.worker import LIBRARIES, serve
 
 # Main text comes early, and trafilatura takes seconds for more.
 MAX_HTML = 2_000_000
@@ -143,4 +143,4 @@ def _name(url: str) -> str:
 
 
 if __name__ == "__main__":
-    serve(read, MEMORY)
+    serve(read, MEMORY, (*LIBRARIES, "htmldate"))

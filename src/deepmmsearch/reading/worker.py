@@ -1,20 +1,23 @@
 """Extraction in a process of its own, which can be killed: a page that hangs its parser costs one timeout.
 
-A plain subprocess rather than multiprocessing: it needs no guarded main module in the caller's script.
+It is confined (`sandbox`): what takes it over through a parser finds no network, no files and no keys.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import json
 import signal
-import struct
 import subprocess
-import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
+from deepmmsearch import sandbox
+from deepmmsearch.children import Line, read_frame, start_confined, write_frame
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.reading.document import Document, Showing, Unreadable
 from deepmmsearch.reading.files import extract
@@ -22,6 +25,8 @@ from deepmmsearch.reading.files import extract
 MEMORY_LIMIT = 2 * 1024**3
 # the limit is on processor time where the system can do that: a busy machine must not cost pages
 WALL_FACTOR = 8
+
+LIBRARIES = ("trafilatura", "pypdf")
 
 Reading = Callable[[Mapping[str, str], bytes], dict[str, Any]]
 
@@ -50,8 +55,8 @@ class Worker:
         clock = threading.Timer(wall, process.kill)
         clock.start()
         try:
-            _send(process.stdin, json.dumps({**request, "timeout": self.timeout}).encode(), content)
-            answer: dict[str, Any] = json.loads(_read(process.stdout) or b"")
+            write_frame(process.stdin, json.dumps({**request, "timeout": self.timeout}).encode(), content)
+            answer: dict[str, Any] = json.loads(read_frame(process.stdout) or b"")
         except (OSError, ValueError):
             expired = not clock.is_alive()
             self.close()
@@ -78,12 +83,7 @@ class Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
+            self._process = start_confined(self.module)
         return self._process
 
 
@@ -99,17 +99,6 @@ class Extractor(Worker):
         shown = tuple(Showing(**picture) for picture in answer.pop("pictures"))
         headings = answer.pop("headings")
         return Document(**answer, pictures=shown, headings=tuple(headings))
-
-
-def _send(pipe: Any, *parts: bytes) -> None:
-    for part in parts:
-        pipe.write(struct.pack(">I", len(part)) + part)
-    pipe.flush()
-
-
-def _read(pipe: Any) -> bytes | None:
-    head = pipe.read(4)
-    return pipe.read(struct.unpack(">I", head)[0]) if len(head) == 4 else None
 
 
 def _extracted(request: Mapping[str, str], content: bytes) -> dict[str, Any]:
@@ -136,25 +125,39 @@ def _answer(read: Reading, request: Mapping[str, str], content: bytes) -> dict[s
         return {"reason": "its extraction failed"}
 
 
-def serve(read: Reading, memory: int = MEMORY_LIMIT) -> None:
-    """Answers a `Worker` until it goes away; `memory` bounds the process, in bytes."""
+def serve(read: Reading, memory: int = MEMORY_LIMIT, libraries: Iterable[str] = LIBRARIES) -> None:
+    """Answers a `Worker` until it goes away; `memory` bounds the process, in bytes. `libraries`: what `read` imports
+    when it needs it."""
+    _limit(memory)
+    _compile(libraries)
+    sandbox.confine()
+    line = Line()
+    while True:
+        request, content = json.loads(line.receive()), line.receive()
+        if hasattr(signal, "setitimer"):
+            # left to its default, the signal ends the process, also in the middle of C code
+            signal.setitimer(signal.ITIMER_PROF, request["timeout"])
+        line.send(json.dumps(_answer(read, request, content)).encode())
+
+
+def _limit(memory: int) -> None:
     try:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+        # where the system confines no files, nothing is written to one all the same
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (ImportError, ValueError, OSError):  # not on this system: the time limit still holds
         pass
-    # libraries that print must not write into the answers
-    output, sys.stdout = sys.stdout.buffer, sys.stderr
-    while (head := _read(sys.stdin.buffer)) is not None:
-        content = _read(sys.stdin.buffer)
-        if content is None:
-            break
-        request = json.loads(head)
-        if hasattr(signal, "setitimer"):
-            # left to its default, the signal ends the process, also in the middle of C code
-            signal.setitimer(signal.ITIMER_PROF, request["timeout"])
-        _send(output, json.dumps(_answer(read, request, content)).encode())
+
+
+def _compile(libraries: Iterable[str]) -> None:
+    """Imports those that no earlier process has compiled: a confined one cannot keep what it compiles."""
+    for name in libraries:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.cached is not None and not Path(spec.cached).exists():
+            importlib.import_module(name)
 
 
 if __name__ == "__main__":

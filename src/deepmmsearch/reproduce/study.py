@@ -7,16 +7,15 @@ result is there is skipped, one that was interrupted goes on where it was. What 
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
+from deepmmsearch.children import call_all, start
 from deepmmsearch.compose.evaluate import play_recipe
 from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation
 from deepmmsearch.errors import UserError
@@ -25,8 +24,8 @@ from deepmmsearch.eval.run import EvalRun
 
 # the seed of the first that teaches
 FIRST_WORLD = 1000
-# a job's command follows
-COMMAND = (sys.executable, "-c", "from deepmmsearch.cli import main; main()")
+# what a job's command is given to
+PROGRAM = "deepmmsearch"
 LIMITS = {"calls": 6, "image_searches": 1, "tokens": 512}
 
 
@@ -46,7 +45,8 @@ class Study:
     fine-tuning left two bad habits: `start` was taught little and searches too seldom; `cautious` knows as much as
     `sft`, and was then taught `cautious_rows` of `careful_worlds` by an oracle that looks up most of what it knows by
     heart (`careful`), so it searches too often. The runs from `cautious` are asked as many questions that need a search
-    as such that need none, as in both papers (`even`). `seeds` of the main comparison."""
+    as such that need none, as in both papers (`even`). `seeds` of the main comparison.
+    `keys`: environment variables that the stages are handed, which otherwise hold no key."""
 
     recipes: Path
     out: Path
@@ -59,6 +59,7 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = 1
     overrides: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     def jobs(self) -> list[Job]:
         out, threads = self.out, f"threads={self.threads}"
@@ -118,13 +119,13 @@ def run_jobs(study: Study, at_once: int, report: Callable[[str], None]) -> None:
     study.out.mkdir(parents=True, exist_ok=True)
     running: dict[Future[float], Job] = {}
     started: list[subprocess.Popen[bytes]] = []
-    with ThreadPoolExecutor(at_once) as pool, _terminating(lambda: started):
+    with ThreadPoolExecutor(at_once) as pool, _terminating(started):
         while left or running:
             waiting = {job.name for job in (*left, *running.values())}
             for job in [j for j in left if not waiting & set(j.after)][: at_once - len(running)]:
                 left.remove(job)
                 report(f"{job.name}: started, see {study.out / job.name}.log")
-                running[pool.submit(_run, job, study.out, started)] = job
+                running[pool.submit(_run, job, study, started)] = job
             done, _ = wait(running, return_when="FIRST_COMPLETED")
             for future in done:
                 job = running.pop(future)
@@ -132,21 +133,21 @@ def run_jobs(study: Study, at_once: int, report: Callable[[str], None]) -> None:
 
 
 @contextmanager
-def _terminating(processes: Callable[[], Iterable[subprocess.Popen[bytes] | BaseProcess]]) -> Iterator[None]:
+def _terminating(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
     """Ends the processes when an exception passes through."""
     try:
         yield
     except BaseException:
-        for process in processes():
+        for process in processes:
             process.terminate()
         raise
 
 
-def _run(job: Job, out: Path, started: list[subprocess.Popen[bytes]]) -> float:
+def _run(job: Job, study: Study, started: list[subprocess.Popen[bytes]]) -> float:
     began = time.perf_counter()
-    log = out / f"{job.name}.log"
+    log = study.out / f"{job.name}.log"
     with log.open("a", encoding="utf-8") as file:
-        process = subprocess.Popen([*COMMAND, *job.command], stdout=file, stderr=subprocess.STDOUT)
+        process = start(PROGRAM, *job.command, keys=study.keys, stdout=file, stderr=subprocess.STDOUT)
         started.append(process)
         code = process.wait()
     if code or not job.result.exists():
@@ -178,12 +179,11 @@ def measure_all(study: Study, seed: int, questions: int, at_once: int, report: C
     # made before the processes start, so that they do not make it side by side
     first = next(iter(recipes.values()))
     Evaluation(first).task(first.benchmarks[0])
-    with ProcessPoolExecutor(at_once, get_context("spawn")) as pool, _terminating(active_children):
-        for name, done in {name: pool.submit(_measure, recipe) for name, recipe in recipes.items()}.items():
-            done.result()
-            report(f"{name}: measured")
+    calls = [(_measure, recipe.model_dump(mode="json")) for recipe in recipes.values()]
+    for name, _ in zip(recipes, call_all(calls, at_once), strict=True):
+        report(f"{name}: measured")
     return load_results([EvalRun(recipe.output) for recipe in recipes.values()], EXACT, "the study", examples=0)
 
 
-def _measure(recipe: EvalRecipe) -> None:
-    play_recipe(recipe)
+def _measure(recipe: dict[str, Any]) -> None:
+    play_recipe(EvalRecipe.model_validate(recipe))
