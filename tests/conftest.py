@@ -31,6 +31,9 @@ os.environ["DEEPMMSEARCH_CONFIG"] = os.devnull
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
+# before anything imports it: its asserts then say what they found
+pytest.register_assert_rewrite("deepmmsearch.testing.contract")
+
 LOCAL = ("127.", "localhost", "::1", "0.0.0.0")
 
 

@@ -5,156 +5,10 @@ Each mock checks the request as the real service does (method, path, key, parame
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from email.parser import BytesParser
-from email.policy import HTTP
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-KEY = "sk-secret-0123456789"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One result, before a service puts it into its own format."""
-
-    title: str
-    url: str
-    text: str
-
-
-ROWS = (
-    Row("Veld", "https://almanac.example/veld", "The capital of Veld is Moru."),
-    Row("Moru, the city", "https://travel.example/moru?a=1&b=2", "Moru lies at the sea."),
-    Row("Bread", "https://other.example/bread", "How to bake."),
-)
-
-
-@dataclass(frozen=True)
-class Asked:
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return json.loads(self.body)
-
-    @property
-    def form(self) -> dict[str, bytes]:
-        """The fields of a multipart body."""
-        head = f"Content-Type: {self.headers['content-type']}\r\n\r\n".encode()
-        parts = BytesParser(policy=HTTP).parsebytes(head + self.body)
-        return {
-            str(p.get_param("name", header="content-disposition")): p.get_payload(decode=True)
-            for p in parts.iter_parts()
-        }
-
-
-@dataclass(frozen=True)
-class Reply:
-    """`body` None closes the connection without an answer."""
-
-    status: int = 200
-    body: bytes | None = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    kind: str = "application/json"
-    wait: threading.Event | None = None
-
-
-def as_json(value: object, status: int = 200, **headers: str) -> Reply:
-    return Reply(status, json.dumps(value).encode(), {n.replace("_", "-"): v for n, v in headers.items()})
-
-
-@dataclass
-class Site:
-    """A server of which the test says what it answers; it keeps what it was asked."""
-
-    reply: Callable[[Asked], Reply] = lambda _: Reply(404)
-    asked: list[Asked] = field(default_factory=list)
-    port: int = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-
-@contextmanager
-def site() -> Iterator[Site]:
-    state = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            parts = urlsplit(self.path)
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            query = {n: v[0] for n, v in parse_qs(parts.query, keep_blank_values=True).items()}
-            headers = {n.lower(): v for n, v in self.headers.items()}
-            asked = Asked(self.command, parts.path, query, headers, body)
-            state.asked.append(asked)
-            reply = state.reply(asked)
-            if reply.wait is not None:
-                reply.wait.wait(10)
-            if reply.body is None:
-                self.close_connection = True
-                return
-            try:
-                self.send_response(reply.status)
-                self.send_header("Content-Type", reply.kind)
-                self.send_header("Content-Length", str(len(reply.body)))
-                for name, value in reply.headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(reply.body)
-            except OSError:
-                self.close_connection = True  # the client gave up waiting
-
-        do_POST = do_GET
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    state.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        yield state
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-Answer = Callable[[Asked, tuple[Row, ...]], Reply]
-
-
-@dataclass(frozen=True)
-class Mock:
-    """`answer`: the service, over its rows. `settings`: for a server at an address. `field`: where in its answer the
-    results stand, innermost last. `unauthorised`, `exhausted`: how it refuses a wrong key and an empty account."""
-
-    name: str
-    kind: str
-    answer: Answer
-    settings: Callable[[str], dict[str, Any]]
-    field: tuple[str, ...]
-    unauthorised: Reply | None = None
-    exhausted: Reply | None = None
-
-    def __str__(self) -> str:
-        return self.name
+from deepmmsearch.testing.services import KEY, Asked, Reply, Row, Service, as_json
 
 
 def _bad(message: str) -> Reply:
@@ -453,9 +307,9 @@ def thumbnail() -> bytes:
     return buffer.getvalue()
 
 
-MOCKS = (
-    Mock("searxng", "text", searxng, lambda url: {"url": url}, ("results",)),
-    Mock(
+SERVICES = (
+    Service("searxng", "text", searxng, lambda url: {"url": url}, ("results",)),
+    Service(
         "serper",
         "text",
         serper,
@@ -464,7 +318,7 @@ MOCKS = (
         SERPER_UNAUTHORISED,
         as_json({"message": "Not enough credits", "statusCode": 400}, 400),
     ),
-    Mock(
+    Service(
         "serpapi",
         "text",
         serpapi,
@@ -473,7 +327,7 @@ MOCKS = (
         SERPAPI_UNAUTHORISED,
         SERPAPI_EXHAUSTED,
     ),
-    Mock(
+    Service(
         "brave",
         "text",
         brave,
@@ -482,7 +336,7 @@ MOCKS = (
         BRAVE_UNAUTHORISED,
         _brave_error("QUOTA_LIMITED", "Quota exceeded for plan.", 429),
     ),
-    Mock(
+    Service(
         "tavily",
         "text",
         tavily,
@@ -491,11 +345,18 @@ MOCKS = (
         TAVILY_UNAUTHORISED,
         TAVILY_EXHAUSTED,
     ),
-    Mock("exa", "text", exa, lambda url: {"url": f"{url}/search"}, ("results",), EXA_UNAUTHORISED, EXA_EXHAUSTED),
-    Mock("jina", "text", jina, lambda url: {"url": f"{url}/"}, ("data",), JINA_UNAUTHORISED, JINA_EXHAUSTED),
-    Mock("retrieve", "text", retrieve, lambda url: {"url": url}, ("result",)),
-    Mock("retrieve", "text", retrieve_one, lambda url: {"url": f"{url}/retrieve", "shape": "query"}, ("result",)),
-    Mock(
+    Service("exa", "text", exa, lambda url: {"url": f"{url}/search"}, ("results",), EXA_UNAUTHORISED, EXA_EXHAUSTED),
+    Service("jina", "text", jina, lambda url: {"url": f"{url}/"}, ("data",), JINA_UNAUTHORISED, JINA_EXHAUSTED),
+    Service("retrieve", "text", retrieve, lambda url: {"url": url}, ("result",), addresses=False),
+    Service(
+        "retrieve",
+        "text",
+        retrieve_one,
+        lambda url: {"url": f"{url}/retrieve", "shape": "query"},
+        ("result",),
+        addresses=False,
+    ),
+    Service(
         "serpapi-lens",
         "image",
         serpapi_lens,
@@ -503,8 +364,9 @@ MOCKS = (
         ("visual_matches",),
         SERPAPI_UNAUTHORISED,
         SERPAPI_EXHAUSTED,
+        elsewhere=("/thumb/",),
     ),
-    Mock(
+    Service(
         "serper-lens",
         "image",
         serper_lens,
@@ -512,5 +374,6 @@ MOCKS = (
         ("organic",),
         SERPER_UNAUTHORISED,
         as_json({"message": "Not enough credits", "statusCode": 400}, 400),
+        elsewhere=("/thumb/", "/upload"),
     ),
 )

@@ -12,7 +12,8 @@ import yaml
 from PIL import Image
 
 from deepmmsearch import cli
-from provider_mocks import KEY, ROWS, Asked, Reply, Row, Site, as_json, brave, searxng, serpapi_lens, site
+from deepmmsearch.testing.services import KEY, ROWS, Asked, Reply, Row, Site, as_json, site
+from provider_mocks import brave, searxng, serpapi_lens
 
 pytest.importorskip("httpx2")
 Run = Callable[..., tuple[int, str, str]]

@@ -18,6 +18,7 @@ from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.card import AgentCard, read_card
 from deepmmsearch.policies.local import LocalPolicy, TokenReader
 from deepmmsearch.prompts import load_prompt
+from deepmmsearch.testing import contract
 from deepmmsearch.types import Completion, Malformed, Observation, Question, TextSearch, Trajectory, Turn
 
 torch.set_num_threads(1)
@@ -118,6 +119,11 @@ async def test_greedy_in_batches_equals_one_by_one(family: str) -> None:
         single = await play(alone, seed)
         assert [c.ids for c in batched[seed]] == [c.ids for c in single]
     assert len({c.ids for said in batched for c in said}) > 20, "the model must not say the same everywhere"
+
+
+@pytest.mark.parametrize("check", contract.POLICY, ids=lambda check: check.__name__)
+def test_what_holds_for_every_policy(policy: LocalPolicy, check: contract.Check[contract.PolicyCase]) -> None:
+    check(contract.PolicyCase(policy, start(0)))
 
 
 async def test_greedy_equals_generate_of_the_library(policy: LocalPolicy) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,19 +15,17 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from deepmmsearch.agent.metering import Meter, calling
-from deepmmsearch.errors import MissingExtra, ToolError, UserError
+from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.testing import contract
+from deepmmsearch.testing.services import KEY, ROWS, Reply, Row, Service, Site, as_json, site
 from deepmmsearch.tools.http import GuardedClient
 from deepmmsearch.tools.providers import catalog
 from deepmmsearch.tools.providers.api import ProviderError
 from deepmmsearch.tools.providers.pictures import address_of, as_jpeg, with_address
-from deepmmsearch.types import Hit
-from provider_mocks import KEY, MOCKS, ROWS, Asked, Mock, Reply, Row, Site, as_json, serper_lens, site
+from provider_mocks import SERVICES, serper_lens
 
 pytest.importorskip("httpx2")
 PICTURE = Image.effect_noise((64, 48), 60).convert("RGB")
-KEYED = [m for m in MOCKS if m.unauthorised is not None]
-VARIABLES = {m.name: catalog.listing(m.name).key_variable for m in MOCKS}
 
 
 @pytest.fixture(scope="module")
@@ -37,235 +34,16 @@ def server() -> Iterator[Site]:
         yield running
 
 
-@pytest.fixture(params=MOCKS, ids=str)
-def mock(request: pytest.FixtureRequest) -> Mock:
-    return request.param
+@pytest.mark.parametrize("service", SERVICES, ids=str)
+@pytest.mark.parametrize("check", contract.PROVIDER, ids=lambda check: check.__name__)
+def test_what_holds_for_every_provider(
+    server: Site, service: Service, check: contract.Check[contract.ProviderCase]
+) -> None:
+    check(contract.ProviderCase(server, service))
 
 
-class Provider:
-    """A provider of the catalog before its mock."""
-
-    def __init__(self, server: Site, mock: Mock, timeout: float = 5.0, **settings: Any) -> None:
-        self.server, self.mock = server, mock
-        server.asked.clear()
-        self.answers(lambda asked: mock.answer(asked, ROWS))
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the system's certificates take long to load
-        client = GuardedClient(allow_private=[server.host], timeout=timeout, verify=context)
-        environment = {VARIABLES[mock.name] or "": KEY}
-        options = {**mock.settings(server.url), **settings}
-        self.tool = catalog.make(mock.name, mock.kind, options, lambda *_: client, environment)  # type: ignore[arg-type]
-
-    def answers(self, reply: Callable[[Asked], Reply]) -> None:
-        self.server.reply = reply
-
-    def search(self, wanted: Any = None, k: int = 5) -> list[Hit]:
-        return asyncio.run(self.tool.search(wanted or (PICTURE if self.mock.kind == "image" else "capital of Veld"), k))
-
-    def unless_uploading(self, reply: Reply) -> Callable[[Asked], Reply]:
-        return lambda asked: self.mock.answer(asked, ROWS) if asked.path == "/upload" else reply
-
-    def fails(self, reply: Reply | Callable[[Asked], Reply]) -> ToolError:
-        self.answers(reply if callable(reply) else self.unless_uploading(reply))
-        with pytest.raises(ToolError) as caught:
-            self.search()
-        message = str(caught.value)
-        assert KEY not in message and "\n" not in message and message.endswith((".", "…")), message
-        return caught.value
-
-
-@pytest.fixture
-def provider(server: Site, mock: Mock) -> Provider:
-    return Provider(server, mock)
-
-
-def with_rows(mock: Mock, asked: Asked, change: Callable[[list[Any]], list[Any]]) -> Reply:
-    """The service's answer with its list of results changed."""
-    reply = mock.answer(asked, ROWS)
-    assert reply.body is not None
-    if reply.status != 200 or not reply.body.startswith(b"{"):
-        return reply
-    answer = json.loads(reply.body)
-    inner = answer
-    for name in mock.field[:-1]:
-        inner = inner.get(name, {})
-    if mock.field[-1] in inner:
-        found = inner[mock.field[-1]]
-        nested = bool(found) and isinstance(found[0], list)
-        inner[mock.field[-1]] = [change(found[0])] if nested else change(found)
-    return as_json(answer)
-
-
-def test_hits_are_the_services_in_its_order(provider: Provider) -> None:
-    hits = provider.search()
-    assert [h.title for h in hits] == [r.title for r in ROWS]
-    assert [h.url for h in hits] == [r.url for r in ROWS]
-    assert [h.snippet for h in hits] == [r.text for r in ROWS]
-    assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
-    assert {h.source for h in hits} == {provider.mock.name}
-    assert all(h.matched is None for h in hits), "no provider says whether a picture shows the same thing"
-
-
-def test_at_most_k_hits(provider: Provider) -> None:
-    assert [h.url for h in provider.search(k=2)] == [r.url for r in ROWS[:2]]
-    assert len(provider.search(k=1)) == 1
-    provider.answers(lambda asked: provider.mock.answer(asked, ROWS * 50))
-    assert len(provider.search(k=100)) == len(ROWS), "each address once"
-
-
-def test_nothing_found_is_no_error(provider: Provider) -> None:
-    provider.answers(lambda asked: provider.mock.answer(asked, ()))
-    assert provider.search() == []
-
-
-def test_any_query_arrives(server: Site, mock: Mock) -> None:
-    if mock.kind == "image":
-        pytest.skip("searches with pictures")
-    provider = Provider(server, mock)
-    for query in ("Größe & Höhe? 東京 \U0001f6a2", "a" * 5000, "word " * 200, '"quoted" -minus site:x', "100% #1 a+b"):
-        assert provider.search(query)
-        asked = server.asked[-1]
-        sent = asked.query.get("q") or asked.json.get("q") or asked.json.get("query") or asked.json["queries"][0]
-        assert query.startswith(sent.strip()) or query.split() == sent.split()
-        assert len(query) > 400 or sent == query
-
-
-def test_the_key_goes_where_the_service_wants_it_and_nowhere_else(server: Site, mock: Mock) -> None:
-    if mock.unauthorised is None:
-        pytest.skip("needs no key")
-    provider = Provider(server, mock)
-    provider.search()
-    for asked in server.asked:
-        if asked.path.startswith(("/thumb/", "/upload")):
-            assert (
-                KEY not in f"{asked.path}{asked.query}{asked.headers}".replace(KEY * 2, "")
-                and KEY.encode() not in asked.body
-            )
-    assert KEY not in repr(provider.tool)
-
-
-def odd(rows: list[Any]) -> list[Any]:
-    """The results with further ones between them that lack fields or have them of another kind."""
-    broken: list[Any] = [None, "text", 7, [], {}, {"title": None, "url": None, "link": None, "content": None}]
-    for value in (None, 7, True, [], {}, ["x"], {"a": 1}):
-        broken.append(dict.fromkeys(rows[0], value))
-    bare = {
-        name: value for name, value in rows[0].items() if name in ("title", "url", "link", "document", "id", "contents")
-    }
-    return [*broken, bare, *rows]
-
-
-def test_fields_that_are_missing_or_odd_are_left_out(provider: Provider) -> None:
-    provider.answers(lambda asked: with_rows(provider.mock, asked, odd))
-    hits = provider.search(k=50)
-    assert ROWS[0].url in [h.url for h in hits] and ROWS[2].title in [h.title for h in hits]
-    assert all(isinstance(h.title, str) and isinstance(h.snippet, str) and isinstance(h.score, float) for h in hits)
-    assert all(h.title or h.snippet for h in hits)
-
-
-def test_results_of_another_kind_are_none_or_an_error(provider: Provider) -> None:
-    def reply(asked: Asked, value: Any) -> Reply:
-        answer = provider.mock.answer(asked, ROWS)
-        body = json.loads(answer.body or b"{}") if (answer.body or b"").startswith(b"{") else {}
-        return as_json({**body, provider.mock.field[0]: value}) if provider.mock.field[0] in body else answer
-
-    for value in (None, "text", 7, {"a": 1}, [[]], [None]):
-        provider.answers(lambda asked, value=value: reply(asked, value))
-        try:
-            assert provider.search() == []
-        except ProviderError as error:
-            assert error.reason == "answer"
-
-
-def test_what_is_no_web_address_is_no_address(server: Site, mock: Mock) -> None:
-    if mock.name == "retrieve":
-        pytest.skip("its ids are no addresses")
-    provider = Provider(server, mock)
-    for place in (
-        "javascript:alert(1)",
-        "file:///etc/passwd",
-        "//x",
-        "http://a b",
-        "https://x/\ny",
-        "https://" + "x" * 3000,
-    ):
-        provider.answers(lambda asked, url=place: mock.answer(asked, (Row("Veld", url, "text"),)))
-        assert [(h.title, h.url) for h in provider.search()] == [("Veld", "")]
-
-
-def test_texts_are_plain_and_bounded(provider: Provider) -> None:
-    rows = (Row(" Bold <b>and</b> &lt;i&gt; &amp; \n two\tlines ", "https://a.example/1", "x" * 200_000), ROWS[1])
-    provider.answers(lambda asked: provider.mock.answer(asked, rows))
-    first = provider.search()[0]
-    assert first.title.split("\n")[0].startswith("Bold and") and "<b>" not in first.title
-    assert len(first.snippet) <= 20_000 and len(first.title) <= 300
-
-
-REFUSALS = (
-    (Reply(500, b"oops"), "down"),
-    (Reply(502, b"<html>Bad Gateway</html>", kind="text/html"), "down"),
-    (as_json({}, 429, retry_after="7"), "rate"),
-    (as_json({}, 429), "rate"),
-    (as_json({}, 503, retry_after="3"), "rate"),
-    (as_json({}, 402), "quota"),
-    (as_json({}, 401), "key"),
-    (as_json({}, 404), "refused"),
-    (Reply(200, b"<html>Sign in</html>", kind="text/html"), "answer"),
-    (Reply(200, b""), "answer"),
-    (Reply(200, b'{"results": [{"title": "Ve'), "answer"),
-    (Reply(200, b"[" * 100_000), "answer"),
-    (as_json([1, 2]), "answer"),
-    (as_json("text"), "answer"),
-)
-
-
-def test_refusals_have_their_reason(provider: Provider) -> None:
-    for reply, reason in REFUSALS:
-        error = provider.fails(reply)
-        assert isinstance(error, ProviderError) and error.reason == reason, (error, reason)
-        if "retry-after" in reply.headers:
-            assert error.retry_after == float(reply.headers["retry-after"])
-
-
-def test_a_dropped_connection_and_a_slow_answer_are_errors(server: Site, mock: Mock) -> None:
-    Provider(server, mock).fails(Reply(body=None))
-    late = threading.Event()
-    error = Provider(server, mock, timeout=0.2).fails(lambda _: Reply(200, b"{}", wait=late))
-    late.set()
-    assert "0.2 s" in str(error)
-
-
-@pytest.mark.parametrize("mock", KEYED, ids=str, indirect=True)
-def test_a_wrong_key_and_an_empty_account_say_what_to_do(provider: Provider) -> None:
-    assert provider.mock.unauthorised is not None and provider.mock.exhausted is not None
-    error = provider.fails(provider.mock.unauthorised)
-    variable = VARIABLES[provider.mock.name]
-    assert isinstance(error, ProviderError) and error.reason == "key" and f"key in {variable}" in str(error)
-    error = provider.fails(provider.mock.exhausted)
-    assert isinstance(error, ProviderError) and error.reason == "quota" and "no credit left" in str(error)
-
-
-@pytest.mark.parametrize("mock", KEYED, ids=str, indirect=True)
-def test_a_key_that_the_service_repeats_is_never_shown(provider: Provider) -> None:
-    for status in (400, 401, 403, 422, 429, 500):
-        for text in (f"Invalid API key {KEY}", f"Invalid API key {KEY}" * 20):
-            provider.fails(as_json({"message": text, "error": {"detail": text}}, status))
-            provider.fails(Reply(status, text.encode(), kind="text/plain"))
-
-
-@pytest.mark.parametrize("mock", MOCKS, ids=str, indirect=True)
-def test_the_bytes_of_an_answer_are_counted(provider: Provider) -> None:
-    async def metered() -> Meter:
-        meter = Meter()
-        with meter.open(), calling("text_search", provider.mock.name):
-            await provider.tool.search(PICTURE if provider.mock.kind == "image" else "x", 3)
-        return meter
-
-    (call,) = asyncio.run(metered()).calls
-    assert call.bytes > 100 and call.error is None and call.provider == provider.mock.name
-
-
-def one(server: Site, name: str, **settings: Any) -> Provider:
-    return Provider(server, next(m for m in MOCKS if m.name == name), **settings)
+def one(server: Site, name: str, **settings: Any) -> contract.ProviderCase:
+    return contract.ProviderCase(server, next(s for s in SERVICES if s.name == name), **settings)
 
 
 def test_searxng_without_json_says_what_to_change(server: Site) -> None:
@@ -284,7 +62,7 @@ def test_searxng_whose_engines_are_silent_is_down(server: Site) -> None:
 def test_markup_goes_and_words_stay_apart(server: Site) -> None:
     provider = one(server, "searxng")
     text = "One<br/>two <b>th</b>ree &lt;b&gt; 5 < 6 > 4 <script>x</script>"
-    provider.answers(lambda asked: provider.mock.answer(asked, (Row("Veld", "https://a.example", text),)))
+    provider.answers(lambda asked: provider.service.answer(asked, (Row("Veld", "https://a.example", text),)))
     assert provider.search()[0].snippet == "One two three <b> 5 < 6 > 4 <script>x</script>"
 
 
@@ -411,7 +189,7 @@ def test_lens_brings_thumbnails_or_leaves_them(server: Site) -> None:
 def test_a_hit_without_its_thumbnail_is_still_a_hit(server: Site, reply: Reply) -> None:
     for name in ("serpapi-lens", "serper-lens"):
         provider = one(server, name)
-        answer = provider.mock.answer
+        answer = provider.service.answer
         provider.answers(lambda a, answer=answer: reply if a.path == "/thumb/2" else answer(a, ROWS))
         assert [h.image is None for h in provider.search()] == [False, True, False]
 
@@ -531,6 +309,6 @@ def test_the_real_ddgs_still_takes_what_we_give_it() -> None:
 
 def test_hits_can_be_compared_across_providers(server: Site) -> None:
     """What a provider finds differs in source and score alone: a fail-over changes nothing for the policy."""
-    found = {m.name: Provider(server, m).search() for m in MOCKS if m.kind == "text"}
+    found = {s.name: contract.ProviderCase(server, s).search() for s in SERVICES if s.kind == "text"}
     bare = [[replace(h, source="", score=0.0) for h in hits] for hits in found.values()]
     assert all(hits == bare[0] for hits in bare)

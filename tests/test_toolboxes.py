@@ -19,9 +19,10 @@ from deepmmsearch.errors import MissingExtra, ToolError, UnknownName, UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import ScriptedPolicy
+from deepmmsearch.testing.services import KEY, ROWS, Asked, Reply, Site, as_json, site
 from deepmmsearch.tools.providers.catalog import MissingKey
 from deepmmsearch.types import Question, Trajectory
-from provider_mocks import KEY, ROWS, Asked, Reply, Site, as_json, searxng, serper, site
+from provider_mocks import searxng, serper
 
 pytest.importorskip("httpx2")
 RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "tools").glob("*.yaml"))

@@ -15,11 +15,11 @@ from conftest import Offer
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.testing import ScriptedPolicy
+from deepmmsearch.testing.services import Asked, Reply, as_json, site
 from deepmmsearch.tools.http import GuardedClient
 from deepmmsearch.tools.providers import catalog
 from deepmmsearch.tools.providers.api import ProviderError
 from deepmmsearch.tools.providers.catalog import PROVIDERS
-from provider_mocks import Asked, Reply, as_json, site
 
 pytest.importorskip("httpx2")
 DOCS = Path(__file__).parent.parent / "docs" / "tools.md"
