@@ -40,7 +40,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "sentence_transformers"}
-HEAVY_ALLOWED = ("policies.local", "engine.encoders", "tools.grounding", "train", "bundled", "testing", "scale")
+HEAVY_ALLOWED = (
+    "policies.local",
+    "policies.devices",
+    "engine.encoders",
+    "tools.grounding",
+    "train",
+    "bundled",
+    "testing",
+    "scale",
+)
 # What an installation without extras has: only these may be imported by modules that every command loads.
 BASE_MODULES = (
     "",

@@ -14,7 +14,12 @@ class MissingExtra(UserError):
     """An optional dependency is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the extra '{extra}'. Install it with: pip install 'deepmmsearch[{extra}]'")
+        super().__init__(f"{feature} needs the extra '{extra}'. Install it with: {self.line(extra)}")
+
+    @staticmethod
+    def line(extra: str) -> str:
+        """The command that installs it."""
+        return f"pip install 'deepmmsearch[{extra}]'"
 
 
 class UnknownName(UserError):

@@ -16,6 +16,7 @@ SECTIONS = {
         "ask": ("ask", "Ask a question about a picture; the turns are shown as they happen."),
         "show": ("show", "List stored questions; show one of them turn by turn, token by token or as JSON."),
         "config": ("config", "Your own defaults for model, endpoint, tools and index."),
+        "doctor": ("doctor", "What is installed, configured and reachable here; for you, or for a bug report."),
         "demo": ("demo", "Make an invented world, index it, and watch the bundled model answer questions about it."),
     },
     "Search": {

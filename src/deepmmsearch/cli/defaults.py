@@ -145,9 +145,9 @@ def chosen_tools(context: click.Context, tools: str | None, index: Path | None) 
     return tools, index or (Path(INDEX) if Path(INDEX).is_dir() else None)
 
 
-def public(address: str) -> str:
-    """An address without what may be secret in it."""
-    return re.sub(r"//[^/@]*@", "//", address).split("?")[0]
+def public(text: str) -> str:
+    """The text, its addresses without what may be secret in them."""
+    return re.sub(r"(?<=//)[^/@\s]*@|\?[^\s?]*=\S*", "", text)
 
 
 def written(text: str, name: str, value: str | None) -> str:
