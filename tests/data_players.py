@@ -11,18 +11,19 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_files import grid
 from deepmmsearch.data.pipeline import Makers, build
 from deepmmsearch.data.recipe import BuildSettings
-from deepmmsearch.data.tasks import Player
+from deepmmsearch.data.tasks import JudgeFactory, Player
 from deepmmsearch.data.taxonomy import KnownLabels
-from deepmmsearch.judge import RuleJudge
+from deepmmsearch.judge import RuleJudge, Verdict
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import FakeTools
-from deepmmsearch.types import Completion, Hit, Trajectory
+from deepmmsearch.types import Completion, Hit, Question, Trajectory
 
 SEARCH = "<reason>I look it up.</reason><text_search>something</text_search>"
 WHOLE = "<reason>I look.</reason><img_search><img></img_search>"
@@ -74,15 +75,40 @@ def exact_judge() -> RuleJudge:
     return RuleJudge("exact")
 
 
+@dataclass(frozen=True)
+class MoodyJudge:
+    """Is down for questions whose metadata say so, until it is mended; what it is asked is a line of a log."""
+
+    folder: Path
+
+    async def judge(self, question: Question, answer: str | None) -> Verdict:
+        with (self.folder / "judged").open("a") as file:
+            file.write(f"{question.id}\n")
+        down = question.metadata.get("judge", "")
+        if (down == "down" or (down and "rollout" in question.metadata)) and not (self.folder / "mended").exists():
+            raise ConnectionError("no judge")
+        return await exact_judge().judge(question, answer)
+
+
+def moody_judge(folder: Path) -> JudgeFactory:
+    return partial(MoodyJudge, folder)
+
+
 def known_labels() -> KnownLabels:
     return KnownLabels("kind", {"animal": "Nature"})
 
 
-def makers(log: Path, seconds: float = 0.0, rollouts: bool = False, **settings: Mapping[str, Any]) -> Makers:
+def makers(
+    log: Path,
+    seconds: float = 0.0,
+    rollouts: bool = False,
+    judges: JudgeFactory = exact_judge,
+    **settings: Mapping[str, Any],
+) -> Makers:
     known: dict[str, Mapping[str, Any]] = {"teacher": {"name": "told"}, "judge": {"rule": "exact"}, "labels": {}}
     return Makers(
         ToldPlayers(log, seconds=seconds),
-        exact_judge,
+        judges,
         known_labels,
         {**known, **settings},
         ToldPlayers(log, "rollouts") if rollouts else None,

@@ -80,9 +80,9 @@ def player() -> Iterator[Endpoint]:
         yield server
 
 
-def failed(result: tuple[int, str, str], message: str) -> None:
+def failed(result: tuple[int, str, str], message: str, expected: int = 2) -> None:
     code, out, err = result
-    assert code == 2, (code, out, err)
+    assert code == expected, (code, out, err)
     assert err.startswith("Error: ") and err.count("\n") == 1, err
     assert message in err, err
     assert "Traceback" not in out + err
@@ -166,7 +166,7 @@ def test_without_tools_the_model_answers_directly_and_the_user_is_told(run: Run,
 def test_the_local_model_answers_or_not(run: Run, picture: Path, tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "small", prompt="atlas", max_new_tokens=8)
     code, out, _ = run("ask", picture, "Whose flag?", "--model", folder)
-    assert code == 0 and "No answer: a turn" in out
+    assert code == 1 and "No answer: a turn" in out
 
 
 def test_a_human_plays(run: Run, picture: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,24 +269,28 @@ def test_without_the_bundled_model(run: Run, picture: Path, tmp_path: Path, monk
 def test_endpoint_trouble(run: Run, picture: Path) -> None:
     with endpoint(lambda _: said("x")) as server:
         gone = server.url
-    failed(run("ask", picture, "Whose?", "--base-url", gone, "--model", "m"), "Nothing answers at")
+    failed(run("ask", picture, "Whose?", "--base-url", gone, "--model", "m"), "Nothing answers at", 1)
     failed(run("ask", picture, "Whose?", "--base-url", "nonsense", "--model", "m"), "is no address")
     failed(run("ask", picture, "Whose?", "--policy", "chat", "--model", "m"), "No key")
-    for reply, message, timeout in (
-        (lambda _: late(), "did not answer within", 0.2),
-        (lambda _: error("this model takes no image input"), "refuses the picture", 60),
-        (lambda _: (200, "text/html", b"<h1>It works!</h1>"), "no chat completion", 60),
-        (lambda _: error("The model `vln` does not exist", 404), "Did you mean 'vlm'", 60),
+    for reply, message, timeout, code in (
+        (lambda _: late(), "did not answer within", 0.2, 1),
+        (lambda _: error("this model takes no image input"), "refuses the picture", 60, 1),
+        (lambda _: (200, "text/html", b"<h1>It works!</h1>"), "no chat completion", 60, 1),
+        (lambda _: error("The model `vln` does not exist", 404), "Did you mean 'vlm'", 60, 2),
     ):
         with endpoint(reply) as server:
             words = ("--base-url", server.url, "--model", "vln", "--timeout", timeout)
-            failed(run("ask", picture, "Whose?", *words), message)
+            failed(run("ask", picture, "Whose?", *words), message, code)
+    with endpoint(lambda _: error("gone", 400)) as server:
+        code, out, _ = run("ask", picture, "Whose?", "--base-url", server.url, "--json")
+    row = json.loads(out)
+    assert code == 1 and row["answer"] is None and "gone" in row["error"] and row["turns"] == []
 
 
 def test_what_was_played_before_the_endpoint_fails_is_kept(run: Run, picture: Path, tmp_path: Path) -> None:
     replies = [said("<reason>r</reason><text_search>x</text_search>"), error("gone", 400)]
     with endpoint(lambda _: replies.pop(0)) as server:
-        failed(run("ask", picture, "Whose?", "--base-url", server.url, "--save", tmp_path / "kept"), "gone")
+        failed(run("ask", picture, "Whose?", "--base-url", server.url, "--save", tmp_path / "kept"), "gone", 1)
     stored = next(iter(TrajectoryStore(tmp_path / "kept")))
     assert len(stored.turns) == 1 and stored.stop == "error" and "gone" in (stored.error or "")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from deepmmsearch import cli
 from deepmmsearch.cli import group
 from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation, rag_prompts
 from deepmmsearch.compose.recipe import load_recipe
@@ -62,6 +64,44 @@ def test_eval_plays_judges_and_reports_and_goes_on(tmp_path: Path) -> None:
     assert "exact" in (tmp_path / "page" / "report.md").read_text() and "report.md" in out
     with pytest.raises(UnknownName, match="judge in the runs"):
         run("report", str(tmp_path / "run"), "--judge", "llm")
+
+
+def through_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["deepmmsearch", *words])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    return int(str(stopped.value.code))
+
+
+def test_an_endpoint_that_is_down_is_said_once_and_the_exit_code_is_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with endpoint(lambda _: said("x")) as server:
+        gone = server.url
+    policies = {"m": {"kind": "chat", "base_url": gone, "model": "vlm"}}
+    atlas = {"name": "atlas", "seed": 5}
+    file = recipe(
+        tmp_path,
+        policies=policies,
+        benchmarks=[{**atlas, "sample": 20}],
+        workflows={"direct": {"kind": "direct"}},
+        concurrency=1,
+    )
+    assert through_main(monkeypatch, "eval", str(file)) == 1
+    told = capsys.readouterr()
+    assert told.err.count(f"Nothing answers at {gone}") == 1 and "8 questions in a row" in told.err
+    assert f"Nothing answers at {gone}" not in told.out
+    assert len(TrajectoryStore(tmp_path / "run" / "trajectories")) == 8
+    # with fewer questions than that, nothing worked either
+    (tmp_path / "few").mkdir()
+    few = recipe(
+        tmp_path / "few",
+        policies=policies,
+        benchmarks=[{**atlas, "sample": 6}],
+        workflows={"direct": {"kind": "direct"}},
+    )
+    assert through_main(monkeypatch, "eval", str(few)) == 1
+    assert "All 6 questions failed, the last with: Nothing answers at" in capsys.readouterr().err
 
 
 def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:

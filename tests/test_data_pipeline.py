@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from data_files import grid, write_lines
-from data_players import CROP, SEARCH, WHOLE, Watched, good, makers, says, write_seeds
+from data_players import CROP, SEARCH, WHOLE, Watched, good, makers, moody_judge, says, write_seeds
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("imagehash")
@@ -25,7 +25,7 @@ from deepmmsearch.data.pipeline import STAGES, build
 from deepmmsearch.data.reader import read_questions, read_trajectories
 from deepmmsearch.data.recipe import BuildSettings
 from deepmmsearch.data.stages import Stage
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.store import TrajectoryStore
 
 
@@ -174,6 +174,58 @@ def test_a_teacher_that_is_down_stops_the_build_and_loses_nothing(tmp_path: Path
     after = calls(tmp_path / "log")
     assert all(after[name] == before[name] for name in finished), "what was finished is not played again"
     assert stage(tmp_path, 2).counts().rows == 20 and stage(tmp_path, 3).counts().kept == 5
+
+
+def test_what_a_judge_could_not_judge_waits_for_the_next_start(tmp_path: Path) -> None:
+    rows = [good(n, search=n % 2 == 0) for n in range(12)]
+    rows[3]["judge"] = rows[7]["judge"] = "down"
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    first = build(settings(tmp_path, seeds), makers(tmp_path / "log", judges=moody_judge(tmp_path)))
+    judged = {s["stage"]: s for s in first.card["stages"]}["3-correct"]
+    assert judged["dropped"] == {"left for the next start: ConnectionError": 2} and judged["pending"] == 2
+    assert first.card["stages"][-1]["kept"] == 10
+    played = calls(tmp_path / "log")
+    # a build that is still down says the same; one that is up again takes them in, and asks for nothing else
+    assert build(settings(tmp_path, seeds), makers(tmp_path / "log", judges=moody_judge(tmp_path))).card == first.card
+    (tmp_path / "mended").write_text("")
+    asked = len((tmp_path / "judged").read_text().splitlines())
+    whole = build(settings(tmp_path, seeds), makers(tmp_path / "log", judges=moody_judge(tmp_path)))
+    assert (tmp_path / "judged").read_text().split()[asked:] == ["q003", "q007"]
+    assert [s["kept"] for s in whole.card["stages"]] == [12] * 7
+    assert not any(s["pending"] for s in whole.card["stages"]) and calls(tmp_path / "log") == played
+    other = build(settings(tmp_path / "other", seeds), makers(tmp_path / "log2"))
+    assert contents(whole.dataset) == contents(other.dataset)
+
+
+def test_a_judge_that_is_down_stops_the_build(tmp_path: Path) -> None:
+    rows = [{**good(n), "judge": "down"} for n in range(12)]
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    with pytest.raises(Failed, match=r"8 rows of 3-correct in a row ended in an error.*ConnectionError: no judge"):
+        build(settings(tmp_path, seeds), makers(tmp_path / "log", judges=moody_judge(tmp_path)))
+    (tmp_path / "mended").write_text("")
+    played = calls(tmp_path / "log")
+    built = build(settings(tmp_path, seeds), makers(tmp_path / "log", judges=moody_judge(tmp_path)))
+    assert built.card["stages"][-1]["kept"] == 12 and calls(tmp_path / "log") == played
+
+
+def test_rollouts_that_could_not_be_judged_wait_too(tmp_path: Path) -> None:
+    known, wrong = [says("Ada")], [says("Bo")]
+    rows = [{**good(n), "rollouts": [known, wrong]} for n in range(3)]
+    rows[1]["judge"] = "down in rollouts"
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    wanted = settings(tmp_path, seeds, search={"by": "rollouts", "rollouts": 2})
+
+    def run() -> Any:
+        made = makers(tmp_path / "log", rollouts=True, judges=moody_judge(tmp_path), rollouts_={})
+        return build(wanted, made)
+
+    run()
+    assert stage(tmp_path, 5).counts().dropped == {"left for the next start: ConnectionError": 1}
+    (tmp_path / "mended").write_text("")
+    run()
+    assert {row["id"]: row["search"] for row in stage(tmp_path, 5).read("part-00000")} == {
+        f"q{n:03d}": "free" for n in range(3)
+    }
 
 
 def test_rollouts_tell_search_free_from_search_required(tmp_path: Path) -> None:

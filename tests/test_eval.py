@@ -17,17 +17,18 @@ from PIL import Image
 
 import virtual_time
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import play_all, play_safely
-from deepmmsearch.errors import UserError
+from deepmmsearch.agent.metering import calling
+from deepmmsearch.agent.runner import Agent, play_all, play_safely
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.eval.charts import Bar, Bars, Dot, Forest
 from deepmmsearch.eval.claims import Claim, Finding, Roles, claim_section, claims
 from deepmmsearch.eval.faults import BAIT, FAULTS, followed, with_fault
-from deepmmsearch.eval.figures import Played, Results, effort, load_results
+from deepmmsearch.eval.figures import Played, Results, effort, load_results, measure
 from deepmmsearch.eval.report import render_html, render_markdown, summary, write_reports
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
 from deepmmsearch.eval.sections import Section, sections
 from deepmmsearch.eval.statistics import bootstrap, compare, correlation, mcnemar
-from deepmmsearch.eval.workflows import Agent, Rag, Switches, retrievals
+from deepmmsearch.eval.workflows import Rag, Switches, retrievals
 from deepmmsearch.judge import Judge, JudgeError, RuleJudge, Verdict
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.show.table import Table
@@ -133,6 +134,47 @@ async def test_rag_retrieves_exactly_twice_and_answers_in_one_turn() -> None:
     # The query is written with the picture's result before it, the answer with both.
     assert [len(t.context) for t in writer.asked] == [1, 2]
     assert "Balor" in found.context[1].text
+
+
+async def test_all_that_rag_does_counts() -> None:
+    class Sold:
+        name = "serper"
+
+        async def search(self, wanted: Any, k: int) -> list[Hit]:
+            with calling("search", self.name, 0.25):
+                return [VELD]
+
+    class Writer:
+        async def act(self, trajectory: Trajectory) -> Completion:
+            asked = len(trajectory.context) < 2
+            return Completion(READ if asked else SAY, prompt_tokens=100, tokens=10 if asked else 5)
+
+    tools = Toolbox(text_search=Sold(), image_search=Sold())
+    rag = Rag(Writer(), load_prompt("rag-query"), load_prompt("rag"), lambda _: tools)
+    found = await last(rag.play(question()))
+    assert found.query is not None and found.query.text == READ and found.query.seconds > 0
+    assert found.cost == 0.5 and [call.cost for call in found.calls] == [0.25, 0.25]
+    row = measure(found, {})
+    assert (row.sampled, row.read, row.cost) == (15, 200, 0.5)
+    everything = [found.query.seconds, found.turns[0].seconds, *(seen.seconds for seen in found.context)]
+    assert row.seconds == pytest.approx(sum(everything)) and all(seconds > 0 for seconds in everything)
+
+
+@pytest.mark.parametrize("written", [0, 1])
+async def test_what_rag_retrieved_is_kept_when_the_model_fails(written: int) -> None:
+    class Dying:
+        left = written
+
+        async def act(self, trajectory: Trajectory) -> Completion:
+            self.left -= 1
+            if self.left < 0:
+                raise ConnectionError("gone")
+            return Completion(READ)
+
+    rag = Rag(Dying(), load_prompt("rag-query"), load_prompt("rag"), lambda _: fake().toolbox())
+    found = await play_safely(rag.play, replace(rag.blank, question=question()))
+    assert found.error == "ConnectionError: gone" and found.prompt.name == "rag"
+    assert (len(found.context), found.query is not None) == (1 + written, bool(written))
 
 
 @pytest.mark.parametrize("written", [SAY, "no action at all", WHOLE])
@@ -276,6 +318,43 @@ async def test_an_error_counts_as_wrong_and_can_be_played_again(tmp_path: Path) 
     assert await run_once(tmp_path / "run", agent(READ, SAY), asked, judges, retry_errors=True) == 2
     results = load_results([EvalRun(tmp_path / "run")])
     assert results.accuracy("agent").mean == 1.0 and effort(results.select("agent"), 10).errors == 0
+
+
+async def test_a_model_that_is_down_ends_the_run_and_all_that_was_played_is_kept(tmp_path: Path) -> None:
+    asked = [question(n) for n in range(40)]
+    judges: dict[str, Judge] = {"reward": RuleJudge("reward")}
+    with pytest.raises(Failed, match=r"8 questions in a row ended in an error, .* --retry-errors"):
+        await run_once(tmp_path / "run", agent(READ), asked, judges, stop_after_errors=8)
+    store = EvalRun(tmp_path / "run").store
+    assert 8 <= len(store) < 16 and all(len(t.turns) == 1 for t in store)
+    assert await run_once(tmp_path / "run", agent(READ, SAY), asked, judges, retry_errors=True) == 40
+
+
+async def test_a_judge_that_is_down_ends_the_run_and_judges_at_the_next_start(tmp_path: Path) -> None:
+    class Down:
+        def __init__(self) -> None:
+            self.up, self.asked = False, 0
+
+        async def judge(self, question: Question, answer: str | None) -> Verdict:
+            self.asked += 1
+            if not self.up:
+                raise ConnectionError("no route")
+            return Verdict(1.0)
+
+    asked, down = [question(n) for n in range(40)], Down()
+    judges: dict[str, Judge] = {"down": down}
+    with pytest.raises(Failed, match=r"8 verdicts of the judge down in a row .*ConnectionError: no route"):
+        await run_once(tmp_path / "run", agent(SAY), asked, judges, stop_after_errors=8)
+    played = len(EvalRun(tmp_path / "run").store)
+    assert 8 <= played < 40 and all(t.answer == "Balor" for t in EvalRun(tmp_path / "run").store)
+    # the next start asks before it plays on
+    with pytest.raises(Failed):
+        await run_once(tmp_path / "run", agent(SAY), asked, judges, stop_after_errors=8)
+    assert len(EvalRun(tmp_path / "run").store) == played
+    down.up = True
+    assert await run_once(tmp_path / "run", agent(SAY), asked, judges, stop_after_errors=8) == 40 - played
+    assert len(EvalRun(tmp_path / "run").store) == 40
+    assert all(v.score == 1.0 and v.error is None for v in EvalRun(tmp_path / "run").judged().values())
 
 
 async def test_half_written_lines_are_no_verdicts(tmp_path: Path) -> None:

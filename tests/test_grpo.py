@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import json
 import math
@@ -24,7 +25,7 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.errors import Failed, ToolError, UserError
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.rewards import Score
@@ -35,7 +36,7 @@ from deepmmsearch.train.grpo import FROZEN, GrpoRecipe, RolloutTrainer, Stage, d
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import read_metrics
-from deepmmsearch.train.rollouts import Player, Rollout
+from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row
 from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
 from deepmmsearch.types import Completion, Hit, Limits, Prompt, Question, Trajectory
@@ -346,6 +347,39 @@ async def test_failed_and_truncated_rollouts_are_told_apart(base: Path) -> None:
     assert cut.truncated and counted(cut, True, True) is None and counted(cut, True, False) is not None
 
 
+async def test_a_judge_that_is_down_keeps_the_episode_and_leaves_it_out(base: Path) -> None:
+    async def moody(trajectory: Trajectory) -> Score:
+        if str(trajectory.question.metadata["rollout"]).endswith(".1"):
+            raise ConnectionError("The judge is down.")
+        return await reward(trajectory)
+
+    checkpoint = load_checkpoint(str(base), torch.float32)
+    judged = Player(lambda question: TOOLS, PROMPT, moody, Limits(calls=4))
+    played = await judged.play([numbered(questions(1)[0], 0, n) for n in range(4)], Scripts(checkpoint))
+    lost = played[1]
+    assert lost.score is None and lost.unjudged == "ConnectionError: The judge is down."
+    assert lost.trajectory.error is None and lost.trajectory.answer is not None
+    for mask in (True, False):
+        rewards = [counted(rollout, mask, mask) for rollout in played]
+        assert [reward is None for reward in rewards] == [False, True, False, False]
+        (advantages,) = group_advantages([rewards], "group")
+        assert advantages[1] == 0.0 and all(map(math.isfinite, advantages))
+    assert is_flat([None]) and group_advantages([[None], [1.0]], "group") == [[0.0], [0.0]]
+    assert figures(played)["episodes/unjudged"] == figures(played)["episodes/failed"] == 0.25
+
+
+async def test_turns_before_a_failure_of_the_sampler_are_kept(base: Path) -> None:
+    class Dying:
+        async def act(self, trajectory: Trajectory) -> Completion:
+            if trajectory.turns:
+                raise Failed("No server answers.")
+            return Completion("<reason>r</reason><text_search>x</text_search>", (1,), (-1.0,))
+
+    (rollout,) = await player().play([numbered(questions(1)[0], 0, 0)], Dying())
+    assert rollout.failed and rollout.score is None and rollout.unjudged is None
+    assert len(rollout.trajectory.turns) == 1 and rollout.trajectory.error == "No server answers."
+
+
 async def test_figures_of_rollouts(base: Path) -> None:
     _, played = await rollouts_of(base)
     found = figures(played)
@@ -460,8 +494,41 @@ def test_a_round_in_which_everything_failed_stops_the_run(base: Path, tmp_path: 
 
     checkpoint = load_checkpoint(str(base), torch.float32)
     failing = Player(lambda question: TOOLS, PROMPT, broken)
-    with pytest.raises(Alarm, match=r"All 8 rollouts of a round failed\. The first: ToolError: The judge is down"):
+    with pytest.raises(Alarm, match=r"All 8 rollouts of a round failed\. The first: The judge is down"):
         train(recipe(base, tmp_path), questions(), checkpoint, lambda start: failing, report=lambda line: None)
+
+
+@pytest.mark.parametrize("loss", ["grpo", "dapo"])
+def test_a_round_in_which_nothing_counts_is_no_number_less(base: Path, tmp_path: Path, loss: str) -> None:
+    """One rollout is judged, but was cut off; the judge is down for all others."""
+
+    async def moody(trajectory: Trajectory) -> Score:
+        if str(trajectory.question.metadata["rollout"]).endswith(".0") and trajectory.question.id == "q0":
+            return await reward(trajectory)
+        raise ToolError("The judge is down.")
+
+    class Cut(Scripts):
+        async def act(self, trajectory: Trajectory) -> Completion:
+            return dataclasses.replace(await super().act(trajectory), finish="length")
+
+    checkpoint = load_checkpoint(str(base), torch.float32)
+    settings = recipe(
+        base,
+        tmp_path,
+        sample_every=1,
+        rollouts={"truncated": "mask", "flat": "keep"},
+        trl={"loss_type": loss, "max_steps": 1},
+    )
+    model = prepare_model(checkpoint.model, settings.lora, FROZEN, 0)
+    shown = stage(checkpoint, Scripted(Cut(checkpoint)), questions(2))
+    shown = dataclasses.replace(shown, player=Player(lambda question: TOOLS, PROMPT, moody, Limits(calls=4)))
+    trainer = make_trainer(settings, trl_settings(settings), shown, model, checkpoint, [], Spy)
+    trainer.seen = []
+    trainer.train()
+    assert [math.isfinite(value) for _, value, _ in trainer.seen] == [True]
+    kept = list(TrajectoryStore(tmp_path / "samples" / "step-00000"))
+    assert len(kept) == 4
+    assert [t.question.metadata.get("unjudged") for t in kept[1:]] == ["The judge is down."] * 3
 
 
 @pytest.mark.parametrize(

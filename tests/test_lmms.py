@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.errors import UserError
-from deepmmsearch.eval.workflows import Agent
+from deepmmsearch.agent.runner import Agent
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.lmms.answering import Answering, as_question
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.store import TrajectoryStore
@@ -94,6 +94,15 @@ def test_requests_become_questions_and_answers_keep_their_order(harness: None, t
 def test_an_episode_that_failed_answers_nothing() -> None:
     questions = [as_question("a", "fail", []), as_question("b", "fine", ["no picture"])]
     assert Answering(workflow()).answers(questions) == ["", "fine None"]
+
+
+def test_a_model_that_is_down_ends_the_run_instead_of_answering_nothing(tmp_path: Path) -> None:
+    questions = [as_question(str(n), "fail", []) for n in range(20)]
+    store = TrajectoryStore(tmp_path)
+    with pytest.raises(Failed, match="8 questions in a row ended in an error, the last with: no"):
+        Answering(workflow(), concurrency=1, store=store).answers(questions)
+    assert len(store) == 8
+    assert Answering(workflow(), stop_after_errors=None).answers(questions) == [""] * 20
 
 
 def test_the_model_is_found_through_the_entry_point(harness: None) -> None:

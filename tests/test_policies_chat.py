@@ -49,7 +49,7 @@ def test_a_turn_and_what_was_asked() -> None:
     trajectory = replace(start(), turns=(first,))
     with endpoint(lambda _: said("<answer>Veld</answer>")) as server:
         completion = ask(server.url, trajectory, temperature=0.5, seed=3, max_new_tokens=77)
-    assert completion == Completion("<answer>Veld</answer>", finish="stop", prompt_tokens=7)
+    assert completion == Completion("<answer>Veld</answer>", finish="stop", prompt_tokens=7, tokens=3)
     request = server.asked[0]
     assert (request["model"], request["temperature"], request["seed"], request["max_tokens"]) == ("vlm", 0.5, 3, 77)
     assert request["stop"] == ["<information>"] and "logprobs" not in request

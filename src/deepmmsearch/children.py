@@ -26,7 +26,7 @@ from typing import IO, Any, Self
 
 from deepmmsearch import sandbox
 from deepmmsearch.environment import environment
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.sandbox import Confinement
 
 _SET_DEATH_SIGNAL = 1
@@ -91,7 +91,7 @@ def obey() -> None:
         function, arguments = ForkingPickler.loads(line.receive())
         told = {"value": function(line, *arguments)}
     except UserError as error:
-        told = {"user error": str(error)}
+        told = {"failed" if isinstance(error, Failed) else "user error": str(error)}
     except Exception as error:
         traceback.print_exc()
         told = {"error": f"{type(error).__name__}: {error}"}
@@ -198,6 +198,8 @@ class Child:
         told = json.loads(frame)
         if isinstance(told, dict) and "user error" in told:
             raise UserError(told["user error"])
+        if isinstance(told, dict) and "failed" in told:
+            raise Failed(told["failed"])
         if isinstance(told, dict) and "error" in told:
             raise RuntimeError(told["error"])
         return told

@@ -7,7 +7,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used; the command line prints the message alone and exits with 2."""
+    """Something the user gave cannot be used; the command line prints the message alone and exits with `exit_code`."""
+
+    exit_code = 2
+
+
+class Failed(UserError):
+    """Nothing is wrong with what the user gave, but something that it needs is down or refuses."""
+
+    exit_code = 1
 
 
 class MissingExtra(UserError):

@@ -194,7 +194,8 @@ class Observation:
 class Completion:
     """What the policy wrote. `ids` are the sampled tokens, verbatim, or None where the endpoint hides them;
     `logprobs` are natural logarithms, one per id. `finish`: the model stopped by itself (stop), ran into its token
-    budget (length), or had no room left in its window (context). `seconds` is what writing took, with all waiting."""
+    budget (length), or had no room left in its window (context). `prompt_tokens` were read and `tokens` sampled, None
+    where that is not known (with `ids` they are counted). `seconds` is what writing took, with all waiting."""
 
     text: str
     ids: tuple[int, ...] | None = None
@@ -202,6 +203,12 @@ class Completion:
     finish: Finish = "stop"
     prompt_tokens: int | None = None
     seconds: float = 0.0
+    tokens: int | None = None
+
+    @property
+    def sampled(self) -> int | None:
+        """Tokens, where their number is known."""
+        return self.tokens if self.ids is None else len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -257,7 +264,8 @@ class Prompt:
 class Trajectory:
     """One episode, complete by itself: it can be re-rendered, re-scored, trained on or shown a year later.
 
-    `context` is put before the first turn (the RAG workflow retrieves there); `stop` is None while it runs.
+    `context` is put before the first turn (the RAG workflow retrieves there); `query` is what the policy wrote to fill
+    it. `stop` is None while it runs.
     """
 
     question: Question
@@ -267,6 +275,7 @@ class Trajectory:
     stop: Stop | None = None
     error: str | None = None
     policy: str = ""
+    query: Completion | None = None
 
     @property
     def answer(self) -> str | None:
@@ -297,11 +306,23 @@ class Trajectory:
     @property
     def cost(self) -> float:
         """US dollars."""
-        return sum(observation.cost for observation in self.context) + sum(turn.cost for turn in self.turns)
+        return sum(call.cost for call in self.calls)
+
+    @property
+    def seconds(self) -> float:
+        """The policy's and the tools', before the first turn and after."""
+        found = sum(observation.seconds for observation in self.context) + sum(turn.seconds for turn in self.turns)
+        return found + (self.query.seconds if self.query is not None else 0.0)
+
+    @property
+    def completions(self) -> tuple[Completion, ...]:
+        """All that the policy wrote."""
+        return (*([self.query] if self.query is not None else ()), *(turn.completion for turn in self.turns))
 
     @property
     def sampled_tokens(self) -> int:
-        return sum(len(t.completion.ids or ()) for t in self.turns)
+        """Where their number is known."""
+        return sum(completion.sampled or 0 for completion in self.completions)
 
     def then(self, turn: Turn, limits: Limits) -> Trajectory:
         """The trajectory with one more turn; sets `stop` when the episode is over."""

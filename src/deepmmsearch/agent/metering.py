@@ -7,6 +7,7 @@ an open meter nothing is counted and everything works.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -242,6 +243,8 @@ def provider_name(tool: object) -> str:
 
 def explain(failure: BaseException) -> str:
     """The error as a `Call` keeps it: one line, never empty, without keys."""
+    if isinstance(failure, asyncio.CancelledError):
+        return "It was not waited for any longer."
     said = " ".join(str(failure).split()) if isinstance(failure, ToolError) else ""
     return without_keys(said)[:300] or type(failure).__name__
 

@@ -1,22 +1,28 @@
-"""Many questions at once through the one loop."""
+"""The border around the loop: what an episode takes is measured here, and what fails in it ends it and nothing else.
+
+Whoever plays goes through `guarded`, for one episode turn by turn, or through `run_all`, for many at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
-from deepmmsearch.types import Completion, Limits, Observation, Policy, Prompt, Question, Trajectory
+from deepmmsearch.agent.loop import episode
+from deepmmsearch.agent.metering import without_keys
+from deepmmsearch.agent.toolbox import Toolbox
+from deepmmsearch.errors import Failed, ToolError, UserError
+from deepmmsearch.types import PAPER_LIMITS, Completion, Limits, Observation, Policy, Prompt, Question, Trajectory
 
 RAMP = 0.005
 """Seconds between the first starts."""
 
 ToolsFor = Callable[[Question], Toolbox]
 Player = Callable[[Question], AsyncIterator[Trajectory]]
-"""The trajectory of a question after each turn, the last one finished."""
+"""The trajectory of a question as it grows, the last one finished."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,94 @@ class Timed:
         return replace(completion, seconds=time.perf_counter() - began)
 
 
+@dataclass(frozen=True)
+class Agent:
+    """The model decides: a prompt agent or a trained one, in the dialect of its prompt. Without tools, and with a
+    prompt that names none, it answers directly. `label` names the policy in its trajectories."""
+
+    policy: Policy
+    prompt: Prompt
+    tools_for: ToolsFor
+    limits: Limits = PAPER_LIMITS
+    label: str = ""
+
+    @property
+    def calls(self) -> int:
+        return self.limits.calls
+
+    @property
+    def blank(self) -> Trajectory:
+        return Trajectory(Question("", ""), self.prompt, policy=self.label)
+
+    def play(self, question: Question) -> AsyncIterator[Trajectory]:
+        start = replace(self.blank, question=question)
+        return episode(start, Timed(self.policy), self.tools_for(question), self.limits)
+
+
+async def guarded(
+    player: Player, start: Trajectory, timeout: float | None = None, fatal: tuple[type[Exception], ...] = ()
+) -> AsyncIterator[Trajectory]:
+    """What `player` makes of the question of `start`. Where it fails, or takes longer than `timeout` seconds, the last
+    trajectory is the one as far as it came, with the error.
+
+    Raises `fatal`, what ends more than this episode, unless something is merely down (Failed).
+    """
+    clock = asyncio.get_running_loop().time
+    last, deadline = start, None if timeout is None else clock() + timeout
+    stream: AsyncIterator[Trajectory] | None = None
+    try:
+        stream = player(start.question)
+        while True:
+            # not around the whole: what the caller does between two turns must not be cancelled
+            async with asyncio.timeout_at(deadline):
+                last = await anext(stream)
+            yield last
+    except StopAsyncIteration:
+        return
+    # one episode's failure is data, the others go on
+    except Exception as error:
+        if isinstance(error, fatal) and not isinstance(error, Failed):
+            raise
+        late = isinstance(error, TimeoutError) and deadline is not None and clock() >= deadline
+        yield last.failed(f"No answer within {timeout:g} s." if late else reason(error))
+    finally:
+        if isinstance(stream, AsyncGenerator):
+            await stream.aclose()
+
+
+async def play_safely(
+    player: Player, start: Trajectory, timeout: float | None = None, fatal: tuple[type[Exception], ...] = ()
+) -> Trajectory:
+    """The last of `guarded`."""
+    last = start
+    async for trajectory in guarded(player, start, timeout, fatal):
+        last = trajectory
+    return last
+
+
+def reason(error: Exception) -> str:
+    """The error as a trajectory keeps it: what is written for people as it stands, anything else with its kind."""
+    written = isinstance(error, UserError | ToolError) and str(error)
+    return without_keys(str(error) if written else f"{type(error).__name__}: {error}")
+
+
+class Streak:
+    """Failures in a row of `what` (a plural). From `most` on (None: never) it is not the single ones that fail."""
+
+    def __init__(self, most: int | None, what: str, advice: str) -> None:
+        self.most, self.what, self.advice = most, what, advice
+        self.length = 0
+
+    def add(self, error: str | None) -> Failed | None:
+        """What is to be raised, once there are too many."""
+        self.length = 0 if error is None else self.length + 1
+        if error is None or self.most is None or self.length < self.most:
+            return None
+        return Failed(
+            f"{self.length} {self.what} in a row ended in an error, the last with: {error.rstrip('.')}. {self.advice}"
+        )
+
+
 async def play_all(
     questions: Iterable[Question],
     policy: Policy,
@@ -39,19 +133,15 @@ async def play_all(
     limits: Limits = PAPER_LIMITS,
     concurrency: int = 16,
     label: str = "",
+    streak: Streak | None = None,
 ) -> AsyncIterator[Trajectory]:
-    """The finished trajectories as they come, at most `concurrency` in play; questions are taken as they are needed.
+    """`run_all` with one policy, prompt and limits.
 
-    An error of the policy becomes the trajectory's error, after the turns that were played; the other episodes go on.
     Once the run's budget is used up, no further question is taken; those in play read so, and answer.
     """
+    agent = Agent(policy, prompt, tools_for, limits, label)
     questions = takewhile(lambda question: not tools_for(question).ledger.run.spent, questions)
-
-    def player(question: Question) -> AsyncIterator[Trajectory]:
-        start = Trajectory(question, prompt, policy=label)
-        return episode(start, Timed(policy), tools_for(question), limits)
-
-    async for trajectory in run_all(questions, player, Trajectory(Question("", ""), prompt, policy=label), concurrency):
+    async for trajectory in run_all(questions, agent.play, agent.blank, concurrency, streak=streak):
         yield trajectory
 
 
@@ -61,47 +151,41 @@ async def run_all(
     blank: Trajectory,
     concurrency: int = 16,
     timeout: float | None = None,
+    streak: Streak | None = None,
 ) -> AsyncIterator[Trajectory]:
-    """As `play_all`, for any player. `blank`: what a trajectory is that failed before its first turn, its question
-    aside. `timeout`: seconds for one question, then it has failed.
+    """The finished trajectories as they come, at most `concurrency` in play; questions are taken as they are needed.
+
+    `blank`: what a trajectory is that failed before its first turn, its question aside. `timeout`: seconds for one
+    question, then it has failed. Raises Failed when `streak` is too long, after everything that was in play.
 
     The first ones start RAMP apart. Started together they would march in step: all prepare their requests, then all
     wait; apart, what one costs this process falls into the waits of the others, and no endpoint meets all at once.
     """
     source = iter(questions)
     running: set[asyncio.Task[Trajectory]] = set()
-    started = 0
+    started, failure = 0, None
     try:
         while True:
-            while len(running) < concurrency and (question := next(source, None)) is not None:
+            while failure is None and len(running) < concurrency and (question := next(source, None)) is not None:
                 start = replace(blank, question=question)
                 running.add(asyncio.create_task(play_safely(player, start, timeout)))
                 started += 1
                 if started < concurrency:
                     await asyncio.sleep(RAMP)
             if not running:
-                return
+                break
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
-                yield task.result()
+                trajectory = task.result()
+                yield trajectory
+                if streak is not None and failure is None:
+                    failure = streak.add(trajectory.error)
+        if failure is not None:
+            raise failure
     finally:
         for task in running:
             task.cancel()
-
-
-async def play_safely(player: Player, start: Trajectory, timeout: float | None = None) -> Trajectory:
-    """The finished trajectory; where something fails, the one as far as it came, with the error."""
-    last = start
-    try:
-        async with asyncio.timeout(timeout):
-            async for trajectory in player(start.question):
-                last = trajectory
-        return last
-    except TimeoutError as error:
-        return last.failed(f"No answer within {timeout:g} s." if timeout else f"TimeoutError: {error}")
-    # The runner's border: one episode's failure is data, the others go on.
-    except Exception as error:
-        return last.failed(f"{type(error).__name__}: {error}")
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 def without_pictures(trajectory: Trajectory) -> Trajectory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -45,7 +46,8 @@ class Toolbox:
     `max_text`: longest line and longest observation in characters. `thumbnails`: image hits are shown as pictures with
     titles (MMSearch-R1) instead of a summary (DeepMMSearch-R1). `matcher` tells which image hits show what was searched
     for, where the search itself does not. `condenser` makes one summary of all hits instead of a line for each; where
-    it or the summariser fails, `stand_in` speaks. `ledger`: prices and budgets, the same for all episodes of a run.
+    it or the summariser fails, `stand_in` speaks. `timeout`: seconds for one action (None: no bound). `ledger`: prices
+    and budgets, the same for all episodes of a run.
     """
 
     text_search: TextSearchTool | None = None
@@ -68,6 +70,7 @@ class Toolbox:
     condenser: ObservationSummarizer | None = None
     stand_in: Summarizer | None = None
     extra: tuple[Tool, ...] = ()
+    timeout: float | None = None
     ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     @property
@@ -80,8 +83,15 @@ class Toolbox:
         cancellation escapes."""
         meter = self.ledger.meter(trajectory)
         with meter.open():
-            observation = await self._carry_out(action, trajectory, limits)
+            observation = await self._in_time(action, trajectory, limits)
         return replace(observation, calls=meter.calls)
+
+    async def _in_time(self, action: Action, trajectory: Trajectory, limits: Limits) -> Observation:
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self._carry_out(action, trajectory, limits)
+        except TimeoutError:
+            return refused(f"The tool did not answer within {self.timeout:g} s. Try another query or answer.")
 
     async def _carry_out(self, action: Action, trajectory: Trajectory, limits: Limits) -> Observation:
         if isinstance(action, Malformed):

@@ -88,12 +88,12 @@ def group(context: click.Context) -> None:
 
 
 def main() -> None:
-    """Entry point: what the user has to correct is one sentence on stderr and exit code 2."""
+    """Entry point: what the user has to know is one sentence on stderr, with the error's exit code."""
     try:
         group.main(standalone_mode=False)
     except UserError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

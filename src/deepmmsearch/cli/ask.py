@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import sys
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,14 +17,14 @@ from rich.console import Console
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.entries import Entry
-from deepmmsearch.errors import ToolError, UnknownName, UserError
+from deepmmsearch.errors import Failed, ToolError, UnknownName, UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from deepmmsearch.agent import Toolbox
+    from deepmmsearch.agent.runner import Agent
     from deepmmsearch.compose.tool_settings import ToolSettings
-    from deepmmsearch.types import Limits, Policy, Question, Trajectory
+    from deepmmsearch.types import Policy, Question, Trajectory
 
 LONGEST_QUESTION = 20_000
 PLACE = click.Path(path_type=Path)
@@ -83,9 +85,10 @@ def command(
               deepmmsearch ask photo.jpg "Who built this?" --tools recipes/tools/searxng.yaml
               deepmmsearch ask photo.jpg "What is this?" --base-url http://127.0.0.1:8000/v1 --json
     """
+    from deepmmsearch.agent.runner import Agent
     from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
     from deepmmsearch.compose.toolbox import build_toolbox
-    from deepmmsearch.types import Limits, Trajectory
+    from deepmmsearch.types import Limits
 
     asked = _question(image, question)
     _refuse_unknown_policy(kind)
@@ -98,20 +101,23 @@ def command(
     with console.status("Getting ready ..."):
         policy = build_policy(PolicySettings(kind=kind, model=model, base_url=base_url, timeout=timeout))
         toolbox = build_toolbox(toolbox_settings, policy)
-    start = Trajectory(asked, choose_prompt(policy, toolbox, prompt), policy=getattr(policy, "name", kind))
-    played = asyncio.run(_play(console, start, policy, toolbox, Limits(calls=calls), save))
+    label = getattr(policy, "name", kind)
+    agent = Agent(policy, choose_prompt(policy, toolbox, prompt), lambda _: toolbox, Limits(calls=calls), label)
+    played = asyncio.run(_play(console, agent, asked, save))
     entry = _entry(played, kind, policy, model)
-    if save is not None:
+    if save is not None and played.turns:
         _store(console, save, entry)
     if as_json:
         click.echo(json.dumps(entry.whole(save)))
     if played.error is not None:
-        raise UserError(played.error)
+        raise Failed(played.error)
     # last, where they are seen beside the answer
     if kind == "local" and model is None and not _from_an_atlas(image):
         _note(INVENTED_WORLDS)
     if tools is None and toolbox_settings.kind == "none":
         _note(NOTHING_TO_SEARCH)
+    if played.answer is None:
+        sys.exit(1)
 
 
 def _from_an_atlas(image: str) -> bool:
@@ -124,38 +130,39 @@ def _note(text: str) -> None:
     Console(stderr=True, highlight=False).print(f"Note: {text}", style="yellow", markup=False)
 
 
-async def _play(
-    console: Console, start: Trajectory, policy: Policy, toolbox: Toolbox, limits: Limits, save: Path | None
-) -> Trajectory:
-    """The finished episode, shown turn by turn, its crops saved. Errors of the policy in the first turn are the user's
-    to correct; later ones end the episode, and what was played is kept."""
-    from deepmmsearch.agent import episode
-    from deepmmsearch.agent.runner import Timed
-    from deepmmsearch.images import save as save_image
+async def _play(console: Console, agent: Agent, question: Question, save: Path | None) -> Trajectory:
+    """The finished episode, shown turn by turn, its crops saved. What fails ends it, and what was played is kept.
+
+    Raises UserError where the question does not fit, UnknownName for a model that the endpoint does not serve.
+    """
+    from deepmmsearch.agent.runner import guarded
     from deepmmsearch.policies.human import HELP, HumanPolicy
     from deepmmsearch.show import terminal
 
-    if isinstance(policy, HumanPolicy):
-        console.print(HELP, style="dim", markup=False)
-    last = start
-    try:
-        with console.status("Thinking ...") as status:
-            if isinstance(policy, HumanPolicy):
-                status.stop()
-            async for grown in episode(start, Timed(policy), toolbox, limits):
+    last = replace(agent.blank, question=question)
+    with console.status("Thinking ...") as status:
+        if isinstance(agent.policy, HumanPolicy):
+            status.stop()
+            console.print(HELP, style="dim", markup=False)
+        async for grown in guarded(agent.play, last, fatal=(UnknownName,)):
+            if len(grown.turns) > len(last.turns):
                 _refuse_full_window(grown)
-                last = grown
-                crop = terminal.crop_path(last.turns[-1], save)
-                seen = last.turns[-1].observation
-                if crop is not None and seen is not None and seen.crop is not None:
-                    save_image(seen.crop, crop.parent)
-                terminal.show_turn(console, last, crop)
-    except UserError as error:
-        if not last.turns:
-            raise
-        last = last.failed(str(error))
-    terminal.show_end(console, last)
+                _show(console, grown, save)
+            last = grown
+    if last.turns:
+        terminal.show_end(console, last)
     return last
+
+
+def _show(console: Console, trajectory: Trajectory, save: Path | None) -> None:
+    from deepmmsearch.images import save as save_image
+    from deepmmsearch.show import terminal
+
+    crop = terminal.crop_path(trajectory.turns[-1], save)
+    seen = trajectory.turns[-1].observation
+    if crop is not None and seen is not None and seen.crop is not None:
+        save_image(seen.crop, crop.parent)
+    terminal.show_turn(console, trajectory, crop)
 
 
 def _entry(played: Trajectory, kind: str, policy: Policy, model: str | None) -> Entry:

@@ -220,6 +220,8 @@ def _print_built(console: Console, built: Built) -> None:
         why = "; ".join(f"{count} {reason}" for reason, count in list(stage["dropped"].items())[:4])
         table.add_row(stage["stage"], f"{stage['rows']:,}", f"{stage['kept']:,}", why)
     console.print(table)
+    if pending := sum(stage.get("pending", 0) for stage in built.card["stages"]):
+        console.print(f"{pending:,} rows wait for the next start, because a judge or a model failed. Run it again.")
     contents = built.card["contents"]
     console.print(
         f"{contents['train']['rows']:,} rows for training and {contents['validation']['rows']:,} for validation "

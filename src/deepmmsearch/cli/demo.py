@@ -133,18 +133,19 @@ def _chosen(questions: Sequence[Question], count: int) -> list[Question]:
 
 
 async def _show(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> None:
-    from deepmmsearch.agent import episode
-    from deepmmsearch.agent.runner import Timed
+    from deepmmsearch.agent.runner import Agent, guarded
     from deepmmsearch.atlas.play import correct
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.show.terminal import plain, show_end, show_turn
-    from deepmmsearch.types import Trajectory
 
+    agent = Agent(player.policy, load_prompt(player.prompt), player.tools_for(tools), label=player.name)
     for question in questions:
         console.print(Text(plain(question.text), "bold underline"))
-        last = start = Trajectory(question, load_prompt(player.prompt), policy=player.name)
-        async for last in episode(start, Timed(player.policy), player.tools_for(tools)(question)):
-            show_turn(console, last)
+        last = replace(agent.blank, question=question)
+        async for grown in guarded(agent.play, last):
+            if len(grown.turns) > len(last.turns):
+                show_turn(console, grown)
+            last = grown
         show_end(console, last)
         verdict = (
             ("Right.", "green") if correct(last) else (f"Wrong: {' / '.join(question.answers)} was asked for.", "red")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 
 from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation, Task, limited
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.eval.run import EvalRun, Progress, evaluate
 
 Watching = AbstractContextManager[Callable[[Progress], None]]
@@ -32,7 +32,8 @@ def play_recipe(
     """Plays and judges what is missing. `only`: of these workflows; `benchmarks`: of these alone. `opening` surrounds
     the making of each benchmark.
 
-    Raises UnknownName for a workflow or benchmark that is not in the recipe, UserError for what cannot be played.
+    Raises UnknownName for a workflow or benchmark that is not in the recipe, UserError for what cannot be played,
+    Failed where too much failed in a row, or everything did.
     """
     for name in only:
         if name not in recipe.workflows:
@@ -54,16 +55,28 @@ def play_recipe(
     chosen.sort(
         key=lambda name: list(recipe.policies).index(recipe.workflows[name].policy or next(iter(recipe.policies)))
     )
+    errors: list[str | None] = []
     for number, name in enumerate(chosen):
         for task in tasks:
             if recipe.workflows[name].kind == "oracle" and task.tools is None:
                 continue
-            _play(evaluation, run, name, task, retry_errors, watch)
+            errors += _play(evaluation, run, name, task, retry_errors, watch)
         evaluation.release(recipe.workflows[later].policy for later in chosen[number + 1 :])
+    if errors and all(errors):
+        raise Failed(f"All {len(errors)} questions failed, the last with: {errors[-1]} Run again with --retry-errors.")
     return run
 
 
-def _play(evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_errors: bool, watch: Watch) -> None:
+def _play(
+    evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_errors: bool, watch: Watch
+) -> list[str | None]:
+    """What each question that was played failed with."""
+    errors: list[str | None] = []
+
+    def told(progress: Progress) -> None:
+        errors.append(progress.trajectory.error)
+        report(progress)
+
     recipe = evaluation.recipe
     total = len(task.questions) if isinstance(task.questions, Sized) else None
     with watch(task.info.name, name, total) as report:
@@ -79,10 +92,12 @@ def _play(evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_err
                 timeout=recipe.timeout,
                 pictures=recipe.pictures,
                 retry_errors=retry_errors,
-                report=report,
+                stop_after_errors=recipe.stop_after_errors,
+                report=told,
             )
         )
         _note(run, task)
+    return errors
 
 
 def _note(run: EvalRun, task: Task) -> None:

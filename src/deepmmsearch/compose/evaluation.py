@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import ToolsFor
+from deepmmsearch.agent.runner import Agent, ToolsFor
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
@@ -19,7 +19,7 @@ from deepmmsearch.compose.toolbox import build_toolbox, find_grounder
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.eval.faults import FAULTS, with_fault
 from deepmmsearch.eval.run import BenchmarkInfo, Described
-from deepmmsearch.eval.workflows import Agent, Rag, Switches, Workflow
+from deepmmsearch.eval.workflows import Rag, Switches, Workflow
 from deepmmsearch.judge import JUDGES, Judge, RuleJudge
 from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.types import Limits, Policy, Prompt, Question
@@ -95,7 +95,8 @@ class JudgeSettings(_Settings):
 class EvalRecipe(_Settings):
     """`output`: the folder of the run. `judges`: the first one's scores are in the tables. `tools`: for all benchmarks
     but atlas, which brings its own. `pictures`: episodes of each benchmark and workflow whose pictures are kept.
-    `timeout`: seconds for one question. `worlds`: where atlases are kept; None is beside the output."""
+    `timeout`: seconds for one question. `stop_after_errors`: so many failed questions or verdicts in a row end the run
+    (null: never). `worlds`: where atlases are kept; None is beside the output."""
 
     output: Path
     policies: dict[str, PolicySettings] = Field(default_factory=lambda: {"bundled": PolicySettings()})
@@ -105,6 +106,7 @@ class EvalRecipe(_Settings):
     judges: dict[str, JudgeSettings] = Field(default_factory=lambda: {"reward": JudgeSettings()}, min_length=1)
     concurrency: int = Field(default=16, ge=1)
     timeout: float | None = Field(default=None, gt=0)
+    stop_after_errors: int | None = Field(default=8, ge=1)
     pictures: int = Field(default=24, ge=0)
     worlds: Path | None = None
 

@@ -50,7 +50,7 @@ class Contents:
         self.turns[len(trajectory.turns)] += 1
         self.tools.update(tools_of(trajectory))
         self.calls.update(CALLS.get(f := figure(s), f) for s in trajectory.searches)
-        self.cost += sum(turn.cost for turn in trajectory.turns)
+        self.cost += trajectory.cost
 
     def to_dict(self) -> dict[str, Any]:
         played = max(1, sum(self.turns.values()))

@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from deepmmsearch.agent.runner import play_all
+from deepmmsearch.agent.runner import Streak, play_all
 from deepmmsearch.data.recipe import Episodes, Pictures
 from deepmmsearch.data.records import row_question, with_trajectory
 from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
-from deepmmsearch.data.tasks import FAILURES, Player, PlayerFactory, encoding_of
+from deepmmsearch.data.tasks import FAILURES, KEPT, Player, PlayerFactory, encoding_of
 from deepmmsearch.data.workers import Progress, Tell
-from deepmmsearch.errors import UserError
 from deepmmsearch.files import locked
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Limits, Malformed, Observation, Question, Trajectory
@@ -50,14 +49,14 @@ class PlayEpisodes:
     async def _play(self, shard: str, questions: Iterable[Question], store: TrajectoryStore, tell: Tell) -> None:
         async for trajectory in played(self.players(shard), questions, self.settings):
             await asyncio.to_thread(store.append, slim(trajectory, self.pictures))
-            tell(Progress(1, int(check(trajectory, self.settings) is None), cost_of(trajectory)))
+            tell(Progress(1, int(check(trajectory, self.settings) is None), trajectory.cost))
 
     def _rows(self, shard: str, finished: Mapping[str, Trajectory], counts: Counts, began: float) -> Iterator[Row]:
         encoding = encoding_of(self.pictures)
         for row in self.before.read(shard):
             counts.rows += 1
             trajectory = finished[row["id"]]
-            counts.cost += cost_of(trajectory)
+            counts.cost += trajectory.cost
             problem = check(trajectory, self.settings)
             if problem is not None:
                 counts.drop(problem, row["id"])
@@ -69,27 +68,20 @@ class PlayEpisodes:
 async def played(player: Player, questions: Iterable[Question], settings: Episodes) -> AsyncIterator[Trajectory]:
     """Finished episodes. Those that end in an error are played again, up to `attempts` times, and come last.
 
-    Raises UserError when FAILURES in a row end in an error: then it is the teacher, not the questions.
+    Raises Failed when FAILURES in a row end in an error: then it is the teacher, not the questions.
     """
     limits = Limits(settings.calls, settings.image_searches, settings.tokens)
     pending: Iterable[Question] = questions
     failed: list[Trajectory] = []
     for _ in range(settings.attempts):
-        failed, in_a_row = [], 0
+        failed, streak = [], Streak(FAILURES, "episodes", KEPT)
         async for trajectory in play_all(
-            pending, player.policy, player.tools_for, player.prompt, limits, settings.concurrency, player.label
+            pending, player.policy, player.tools_for, player.prompt, limits, settings.concurrency, player.label, streak
         ):
             if trajectory.error is None:
-                in_a_row = 0
                 yield trajectory
-                continue
-            failed.append(trajectory)
-            in_a_row += 1
-            if in_a_row >= FAILURES:
-                raise UserError(
-                    f"{in_a_row} episodes in a row ended in an error, the last with: {trajectory.error}. "
-                    "Mend it and run again; nothing that was played is lost."
-                )
+            else:
+                failed.append(trajectory)
         pending = [trajectory.question for trajectory in failed]
         if not failed:
             return
@@ -100,7 +92,7 @@ async def played(player: Player, questions: Iterable[Question], settings: Episod
 def check(trajectory: Trajectory, settings: Episodes) -> str | None:
     """Why an episode is no teaching material, None when it is: checks A, B, C of the paper (section 3.2)."""
     if trajectory.error is not None or trajectory.stop == "error":
-        return f"error: {(trajectory.error or 'unknown').split(':')[0][:60]}"
+        return f"error: {(trajectory.error or 'unknown').partition(': ')[0][:60]}"
     if any(isinstance(turn.action, Malformed) for turn in trajectory.turns):
         return "A: a turn without a valid action"
     if len(trajectory.turns) >= settings.turns:
@@ -123,7 +115,3 @@ def slim(trajectory: Trajectory, pictures: Pictures) -> Trajectory:
     )
     context = tuple(map(seen, trajectory.context))
     return replace(trajectory, question=replace(trajectory.question, images=()), turns=turns, context=context)
-
-
-def cost_of(trajectory: Trajectory) -> float:
-    return sum(turn.cost for turn in trajectory.turns)

@@ -148,12 +148,22 @@ class _Build:
                 TellSearch(labelled, search, s.search, s.episodes, s.pictures, m.rollout_players, m.judges),
             ),
         ]
+        self._take_up()
         key, before = "", None
         for stage, made_with, task in plans:
             key = stage.claim(made_with, key)
             self._run(stage, before, task)
             before = stage
         return key
+
+    def _take_up(self) -> None:
+        """Parts with rows that were left for this start are made again, and what came after them: the last one first,
+        so that a kill leaves nothing behind that is made of less."""
+        for place, stage in enumerate(self.stages):
+            for shard in self.shards:
+                if stage.counts([shard]).pending:
+                    for later in reversed(self.stages[place:]):
+                        later.forget(shard)
 
     def _run(self, stage: Stage, before: Stage | None, task: ShardTask) -> None:
         missing = [shard for shard in self.shards if not stage.has(shard)]
@@ -253,7 +263,10 @@ class _Build:
     ) -> Mapping[str, Any]:
         """The files of one mix: written once, unless the rows differ from those that are there."""
         kept = len(ids)
-        key = hashlib.sha256(repr((sorted(ids), sorted(ids & held_out), self.settings.splits)).encode()).hexdigest()
+        made_of = (sorted(ids), sorted(ids & held_out), self.settings.splits)
+        # the card tells of rows that wait, too
+        waiting = [stage["pending"] for stage in stages if stage["pending"]]
+        key = hashlib.sha256(repr((*made_of, waiting) if waiting else made_of).encode()).hexdigest()
         if (folder / "card.json").is_file() and (card := read_json(folder / "card.json")).get("key") == key:
             return dict(card)
         for old in folder.glob("*.parquet"):

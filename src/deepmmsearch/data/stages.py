@@ -22,7 +22,8 @@ MARK = "stage.json"
 
 @dataclass
 class Counts:
-    """Rows that came in, those that stayed, why the others did not, what it cost (dollars) and took (seconds)."""
+    """Rows that came in, those that stayed, why the others did not, what it cost (dollars) and took (seconds).
+    `pending`: of the others, those that are tried again at the next start."""
 
     rows: int = 0
     kept: int = 0
@@ -31,6 +32,12 @@ class Counts:
     notes: Counter[str] = field(default_factory=Counter)
     cost: float = 0.0
     seconds: float = 0.0
+    pending: int = 0
+
+    def postpone(self, error: str, name: str) -> None:
+        """For the next start: a judge or a model failed, not the row."""
+        self.pending += 1
+        self.drop(f"left for the next start: {error.partition(': ')[0][:60]}", name)
 
     def drop(self, reason: str, name: str) -> None:
         self.dropped[reason] += 1
@@ -59,6 +66,7 @@ class Counts:
             self.notes + other.notes,
             self.cost + other.cost,
             self.seconds + other.seconds,
+            self.pending + other.pending,
         )
 
 
@@ -83,6 +91,10 @@ class Stage:
 
     def has(self, part: str) -> bool:
         return self.counts_file(part).is_file()
+
+    def forget(self, part: str) -> None:
+        """It is to be made again, of what its journal holds and what is missing there."""
+        self.counts_file(part).unlink(missing_ok=True)
 
     def finish(self, part: str, rows: Iterable[Row], counts: Counts) -> None:
         counts.kept = write_rows(rows, self.rows_file(part))

@@ -25,6 +25,7 @@ from deepmmsearch.types import Policy, Prompt, Question
 
 FAILURES = 8
 """When so many episodes, verdicts or labels in a row end in an error, the model or its tools are down."""
+KEPT = "Correct it and run again; nothing that was paid for is lost."
 
 
 @dataclass(frozen=True)

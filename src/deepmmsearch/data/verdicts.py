@@ -13,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from deepmmsearch.data.episodes import cost_of, played, slim
+from deepmmsearch.agent.runner import Streak, reason
+from deepmmsearch.data.episodes import played, slim
 from deepmmsearch.data.journal import Journal
 from deepmmsearch.data.recipe import Episodes, Pictures, Search, Taxonomy
 from deepmmsearch.data.records import row_question, row_trajectory
 from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
-from deepmmsearch.data.tasks import FAILURES, JudgeFactory, Labeler, LabelerFactory, Player, PlayerFactory
+from deepmmsearch.data.tasks import FAILURES, KEPT, JudgeFactory, Labeler, LabelerFactory, Player, PlayerFactory
 from deepmmsearch.data.workers import Progress, Tell
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import locked
@@ -115,8 +116,8 @@ class TellSearch:
             began, counts = time.perf_counter(), Counts()
             store = TrajectoryStore(self.stage.folder / "journal" / shard)
             await self._play(self.players(shard), shard, store, tell)
-            found = await self._kinds(store, counts)
-            rows = self._rows(shard, found, counts, began)
+            found, unjudged = await self._kinds(store, counts)
+            rows = self._rows(shard, found, unjudged, counts, began)
             self.stage.finish(shard, rows, counts)
 
     async def _play(self, player: Player, shard: str, store: TrajectoryStore, tell: Tell) -> None:
@@ -134,29 +135,43 @@ class TellSearch:
         settings = self.episodes.model_copy(update={"concurrency": self.settings.concurrency})
         async for trajectory in played(player, rollouts(), settings):
             await asyncio.to_thread(store.append, slim(trajectory, self.pictures))
-            tell(Progress(0, 0, cost_of(trajectory)))
+            tell(Progress(0, 0, trajectory.cost))
 
-    async def _kinds(self, store: TrajectoryStore, counts: Counts) -> dict[str, str]:
-        """What the rollouts of each question say: "free", "required" or "wrong"."""
+    async def _kinds(self, store: TrajectoryStore, counts: Counts) -> tuple[dict[str, str], dict[str, str]]:
+        """What the rollouts of each question say: "free", "required" or "wrong"; and why some could not be judged.
+        Raises Failed when FAILURES verdicts in a row fail."""
         assert self.judges is not None
-        judge, found = self.judges(), dict[str, str]()
+        judge, found, unjudged = self.judges(), dict[str, str](), dict[str, str]()
+        streak = Streak(FAILURES, f"verdicts of {self.stage.name}", KEPT)
         for name, trajectory in store.items():
-            counts.cost += cost_of(trajectory)
+            counts.cost += trajectory.cost
             question = name.rpartition("#")[0]
-            verdict = await judge.judge(trajectory.question, trajectory.answer)
+            try:
+                verdict = await judge.judge(trajectory.question, trajectory.answer)
+                streak.add(None)
+            # the border: a judge that is down takes no rollout with it
+            except Exception as error:
+                unjudged[question] = reason(error)
+                if (failure := streak.add(unjudged[question])) is not None:
+                    raise failure from None
+                continue
             if not verdict.correct:
                 found.setdefault(question, "wrong")
             elif not trajectory.searches:
                 found[question] = "free"
             elif found.get(question) != "free":
                 found[question] = "required"
-        return found
+        return found, unjudged
 
-    def _rows(self, shard: str, found: Mapping[str, str], counts: Counts, began: float) -> Iterator[Row]:
+    def _rows(
+        self, shard: str, found: Mapping[str, str], unjudged: Mapping[str, str], counts: Counts, began: float
+    ) -> Iterator[Row]:
         for row in self.before.read(shard):
             counts.rows += 1
             kind = found.get(row["id"], "wrong")
-            if kind == "wrong":
+            if row["id"] in unjudged and kind != "free":
+                counts.postpone(unjudged[row["id"]], row["id"])
+            elif kind == "wrong":
                 counts.drop("wrong in all rollouts", row["id"])
             else:
                 yield {**row, "search": kind}
@@ -190,7 +205,9 @@ async def _journaled(
             for row in before.read(shard):
                 counts.rows += 1
                 kept = finder.outcome(row)
-                if isinstance(kept, str):
+                if row["id"] in finder.failed:
+                    counts.postpone(finder.failed[row["id"]], row["id"])
+                elif isinstance(kept, str):
                     counts.drop(kept, row["id"])
                 else:
                     yield kept
@@ -201,7 +218,8 @@ async def _journaled(
 
 @dataclass
 class _Finder:
-    """Values for rows, several at a time. One row's failure is counted; FAILURES in a row end the run."""
+    """Values for rows, several at a time. A row whose value cannot be had now waits for the next start; FAILURES in a
+    row end the run."""
 
     journal: Journal
     find: Find
@@ -209,7 +227,9 @@ class _Finder:
     tell: Tell
     name: str
     failed: dict[str, str] = field(default_factory=dict)
-    in_a_row: int = 0
+
+    def __post_init__(self) -> None:
+        self.streak = Streak(FAILURES, f"rows of {self.name}", KEPT)
 
     async def run(self, rows: Iterator[Row], concurrency: int) -> None:
         running: set[asyncio.Task[None]] = set()
@@ -230,22 +250,18 @@ class _Finder:
 
     def outcome(self, row: Row) -> Row | str:
         if row["id"] in self.failed:
-            return f"error: {self.failed[row['id']].split(':')[0]}"
+            return self.failed[row["id"]]
         return self.keep(row, self.journal.entries[row["id"]])
 
     async def _one(self, row: Row) -> None:
         try:
             self.journal.append(row["id"], await self.find(row))
-            self.in_a_row = 0
-        # the runner's border: one row's failure is data, many in a row are the model's
+            self.streak.add(None)
+        # the border: one row's failure is data, many in a row are the model's
         except Exception as error:
-            self.failed[row["id"]] = f"{type(error).__name__}: {error}"
-            self.in_a_row += 1
-            if self.in_a_row >= FAILURES:
-                raise UserError(
-                    f"{self.name} failed {self.in_a_row} times in a row, the last time with: {error}. "
-                    "Mend it and run again; nothing that was paid for is lost."
-                ) from None
+            self.failed[row["id"]] = reason(error)
+            if (failure := self.streak.add(self.failed[row["id"]])) is not None:
+                raise failure from None
         self._told(row)
 
     def _told(self, row: Row) -> None:

@@ -63,8 +63,8 @@ def everything(row: Played) -> bool:
 def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: str = "", workflow: str = "") -> Played:
     metadata = trajectory.question.metadata
     found = retrievals(trajectory)
-    tokens = [t.completion.ids for t in trajectory.turns]
-    prompts = [t.completion.prompt_tokens for t in trajectory.turns]
+    sampled = [completion.sampled for completion in trajectory.completions]
+    prompts = [completion.prompt_tokens for completion in trajectory.completions]
     required = metadata.get("search_required")
     return Played(
         benchmark,
@@ -78,8 +78,8 @@ def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: s
         sum(isinstance(t.action, Malformed) for t in trajectory.turns),
         Counter(tool for tool, _ in found),
         sum(observation is None or observation.error is not None for _, observation in found),
-        sum(t.seconds for t in trajectory.turns),
-        sum(len(ids or ()) for ids in tokens) if any(ids is not None for ids in tokens) else None,
+        trajectory.seconds,
+        sum(n or 0 for n in sampled) if any(n is not None for n in sampled) else None,
         sum(n or 0 for n in prompts) if any(n is not None for n in prompts) else None,
         trajectory.cost,
         crop_quality(trajectory),

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepmmsearch.agent.runner import run_all, without_pictures
-from deepmmsearch.errors import UserError
+from deepmmsearch.agent.runner import Streak, reason, run_all, without_pictures
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.eval.workflows import Workflow
 from deepmmsearch.files import write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
@@ -24,6 +24,7 @@ from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
 
 FILE = "run.json"
+KEPT = "What was played is kept."
 
 
 @dataclass(frozen=True)
@@ -154,49 +155,58 @@ async def evaluate(
     timeout: float | None = None,
     pictures: int = 24,
     retry_errors: bool = False,
+    stop_after_errors: int | None = None,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> int:
     """Plays and judges what is not there yet; returns how many questions were played.
 
     `pictures`: of so many questions the pictures are kept, for the gallery; scenes and crops are most of the disk.
     `retry_errors`: those that failed before are played again. Progress is reported for the first judge.
+
+    Raises Failed after `stop_after_errors` questions or verdicts in a row that failed: the model or the judge is down.
+    What was played is kept.
     """
     prefix = f"{benchmark}/{name}/"
     known = run.judged()
     kept = _kept(run, prefix, retry_errors)
-    await _judge_rest(run, prefix, kept, judges, known, concurrency)
+    judging = _Judging(run, judges, concurrency, stop_after_errors)
+    await _judge_rest(prefix, kept, judging, known)
     shown: set[str] = set()
 
     def todo() -> Iterator[Question]:
         for number, question in enumerate(questions):
+            if judging.failure is not None:
+                return
             if number < pictures:
                 shown.add(question.id)
             if prefix + question.id not in kept:
                 yield question
 
-    gate = asyncio.Semaphore(concurrency)
     writer = _Writer(run.store)
 
     async def finish(trajectory: Trajectory) -> None:
         id = prefix + trajectory.question.id
         await writer.write(id, trajectory if trajectory.question.id in shown else without_pictures(trajectory))
-        async with gate:
-            rows = [await _judge(judge, which, id, trajectory) for which, judge in judges.items()]
-        run.judge_line(rows)
+        rows = await judging.judge(id, trajectory, judges)
         report(Progress(id, trajectory, rows[0].score if rows else 0.0))
 
     played = 0
     finishing: set[asyncio.Task[None]] = set()
-    async for trajectory in run_all(todo(), workflow.play, workflow.blank, concurrency, timeout):
-        played += 1
-        finishing.add(asyncio.create_task(finish(trajectory)))
-        # Judged beside the play, but not without bound: a slow judge slows the play down.
-        while len(finishing) >= 2 * concurrency:
-            done, finishing = await asyncio.wait(finishing, return_when=asyncio.FIRST_COMPLETED)
+    streak = Streak(stop_after_errors, "questions", f"{KEPT} Run again with --retry-errors.")
+    try:
+        async for trajectory in run_all(todo(), workflow.play, workflow.blank, concurrency, timeout, streak):
+            played += 1
+            finishing.add(asyncio.create_task(finish(trajectory)))
+            # Judged beside the play, but not without bound: a slow judge slows the play down.
+            while len(finishing) >= 2 * concurrency:
+                done, finishing = await asyncio.wait(finishing, return_when=asyncio.FIRST_COMPLETED)
+                _raise_first(done)
+    finally:
+        if finishing:
+            done, _ = await asyncio.wait(finishing)
             _raise_first(done)
-    if finishing:
-        done, _ = await asyncio.wait(finishing)
-        _raise_first(done)
+    if judging.failure is not None:
+        raise judging.failure
     return played
 
 
@@ -236,33 +246,44 @@ def stored_errors(store: TrajectoryStore) -> Iterator[tuple[str, str | None]]:
         yield str(line["id"]), line["trajectory"].get("error")
 
 
+class _Judging:
+    """Judges, and writes the verdicts to the run. `failure`: what to raise because a judge failed `most` times in a
+    row; nothing more is judged then."""
+
+    def __init__(self, run: EvalRun, judges: Mapping[str, Judge], concurrency: int, most: int | None) -> None:
+        self.run, self.judges = run, judges
+        self.failure: Failed | None = None
+        self._gate = asyncio.Semaphore(concurrency)
+        advice = f"{KEPT} It is judged when you run again."
+        self._streaks = {name: Streak(most, f"verdicts of the judge {name}", advice) for name in judges}
+
+    async def judge(self, id: str, trajectory: Trajectory, names: Iterable[str]) -> list[Judged]:
+        async with self._gate:
+            if self.failure is not None:
+                return []
+            rows = [await _judge(self.judges[name], name, id, trajectory) for name in names]
+        self.run.judge_line(rows)
+        for row in rows:
+            if trajectory.error is None:
+                self.failure = self.failure or self._streaks[row.judge].add(row.error)
+        return rows
+
+
 async def _judge_rest(
-    run: EvalRun,
-    prefix: str,
-    kept: Mapping[str, str | None],
-    judges: Mapping[str, Judge],
-    known: Mapping[tuple[str, str], Judged],
-    concurrency: int,
+    prefix: str, kept: Mapping[str, str | None], judging: _Judging, known: Mapping[tuple[str, str], Judged]
 ) -> None:
     """Trajectories that were stored, but not judged by all judges: a new judge, an interrupted run, a judge that was
     down."""
     missing = {
-        id: [which for which in judges if (id, which) not in known or known[id, which].error is not None]
+        id: [which for which in judging.judges if (id, which) not in known or known[id, which].error is not None]
         for id in kept
         if kept[id] is None
     }
     missing = {id: which for id, which in missing.items() if which}
     if not missing:
         return
-    gate = asyncio.Semaphore(concurrency)
-
-    async def one(id: str, trajectory: Trajectory) -> list[Judged]:
-        async with gate:
-            return [await _judge(judges[which], which, id, trajectory) for which in missing[id]]
-
-    found = {id: t for id, t in run.store.items() if id in missing}
-    for rows in await asyncio.gather(*(one(id, trajectory) for id, trajectory in found.items())):
-        run.judge_line(rows)
+    found = {id: t for id, t in judging.run.store.items() if id in missing}
+    await asyncio.gather(*(judging.judge(id, trajectory, missing[id]) for id, trajectory in found.items()))
 
 
 async def _judge(judge: Judge, which: str, id: str, trajectory: Trajectory) -> Judged:
@@ -271,8 +292,9 @@ async def _judge(judge: Judge, which: str, id: str, trajectory: Trajectory) -> J
         return Judged(id, which, 0.0, "the episode failed")
     try:
         verdict: Verdict = await judge.judge(trajectory.question, trajectory.answer)
-    except JudgeError as error:
-        return Judged(id, which, 0.0, error=str(error))
+    # a judge that is down takes no trajectory with it
+    except Exception as error:
+        return Judged(id, which, 0.0, error=str(error) if isinstance(error, JudgeError) else reason(error))
     return Judged(id, which, verdict.score, verdict.reason)
 
 

@@ -41,32 +41,8 @@ class Workflow(Protocol):
     def blank(self) -> Trajectory: ...
 
     def play(self, question: Question) -> AsyncIterator[Trajectory]:
-        """The trajectory after each turn, the last one finished."""
+        """The trajectory as it grows, the last one finished."""
         ...
-
-
-@dataclass(frozen=True)
-class Agent:
-    """The model decides: a prompt agent or a trained one, in the dialect of its prompt. Without tools, and with a
-    prompt that names none, it answers directly."""
-
-    policy: Policy
-    prompt: Prompt
-    tools_for: ToolsFor
-    limits: Limits = PAPER_LIMITS
-    label: str = ""
-
-    @property
-    def calls(self) -> int:
-        return self.limits.calls
-
-    @property
-    def blank(self) -> Trajectory:
-        return Trajectory(Question("", ""), self.prompt, policy=self.label)
-
-    def play(self, question: Question) -> AsyncIterator[Trajectory]:
-        start = replace(self.blank, question=question)
-        return episode(start, Timed(self.policy), self.tools_for(question), self.limits)
 
 
 @dataclass(frozen=True)
@@ -75,8 +51,8 @@ class Rag:
     its answer with both results before it.
 
     `query_prompt` is what the query is written with; where the model writes none (an answer, a malformed turn, another
-    image search) the question itself is the query. Both observations are the trajectory's context; the query stands in
-    the question's metadata under `rag_query`.
+    image search) the question itself is the query. Both observations are the trajectory's context, what the model wrote
+    for the second one its `query`; what was searched for stands in the question's metadata under `rag_query`.
     """
 
     policy: Policy
@@ -96,15 +72,20 @@ class Rag:
 
     async def play(self, question: Question) -> AsyncIterator[Trajectory]:
         tools = self.tools_for(question)
-        empty = Trajectory(question, self.query_prompt, policy=self.label)
-        seen = await tools.execute(ImageSearch(), empty, self.limits)
-        asking = replace(empty, context=(seen,))
-        written = await self.policy.act(asking)
+        start = replace(self.blank, question=question)
+        seen = await tools.execute(ImageSearch(), replace(start, prompt=self.query_prompt), self.limits)
+        start = replace(start, context=(seen,))
+        yield start
+        asking = replace(start, prompt=self.query_prompt)
+        written = await Timed(self.policy).act(asking)
+        start = replace(start, query=written)
+        yield start
         action = parse_action(written.text, self.query_prompt.dialect, ended=written.finish == "stop")
         query = action.query if isinstance(action, TextSearch) else question.text
         read = await tools.execute(TextSearch(query), asking, self.limits)
         told = replace(question, metadata={**question.metadata, "rag_query": query})
-        start = replace(self.blank, question=told, context=(seen, read))
+        start = replace(start, question=told, context=(seen, read))
+        yield start
         async for trajectory in episode(start, Timed(self.policy), Toolbox(), ONE_TURN):
             yield trajectory
 

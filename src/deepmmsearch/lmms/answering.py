@@ -10,19 +10,20 @@ from typing import Any, Self
 from PIL.Image import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deepmmsearch.agent.runner import run_all
+from deepmmsearch.agent.runner import Agent, Streak, run_all
 from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
-from deepmmsearch.eval.workflows import Agent, Workflow
+from deepmmsearch.eval.workflows import Workflow
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Limits, Question, Trajectory
 
 
 class HarnessRecipe(BaseModel):
     """Who answers, with what. `trajectories`: a folder to keep the episodes in, None keeps none. `timeout`: seconds for
-    one question."""
+    one question. `stop_after_errors`: so many failed questions in a row end the run (null: never), since an endpoint
+    that is down would only give empty answers."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -33,6 +34,7 @@ class HarnessRecipe(BaseModel):
     image_searches: int = Field(default=1, ge=0)
     concurrency: int = Field(default=16, ge=1)
     timeout: float | None = Field(default=None, gt=0)
+    stop_after_errors: int | None = Field(default=8, ge=1)
     trajectories: Path | None = None
 
     @model_validator(mode="after")
@@ -52,8 +54,10 @@ class Answering:
         concurrency: int = 16,
         timeout: float | None = None,
         store: TrajectoryStore | None = None,
+        stop_after_errors: int | None = 8,
     ) -> None:
         self.workflow, self.concurrency, self.timeout, self.store = workflow, concurrency, timeout, store
+        self.stop_after_errors = stop_after_errors
 
     @classmethod
     def from_recipe(cls, path: Path | None, overrides: Sequence[str] = ()) -> Answering:
@@ -64,15 +68,23 @@ class Answering:
         limits = Limits(recipe.calls, recipe.image_searches)
         workflow = Agent(policy, choose_prompt(policy, tools, recipe.prompt), lambda _: tools, limits, "lmms-eval")
         store = TrajectoryStore(recipe.trajectories) if recipe.trajectories else None
-        return cls(workflow, concurrency=recipe.concurrency, timeout=recipe.timeout, store=store)
+        return cls(
+            workflow,
+            concurrency=recipe.concurrency,
+            timeout=recipe.timeout,
+            store=store,
+            stop_after_errors=recipe.stop_after_errors,
+        )
 
     def answers(self, questions: Sequence[Question]) -> list[str]:
+        """Raises Failed where too many questions in a row failed."""
         found = {t.question.id: t for t in asyncio.run(self._play(questions))}
         return [found[q.id].answer or "" for q in questions]
 
     async def _play(self, questions: Iterable[Question]) -> list[Trajectory]:
         played = []
-        rows = run_all(questions, self.workflow.play, self.workflow.blank, self.concurrency, self.timeout)
+        streak = Streak(self.stop_after_errors, "questions", "Correct it and run again.")
+        rows = run_all(questions, self.workflow.play, self.workflow.blank, self.concurrency, self.timeout, streak)
         async for trajectory in rows:
             if self.store is not None:
                 await asyncio.to_thread(self.store.append, trajectory)

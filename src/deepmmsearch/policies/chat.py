@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL.Image import Image
 
 from deepmmsearch import images
-from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.errors import Failed, MissingExtra, UnknownName, UserError
 from deepmmsearch.renderer import Message, messages
 from deepmmsearch.types import Completion, Finish, Trajectory
 
@@ -32,7 +32,7 @@ _NO_IMAGES = re.compile(r"image|vision|multi-?modal|picture", re.I)
 _NO_MODEL = re.compile(r"model", re.I)
 
 
-class EndpointError(UserError):
+class EndpointError(Failed):
     """The endpoint could not be used: down, slow, refusing, or answering something else than a completion."""
 
 
@@ -148,11 +148,11 @@ class ChatPolicy:
         ids: list[int] = []
         logprobs: list[float] = []
         finish: str | None = None
-        prompt: int | None = None
+        usage: tuple[int | None, int | None] = None, None
         async for chunk in await self._connected().chat.completions.create(**request, stream=True):
             if getattr(chunk, "error", None):
                 raise _Nonsense(str(chunk.error))
-            prompt = _prompt_tokens(chunk) or prompt
+            usage = _usage(chunk) if getattr(chunk, "usage", None) else usage
             for choice in chunk.choices or ():
                 piece = choice.delta.content if choice.delta else None
                 if piece:
@@ -163,7 +163,7 @@ class ChatPolicy:
                 finish = choice.finish_reason or finish
         if finish is None:
             raise _Nonsense("the stream ended in the middle of the reply")
-        return _completion(text, ids or None, logprobs or None, finish, prompt)
+        return _completion(text, ids or None, logprobs or None, finish, *usage)
 
     def _connected(self) -> AsyncOpenAI:
         """The client of the running event loop: connections must not be used in another."""
@@ -268,17 +268,22 @@ def _read_reply(reply: Any) -> Completion:
     if text is not None and not isinstance(text, str):
         raise _Nonsense(f"its content is a {type(text).__name__}")
     ids = getattr(choice, "token_ids", None)
-    return _completion(text or "", ids, _logprobs(choice), choice.finish_reason, _prompt_tokens(reply))
+    return _completion(text or "", ids, _logprobs(choice), choice.finish_reason, *_usage(reply))
 
 
 def _completion(
-    text: str, ids: list[int] | None, logprobs: list[float] | None, finish: str | None, prompt: int | None
+    text: str,
+    ids: list[int] | None,
+    logprobs: list[float] | None,
+    finish: str | None,
+    read: int | None,
+    sampled: int | None,
 ) -> Completion:
     ended: Finish = "length" if finish == "length" else "stop"
     known = tuple(int(i) for i in ids) if ids else None
     # Logprobs without ids, or of another length, belong to nothing.
     paired = tuple(logprobs) if logprobs and (known is None or len(known) == len(logprobs)) else None
-    return Completion(text, known, paired, ended, prompt)
+    return Completion(text, known, paired, ended, read, tokens=sampled)
 
 
 def _logprobs(choice: Any) -> list[float] | None:
@@ -286,9 +291,12 @@ def _logprobs(choice: Any) -> list[float] | None:
     return [float(token.logprob) for token in content] if content else None
 
 
-def _prompt_tokens(reply: Any) -> int | None:
-    count = getattr(getattr(reply, "usage", None), "prompt_tokens", None)
-    return count if isinstance(count, int) else None
+def _usage(reply: Any) -> tuple[int | None, int | None]:
+    """Tokens that were read and sampled, as far as the endpoint tells."""
+    usage = getattr(reply, "usage", None)
+    counts = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
+    read, sampled = (count if isinstance(count, int) else None for count in counts)
+    return read, sampled
 
 
 def _checked_url(url: str) -> str:

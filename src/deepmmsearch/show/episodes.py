@@ -108,7 +108,7 @@ class Card:
 
     @property
     def seconds(self) -> float:
-        return sum(turn.seconds for turn in self.trajectory.turns)
+        return self.trajectory.seconds
 
     @property
     def turns(self) -> list[ShownTurn]:

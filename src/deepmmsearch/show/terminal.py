@@ -72,7 +72,7 @@ def spent(trajectory: Trajectory) -> str:
     parts += [f"{total.failed} failed"] if total.failed else []
     calls = f"{total.calls} tool call{'' if total.calls == 1 else 's'}"
     of_these = f" ({', '.join(parts)})" if parts else ""
-    return f"{calls}{of_these}, {sum(t.seconds for t in trajectory.turns):.1f} s, {dollars(trajectory.cost)}"
+    return f"{calls}{of_these}, {trajectory.seconds:.1f} s, {dollars(trajectory.cost)}"
 
 
 def dollars(amount: float) -> str:
@@ -134,7 +134,7 @@ def as_json(trajectory: Trajectory, crops: Path | None = None) -> dict[str, Any]
         "error": trajectory.error,
         "sources": [asdict(source) for source in find_sources(trajectory)],
         "turns": [_turn_json(turn, trajectory.prompt.dialect, crop_path(turn, crops)) for turn in trajectory.turns],
-        "seconds": round(sum(t.seconds for t in trajectory.turns), 3),
+        "seconds": round(trajectory.seconds, 3),
         "spent": _spent_json(trajectory),
     }
 

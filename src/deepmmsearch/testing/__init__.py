@@ -298,6 +298,7 @@ def trajectories(max_turns: int = 4) -> SearchStrategy[Trajectory]:
         st.sampled_from(["stop", "length", "context"]),
         maybe(st.integers(0, 9999)),
         numbers,
+        maybe(st.integers(0, 9999)),
     )
     plain = st.recursive(
         st.one_of(st.none(), st.booleans(), st.integers(-(2**60), 2**60), numbers, texts),
@@ -324,4 +325,5 @@ def trajectories(max_turns: int = 4) -> SearchStrategy[Trajectory]:
         st.sampled_from([None, "answer", "turns", "length", "context", "error"]),
         maybe(texts),
         texts,
+        maybe(completions),
     )

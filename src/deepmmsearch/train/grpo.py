@@ -431,7 +431,8 @@ class RolloutTrainer(GRPOTrainer):
         for member, rollout in enumerate(groups[0]):
             question = rollout.trajectory.question
             score = {"value": rollout.score.value, **rollout.score.parts} if rollout.score else {}
-            marked = replace(question, metadata={**question.metadata, "reward": score})
+            told = {"reward": score} if rollout.unjudged is None else {"reward": score, "unjudged": rollout.unjudged}
+            marked = replace(question, metadata={**question.metadata, **told})
             store.append(replace(rollout.trajectory, question=marked), f"{question.id}-{member}")
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -472,7 +473,7 @@ def _all_failed(played: Sequence[Rollout]) -> str:
     """A round without one rollout that worked would teach nothing, and so would the next."""
     first = played[0].trajectory
     said = [turn.observation.error for turn in first.turns if turn.observation and turn.observation.error]
-    reason = first.error or (said[0] if said else "the judge gave no verdict")
+    reason = first.error or played[0].unjudged or said[0]
     return f"All {len(played)} rollouts of a round failed. The first: {reason}"
 
 

@@ -6,20 +6,18 @@ There is no barrier between turns: an episode that waits for a tool is out of th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
-from deepmmsearch.agent import PAPER_LIMITS, Tools, play
-from deepmmsearch.agent.runner import Timed
-from deepmmsearch.agent.table import Tool
+from deepmmsearch.agent import PAPER_LIMITS, Toolbox
+from deepmmsearch.agent.runner import Agent, ToolsFor, play_safely, reason
 from deepmmsearch.errors import UserError
 from deepmmsearch.rewards import Reward, Score
 from deepmmsearch.types import (
     Action,
     Answer,
-    Call,
     Limits,
     Malformed,
     Observation,
@@ -29,15 +27,18 @@ from deepmmsearch.types import (
     Trajectory,
 )
 
-ToolsFor = Callable[[Question], Tools]
+POINTLESS = (UserError, torch.OutOfMemoryError)
+"""What training does not get over."""
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One episode and what it was worth. `score` is None where no verdict could be had."""
+    """One episode and what it was worth. `score` is None where the episode failed, or no verdict could be had:
+    `unjudged` says why. Such a rollout is kept and counted, but nothing is learned from it."""
 
     trajectory: Trajectory
     score: Score | None
+    unjudged: str | None = None
 
     @property
     def thinking(self) -> float:
@@ -68,26 +69,6 @@ def tool_failed(action: Action, observation: Observation | None) -> bool:
     return observation.error is not None and any(call.error is not None for call in observation.calls)
 
 
-@dataclass
-class _BoundedTools:
-    """The tools with a bound on their time, so that no rollout hangs."""
-
-    tools: Tools
-    timeout: float
-
-    @property
-    def offered(self) -> Sequence[Tool]:
-        return self.tools.offered
-
-    async def execute(self, action: Action, trajectory: Trajectory, limits: Limits = PAPER_LIMITS) -> Observation:
-        try:
-            async with asyncio.timeout(self.timeout):
-                return await self.tools.execute(action, trajectory, limits)
-        except TimeoutError:
-            said = f"The tool did not answer within {self.timeout:.0f} s. Try another query or answer."
-            return Observation(f"Error: {said}", error=said, calls=(Call("tools", "", self.timeout, error=said),))
-
-
 @dataclass(frozen=True)
 class Player:
     """Plays questions to rollouts. `concurrency` bounds the episodes in play, `timeout` the seconds of one tool use."""
@@ -112,18 +93,20 @@ class Player:
         return list(await asyncio.gather(*(one(question) for question in questions)))
 
     async def _episode(self, question: Question, policy: Policy) -> Rollout:
-        start = Trajectory(question, self.prompt, policy=self.label)
-        tools = _BoundedTools(self.tools_for(question), self.timeout)
-        score: Score | None = None
+        agent = Agent(policy, self.prompt, self._bounded, self.limits, self.label)
+        played = await play_safely(agent.play, replace(agent.blank, question=question), fatal=POINTLESS)
+        if played.error is not None:
+            return Rollout(played, None)
         try:
-            played = await play(start, Timed(policy), tools, self.limits)
-            score = await self.reward(played)
-        except (UserError, torch.OutOfMemoryError):
+            return Rollout(played, await self.reward(played))
+        except POINTLESS:
             raise
-        # The runner's border: one episode's failure is data, the others go on.
+        # a judge that is down takes no episode with it
         except Exception as error:
-            played = start.failed(f"{type(error).__name__}: {error}")
-        return Rollout(played, score)
+            return Rollout(played, None, reason(error))
+
+    def _bounded(self, question: Question) -> Toolbox:
+        return replace(self.tools_for(question), timeout=self.timeout)
 
 
 def numbered(question: Question, round_: int, member: int) -> Question:

@@ -79,6 +79,7 @@ def figures(rollouts: Sequence[Rollout]) -> dict[str, float]:
         "turns/each": len(turns) / count,
         "turns/malformed": malformed / max(1, len(turns)),
         "episodes/failed": sum(r.failed for r in rollouts) / count,
+        "episodes/unjudged": sum(r.unjudged is not None for r in rollouts) / count,
         "episodes/truncated": sum(r.truncated for r in rollouts) / count,
         "episodes/answered": sum(r.trajectory.answer is not None for r in rollouts) / count,
         "tokens/sampled": fmean(sampled) if sampled else 0.0,
