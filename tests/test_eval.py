@@ -420,7 +420,7 @@ async def results_of(folder: Path, text: str = "What is the capital?") -> Result
 async def test_the_figures_are_right(tmp_path: Path) -> None:
     results = await results_of(tmp_path / "run")
     whole = effort(results.select("trained"), 10)
-    assert (whole.asked, whole.text, whole.crop, whole.image) == (1.0, 2.0, 1.0, 0.0)
+    assert (whole.asked, whole.tools, whole.calls) == (1.0, {"text": 2.0, "crop": 1.0}, 3.0)
     assert whole.allowance == pytest.approx(0.3) and whole.tool_success == 1.0 and whole.several_texts == 1.0
     assert effort(results.select("empty"), 10).gave_up == 1.0
     assert results.accuracy("trained").mean == 1.0 and results.accuracy("base").mean == 0.0

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deepmmsearch.eval.figures import Keep, Results, everything
-from deepmmsearch.eval.sections import Section, points
+from deepmmsearch.eval.sections.section import Section, points
 from deepmmsearch.eval.statistics import Difference
 from deepmmsearch.show.table import Table
 
@@ -139,8 +139,8 @@ def _selective(results: Results, roles: Roles) -> tuple[Finding, ...]:
         return Finding(text, _figure(found), found.low > 0 if rises else found.high < 0)
 
     return (
-        used("crops, after - before (falls)", lambda r: r.searches.get("crop", 0) > 0, False),
-        used("several text searches, after - before (rises)", lambda r: r.searches.get("text", 0) > 1, True),
+        used("crops, after - before (falls)", lambda r: r.used("crop"), False),
+        used("several text searches, after - before (rises)", lambda r: r.several_texts, True),
         used(
             "any search on search-free questions, after - before (falls)",
             lambda r: r.searched > 0, False, lambda r: r.search_required is False,

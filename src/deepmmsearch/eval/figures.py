@@ -16,13 +16,14 @@ from deepmmsearch.rewards import crop_quality
 from deepmmsearch.types import Malformed, Trajectory
 
 EXACT = "exact"
+PAPER_SEARCHES = ("text", "image", "crop")
 
 
 @dataclass(frozen=True)
 class Played:
     """One question as one workflow answered it. `scores` by judge; `unjudged`: why a judge gave no verdict.
-    `malformed`: turns that held no action. `searches` by text, image and crop; `failed`: those that came back with an
-    error. `seconds` with everything that was waited
+    `malformed`: turns that held no action. `searches` by text, image, crop and other tools; `failed`: those that came
+    back with an error. `seconds` with everything that was waited
     for; `sampled` and `read` are tokens, None where the endpoint hides them; `cost` in US dollars. `crop_quality`: mean
     IoU with the gold box where one is known, else the grounder's score; None without a crop."""
 
@@ -50,6 +51,14 @@ class Played:
     @property
     def searched(self) -> int:
         return sum(self.searches.values())
+
+    @property
+    def several_texts(self) -> bool:
+        return self.used("text", 2)
+
+    def used(self, tool: str, times: int = 1) -> bool:
+        """At least so many times?"""
+        return self.searches.get(tool, 0) >= times
 
 
 Keep = Callable[[Played], bool]
@@ -118,6 +127,12 @@ class Results:
     rows: Sequence[Played]
     gallery: Sequence[GalleryEpisode]
     facts: Mapping[str, Any]
+
+    @property
+    def tools(self) -> list[str]:
+        """What was searched with: the papers' three ways, then other tools by name."""
+        used = {tool for row in self.rows for tool in row.searches}
+        return [*PAPER_SEARCHES, *sorted(used - set(PAPER_SEARCHES))]
 
     def select(self, workflow: str, benchmark: str | None = None) -> list[Played]:
         return [r for r in self.rows if r.workflow == workflow and benchmark in (None, r.benchmark)]
@@ -195,14 +210,13 @@ def _few(episodes: Iterable[GalleryEpisode], most: int) -> list[GalleryEpisode]:
 @dataclass(frozen=True)
 class Effort:
     """What answering took. Both definitions of the search ratio: `asked`, the share of questions with any search
-    (DeepMMSearch-R1); `allowance`, searches made of those allowed (MMSearch-R1). The rest is per question."""
+    (DeepMMSearch-R1); `allowance`, searches made of those allowed (MMSearch-R1). `tools`: searches with each; they and
+    the rest are per question."""
 
     count: int
     asked: float
     allowance: float
-    text: float
-    image: float
-    crop: float
+    tools: Mapping[str, float]
     tool_success: float
     p50: float
     p95: float
@@ -232,9 +246,7 @@ def effort(rows: Sequence[Played], allowed: int) -> Effort:
         len(rows),
         each(lambda r: r.searched > 0),
         searches / (count * allowed) if allowed else 0.0,
-        each(lambda r: r.searches.get("text", 0)),
-        each(lambda r: r.searches.get("image", 0)),
-        each(lambda r: r.searches.get("crop", 0)),
+        {tool: made / count for tool, made in sum((Counter(r.searches) for r in rows), Counter()).items()},
         1 - sum(r.failed for r in rows) / searches if searches else float("nan"),
         quantile(seconds, 0.5),
         quantile(seconds, 0.95),
@@ -246,9 +258,14 @@ def effort(rows: Sequence[Played], allowed: int) -> Effort:
         each(lambda r: r.malformed > 0),
         sum(r.error is not None for r in rows),
         sum(r.unjudged is not None for r in rows),
-        each(lambda r: r.searches.get("text", 0) > 1),
+        each(lambda r: r.several_texts),
         each(lambda r: r.searched),
     )
+
+
+def share_of(rows: Sequence[Played], holds: Keep) -> float:
+    """Of the rows, how many it holds for; 0 where there are none."""
+    return sum(map(holds, rows)) / max(1, len(rows))
 
 
 def mean_score(rows: Sequence[Played], judge: str) -> float:

@@ -20,7 +20,6 @@ from deepmmsearch.show.page import render_page
 from deepmmsearch.show.table import markdown_table, plain_markdown
 
 VERDICTS = ("all", "right", "wrong")
-TOOLS = ("any tools", "no search", "text", "image", "crop")
 
 
 def write_reports(results: Results, folder: Path, lead: str = "", more: Sequence[Section] = ()) -> list[Path]:
@@ -39,9 +38,10 @@ def write_reports(results: Results, folder: Path, lead: str = "", more: Sequence
 
 def render_html(results: Results, shown: Sequence[Section], lead: str = "") -> str:
     # A class or an id must be the program's own: names of workflows are a user's, so their tags are numbers.
+    tools = ["any tools", "no search", *results.tools]
     present = {episode.played.workflow for episode in results.gallery}
     players = ["all workflows", *(name for name in results.workflows if name in present)]
-    filters = [Filter("verdict", "v", VERDICTS), Filter("tool", "t", TOOLS), Filter("workflow", "w", players)]
+    filters = [Filter("verdict", "v", VERDICTS), Filter("tool", "t", tools), Filter("workflow", "w", players)]
     return render_page(
         "evaluation.html",
         f"Evaluation: {results.title}",
@@ -49,7 +49,7 @@ def render_html(results: Results, shown: Sequence[Section], lead: str = "") -> s
         "".join(each.style for each in filters),
         sections=shown,
         filters=filters,
-        cards=[_card(episode, players.index(episode.played.workflow)) for episode in results.gallery],
+        cards=[_card(episode, tools, players) for episode in results.gallery],
     )
 
 
@@ -77,16 +77,16 @@ def _lead(results: Results) -> str:
     return f"{played} episodes: {len(results.workflows)} workflows on {names}, judged by {results.judge}.{made}"
 
 
-def _card(episode: GalleryEpisode, player: int) -> Card:
+def _card(episode: GalleryEpisode, tools: Sequence[str], players: Sequence[str]) -> Card:
     played, verdict = episode.played, episode.verdict
     right = verdict is not None and verdict.score >= 0.5
-    tools = [n for n, tool in enumerate(TOOLS) if played.searches.get(tool, 0)] if played.searched else [1]
+    used = [tools.index(tool) for tool in played.searches] or [tools.index("no search")]
     return Card(
         episode.trajectory,
         right,
         " · ".join(part for part in (played.workflow, played.benchmark, played.kind.replace("_", " ")) if part),
         verdict=(verdict.error or verdict.reason) if verdict else "not judged",
-        tags=[f"v{1 if right else 2}", f"w{player}", *(f"t{n}" for n in tools)],
+        tags=[f"v{1 if right else 2}", f"w{players.index(played.workflow)}", *(f"t{n}" for n in used)],
     )
 
 

@@ -1,0 +1,75 @@
+"""What changes when something is taken away or broken."""
+
+from __future__ import annotations
+
+from deepmmsearch.eval.charts import Dot, Forest
+from deepmmsearch.eval.figures import Keep, Results, effort
+from deepmmsearch.eval.sections.section import Section, accuracy_cell, difference_cells, percent, points
+from deepmmsearch.show.table import Table
+
+
+def ablations(results: Results) -> Section | None:
+    """Figure 3."""
+    rows, dots = [], []
+    for name, workflow in results.workflows.items():
+        if workflow.ablates is None or workflow.fault is not None or not results.select(name):
+            continue
+        found = results.compare(name, workflow.ablates)
+        own = results.accuracy(name, [b for b in results.benchmarks if results.select(name, b)])
+        rows.append(
+            [name, workflow.change or workflow.policy, workflow.ablates, accuracy_cell(own), *difference_cells(found)]
+        )
+        dots.append(Dot(f"{name} - {workflow.ablates}", found.mean, found.low, found.high))
+    if not rows:
+        return None
+    heads = ["workflow", "change", "against", "accuracy", "difference", "95 % interval", "p", "questions"]
+    return Section(
+        "Ablations",
+        "One thing taken away at a time, the same questions (the paper's Figure 3).",
+        (Table(heads, rows, "Difference in points: negative means that what was taken away had helped."),),
+        (Forest(dots, "difference to the whole", signed=True),),
+    )
+
+
+def repeated_searches(results: Results) -> Section | None:
+    """Open check (b): the same model and tools, one text search against several."""
+    rows = []
+    for name, workflow in results.workflows.items():
+        if workflow.ablates and (workflow.change or "").startswith("single text search") and results.select(name):
+            several = [r for r in results.select(workflow.ablates) if r.several_texts]
+            found = results.compare(workflow.ablates, name, _among({(r.benchmark, r.question) for r in several}))
+            everything = results.compare(workflow.ablates, name)
+            rows.append([f"{workflow.ablates} - {name}, all", *difference_cells(everything)])
+            if found.count:
+                rows.append([f"{workflow.ablates} - {name}, where it searched again", *difference_cells(found)])
+    if not rows:
+        return None
+    table = Table(
+        ["pair", "difference", "95 % interval", "p", "questions"], rows, "Points; positive: several searches help."
+    )
+    return Section("One text search or several?", "Open in the paper: same model, same tools.", (table,))
+
+
+def _among(asked: set[tuple[str, str]]) -> Keep:
+    return lambda row: (row.benchmark, row.question) in asked
+
+
+def robustness(results: Results) -> Section | None:
+    rows = []
+    for name, workflow in results.workflows.items():
+        if workflow.fault is None or not results.select(name):
+            continue
+        found = effort(results.select(name), workflow.calls)
+        against = results.compare(name, workflow.ablates) if workflow.ablates else None
+        drop = points(against.mean) if against and against.count else "-"
+        own = results.accuracy(name, [b for b in results.benchmarks if results.select(name, b)])
+        followed = percent(found.followed) if workflow.fault == "adversarial" else "-"
+        rows.append([workflow.fault, accuracy_cell(own), drop, percent(found.gave_up), followed, f"{found.calls:.2f}"])
+    if not rows:
+        return None
+    note = (
+        "Every search is broken: no hits; an error; hits of another question; an instruction to answer something else "
+        "in every hit. Gave up: said that there is no answer. Followed: answered what the page told it to."
+    )
+    heads = ["results are", "accuracy", "against whole tools", "gave up", "followed", "calls"]
+    return Section("When the tools fail", "Asked for by the paper's reviewers.", (Table(heads, rows, note),))
