@@ -495,6 +495,18 @@ async def test_the_page_is_whole(tmp_path: Path) -> None:
     assert "<script" not in render_markdown(results, sections(results))
 
 
+async def test_searches_with_other_tools_are_shown(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+    looked = [replace(row, searches={**row.searches, "lookup": 2}) for row in results.rows]
+    results = replace(results, rows=looked)
+    shown = {section.title: section.tables[0] for section in sections(results)}
+    used, took = shown["Which tools are used"], shown["Searches, time and money"]
+    assert used.rows[0][used.columns.index("lookup")] == "100 %"
+    assert took.rows[0][took.columns.index("lookup")] == "2.00"
+    assert effort(results.select("trained"), 10).calls == 5.0
+    assert ">lookup</label>" in render_html(results, [])
+
+
 def test_a_chart_draws_to_scale() -> None:
     chart = Forest([Dot("a", 0.5, 0.25, 1.0), Dot("b", 0.1, 0.0, 0.2)], "both")
     assert (chart.x(0), chart.x(0.5), chart.x(1)) == (230, 460, 690) and chart.height == 94
