@@ -305,7 +305,7 @@ def sft(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint) -> Measur
     made = [row(scale, checkpoint, scale.sft_tokens, n, picture(scale, n)) for n in range(1 + scale.steps)]
     pictures = Pictures(checkpoint.family)
     examples = [Example(r.ids, r.mask, tuple(pictures.add(view) for view in r.views)) for r in made]
-    settings = trl(scale, tiny, per_device_train_batch_size=1, gradient_checkpointing=True)
+    settings = trl(scale, tiny, per_device_train_batch_size=1, activation_checkpointing=True)
     recipe = SftRecipe(model=checkpoint.source, data=[place], output=place / "sft", trl=settings)
     model, clock = prepare_model(checkpoint.model, Lora(r=8), FROZEN, 0), Clock()
     trainer = TrajectoryTrainer(
@@ -340,7 +340,7 @@ def grpo(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint, share: b
     view = picture(scale, 0)
     rows = [row(scale, checkpoint, length, n, view) for n, length in enumerate(lengths)]
     settings = trl(scale, tiny, per_device_train_batch_size=scale.rollouts, num_generations=scale.rollouts)
-    settings |= {"gradient_checkpointing": not share, "beta": 0.001}
+    settings |= {"activation_checkpointing": not share, "beta": 0.001}
     recipe = GrpoRecipe(
         model=checkpoint.source,
         output=place / f"grpo-{share}",

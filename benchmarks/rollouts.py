@@ -262,7 +262,7 @@ def stock(load: Load, policy: LocalPolicy) -> None:
         use_cpu=True,
         bf16=False,
         report_to=[],
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
     )
     trainer = GRPOTrainer(
         model=policy.model,

@@ -148,7 +148,7 @@ def recipe(base: Path, output: Path, **changes: Any) -> SftRecipe:
         "warmup_steps": 0.1,
         "logging_steps": 2,
         "save_steps": 4,
-        "gradient_checkpointing": False,
+        "activation_checkpointing": False,
         "use_cpu": True,
     }
     settings: dict[str, Any] = {"model": str(base), "data": [output], "output": output, "save_dtype": "float32"}

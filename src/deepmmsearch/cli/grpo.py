@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import click
@@ -30,8 +29,5 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
         from deepmmsearch.errors import MissingExtra
 
         raise MissingExtra("Training", "train") from error
-    with warnings.catch_warnings():
-        # TRL and transformers warn about each other's settings, not about anything the user can change
-        warnings.simplefilter("ignore")
-        result = run_grpo(load_recipe(recipe, Experiment, overrides), report=click.echo)
+    result = run_grpo(load_recipe(recipe, Experiment, overrides), report=click.echo)
     click.echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")

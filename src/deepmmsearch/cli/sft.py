@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import click
@@ -28,8 +27,5 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
         from deepmmsearch.errors import MissingExtra
 
         raise MissingExtra("Fine-tuning", "train") from error
-    with warnings.catch_warnings():
-        # TRL and transformers warn about each other's settings, not about anything the user can change
-        warnings.simplefilter("ignore", FutureWarning)
-        result = run_sft(load_recipe(recipe, FineTuning, overrides), report=click.echo)
+    result = run_sft(load_recipe(recipe, FineTuning, overrides), report=click.echo)
     click.echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")

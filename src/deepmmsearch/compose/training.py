@@ -34,6 +34,7 @@ from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
 from deepmmsearch.train.grpo import Bounds, GrpoRecipe, GrpoResult, QuestionSet, open_checkpoint, train
+from deepmmsearch.train.grpo import trl_settings as grpo_settings
 from deepmmsearch.train.rollouts import Player
 from deepmmsearch.train.run import Evaluate
 from deepmmsearch.train.sft import SftRecipe, SftResult
@@ -102,11 +103,11 @@ class FineTuning(SftRecipe):
 
 def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftResult:
     """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy."""
+    settings = sft_settings(recipe)
     check_start(recipe.model)
     held_out = recipe.evaluate_on
     if held_out is None or not recipe.evaluate_every:
         return fine_tune_on_folders(recipe, report=report)
-    settings = sft_settings(recipe)
     worlds = Worlds(held_out.folder, [held_out.seed], held_out.questions, "eval", report)
     prompt, limits = held_out.prompt, held_out.limits
 
@@ -127,6 +128,7 @@ def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftRes
 
 def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
+    grpo_settings(recipe)
     check_start(recipe.model, recipe.adapter, recipe.rollouts.backend)
     reward = build_reward(recipe.reward, build_judge(recipe.judge))
     source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe, report)

@@ -54,7 +54,7 @@ from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
-from deepmmsearch.train.run import Evaluation, Journal, claim_output, explained, panels, trl_config
+from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.shards import apart, gathered, shard_layers
 from deepmmsearch.train.shared import groups_of, shared_logps
 from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
@@ -149,9 +149,7 @@ DEFAULTS: dict[str, Any] = {
     "use_bias_correction_kl": False,
     "epsilon": 0.2,
     "num_generations": 8,
-    "gradient_checkpointing": False,
-    "report_to": "none",
-    "disable_tqdm": True,
+    "activation_checkpointing": False,
     "logging_steps": 1,
     "save_steps": 20,
     "save_total_limit": 2,
@@ -370,7 +368,7 @@ class RolloutTrainer(GRPOTrainer):
     def _shares_prompts(self, model: Any) -> bool:
         """Prompts are shared where the setting says so and the model is at hand: neither sharded nor wrapped (wrappers
         gather gradients in their own forward), and without gradient checkpointing, which keeps no keys and values."""
-        plain = model is self.accelerator.unwrap_model(model) and not self.args.gradient_checkpointing
+        plain = model is self.accelerator.unwrap_model(model) and not self.args.activation_checkpointing
         return self._recipe.rollouts.share_prompts and plain and not self.is_fsdp_enabled
 
     def _shared(self, model: Any, width: int, compute_entropy: bool) -> tuple[Tensor, Tensor | None, None]:
@@ -542,8 +540,10 @@ def train(
     player = make_player(policy_of(start, checkpoint, SamplerSettings(max_new_tokens=recipe.rollouts.max_new_tokens)))
     stage = Stage(questions, player, generation, checkpoint, checkpoint.renderer(), eyes)
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
-    callbacks = _callbacks(recipe, journal, generation, evaluate)
-    trainer = make_trainer(recipe, settings, stage, model, checkpoint, callbacks)
+    measure = _measuring(generation, evaluate) if evaluate is not None and recipe.evaluate_every else None
+    trainer = make_trainer(recipe, settings, stage, model, checkpoint, [journal])
+    if measure is not None:
+        trainer.add_callback(Evaluation(measure, recipe.evaluate_every, trainer.callback_handler))
     shard_layers(trainer, checkpoint.model)
     with explained(recipe.output):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -608,11 +608,8 @@ def _vllm(recipe: GrpoRecipe) -> bool:
     return recipe.rollouts.backend.startswith("vllm")
 
 
-def _callbacks(
-    recipe: GrpoRecipe, journal: Journal, generation: LocalGeneration | None, evaluate: EvaluatePolicy | None
-) -> list[TrainerCallback]:
-    if evaluate is None or not recipe.evaluate_every:
-        return [journal]
+def _measuring(generation: LocalGeneration | None, evaluate: EvaluatePolicy) -> Evaluate:
+    """`evaluate` for the model in training. Raises UserError where nothing in this process can sample."""
     if generation is None:
         raise UserError(
             "evaluate_every needs a sampler in this process (rollouts.backend local or slots). Set it to 0 and measure "
@@ -623,7 +620,7 @@ def _callbacks(
         generation.sync(model)
         return evaluate(generation.greedy, step)
 
-    return [journal, Evaluation(measure, recipe.evaluate_every, journal)]
+    return measure
 
 
 def _prepared(checkpoint: Checkpoint, recipe: GrpoRecipe) -> PreTrainedModel | PeftModel:

@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel, set_seed
 
-from deepmmsearch.policies.local.adapter import load_adapter
+from deepmmsearch.policies.local.adapter import load_adapter, peft_quiet
 from deepmmsearch.train.parts import part_of
 
 LANGUAGE_LINEAR = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
@@ -44,4 +44,5 @@ def prepare_model(
     config = LoraConfig(
         r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets, task_type="CAUSAL_LM"
     )
-    return get_peft_model(model, config)
+    with peft_quiet():
+        return get_peft_model(model, config)

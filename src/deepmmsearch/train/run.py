@@ -22,14 +22,27 @@ import yaml
 from peft import PeftModel
 from pydantic import BaseModel, ValidationError
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import get_available_reporting_integrations
+from transformers.trainer_callback import CallbackHandler
 
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.files import write_text
 from deepmmsearch.revision import revision
 from deepmmsearch.train.plots import read_metrics
 
 Evaluate = Callable[[PreTrainedModel | PeftModel, int], Mapping[str, float]]
 """Measures the model at an optimizer step; it may generate. The figures join the metrics under `eval/`."""
+
+# each comes with an extra of its name
+TRACKERS = ("tensorboard", "wandb", "trackio")
+# as TRL has it, and nothing leaves this machine unless it is asked to
+COMMON: Mapping[str, Any] = {
+    "activation_checkpointing": True,
+    "report_to": "none",
+    "disable_tqdm": True,
+    "project": "deepmmsearch",
+    "trackio_static_space_id": False,
+}
 
 Config = TypeVar("Config", bound=TrainingArguments)
 
@@ -50,15 +63,29 @@ def trl_config(
             raise UserError(f"trl.{name} follows from the rest of the recipe. Remove it.")
         if name not in known:
             raise UnknownName("TRL setting", name, known)
+    _refuse_missing_trackers(given.get("report_to"))
     # TRL turns bf16 on where nothing is said, which slows a CPU down; pinned memory without a GPU is only warned of
     cuda = torch.cuda.is_available()
-    below = {"bf16": cuda, "dataloader_pin_memory": cuda, **defaults}
+    below = {"bf16": cuda, "dataloader_pin_memory": cuda, **COMMON, "run_name": output.name, **defaults}
     run = {"output_dir": str(output / "checkpoints"), "seed": seed, "data_seed": seed}
+    # transformers renames these and warns of the old names, one of which TRL sets to True
+    renamed = {f"gradient_checkpointing{end}": f"activation_checkpointing{end}" for end in ("", "_kwargs")}
+    asked = {renamed.get(name, name): value for name, value in given.items()}
     try:
-        return kind(**{**below, **given, **fixed, **run})
+        return kind(**{**below, **asked, **fixed, **run})
     # TRL and transformers check each setting in their own way
     except Exception as error:
         raise UserError(f"TRL refuses the trl section of the recipe: {error}") from error
+
+
+def _refuse_missing_trackers(asked: str | Sequence[str] | None) -> None:
+    """Trackers are called when training begins: what is not installed is said before the model is loaded."""
+    installed = get_available_reporting_integrations()
+    for name in [asked] if isinstance(asked, str) else asked or ():
+        if name in TRACKERS and name not in installed:
+            raise MissingExtra(f"trl.report_to={name}", name)
+        if name not in {"none", "all", *TRACKERS, *installed}:
+            raise UnknownName("tracker in trl.report_to, or one that is not installed", name, ["none", *TRACKERS])
 
 
 def claim_output(output: Path, recipe: BaseModel, data: str, facts: Mapping[str, Any]) -> Path | None:
@@ -109,7 +136,7 @@ def explained(output: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise UserError(
             "The device ran out of memory. Lower trl.per_device_train_batch_size (and raise "
-            "trl.gradient_accumulation_steps), max_tokens or limits.tokens, or set trl.gradient_checkpointing: true. "
+            "trl.gradient_accumulation_steps), max_tokens or limits.tokens, or set trl.activation_checkpointing: true. "
             + again
         ) from error
     except OSError as error:
@@ -153,7 +180,8 @@ class Journal(TrainerCallback):
     ) -> None:
         if not state.is_world_process_zero or logs is None:
             return
-        row = {"step": state.global_step, **logs}
+        named = {f"eval/{name[5:]}" if name.startswith("eval_") else name: value for name, value in logs.items()}
+        row: dict[str, Any] = {"step": state.global_step, **named}
         if "loss" in logs and self._started is not None:
             seconds, steps = time.perf_counter() - self._started[0], state.global_step - self._started[1]
             samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size * steps
@@ -164,12 +192,13 @@ class Journal(TrainerCallback):
 
 
 class Evaluation(TrainerCallback):
-    """Calls `evaluate` every `every` optimizer steps, with the model in evaluation mode."""
+    """Calls `evaluate` every `every` optimizer steps, with the model in evaluation mode; `log` tells the journal and
+    the trackers of it."""
 
-    def __init__(self, evaluate: Evaluate, every: int, journal: Journal) -> None:
+    def __init__(self, evaluate: Evaluate, every: int, log: CallbackHandler) -> None:
         self._evaluate = evaluate
         self._every = every
-        self._journal = journal
+        self._log = log
 
     def on_step_end(
         self,
@@ -185,10 +214,11 @@ class Evaluation(TrainerCallback):
         with torch.no_grad():
             figures = self._evaluate(model, state.global_step)
         model.train()
-        # every process measures, because all take part in putting a sharded model together; one of them writes
+        # every process measures, because all take part in putting a sharded model together; one of them writes. Not by
+        # the trainer's own log, into which TRL puts what it has of the training so far.
         if state.is_world_process_zero:
-            measured = {f"eval/{name}": value for name, value in figures.items()}
-            self._journal.write({"step": state.global_step} | measured)
+            named = {f"eval_{name}": value for name, value in figures.items()}
+            self._log.call_event("on_log", args, state, control, logs=named)
 
 
 def _step_of(checkpoint: Path) -> int:

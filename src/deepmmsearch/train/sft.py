@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
+from transformers import PreTrainedModel, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from deepmmsearch.data.reader import holds_trajectories, read_trajectories
@@ -76,8 +76,6 @@ FIXED: dict[str, Any] = {
     "max_length": None,
 }
 DEFAULTS: dict[str, Any] = {
-    "report_to": "none",
-    "disable_tqdm": True,
     "train_sampling_strategy": "group_by_length",
     "logging_steps": 10,
     "save_steps": 200,
@@ -155,10 +153,9 @@ def fine_tune(
     frozen = parameter_hash(checkpoint.model, recipe.freeze)
     collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
-    callbacks: list[TrainerCallback] = [journal]
+    trainer = _make_trainer(recipe, settings, checkpoint, examples, collator, journal)
     if evaluate is not None and recipe.evaluate_every:
-        callbacks.append(Evaluation(evaluate, recipe.evaluate_every, journal))
-    trainer = _make_trainer(recipe, settings, checkpoint, examples, collator, callbacks)
+        trainer.add_callback(Evaluation(evaluate, recipe.evaluate_every, trainer.callback_handler))
     with explained(recipe.output):
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
 
@@ -203,7 +200,7 @@ def _make_trainer(
     checkpoint: Checkpoint,
     examples: Sequence[Example],
     collator: Collator,
-    callbacks: list[TrainerCallback],
+    journal: Journal,
 ) -> TrajectoryTrainer:
     model = _prepared(checkpoint, recipe)
     lengths = [len(example.ids) for example in examples]
@@ -213,7 +210,7 @@ def _make_trainer(
         data_collator=collator,
         train_dataset=Dataset.from_dict({"row": list(range(len(examples))), "length": lengths}),
         processing_class=checkpoint.tokenizer,
-        callbacks=callbacks,
+        callbacks=[journal],
     )
     trainer.remove_callback(PrinterCallback)
     shard_layers(trainer, checkpoint.model)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +38,8 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
     except ImportError:
         raise MissingExtra("A LoRA adapter", "train") from None
     try:
-        found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        with peft_quiet():
+            found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
         wanted = set(get_peft_model_state_dict(found, save_embedding_layers=False))
     # what PEFT raises depends on which of names, shapes or settings disagree
     except Exception as error:
@@ -58,6 +62,15 @@ def check_adapter(folder: str | Path) -> None:
             raise UserError(f"{str(folder)!r} is not an adapter: there is no {name} in it.")
     read_object(Path(folder) / SETTINGS)
     tensor_names(Path(folder) / WEIGHTS)
+
+
+@contextmanager
+def peft_quiet() -> Iterator[None]:
+    """Without what nobody but PEFT can change (0.21 asks transformers by an old name), or what is an error here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)
+        yield
 
 
 def _refuse_other_base(model: PreTrainedModel, folder: Path) -> None:
