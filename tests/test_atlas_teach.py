@@ -17,7 +17,7 @@ from deepmmsearch.types import Trajectory
 
 
 def taught(folder: Path, careful: float) -> list[Trajectory]:
-    teach(Lessons(1, 8, 1000, careful, by_heart=12), folder, lambda line: None)
+    teach(Lessons(1, 8, 1000, careful, by_heart=12), folder)
     store = TrajectoryStore(folder)
     assert len(set(store.ids())) == len(store.ids())
     return [row for row in store if row.prompt.name == "atlas" and row.question.metadata["kind"] == "memory"]
@@ -46,8 +46,8 @@ def test_the_share_of_questions_that_need_a_search_can_be_chosen(share: float) -
 
 
 def test_worlds_of_two_mixes_stand_side_by_side(tmp_path: Path) -> None:
-    usual = Worlds(tmp_path, [5], 3, report=lambda line: None)
-    even = Worlds(tmp_path, [5], 3, report=lambda line: None, search_share=0.0)
+    usual = Worlds(tmp_path, [5], 3)
+    even = Worlds(tmp_path, [5], 3, search_share=0.0)
     assert all(question.metadata["search_required"] is False for question in even)
     assert list(usual) != list(even) and len(list(tmp_path.iterdir())) == 2
     assert usual.worlds == even.worlds == ("train-5",)

@@ -31,7 +31,7 @@ def watched(seconds: float, *, terminal: bool) -> str:
 
 def test_a_log_gets_a_line_at_once_now_and_then_and_at_the_end() -> None:
     lines = watched(0.25, terminal=False).splitlines()
-    assert lines[0] == "agent: 0 of 400, 0:00"
+    assert lines[0] == "agent: 0 of 400"
     assert lines[1:] == [
         "agent: 120 of 400, 4.0/s, 1:10 left, 93 % right",
         "agent: 240 of 400, 4.0/s, 0:40 left, 93 % right",
@@ -55,15 +55,22 @@ def test_a_terminal_shows_a_bar_that_goes_when_the_stage_is_complete() -> None:
 def test_a_stage_is_complete_once_and_may_begin_anew() -> None:
     file = io.StringIO()
     with Bars(Console(file=file), Clock()) as bars:
-        for step in (Step("a", 2, 2), Step("a", 2, 2), Step("b", 0), Step("a", 0, 1), Step("a", 1, 1), Step("b", 3, 3)):
+        for step in (Step("a", 2, 2), Step("a", 2, 2), Step("b", 0), Step("a", 0, 3), Step("a", 3, 3), Step("b", 3, 3)):
             bars(step)
     assert [line.split(",")[0] for line in file.getvalue().splitlines()] == [
         "a: 2 of 2",
         "b: ...",
-        "a: 0 of 1",
-        "a: 1 of 1",
+        "a: 0 of 3",
+        "a: 3 of 3",
         "b: 3 of 3",
     ]
+
+
+def test_what_has_no_length_shows_that_it_goes_on() -> None:
+    clock, file = Clock(), io.StringIO()
+    with Bars(Console(file=file), clock) as bars, bars.during("Loading the model"):
+        clock.now = 65
+    assert file.getvalue().splitlines() == ["Loading the model: ...", "Loading the model: 1:05 in all"]
 
 
 def test_sentences_are_results_and_go_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.eval.claims import Finding
 from deepmmsearch.eval.figures import EXACT, Played, Results, load_results, measure
 from deepmmsearch.eval.run import BenchmarkInfo, Described, Judged
+from deepmmsearch.progress import Step
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reproduce.study import Job, Study, measure_all, recipe_of, run_jobs
 from deepmmsearch.reproduce.study_figures import search_ratio, study_findings, study_table, write_study
@@ -146,11 +147,11 @@ def test_a_signal_ends_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_jobs_that_are_done_are_skipped(tmp_path: Path) -> None:
-    said: list[str] = []
+    told: list[object] = []
     for name in ("one", "two"):
         (tmp_path / name).touch()
-    run_jobs(Given(Path("recipes"), tmp_path), 2, said.append)
-    assert said == []
+    run_jobs(Given(Path("recipes"), tmp_path), 2, told.append)
+    assert told == [Step("Jobs", 2, 2)]
 
 
 def test_findings_say_what_the_figures_show() -> None:

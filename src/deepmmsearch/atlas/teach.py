@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from deepmmsearch.atlas.world import World, make_world
 from deepmmsearch.atlas.worlds import keep_world
 from deepmmsearch.files import write_json
 from deepmmsearch.outputs import Output
+from deepmmsearch.progress import Step, Watch, silent
 from deepmmsearch.prompts import grounding_prompt, load_prompt
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Answer, Completion, Prompt, Question, Trajectory, Turn
@@ -51,7 +52,7 @@ class Lessons:
     max_pixels: int = 168 * 112
 
 
-def teach(lessons: Lessons, folder: Path, report: Callable[[str], None]) -> None:
+def teach(lessons: Lessons, folder: Path, watch: Watch = silent) -> None:
     """Appends every world's rows to the store in `folder`; worlds that are there already are skipped, half-finished
     ones completed. Raises UserError where the folder holds rows of other lessons, or something else."""
     # more worlds may join, taught alike
@@ -64,26 +65,26 @@ def teach(lessons: Lessons, folder: Path, report: Callable[[str], None]) -> None
         if mark.exists():
             continue
         kept = 0
-        for row in _world_rows(seed, lessons):
+        for row in _world_rows(seed, lessons, watch):
             if row.question.id not in done:
                 store.append(row)
             kept += 1
         write_json(mark, {"seed": seed, "rows": kept})
-        report(f"World {seed}: {kept} rows")
+        watch(f"World {seed}, {seed - lessons.seed + 1} of {lessons.worlds}: {kept} rows")
 
 
-def _world_rows(seed: int, lessons: Lessons) -> Iterator[Trajectory]:
+def _world_rows(seed: int, lessons: Lessons, watch: Watch) -> Iterator[Trajectory]:
     with tempfile.TemporaryDirectory() as folder:
-        kept = keep_world(Path(folder), seed, "train", lessons.questions)
+        kept = keep_world(Path(folder), seed, "train", lessons.questions, watch=watch)
         tools, questions = kept.toolbox(), load_questions(kept.atlas)
         asked = [*questions, *by_heart(make_world(seed, "train"), lessons.by_heart)]
         asked = [_looked_up(question, lessons.careful) for question in asked]
-        for trajectory in asyncio.run(_play(asked, tools, "atlas")):
+        for trajectory in asyncio.run(_play(asked, tools, "atlas", f"World {seed}, episodes", watch)):
             if correct(trajectory):
                 yield _as_seen(trajectory, lessons.max_pixels)
         rng = random.Random(f"teach {seed}")
         asked = [replace(q, id=f"{q.id}-direct") for q in questions if rng.random() < lessons.direct]
-        for trajectory in asyncio.run(_play(asked, Toolbox(), "atlas-direct")):
+        for trajectory in asyncio.run(_play(asked, Toolbox(), "atlas-direct", f"World {seed}, without tools", watch)):
             yield _as_seen(trajectory, lessons.max_pixels)
         for question in questions:
             if rng.random() < lessons.pointing and (row := _pointing(question, lessons.max_pixels)):
@@ -104,11 +105,15 @@ def _looked_up(question: Question, share: float) -> Question:
     return replace(question, metadata={**question.metadata, "plan": {**plan, "by_heart": False}})
 
 
-async def _play(questions: list[Question], tools: Toolbox, prompt: str) -> list[Trajectory]:
-    rows = play_all(
+async def _play(questions: list[Question], tools: Toolbox, prompt: str, stage: str, watch: Watch) -> list[Trajectory]:
+    watch(Step(stage, 0, len(questions)))
+    played: list[Trajectory] = []
+    async for row in play_all(
         questions, OraclePolicy(), with_gold_boxes(tools), load_prompt(prompt), concurrency=4, label="oracle"
-    )
-    return [row async for row in rows]
+    ):
+        played.append(row)
+        watch(Step(stage, len(played), len(questions)))
+    return played
 
 
 def _as_seen(trajectory: Trajectory, max_pixels: int) -> Trajectory:

@@ -7,7 +7,7 @@ FOLDER/index     the index of its sites
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from deepmmsearch.atlas.questions import each_question
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.engine.index import Index
 from deepmmsearch.files import locked, remove_drafts, replacing
+from deepmmsearch.progress import Step, Watch, silent, tracked
 from deepmmsearch.tools.local import local_tools
 from deepmmsearch.types import Question
 
@@ -45,7 +46,7 @@ def keep_world(
     split: Split,
     questions: int,
     search_share: float | None = None,
-    report: Callable[[str], None] = lambda line: None,
+    watch: Watch = silent,
 ) -> KeptWorld:
     """The world of a seed with so many questions, in `folder`: what is there is used, what is missing is made, by one
     process at a time. Atlas and index appear whole, so what is there is finished.
@@ -57,12 +58,14 @@ def keep_world(
         remove_drafts(folder)
         world = make_world(seed, split)
         if not holds_atlas(kept.atlas, world, questions, search_share):
-            report(f"World {split}-{seed}: {questions} questions")
-            write_atlas(world, kept.atlas, each_question(world, questions, search_share=search_share), search_share)
+            stage = f"World {split}-{seed}, questions"
+            # the pages come before the first question
+            watch(Step(stage, 0, questions))
+            rows = tracked(each_question(world, questions, search_share=search_share), stage, questions, watch)
+            write_atlas(world, kept.atlas, rows, search_share)
         if not kept.index.is_dir():
-            report(f"World {split}-{seed}: its index")
             with replacing(kept.index) as draft:
-                Index.build(kept.atlas / "sites", draft)
+                Index.build(kept.atlas / "sites", draft, watch=watch)
     return kept
 
 
@@ -77,7 +80,7 @@ class Worlds:
         seeds: Iterable[int],
         count: int,
         split: Split = "train",
-        report: Callable[[str], None] = print,
+        watch: Watch = silent,
         search_share: float | None = None,
     ) -> None:
         self._lines: list[tuple[Path, str]] = []
@@ -85,7 +88,7 @@ class Worlds:
         self._tools: dict[str, Toolbox] = {}
         mix = "" if search_share is None else f"-search-{round(100 * search_share)}"
         for seed in seeds:
-            kept = keep_world(folder / f"{split}-{seed}-{count}{mix}", seed, split, count, search_share, report)
+            kept = keep_world(folder / f"{split}-{seed}-{count}{mix}", seed, split, count, search_share, watch)
             name = f"{split}-{seed}"
             self._kept[name], self._tools[name] = kept, kept.toolbox()
             lines = (kept.atlas / QUESTIONS).read_text(encoding="utf-8").splitlines()

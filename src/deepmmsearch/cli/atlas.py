@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import UserError
+from deepmmsearch.progress import Step, Watch, tracked
 
 
 @click.group()
@@ -52,10 +53,9 @@ def make(folder: Path, seed: int, split: str, countries: int, famous: int, quest
     if holds_atlas(folder, world, questions):
         click.echo(f"{folder} is this world already. Nothing was changed.")
         return
-    with click.progressbar(
-        each_question(world, questions), length=questions, label="Questions", hidden=not questions
-    ) as rows:
-        write_atlas(world, folder, rows)
+    with Bars() as bars:
+        bars(Step("Questions", 0, questions))
+        write_atlas(world, folder, tracked(each_question(world, questions), "Questions", questions, bars))
     click.echo(f"Wrote {folder}. Index its pages with: deepmmsearch index build {folder / 'sites'}")
 
 
@@ -82,7 +82,8 @@ def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> 
     from deepmmsearch.atlas.teach import Lessons
     from deepmmsearch.atlas.teach import teach as teach_worlds
 
-    teach_worlds(Lessons(worlds, questions, seed, careful), out, click.echo)
+    with Bars() as bars:
+        teach_worlds(Lessons(worlds, questions, seed, careful), out, bars)
 
 
 @command.command()
@@ -135,19 +136,19 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     count = min(count_questions(folder), limit or sys.maxsize)
     questions = (q for q in islice(read_questions(folder), count) if q.id not in done)
 
-    async def run(advance: Callable[[int], None]) -> list[Trajectory]:
-        finished = []
+    async def run(watch: Watch) -> list[Trajectory]:
+        finished: list[Trajectory] = []
+        watch(Step("Questions", min(len(done), count), count))
         rows = play_all(questions, OraclePolicy(), with_gold_boxes(tools), load_prompt(prompt), label=policy)
         async for trajectory in rows:
             await asyncio.to_thread(store.append, trajectory)
             # Scenes are on the disk now; thousands of them would not fit into memory.
             finished.append(without_pictures(trajectory))
-            advance(1)
+            watch(Step("Questions", min(len(done) + len(finished), count), count))
         return finished
 
-    with click.progressbar(length=count, label="Questions") as bar:
-        bar.update(min(len(done), count))
-        finished = asyncio.run(run(bar.update))
+    with Bars() as bars:
+        finished = asyncio.run(run(bars))
     click.echo(f"Played {len(finished)} questions, {count - len(finished)} were in {out} already.")
     if finished:
         Console().print(console_table(kind_table({policy: measure_exactly(finished)})))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -52,6 +53,13 @@ class Bars:
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
+    @contextmanager
+    def during(self, stage: str) -> Iterator[None]:
+        """Shows that something is under way whose length is not known."""
+        self(Step(stage, 0))
+        yield
+        self(Step(stage, 1, 1))
+
     def __call__(self, said: str | Step) -> None:
         if isinstance(said, Step):
             self._step(said)
@@ -87,17 +95,16 @@ class _Words(ProgressColumn):
 def words(task: Task) -> str:
     """How far, how fast, how much longer: "120 of 400, 3.1/s, 1:30 left, 93 % right"."""
     done, seconds = int(task.completed), task.elapsed or 0.0
-    if task.total is None and not done:
-        return span(seconds) if seconds >= 1 else "..."
-    of = f"{done:,} of {int(task.total):,}" if task.total is not None else f"{done:,}"
+    counted = f"{done:,} of {int(task.total):,}" if task.total is not None else f"{done:,}" if done else ""
     rate = task.speed or 0.0
     if task.total is not None and done >= task.total:
         passed = f"{span(seconds)} in all"
     elif task.total is not None and rate:
         passed = f"{span((task.total - done) / rate)} left"
     else:
-        passed = span(seconds)
-    return ", ".join(part for part in (of, _rate(rate), passed, task.fields.get("note", "")) if part)
+        passed = span(seconds) if seconds >= 1 else ""
+    said = (counted if task.total != 1 else "", _rate(rate), passed, task.fields.get("note", ""))
+    return ", ".join(filter(None, said)) or "..."
 
 
 def _rate(per_second: float) -> str:

@@ -13,7 +13,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import UserError
+from deepmmsearch.progress import Step, Watch
 
 if TYPE_CHECKING:
     from deepmmsearch.agent import Toolbox
@@ -56,12 +58,14 @@ def command(seed: int, out: Path, questions: int, policy: str, show: int) -> Non
     console = Console()
     output = Output(out, "demo")
     began = time.perf_counter()
-    player = _player(policy)
+    with Bars() as bars, bars.during("Loading the model"):
+        player = _player(policy)
     output.claim({"seed": seed, "questions": questions})
     tools = _world(console, out, seed, questions)
     asked = _questions(out)
     asyncio.run(_show(console, player, tools, _chosen(asked, show)))
-    runs = asyncio.run(_compare(console, player, tools, asked))
+    with Bars() as bars:
+        runs = asyncio.run(_compare(bars, player, tools, asked))
     _store(out, runs[AGENT].trajectories)
     _finish(console, out, seed, player, runs, time.perf_counter() - began)
 
@@ -106,8 +110,8 @@ def _world(console: Console, out: Path, seed: int, questions: int) -> Toolbox:
     from deepmmsearch.atlas.worlds import keep_world
     from deepmmsearch.engine import Index
 
-    with console.status("Drawing a world ...") as status:
-        kept = keep_world(out, seed, "eval", questions, report=lambda line: status.update(f"{line} ..."))
+    with Bars() as bars:
+        kept = keep_world(out, seed, "eval", questions, watch=bars)
     stats = Index.open(kept.index).stats()
     console.print(
         f"A world that no model has seen (seed {seed}): {stats['passages']} passages and {stats['pictures']} pictures "
@@ -161,36 +165,31 @@ class _Run:
     seconds: float
 
 
-async def _compare(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> dict[str, _Run]:
+async def _compare(watch: Watch, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> dict[str, _Run]:
     """All questions three times."""
     from deepmmsearch.agent import Toolbox
 
+    uncropped = replace(tools, grounder=None)
     return {
-        AGENT: await _play(console, AGENT, questions, player, player.tools_for(tools), player.prompt),
-        DIRECT: await _play(console, DIRECT, questions, player, lambda _: Toolbox(), player.direct),
-        NO_CROP: await _play(
-            console, NO_CROP, questions, player, lambda _: replace(tools, grounder=None), player.prompt
-        ),
+        AGENT: await _play(watch, AGENT, questions, player, player.tools_for(tools), player.prompt),
+        DIRECT: await _play(watch, DIRECT, questions, player, lambda _: Toolbox(), player.direct),
+        NO_CROP: await _play(watch, NO_CROP, questions, player, lambda _: uncropped, player.prompt),
     }
 
 
 async def _play(
-    console: Console, name: str, questions: Sequence[Question], player: _Player, tools_for: ToolsFor, prompt: str
+    watch: Watch, name: str, questions: Sequence[Question], player: _Player, tools_for: ToolsFor, prompt: str
 ) -> _Run:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
     from deepmmsearch.agent.runner import play_all
     from deepmmsearch.prompts import load_prompt
 
     began = time.perf_counter()
     finished: dict[str, Trajectory] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(f"{len(questions)} questions, {name}", total=len(questions))
-        rows = play_all(questions, player.policy, tools_for, load_prompt(prompt), concurrency=32, label=player.name)
-        async for trajectory in rows:
-            finished[trajectory.question.id] = trajectory
-            progress.advance(task)
+    watch(Step(f"Questions, {name}", 0, len(questions)))
+    rows = play_all(questions, player.policy, tools_for, load_prompt(prompt), concurrency=32, label=player.name)
+    async for trajectory in rows:
+        finished[trajectory.question.id] = trajectory
+        watch(Step(f"Questions, {name}", len(finished), len(questions)))
     return _Run([finished[q.id] for q in questions], time.perf_counter() - began)
 
 
@@ -227,3 +226,7 @@ def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mappi
     ordered = sorted(own, key=lambda t: -len(t.searches))
     write_episodes(out / "report.html", "Questions about an invented world", lead, [table], ordered, others)
     console.print(Text(f"Trajectories with pictures and crops: {out / 'report.html'} ({seconds:.0f} s in all)"))
+    scene = next((out / "world" / "images").iterdir())
+    console.print(
+        f"Ask about a picture yourself: deepmmsearch ask {scene} QUESTION --index {out / 'index'}", soft_wrap=True
+    )

@@ -65,16 +65,9 @@ def run_recipe(
             only,
             benchmarks,
             retry_errors=retry_errors,
-            opening=lambda name: _opening(bars, name),
+            opening=lambda name: bars.during(f"Opening {name}"),
             watch=lambda benchmark, workflow, count: _playing(bars, f"{benchmark}: {workflow}", count),
         )
-
-
-@contextmanager
-def _opening(bars: Bars, name: str) -> Iterator[None]:
-    bars(progress.Step(f"Opening {name}", 0))
-    yield
-    bars(progress.Step(f"Opening {name}", 1, 1))
 
 
 @dataclass

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from deepmmsearch.cli.bars import Bars
+
 
 @click.command()
 @click.option("--scale", type=click.Choice(["atlas"]), default="atlas", show_default=True, help="What is trained.")
@@ -64,5 +66,6 @@ def command(
     at_once = jobs or os.cpu_count() or 1
     # as Ctrl-C does, which reaches the jobs by itself
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run_jobs(study, at_once, click.echo)
-    write_study(study, measure_all(study, 7, questions, at_once, click.echo), click.echo)
+    with Bars() as bars:
+        run_jobs(study, at_once, bars)
+        write_study(study, measure_all(study, 7, questions, at_once, bars), bars)

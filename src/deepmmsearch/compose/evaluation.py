@@ -172,7 +172,7 @@ class Evaluation:
             count = settings.sample or 500
             home = self.recipe.worlds or self.recipe.output.parent / "worlds"
             split: Split = "train" if settings.split == "train" else "eval"
-            kept = Worlds(home, [settings.seed], count, split, report=lambda line: None)
+            kept = Worlds(home, [settings.seed], count, split)
             info = BenchmarkInfo(label, f"Atlas, seed {settings.seed}", count, out_of_domain=settings.out_of_domain)
             return Task(info, kept, kept.toolbox(kept.worlds[0]))
         from deepmmsearch.data.catalog import find_benchmark, open_questions

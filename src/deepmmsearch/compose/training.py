@@ -28,6 +28,7 @@ from deepmmsearch.eval.figures import EXACT, effort, mean_score, measure_exactly
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.policies.local.checkpoint import Checkpoint
+from deepmmsearch.progress import Watch
 from deepmmsearch.rewards import RewardSettings, build_reward
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
@@ -101,7 +102,7 @@ class FineTuning(SftRecipe):
     evaluate_on: HeldOut | None = None
 
 
-def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftResult:
+def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
     """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy."""
     settings = sft_settings(recipe)
     check_start(recipe.model)
@@ -126,7 +127,7 @@ def run_sft(recipe: FineTuning, report: Callable[[str], None] = print) -> SftRes
     return fine_tune_on_folders(recipe, make_evaluate, report)
 
 
-def run_grpo(recipe: Experiment, report: Callable[[str], None] = print) -> GrpoResult:
+def run_grpo(recipe: Experiment, report: Watch = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
     grpo_settings(recipe)
     check_start(recipe.model, recipe.adapter, recipe.rollouts.backend)
@@ -159,7 +160,7 @@ class _Source:
     evaluate: Callable[[LocalPolicy, int], Mapping[str, float]] | None = None
 
 
-def _atlas(recipe: Experiment, settings: AtlasSettings, report: Callable[[str], None]) -> _Source:
+def _atlas(recipe: Experiment, settings: AtlasSettings, report: Watch) -> _Source:
     seeds = range(settings.seed, settings.seed + settings.worlds)
     worlds = Worlds(settings.folder, seeds, settings.questions, "train", report, settings.search_share)
     held_out = None
@@ -206,7 +207,7 @@ def _measured(worlds: Worlds, policy: LocalPolicy, prompt: str | None, limits: B
     return figures
 
 
-def _data(recipe: Experiment, report: Callable[[str], None]) -> _Source:
+def _data(recipe: Experiment, report: Watch) -> _Source:
     assert recipe.tools is not None
     questions = [question for path in recipe.data for question in _questions(path, report)]
     if not questions:
@@ -227,7 +228,7 @@ def _data(recipe: Experiment, report: Callable[[str], None]) -> _Source:
     return _Source(questions, tools_for, tools)
 
 
-def _questions(path: Path, report: Callable[[str], None]) -> Sequence[Question]:
+def _questions(path: Path, report: Watch) -> Sequence[Question]:
     from deepmmsearch.atlas.files import QUESTIONS, load_questions
     from deepmmsearch.data.reader import read_questions
     from deepmmsearch.data.report import LoadReport

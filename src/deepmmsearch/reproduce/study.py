@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.figures import EXACT, Results, load_results
 from deepmmsearch.eval.run import EvalRun
+from deepmmsearch.progress import Step, Watch, silent, tracked
 
 # the seed of the first that teaches
 FIRST_WORLD = 1000
@@ -109,13 +110,14 @@ class Study:
         return {job.name: job.result for job in self.jobs() if job.command[0] != "atlas"}
 
 
-def run_jobs(study: Study, at_once: int, report: Callable[[str], None]) -> None:
+def run_jobs(study: Study, at_once: int, watch: Watch = silent) -> None:
     """Runs what is not done yet, `at_once` jobs at a time, each as soon as what it starts from is there. Whatever ends
     this, a job that failed or a signal, ends the jobs that still run; they go on the next time.
 
     Raises UserError with the last line and the log of a job that failed.
     """
-    left = [job for job in study.jobs() if not job.result.exists()]
+    jobs = study.jobs()
+    left = [job for job in jobs if not job.result.exists()]
     study.out.mkdir(parents=True, exist_ok=True)
     running: dict[Future[float], Job] = {}
     started: list[subprocess.Popen[bytes]] = []
@@ -124,12 +126,15 @@ def run_jobs(study: Study, at_once: int, report: Callable[[str], None]) -> None:
             waiting = {job.name for job in (*left, *running.values())}
             for job in [j for j in left if not waiting & set(j.after)][: at_once - len(running)]:
                 left.remove(job)
-                report(f"{job.name}: started, see {study.out / job.name}.log")
+                watch(f"{job.name}: started, see {study.out / job.name}.log")
                 running[pool.submit(_run, job, study, started)] = job
+            finished, names = len(jobs) - len(left) - len(running), ", ".join(job.name for job in running.values())
+            watch(Step("Jobs", finished, len(jobs), f"running {names}"))
             done, _ = wait(running, return_when="FIRST_COMPLETED")
             for future in done:
                 job = running.pop(future)
-                report(f"{job.name}: done in {future.result() / 60:.1f} min")
+                watch(f"{job.name}: done in {future.result() / 60:.1f} min")
+    watch(Step("Jobs", len(jobs), len(jobs)))
 
 
 @contextmanager
@@ -172,7 +177,7 @@ def recipe_of(study: Study, name: str, seed: int, questions: int) -> EvalRecipe:
     )
 
 
-def measure_all(study: Study, seed: int, questions: int, at_once: int, report: Callable[[str], None]) -> Results:
+def measure_all(study: Study, seed: int, questions: int, at_once: int, watch: Watch = silent) -> Results:
     """Every model of the study on `questions` questions about the unseen world of `seed`, `at_once` models at a time.
     What was measured before is not played again."""
     recipes = {name: recipe_of(study, name, seed, questions) for name in study.models()}
@@ -180,8 +185,8 @@ def measure_all(study: Study, seed: int, questions: int, at_once: int, report: C
     first = next(iter(recipes.values()))
     Evaluation(first).task(first.benchmarks[0])
     calls = [(_measure, recipe.model_dump(mode="json")) for recipe in recipes.values()]
-    for name, _ in zip(recipes, call_all(calls, at_once), strict=True):
-        report(f"{name}: measured")
+    for _ in tracked(call_all(calls, at_once), "Measuring", len(calls), watch):
+        pass
     return load_results([EvalRun(recipe.output) for recipe in recipes.values()], EXACT, "the study", examples=0)
 
 

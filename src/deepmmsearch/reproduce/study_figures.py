@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from deepmmsearch.eval.claims import Finding
 from deepmmsearch.eval.figures import Played, Results, effort
 from deepmmsearch.eval.statistics import Difference, Interval
 from deepmmsearch.files import write_json, write_text
+from deepmmsearch.progress import Watch, silent
 from deepmmsearch.reproduce.study import LIMITS, Study
 from deepmmsearch.show.table import Table, markdown_table
 from deepmmsearch.train.plots import plot_runs, read_metrics
@@ -24,8 +25,8 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_study(study: Study, results: Results, report: Callable[[str], None]) -> None:
-    """Prints table and claims and writes study.md, study.json and study.png to the study's folder."""
+def write_study(study: Study, results: Results, watch: Watch = silent) -> None:
+    """Tells table and claims and writes study.md, study.json and study.png to the study's folder."""
     table = study_table(results)
     found = study_findings(results, study.seeds)
     lines = [*markdown_table(table), "", *(f"- {_mark(f)}: {f.text} ({f.figure})" for f in found)]
@@ -34,8 +35,8 @@ def write_study(study: Study, results: Results, report: Callable[[str], None]) -
     kept = {"table": [dict(zip(COLUMNS, row, strict=True)) for row in table.rows], "claims": [asdict(f) for f in found]}
     write_json(study.out / "study.json", kept)
     plot_runs(_curves(study), study.out / "study.png", CURVES)
-    report(text)
-    report(f"Wrote {study.out / 'study.md'}, study.json and study.png")
+    watch(text)
+    watch(f"Wrote {study.out / 'study.md'}, study.json and study.png")
 
 
 def _mark(finding: Finding) -> str:
