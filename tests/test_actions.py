@@ -24,7 +24,7 @@ from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.renderer import Renderer, messages
 from deepmmsearch.rewards import RewardSettings, build_reward
-from deepmmsearch.show.episodes import render_episodes
+from deepmmsearch.show.gallery import render_episodes
 from deepmmsearch.show.terminal import as_json, show_trajectory
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import ScriptedPolicy, tiny_tokenizer

@@ -20,7 +20,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.metering import calling
 from deepmmsearch.agent.runner import Agent, play_all, play_safely
 from deepmmsearch.errors import Failed, UserError
-from deepmmsearch.eval.charts import Bar, Bars, Dot, Forest
+from deepmmsearch.eval.charts import Bar, BarChart, Dot, Forest
 from deepmmsearch.eval.claims import Claim, Finding, Roles, claim_section, claims
 from deepmmsearch.eval.faults import BAIT, FAULTS, followed, with_fault
 from deepmmsearch.eval.figures import Played, Results, effort, load_results, measure
@@ -31,7 +31,7 @@ from deepmmsearch.eval.statistics import bootstrap, compare, correlation, mcnema
 from deepmmsearch.eval.workflows import Rag, Switches, retrievals
 from deepmmsearch.judge import Judge, JudgeError, RuleJudge, Verdict
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.show.table import Table
+from deepmmsearch.show.tabulate import Table
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.types import Box, Completion, Hit, Question, TextSearch, Trajectory
 from html_pages import HOSTILE, Page
@@ -474,7 +474,9 @@ def renamed(results: Results, text: str) -> Results:
 async def test_no_text_becomes_an_element_or_an_attribute(tmp_path: Path, hostile: str) -> None:
     def page(results: Results, text: str) -> Page:
         given = renamed(results, text)
-        more = Section(text, text, (Table([text, text], [[text, text]], text),), (Bars([Bar(text, [(text, 0.5)])]),))
+        more = Section(
+            text, text, (Table([text, text], [[text, text]], text),), (BarChart([Bar(text, [(text, 0.5)])]),)
+        )
         return Page(render_html(given, [more, *sections(given)], text))
 
     found = page(await results_of(tmp_path / "hostile", hostile), hostile)
@@ -513,7 +515,7 @@ def test_a_chart_draws_to_scale() -> None:
     assert [chart.said(tick, 0) for tick in chart.ticks] == [str(n) for n in range(0, 101, 10)]
     signed = Forest([Dot("a", -0.1, -0.2, 0.05)], "signed", signed=True)
     assert signed.said(-0.1, 1) == "-10.0" and signed.x(-0.2) == 230 and signed.x(0.05) == 690
-    bars = Bars([Bar("a", [("x", 0.5), ("y", 1.0)]), Bar("b", [("x", 0.0)])])
+    bars = BarChart([Bar("a", [("x", 0.5), ("y", 1.0)]), Bar("b", [("x", 0.0)])])
     assert [bars.top(0), bars.top(1)] == [8, 48] and bars.height == 76 and bars.length(0.5) == 180
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.show.episodes import render_episodes, write_episodes
+from deepmmsearch.show.gallery import render_episodes, write_episodes
 from deepmmsearch.show.page import is_web_address
-from deepmmsearch.show.table import Table, markdown_table
+from deepmmsearch.show.tabulate import Table, markdown_table
 from deepmmsearch.types import (
     Answer,
     Box,

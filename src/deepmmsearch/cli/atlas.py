@@ -122,7 +122,7 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     from deepmmsearch.eval.figures import measure_exactly
     from deepmmsearch.eval.kinds import kind_table
     from deepmmsearch.prompts import load_prompt
-    from deepmmsearch.show.table import console_table
+    from deepmmsearch.show.tabulate import console_table
     from deepmmsearch.store import TrajectoryStore
     from deepmmsearch.tools.local import local_tools
     from deepmmsearch.types import Trajectory

@@ -207,8 +207,8 @@ def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
 def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mapping[str, _Run], seconds: float) -> None:
     from deepmmsearch.eval.figures import measure_exactly
     from deepmmsearch.eval.kinds import kind_table
-    from deepmmsearch.show.episodes import write_episodes
-    from deepmmsearch.show.table import console_table
+    from deepmmsearch.show.gallery import write_episodes
+    from deepmmsearch.show.tabulate import console_table
 
     table = kind_table({name: measure_exactly(run.trajectories) for name, run in runs.items()})
     table = replace(table, rows=[*table.rows, ["seconds in all", *(f"{run.seconds:.1f}" for run in runs.values())]])

@@ -44,7 +44,7 @@ def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, ou
     from deepmmsearch.eval.report import write_reports
     from deepmmsearch.eval.sections import accuracy, costs
     from deepmmsearch.reproduce.six_claims import make_recipe, read_models, roles
-    from deepmmsearch.show.table import console_table
+    from deepmmsearch.show.tabulate import console_table
 
     console = Console(highlight=False)
     folders = read_models(models)

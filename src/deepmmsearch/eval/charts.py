@@ -65,7 +65,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Bars:
+class BarChart:
     """One thin bar for each part of each row, on a common axis from 0 to 100."""
 
     bars: Sequence[Bar]

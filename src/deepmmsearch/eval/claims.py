@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from deepmmsearch.eval.figures import Keep, Results, everything
 from deepmmsearch.eval.sections.section import Section, points
 from deepmmsearch.eval.statistics import Difference
-from deepmmsearch.show.table import Table
+from deepmmsearch.show.tabulate import Table
 
 MARGIN = 0.05
 """General questions count as kept when the interval excludes a loss of more than this."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from deepmmsearch.atlas.questions import KINDS
 from deepmmsearch.eval.figures import EXACT, Played, effort
-from deepmmsearch.show.table import Table
+from deepmmsearch.show.tabulate import Table
 
 
 def by_kind(rows: Iterable[Played]) -> dict[str, list[Played]]:

@@ -15,9 +15,9 @@ from typing import Any
 from deepmmsearch.eval.figures import GalleryEpisode, Results, effort
 from deepmmsearch.eval.sections import Section, main_workflows, sections
 from deepmmsearch.files import write_text
-from deepmmsearch.show.episodes import Card
+from deepmmsearch.show.gallery import Card
 from deepmmsearch.show.page import render_page
-from deepmmsearch.show.table import markdown_table, plain_markdown
+from deepmmsearch.show.tabulate import markdown_table, plain_markdown
 
 VERDICTS = ("all", "right", "wrong")
 

@@ -11,7 +11,7 @@ from deepmmsearch.eval.statistics import Difference, Interval
 from deepmmsearch.files import write_json, write_text
 from deepmmsearch.progress import Watch, silent
 from deepmmsearch.reproduce.study import LIMITS, Study
-from deepmmsearch.show.table import Table, markdown_table
+from deepmmsearch.show.tabulate import Table, markdown_table
 from deepmmsearch.train.plots import plot_runs, read_metrics
 
 CURVES = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deepmmsearch.eval.charts import Dot, Forest
 from deepmmsearch.eval.figures import Keep, Results, effort
 from deepmmsearch.eval.sections.section import Section, accuracy_cell, difference_cells, percent, points
-from deepmmsearch.show.table import Table
+from deepmmsearch.show.tabulate import Table
 
 
 def ablations(results: Results) -> Section | None:

@@ -12,7 +12,7 @@ from deepmmsearch.eval.sections.section import (
     mean_cell,
     percent,
 )
-from deepmmsearch.show.table import Table
+from deepmmsearch.show.tabulate import Table
 
 
 def accuracy(results: Results) -> Section | None:

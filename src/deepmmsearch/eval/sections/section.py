@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepmmsearch.eval.charts import Bars, Forest
+from deepmmsearch.eval.charts import BarChart, Forest
 from deepmmsearch.eval.figures import Played, Results
 from deepmmsearch.eval.statistics import Difference, Interval
-from deepmmsearch.show.table import Table
+from deepmmsearch.show.tabulate import Table
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Section:
     title: str
     lead: str
     tables: tuple[Table, ...]
-    charts: tuple[Forest | Bars, ...] = ()
+    charts: tuple[Forest | BarChart, ...] = ()
 
 
 def main_workflows(results: Results) -> list[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deepmmsearch.eval.charts import Bar, Bars
+from deepmmsearch.eval.charts import Bar, BarChart
 from deepmmsearch.eval.figures import Effort, Keep, Results, effort, share_of
 from deepmmsearch.eval.sections.section import Section, main_workflows, mean_cell, number, percent
 from deepmmsearch.eval.statistics import correlation
-from deepmmsearch.show.table import Table
+from deepmmsearch.show.tabulate import Table
 
 IOU_BINS = (
     (0.0, 0.0001, "missed (0)"),
@@ -89,7 +89,7 @@ def tool_use(results: Results) -> Section | None:
     if changes:
         note = "Relative to the first, such as before and after reinforcement learning."
         tables.append(Table(["pair", "benchmark", "crops", "several text searches", "any search"], changes, note))
-    return Section("Which tools are used", "The paper's Figure 4.", tuple(tables), (Bars(drawn),))
+    return Section("Which tools are used", "The paper's Figure 4.", tuple(tables), (BarChart(drawn),))
 
 
 def _changes(results: Results, first: str, others: Sequence[str]) -> list[list[str]]:
@@ -125,7 +125,7 @@ def boxes(results: Results) -> Section | None:
         tables.append(Table(["box quality", "questions", "accuracy"], rows, note))
     if not tables:
         return None
-    return Section("Do better boxes make better answers?", "Open in the paper.", tuple(tables), (Bars(drawn),))
+    return Section("Do better boxes make better answers?", "Open in the paper.", tuple(tables), (BarChart(drawn),))
 
 
 def failures(results: Results) -> Section | None:

@@ -11,7 +11,7 @@ from deepmmsearch.agent.table import shown
 from deepmmsearch.files import write_text
 from deepmmsearch.judge import is_correct
 from deepmmsearch.show.page import Thumbnail, render_page, thumbnail
-from deepmmsearch.show.table import Table
+from deepmmsearch.show.tabulate import Table
 from deepmmsearch.types import Box, ImageSearch, Malformed, Observation, Trajectory, Turn
 
 OPENED = 3  # so many episodes are unfolded
