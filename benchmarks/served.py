@@ -31,7 +31,7 @@ from deepmmsearch.agent.runner import play_all
 from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.atlas.play import correct
 from deepmmsearch.bundled import BUNDLED
-from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.tool_settings import LocalToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.environment import environment
 from deepmmsearch.policies.card import read_card
@@ -154,7 +154,7 @@ def main() -> None:
     local = LocalPolicy.load(options.model, dtype="float32", device="cpu", max_new_tokens=options.max_new_tokens)
     card = read_card(options.model)
     prompt = card.prompt or "deepmmsearch-r1"
-    settings = ToolSettings(index=options.index)
+    settings = LocalToolSettings(index=options.index)
     began = time.perf_counter()
     here = asyncio.run(play(local, build_toolbox(settings, local), questions, prompt))
     print(f"local: {len(here)} questions in {time.perf_counter() - began:.1f} s")

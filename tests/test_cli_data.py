@@ -60,12 +60,12 @@ def test_unknown_names_are_explained(tmp_path: Path) -> None:
 
 def test_a_recipe_is_checked_before_anything_is_drawn(tmp_path: Path) -> None:
     for change, text in (
-        ("taxonomy.by=model", "needs a model"),
+        ("taxonomy={by: model, promt: x}", "Did you mean 'taxonomy.prompt'"),
         ("search.by=rollouts", "Set rollout_policy"),
         ("judge.rule=best", "Unknown judge"),
-        ("seeds.benchmark=okvqa", "either from a benchmark"),
+        ("seeds.benchmark=okvqa", "give either worlds or benchmark"),
         ("balance.sise=3", "Did you mean 'balance.size'"),
-        ("judge.kind=model", "judge.policy.base_url"),
+        ("judge.kind=llm", "judge.rule belongs to kind rule, but this is kind llm"),
     ):
         result = CliRunner().invoke(group, ["data", "build", str(RECIPE), f"output={tmp_path / 'out'}", change])
         assert isinstance(result.exception, UserError) and text in str(result.exception), (change, result.exception)

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from deepmmsearch import cli
 from deepmmsearch.cli import group
-from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation, rag_prompts
+from deepmmsearch.compose.eval_recipe import EvalRecipe
+from deepmmsearch.compose.evaluation import Evaluation, rag_prompts
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.reproduce.six_claims import make_recipe, read_models, roles
@@ -116,13 +117,13 @@ def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"workflows": {"a": {"kind": "magic"}}}, "magic"),
+        ({"workflows": {"a": {"kind": "magic"}}}, "kind of workflows.a"),
         ({"workflows": {"a/b": {}}}, "has a /"),
         ({"workflows": {"a": {"ablates": "b"}}}, "no workflow 'b'"),
         ({"workflows": {"a": {"fault": "sad"}}}, "expected one of empty"),
         ({"workflows": {"a": {"policy": "p"}}}, "no policy 'p'"),
         ({"policies": {"p": {}, "q": {}}, "workflows": {"a": {}}}, "say which policy"),
-        ({"judges": {"j": {"rule": "none"}}}, "Unknown judge 'none'"),
+        ({"judges": {"j": {"rule": "none"}}}, "judges.j.rule: Unknown judge 'none'"),
         ({"benchmarks": [{"name": "atlas"}, {"name": "atlas"}]}, "same name"),
     ],
 )
@@ -134,7 +135,8 @@ def test_a_recipe_that_contradicts_itself_is_refused(tmp_path: Path, changed: di
 def test_a_benchmark_without_tools_says_so(tmp_path: Path) -> None:
     questions = tmp_path / "mine.jsonl"
     questions.write_text(json.dumps({"question": "What?", "answers": ["x"]}) + "\n")
-    loaded = load_recipe(recipe(tmp_path, benchmarks=[{"name": str(questions), "label": "mine"}]), EvalRecipe)
+    benchmarks = [{"name": str(questions), "label": "mine"}, {"name": "atlas"}]
+    loaded = load_recipe(recipe(tmp_path, benchmarks=benchmarks), EvalRecipe)
     evaluation = Evaluation(loaded)
     task = evaluation.task(loaded.benchmarks[0])
     assert [q.text for q in task.questions] == ["What?"] and task.tools is None

@@ -15,7 +15,7 @@ from tests import test_sft
 from tests.checkpoints import tiny_checkpoint
 
 from commands import done, run
-from deepmmsearch.compose.training import FineTuning
+from deepmmsearch.compose.training_recipes import FineTuning
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.local.adapter import load_adapter
@@ -164,8 +164,10 @@ def test_what_is_wrong_with_a_grpo_recipe_is_said_before_the_model_is_loaded(
     path = grpo_recipe(base, shelf, tmp_path, data=[str(unlabelled)])
     assert "There are no questions with answers" in said("grpo", path)
     assert "2 of 2 rows left out: no answer (the first: a)" in run("grpo", path).output
-    assert "data needs tools" in said("grpo", grpo_recipe(base, shelf, tmp_path, tools=None))
-    assert "either atlas or data" in said("grpo", grpo_recipe(base, shelf, tmp_path, data=[]))
+    assert "tools: expected settings" in said("grpo", grpo_recipe(base, shelf, tmp_path, tools=None))
+    assert "at least 1 item" in said("grpo", grpo_recipe(base, shelf, tmp_path, data=[]))
+    both = grpo_recipe(base, shelf, tmp_path, atlas={"folder": "worlds"})
+    assert "either atlas or data" in said("grpo", both)
     nowhere = grpo_recipe(tmp_path / "nowhere", shelf, tmp_path)
     assert "Unknown model folder" in said("grpo", nowhere)
     assert not (tmp_path / "run").exists()

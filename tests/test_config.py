@@ -4,33 +4,35 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
 from checkpoints import tiny_checkpoint
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.compose import policies
-from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
+from deepmmsearch.compose.policies import (
+    ChatPolicySettings,
+    HumanPolicySettings,
+    LocalPolicySettings,
+    build_policy,
+    choose_prompt,
+)
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, OwnGroundingSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.chat import ChatPolicy
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
+from deepmmsearch.settings import Settings
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 
 
-class Optimizer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Optimizer(Settings):
     learning_rate: float = 0.1
     name: str = "adamw"
 
 
-class Recipe(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class Recipe(Settings):
     output: str
     turns: int = 3
     optimizer: Optimizer = Optimizer()
@@ -64,8 +66,8 @@ def test_overrides_fill_in_what_the_file_leaves_out(tmp_path: Path) -> None:
         ("output: x", ["optimizer.nam=x"], "Did you mean 'optimizer.name'"),
         ("turns: 3", [], "output: Field required"),
         ("output: x\nturns: many", [], "turns: .*'many'"),
-        ("output: x", ["turns"], "is no override"),
-        ("output: x", ["=3"], "is no override"),
+        ("output: x", ["turns"], "is not an override"),
+        ("output: x", ["=3"], "is not an override"),
         ("output: x", ["output.deeper=3"], "holds a value"),
         ("output: x", ["turns=[1"], "not YAML"),
         ("output: [x", [], "is not YAML"),
@@ -88,19 +90,17 @@ def test_a_missing_recipe() -> None:
 
 def test_policies_are_built_from_settings(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "small", prompt="atlas", grounding="qwen3-vl")
-    local = build_policy(PolicySettings(model=str(folder), max_new_tokens=5))
+    local = build_policy(LocalPolicySettings(model=str(folder), max_new_tokens=5))
     assert isinstance(local, LocalPolicy) and local.max_new_tokens == 5
-    chat = build_policy(PolicySettings(kind="chat", model="m", base_url="http://127.0.0.1:9/v1", timeout=3))
+    chat = build_policy(ChatPolicySettings(model="m", base_url="http://127.0.0.1:9/v1", timeout=3))
     assert isinstance(chat, ChatPolicy) and (chat.model, chat.timeout, chat.seed) == ("m", 3, None)
-    assert isinstance(build_policy(PolicySettings(kind="human")), HumanPolicy)
-    with pytest.raises(UnknownName, match="Did you mean 'local'"):
-        build_policy(PolicySettings(kind="locl"))
+    assert isinstance(build_policy(HumanPolicySettings()), HumanPolicy)
 
 
 def test_without_the_bundled_model_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(policies, "BUNDLED", tmp_path / "model")
     with pytest.raises(UserError, match="no bundled model"):
-        build_policy(PolicySettings())
+        build_policy(LocalPolicySettings())
 
 
 def test_tools_are_built_from_settings(tmp_path: Path) -> None:
@@ -109,35 +109,36 @@ def test_tools_are_built_from_settings(tmp_path: Path) -> None:
     (pages / "veld.md").write_text("# Veld\n\nThe capital of Veld is Moru.\n")
     Index.build(pages, tmp_path / "index")
     folder = tiny_checkpoint(tmp_path / "small", grounding="qwen3-vl")
-    local = build_policy(PolicySettings(model=str(folder)))
-    tools = build_toolbox(ToolSettings(index=tmp_path / "index", text_hits=2, grounding={"box_threshold": 0.1}), local)
+    local = build_policy(LocalPolicySettings(model=str(folder)))
+    tools = build_toolbox(
+        LocalToolSettings(index=tmp_path / "index", text_hits=2, grounding=OwnGroundingSettings(box_threshold=0.1)),
+        local,
+    )
     assert tools.text_search is not None and (tools.text_hits, tools.box_threshold) == (2, 0.1)
     hits = asyncio.run(tools.text_search.search("capital of Veld", 3))
     assert "Moru" in hits[0].snippet
     assert tools.grounder is not None
-    assert build_toolbox(ToolSettings(index=tmp_path / "index"), HumanPolicy()).grounder is None
-    assert build_toolbox(ToolSettings(kind="none"), local) == Toolbox()
+    assert build_toolbox(LocalToolSettings(index=tmp_path / "index"), HumanPolicy()).grounder is None
+    assert build_toolbox(NoToolSettings(), local) == Toolbox()
 
 
 def test_tools_that_cannot_be_built(tmp_path: Path) -> None:
     policy = ScriptedPolicy("x")
-    with pytest.raises(UnknownName, match="Did you mean 'local'"):
-        build_toolbox(ToolSettings(kind="locals"), policy)
     with pytest.raises(UserError, match="need an index"):
-        build_toolbox(ToolSettings(), policy)
+        build_toolbox(LocalToolSettings(), policy)
     with pytest.raises(UserError, match="not an index"):
-        build_toolbox(ToolSettings(index=tmp_path), policy)
+        build_toolbox(LocalToolSettings(index=tmp_path), policy)
 
 
 def test_the_dialect_of_boxes_comes_from_settings_or_the_card(tmp_path: Path) -> None:
-    local = build_policy(PolicySettings(model=str(tiny_checkpoint(tmp_path / "small"))))
+    local = build_policy(LocalPolicySettings(model=str(tiny_checkpoint(tmp_path / "small"))))
     with pytest.raises(UnknownName, match=r"Did you mean 'qwen2\.5-vl'"):
         policies.find_grounder(local, "qwen2-vl")
     assert policies.find_grounder(local) is not None
 
 
 def test_the_prompt_follows_card_and_tools(tmp_path: Path) -> None:
-    trained = build_policy(PolicySettings(model=str(tiny_checkpoint(tmp_path / "small", prompt="atlas"))))
+    trained = build_policy(LocalPolicySettings(model=str(tiny_checkpoint(tmp_path / "small", prompt="atlas"))))
     tools = FakeTools().toolbox()
     assert choose_prompt(trained, tools).name == "atlas"
     assert choose_prompt(trained, Toolbox()).name == "atlas-direct"

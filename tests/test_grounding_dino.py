@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.tools.grounding.dino import WEAKEST, DinoGrounder, caption
 from deepmmsearch.types import Box
@@ -208,18 +209,22 @@ def test_what_is_no_detector_is_refused(tmp_path: Path) -> None:
 
 
 def test_from_a_recipe(tmp_path: Path) -> None:
+    from deepmmsearch.compose.recipe import read_settings
     from deepmmsearch.compose.tool_settings import ToolSettings
     from deepmmsearch.compose.toolbox import build_toolbox
     from deepmmsearch.testing import ScriptedPolicy
 
     tiny_detector(tmp_path)
-    searched = {"text": [{"name": "retrieve", "url": "http://127.0.0.1:1"}], "reader": "none"}
+
+    def box(**given: Any) -> Toolbox:
+        settings = read_settings({"image": "serpapi-lens", **given}, ToolSettings, "tools")
+        return build_toolbox(settings, ScriptedPolicy(), {"SERPAPI_API_KEY": "none-0123456789"})
+
     dino = {"kind": "dino", "model": str(tmp_path), "text_threshold": 0.0}
-    tools = build_toolbox(ToolSettings.model_validate({**searched, "grounding": dino}), ScriptedPolicy())
+    tools = box(grounding=dino)
     assert tools.grounder is not None and tools.box_threshold == 0.3
     boxes = asyncio.run(tools.grounder.locate(picture((64, 64)), PHRASE))
     assert boxes[0].label == "the flag on the ship"
-    given = ToolSettings.model_validate({**searched, "grounding": {**dino, "box_threshold": 0.7}})
-    assert build_toolbox(given, ScriptedPolicy()).box_threshold == 0.7
-    own = build_toolbox(ToolSettings.model_validate(searched), ScriptedPolicy())
+    assert box(grounding={**dino, "box_threshold": 0.7}).box_threshold == 0.7
+    own = box()
     assert own.grounder is None and own.box_threshold == 0.5

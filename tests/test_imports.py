@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "containers", "environment", "sandbox", "progress", ""),
     ("children", "revision"),
-    ("arguments", "registry", "codec", "files"),
+    ("arguments", "registry", "codec", "files", "settings"),
     ("images", "escaping", "outputs"),
     ("agent",),
     ("actions", "dialects", "prompts"),

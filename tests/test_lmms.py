@@ -114,5 +114,5 @@ def test_the_model_is_found_through_the_entry_point(harness: None) -> None:
 def test_a_recipe_that_waits_for_a_person_is_refused(tmp_path: Path) -> None:
     recipe = tmp_path / "agent.yaml"
     recipe.write_text("policy: {kind: human}\n")
-    with pytest.raises(UserError, match="cannot ask a person"):
+    with pytest.raises(UserError, match=r"'human'\. Known: chat, local"):
         Answering.from_recipe(recipe)

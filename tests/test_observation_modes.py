@@ -16,8 +16,8 @@ pytest.importorskip("cv2")
 from checkpoints import tiny_checkpoint
 from deepmmsearch.agent import play
 from deepmmsearch.cli.ask import command
-from deepmmsearch.compose.policies import PolicySettings, build_policy
-from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.policies import LocalPolicySettings, build_policy
+from deepmmsearch.compose.tool_settings import LocalToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
 from deepmmsearch.images import load
@@ -69,8 +69,8 @@ def test_thumbnails_reach_a_chat_endpoint_as_pictures_with_titles(world: Path) -
 
 
 def test_the_local_policy_reads_thumbnails(world: Path, tmp_path: Path) -> None:
-    policy = build_policy(PolicySettings(model=str(tiny_checkpoint(tmp_path / "small", max_new_tokens=4))))
-    tools = build_toolbox(ToolSettings(index=world / "index", thumbnails=True), policy)
+    policy = build_policy(LocalPolicySettings(model=str(tiny_checkpoint(tmp_path / "small", max_new_tokens=4))))
+    tools = build_toolbox(LocalToolSettings(index=world / "index", thumbnails=True), policy)
     start = Trajectory(Question("q", "Whose?", (load(world / "photo.png"),)), load_prompt("mmsearch-r1"))
     search = WHOLE.replace("img_search", "search")
     sampled = Completion(search, tuple(tiny_tokenizer().encode(search, add_special_tokens=False)))

@@ -17,7 +17,8 @@ from deepmmsearch.atlas.drawing import draw_scene, famous_flags, random_flag  # 
 from deepmmsearch.atlas.names import FIRST, SECOND, split_of  # noqa: E402
 from deepmmsearch.bundled import small  # noqa: E402
 from deepmmsearch.bundled.lessons import LESSONS, view, view_box  # noqa: E402
-from deepmmsearch.bundled.pretrain import Encoder, LessonStage, Recipe, Stage, batches, collate, dense_sample, pretrain  # noqa: E402
+from deepmmsearch.bundled.pretrain import Encoder, batches, collate, dense_sample, pretrain  # noqa: E402
+from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, StageSettings  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_boxes_are_even_pixels_of_the_view() -> None:
 
 
 def test_batches_are_the_same_from_any_start(tokenizer) -> None:  # type: ignore[no-untyped-def]
-    stage = LessonStage(steps=1, batch=2, lessons={"copying": 1, "phrases": 1})
+    stage = LessonStageSettings(steps=1, batch=2, lessons={"copying": 1, "phrases": 1})
     encode = Encoder(tokenizer)
     whole = [[row[0] for row in rows] for rows in itertools.islice(batches(stage, encode, "x", 0), 20)]
     later = [[row[0] for row in rows] for rows in itertools.islice(batches(stage, encode, "x", 11), 9)]
@@ -126,19 +127,19 @@ def test_only_assistant_tokens_are_learnt(tokenizer) -> None:  # type: ignore[no
 def test_pretraining_runs_whole_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
 
-    lessons = LessonStage(steps=4, batch=2, lessons={"copying": 1})
-    recipe = Recipe(
+    lessons = LessonStageSettings(steps=4, batch=2, lessons={"copying": 1})
+    recipe = PretrainRecipe(
         output=tmp_path / "base",
         hidden=256,
         layers=2,
         inner=64,
         text=lessons,
-        vision=Stage(steps=4, batch=2),
-        align=Stage(steps=2, batch=2),
-        keys=LessonStage(steps=4, batch=2, lessons={"keys": 1}),
-        scenes=LessonStage(steps=4, batch=2, lessons={"listing": 1}),
-        boxes=LessonStage(steps=4, batch=2, lessons={"pointing": 1}),
-        joint=LessonStage(steps=4, batch=2, workers=2, lessons={"looking": 1}),
+        vision=StageSettings(steps=4, batch=2),
+        align=StageSettings(steps=2, batch=2),
+        keys=LessonStageSettings(steps=4, batch=2, lessons={"keys": 1}),
+        scenes=LessonStageSettings(steps=4, batch=2, lessons={"listing": 1}),
+        boxes=LessonStageSettings(steps=4, batch=2, lessons={"pointing": 1}),
+        joint=LessonStageSettings(steps=4, batch=2, workers=2, lessons={"looking": 1}),
         save_every=2,
         evaluate_every=2,
     )

@@ -72,14 +72,14 @@ RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.par
 
 def recipe_model(recipe: Path) -> Any:
     """The settings that a recipe is read as: by its folder, else by what it is called after."""
-    from deepmmsearch.bundled.pretrain import Recipe
+    from deepmmsearch.bundled.recipe import PretrainRecipe
     from deepmmsearch.compose.data_build import DataRecipe
-    from deepmmsearch.compose.evaluation import EvalRecipe
+    from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.compose.tool_settings import ToolSettings
-    from deepmmsearch.compose.training import Experiment, FineTuning
+    from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 
     by_folder = {"tools": ToolSettings, "data": DataRecipe, "eval": EvalRecipe}
-    by_name = {"base": Recipe, "sft": FineTuning, "grpo": Experiment}
+    by_name = {"base": PretrainRecipe, "sft": FineTuning, "grpo": AnyExperiment}
     return by_folder.get(recipe.parent.name) or by_name[recipe.stem.split("_")[0]]
 
 

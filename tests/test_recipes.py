@@ -11,7 +11,7 @@ pytest.importorskip("trl")
 from accelerate.commands.config.config_args import load_config_from_file
 
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.training import Experiment, FineTuning
+from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 from deepmmsearch.train import grpo, sft
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -37,7 +37,7 @@ ROUNDS = {
 
 @pytest.mark.parametrize("path", sorted(RECIPES.rglob("grpo*.yaml")), ids=lambda p: p.stem)
 def test_rounds_of_rollouts_are_those_that_the_recipe_means(path: Path) -> None:
-    settings = grpo.trl_settings(load_recipe(path, Experiment, ON_CPU))
+    settings = grpo.trl_settings(load_recipe(path, AnyExperiment, ON_CPU))
     processes, rollouts, group = ROUNDS[path.stem]
     own = settings.per_device_train_batch_size * settings.steps_per_generation
     assert own * processes == rollouts and settings.num_generations == group
@@ -48,7 +48,7 @@ def test_rounds_of_rollouts_are_those_that_the_recipe_means(path: Path) -> None:
 
 def test_mmsearch_r1_updates_four_times_a_round() -> None:
     """Batch 512, mini-batch 128."""
-    settings = grpo.trl_settings(load_recipe(RECIPES / "paper" / "grpo_mmsearch_r1.yaml", Experiment, ON_CPU))
+    settings = grpo.trl_settings(load_recipe(RECIPES / "paper" / "grpo_mmsearch_r1.yaml", AnyExperiment, ON_CPU))
     assert settings.steps_per_generation == 4 * settings.gradient_accumulation_steps
     assert settings.per_device_train_batch_size * settings.gradient_accumulation_steps * 8 == 128
 

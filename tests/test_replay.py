@@ -19,6 +19,7 @@ from deepmmsearch.agent.runner import play_all
 from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.policies import local_policy
+from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
@@ -99,8 +100,10 @@ def test_an_atlas_played_by_the_bundled_model_replays_byte_for_byte(
     tried: list[Any] = []
 
     def play(mode: str) -> bytes:
-        settings = ToolSettings.model_validate(
-            {"index": tmp_path / "world", "recorder": {"mode": mode, "cassette": tmp_path / "c.sqlite"}}
+        settings = read_settings(
+            {"index": tmp_path / "world", "recorder": {"mode": mode, "cassette": tmp_path / "c.sqlite"}},
+            ToolSettings,
+            "tools",
         )
         toolbox = build_toolbox(settings, policy)
         store = TrajectoryStore(tmp_path / mode)

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox, play
-from deepmmsearch.compose.recipe import load_recipe
+from deepmmsearch.compose.recipe import load_recipe, read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox, make_provider
 from deepmmsearch.errors import MissingExtra, ToolError, UnknownName, UserError
@@ -41,7 +41,8 @@ def server() -> Iterator[Site]:
 
 
 def settings(**given: Any) -> ToolSettings:
-    return ToolSettings.model_validate({"reader": "none", **given})
+    made: ToolSettings = read_settings({"reader": "none", **given}, ToolSettings, "tools")
+    return made
 
 
 def episode(tools: Toolbox) -> Trajectory:
@@ -139,7 +140,7 @@ def test_a_recorded_run_replays_without_keys_or_connections(server: Site, tmp_pa
 
 
 def test_a_private_address_is_allowed_to_its_provider_alone(server: Site) -> None:
-    given = ToolSettings.model_validate({"text": [{"name": "searxng", "url": server.url}]})
+    given = read_settings({"text": [{"name": "searxng", "url": server.url}]}, ToolSettings, "tools")
     tools = build_toolbox(given, POLICY, {})
     assert tools.text_search is not None and tools.reader is not None
     assert asyncio.run(tools.text_search.search("x", 3))
@@ -209,16 +210,16 @@ def test_one_index_is_opened_once_for_words_and_pictures(tmp_path: Path) -> None
         ({"text": ["serper"], "reader": {"kind": "web", "timout": 3}}, UnknownName, "Did you mean 'timeout'"),
         ({"text": ["serper"], "summarizer": "extractiv"}, UnknownName, "Did you mean 'extractive'"),
         ({"text": ["serper"], "summarizer": "own"}, UserError, "no model that could summarise"),
-        ({"text": ["serper"], "summarizer": "chat"}, UserError, "Set summarizer.base_url"),
+        ({"text": ["serper"], "summarizer": "chat"}, UserError, "summarizer.base_url: Field required"),
         ({"text": ["serper"], "grounding": {"kind": "dnio"}}, UnknownName, "Did you mean 'dino'"),
-        ({"text": ["serper"], "grounding": "chat"}, UserError, "Set grounding.base_url"),
-        ({"text": ["serper"], "grounding": "qwen4"}, UnknownName, "grounding dialect"),
+        ({"text": ["serper"], "grounding": "chat"}, UserError, "grounding.base_url: Field required"),
+        ({"text": ["serper"], "grounding": "qwen4"}, UnknownName, "kind of grounding"),
         ({"text": ["serper"], "matcher": "rnk"}, UnknownName, "Did you mean 'rank'"),
-        ({"image": ["serpapi-lens"], "matcher": "encoder"}, UserError, "Set matcher.model"),
+        ({"image": ["serpapi-lens"], "matcher": "encoder"}, UserError, "matcher.model: Field required"),
         ({"text": ["serper"], "recorder": {"mode": "cach", "cassette": "x"}}, UnknownName, "Did you mean 'cache'"),
-        ({"text": ["serper"], "recorder": {"mode": "cache"}}, UserError, "Set recorder.cassette"),
+        ({"text": ["serper"], "recorder": {"mode": "cache"}}, UserError, "recorder.cassette: Field required"),
         ({"text": ["serper"], "prices": {"serpr": 1}}, UnknownName, "Did you mean 'serper'"),
-        ({"kind": "providers"}, UserError, "No provider is named"),
+        ({"kind": "providers"}, UserError, "no provider is named"),
         ({"kind": "provider"}, UnknownName, "Did you mean 'providers'"),
         ({"text": ["local"]}, UserError, "local needs the setting index"),
     ],
@@ -264,10 +265,10 @@ def test_a_summariser_behind_an_endpoint_writes_one_summary_or_one_of_each_page(
 
 
 def test_one_provider_alone(server: Site) -> None:
-    from deepmmsearch.compose.tool_settings import ProviderSettings
+    from deepmmsearch.compose.tool_settings import NetworkSettings, ProviderSettings
 
     provider = ProviderSettings.model_validate({"name": "searxng", "url": server.url})
-    tool = make_provider(ToolSettings(kind="none"), "text", provider, {})
+    tool = make_provider(provider, "text", NetworkSettings(), environ={})
     assert len(asyncio.run(tool.search("x", 2))) == 2
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from conftest import Offer
+from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.testing import ScriptedPolicy
@@ -61,13 +62,15 @@ def test_the_provider_of_the_docs_works(installed: None) -> None:
 
 
 def test_a_recipe_may_name_it(installed: None) -> None:
-    tools = build_toolbox(ToolSettings.model_validate({"text": "wikipedia", "reader": "none"}), ScriptedPolicy("x"), {})
+    tools = build_toolbox(
+        read_settings({"text": "wikipedia", "reader": "none"}, ToolSettings, "tools"), ScriptedPolicy("x"), {}
+    )
     assert tools.text_search is not None and tools.text_search.name == "wikipedia"  # type: ignore[attr-defined]
 
 
 def test_the_recipe_of_the_docs_becomes_a_toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = ToolSettings.model_validate(yaml.safe_load(block("yaml").replace("…", "x")))
+    settings = read_settings(yaml.safe_load(block("yaml").replace("…", "x")), ToolSettings, "the docs")
     (tmp_path / "runs").mkdir()
     tools = build_toolbox(settings, ScriptedPolicy("x"), {"SERPAPI_API_KEY": "key-0123456789"})
     assert tools.text_search is not None and tools.image_search is not None and tools.pages == 5

@@ -31,13 +31,14 @@ class MissingExtra(UserError):
 
 
 class UnknownName(UserError):
-    """A name that is not one of the known ones; the message offers the nearest."""
+    """A name that is not one of the known ones; the message offers the nearest. `within`: what stands before all of
+    them, such as "trl."."""
 
-    def __init__(self, kind: str, found: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, found: str, known: Iterable[str], within: str = "") -> None:
         names = sorted(known)
         close = difflib.get_close_matches(found, names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"Unknown {kind} {found!r}.{hint} Known: {', '.join(names) or 'none'}.")
+        hint = f" Did you mean {within + close[0]!r}?" if close else ""
+        super().__init__(f"Unknown {kind} {within + found!r}.{hint} Known: {', '.join(names) or 'none'}.")
 
 
 class ToolError(Exception):

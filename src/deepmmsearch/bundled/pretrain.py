@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration
 
@@ -36,48 +35,13 @@ from deepmmsearch.atlas.drawing import (
 from deepmmsearch.atlas.names import FAMOUS, Split
 from deepmmsearch.bundled import small
 from deepmmsearch.bundled.lessons import LESSONS, Lesson, famous_name, lesson_flags, view, view_box
+from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, StageSettings
 from deepmmsearch.children import call_all
 from deepmmsearch.files import replacing
 from deepmmsearch.train.plots import plot_curves, read_metrics
 
 POOL = 8
 """Batches drawn at once, sorted by length and dealt out in random order: less padding."""
-
-
-class Stage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    steps: int
-    batch: int = 16
-    muon_lr: float = 4e-3
-    adam_lr: float = 3e-3
-    warmup: int = 30
-    decay_from: float = 0.5
-    workers: int = 1
-
-
-class LessonStage(Stage):
-    lessons: dict[str, float]
-
-
-class Recipe(BaseModel):
-    """`deepmmsearch pretrain`: where the result goes and how long each stage lasts (steps of `batch` samples a
-    worker)."""
-
-    model_config = ConfigDict(extra="forbid")
-    output: Path
-    seed: int = 0
-    hidden: int = 256
-    layers: int = 5
-    inner: int = 512
-    text: LessonStage
-    vision: Stage
-    align: Stage
-    keys: LessonStage
-    scenes: LessonStage
-    boxes: LessonStage
-    joint: LessonStage
-    save_every: int = 100
-    evaluate_every: int = 200
 
 
 BEFORE = {"keys": "aligned", "scenes": "keys", "boxes": "scenes", "joint": "boxes"}
@@ -133,7 +97,7 @@ def collate(rows: list[Encoded], pad: int, image: int) -> dict[str, Tensor]:
     return batch
 
 
-def batches(stage: LessonStage, encode: Encoder, seed: str, start: int) -> Iterator[list[Encoded]]:
+def batches(stage: LessonStageSettings, encode: Encoder, seed: str, start: int) -> Iterator[list[Encoded]]:
     """Endless; batch k depends on the seed and k alone, so an interrupted run goes on where it was."""
     names, weights = list(stage.lessons), list(stage.lessons.values())
     pool_index, skip = divmod(start, POOL)
@@ -150,7 +114,9 @@ def batches(stage: LessonStage, encode: Encoder, seed: str, start: int) -> Itera
         pool_index, skip = pool_index + 1, 0
 
 
-def optimizers(named: list[tuple[str, nn.Parameter]], stage: Stage) -> list[tuple[torch.optim.Optimizer, float]]:
+def optimizers(
+    named: list[tuple[str, nn.Parameter]], stage: StageSettings
+) -> list[tuple[torch.optim.Optimizer, float]]:
     """Muon for the matrices, AdamW for embeddings, biases, norms and the projector."""
     matrices = [p for n, p in named if p.ndim == 2 and "embed" not in n and "merger" not in n and "heads" not in n]
     chosen = {id(p) for p in matrices}
@@ -159,7 +125,7 @@ def optimizers(named: list[tuple[str, nn.Parameter]], stage: Stage) -> list[tupl
     return [(small.Muon(matrices, stage.muon_lr), stage.muon_lr), (adam, stage.adam_lr)]
 
 
-def schedule(step: int, stage: Stage) -> float:
+def schedule(step: int, stage: StageSettings) -> float:
     done = step / stage.steps
     fade = 1.0 if done < stage.decay_from else max(0.02, (1 - done) / (1 - stage.decay_from))
     return min(1.0, (step + 1) / stage.warmup) * fade
@@ -168,7 +134,7 @@ def schedule(step: int, stage: Stage) -> float:
 class Run:
     """One stage's progress: a log of JSON lines, and a state from which an interrupted stage goes on."""
 
-    def __init__(self, folder: Path, name: str, rank: int, stage: Stage) -> None:
+    def __init__(self, folder: Path, name: str, rank: int, stage: StageSettings) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._log, self._state = folder / f"{name}.log.jsonl", folder / f"{name}.state.pt"
         self.name, self.rank, self._stage, self._started, self._ema = name, rank, stage, time.monotonic(), 0.0
@@ -253,9 +219,9 @@ def evaluate(
 
 
 def _lesson_worker(
-    rank: int, recipe: Recipe, name: Literal["text", "keys", "scenes", "boxes", "joint"], port: int
+    rank: int, recipe: PretrainRecipe, name: Literal["text", "keys", "scenes", "boxes", "joint"], port: int
 ) -> None:
-    stage: LessonStage = getattr(recipe, name)
+    stage: LessonStageSettings = getattr(recipe, name)
     torch.set_num_threads(1)
     if stage.workers > 1:
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=stage.workers)
@@ -286,14 +252,14 @@ def _lesson_worker(
         run.finish()
 
 
-def start(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
+def start(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLForConditionalGeneration:
     model = small.build_model(tokenizer, recipe.hidden, recipe.layers, recipe.inner)
     numbers = {n: int(tokenizer.convert_tokens_to_ids(str(n))) for n in range(small.VIEW[0] + 1)}
     small.start_with_induction(model, numbers)
     return model
 
 
-def load(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, name: str) -> Qwen2_5_VLForConditionalGeneration:
+def load(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerFast, name: str) -> Qwen2_5_VLForConditionalGeneration:
     model = small.build_model(tokenizer, recipe.hidden, recipe.layers, recipe.inner)
     model.load_state_dict(torch.load(recipe.output / f"{name}.pt", weights_only=True))
     return model
@@ -387,7 +353,7 @@ def _decode(code: Tensor) -> Tensor:
     return shares[(code[..., None, :] - small.coordinate_code(shares)).square().sum(-1).argmin(-1)]
 
 
-def train_vision(recipe: Recipe) -> None:
+def train_vision(recipe: PretrainRecipe) -> None:
     stage = recipe.vision
     torch.set_num_threads(1)
     torch.manual_seed(recipe.seed + 1)
@@ -418,7 +384,7 @@ def train_vision(recipe: Recipe) -> None:
 
 
 @torch.no_grad()
-def align(recipe: Recipe, pictures: int = 1536) -> None:
+def align(recipe: PretrainRecipe, pictures: int = 1536) -> None:
     """The tower's output onto token embeddings, block by block of the residual stream: ridge regression, then training.
 
     Block 0 is what is there (the main colour), blocks 1, 2 and 4 what it stands on, as if the carrier's name had just
@@ -474,7 +440,7 @@ def align(recipe: Recipe, pictures: int = 1536) -> None:
     torch.save(model.state_dict(), recipe.output / "aligned.pt")
 
 
-def _heard(stage: LessonStage, encode: Encoder, seed: int) -> set[int]:
+def _heard(stage: LessonStageSettings, encode: Encoder, seed: int) -> set[int]:
     """The tokens that a stage's lessons used, found by drawing them again."""
     heard: set[int] = set()
     for rank in range(stage.workers):
@@ -483,7 +449,9 @@ def _heard(stage: LessonStage, encode: Encoder, seed: int) -> set[int]:
     return heard
 
 
-def _fit(recipe: Recipe, visual: nn.Module, targets: Callable[[dict[str, Tensor]], Tensor], spread: Tensor) -> None:
+def _fit(
+    recipe: PretrainRecipe, visual: nn.Module, targets: Callable[[dict[str, Tensor]], Tensor], spread: Tensor
+) -> None:
     """The whole tower trained on, to say exactly what the regression made it say roughly. `spread`: (blocks,)
     variances."""
     stage = recipe.align
@@ -517,7 +485,7 @@ def _free_port() -> int:
         return int(s.getsockname()[1])
 
 
-def _lesson_calls(recipe: Recipe, name: str) -> list[tuple[Any, ...]]:
+def _lesson_calls(recipe: PretrainRecipe, name: str) -> list[tuple[Any, ...]]:
     port = _free_port()
     return [(_lesson_worker, rank, recipe, name, port) for rank in range(getattr(recipe, name).workers)]
 
@@ -527,7 +495,7 @@ def _run_together(calls: list[tuple[Any, ...]]) -> None:
         pass
 
 
-def pretrain(recipe: Recipe) -> Path:
+def pretrain(recipe: PretrainRecipe) -> Path:
     """All stages; those already finished are skipped, an interrupted one goes on. Returns the checkpoint's folder."""
     recipe.output.mkdir(parents=True, exist_ok=True)
     (recipe.output / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n")
@@ -549,7 +517,7 @@ def pretrain(recipe: Recipe) -> Path:
     return folder
 
 
-def plot(recipe: Recipe) -> None:
+def plot(recipe: PretrainRecipe) -> None:
     """One picture a stage: the loss, and what held-out lessons say."""
     for name in ("text", "vision", "align", "keys", "scenes", "boxes", "joint"):
         rows = read_metrics(recipe.output / f"{name}.log.jsonl")

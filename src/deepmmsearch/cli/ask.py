@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from deepmmsearch.agent.runner import Agent
+    from deepmmsearch.compose.policies import PolicySettings
     from deepmmsearch.compose.tool_settings import ToolSettings
     from deepmmsearch.types import Policy, Question, Trajectory
 
@@ -86,20 +87,20 @@ def command(
               deepmmsearch ask photo.jpg "What is this?" --base-url http://127.0.0.1:8000/v1 --json
     """
     from deepmmsearch.agent.runner import Agent
-    from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
+    from deepmmsearch.compose.policies import build_policy, choose_prompt
     from deepmmsearch.compose.toolbox import build_toolbox
     from deepmmsearch.types import Limits
 
     asked = _question(image, question)
-    _refuse_unknown_policy(kind)
     context = click.get_current_context()
     kind, model, base_url = defaults.chosen_model(context, kind, model, base_url)
     tools, index = defaults.chosen_tools(context, tools, index)
+    settings = _policy_settings(kind, model, base_url, timeout)
     toolbox_settings = _tool_settings(tools, index)
     _refuse_bad_places(toolbox_settings, save)
     console = Console(highlight=False, quiet=as_json)
     with console.status("Getting ready ..."):
-        policy = build_policy(PolicySettings(kind=kind, model=model, base_url=base_url, timeout=timeout))
+        policy = build_policy(settings)
         toolbox = build_toolbox(toolbox_settings, policy)
     label = getattr(policy, "name", kind)
     agent = Agent(policy, choose_prompt(policy, toolbox, prompt), lambda _: toolbox, Limits(calls=calls), label)
@@ -215,23 +216,25 @@ async def _fetched(address: str) -> Image:
 def _tool_settings(tools: str | None, index: Path | None) -> ToolSettings:
     """What --tools and --index say: a kind, a file, or the local index where there is one."""
     from deepmmsearch.compose.recipe import load_recipe
-    from deepmmsearch.compose.tool_settings import ToolSettings
+    from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
 
-    if tools is None:
-        return ToolSettings(kind="local" if index else "none", index=index)
-    if tools in ("none", "local"):
-        return ToolSettings(kind=tools, index=index)
+    if tools == "none" or (tools is None and index is None):
+        return NoToolSettings()
+    if tools in (None, "local"):
+        return LocalToolSettings(index=index)
     if not tools.endswith((".yaml", ".yml")) and not Path(tools).is_file():
         raise UnknownName("tools", tools, ("none", "local", "FILE.yaml"))
-    settings = load_recipe(Path(tools), ToolSettings)
-    return settings if index is None else settings.model_copy(update={"index": index})
+    return load_recipe(Path(tools), ToolSettings, () if index is None else [f"index={index}"])
 
 
-def _refuse_unknown_policy(kind: str | None) -> None:
-    from deepmmsearch.compose.policies import POLICIES
+def _policy_settings(kind: str, model: str | None, base_url: str | None, timeout: float) -> PolicySettings:
+    """Raises UserError for what does not apply to the kind, UnknownName for another kind."""
+    from deepmmsearch.compose.policies import PolicySettings
+    from deepmmsearch.compose.recipe import read_settings
 
-    if kind is not None and kind not in POLICIES:
-        raise UnknownName("policy", kind, POLICIES)
+    given = {"model": model, "base_url": base_url, "timeout": timeout if kind == "chat" else None}
+    row = {"kind": kind, **{name: value for name, value in given.items() if value is not None}}
+    return read_settings(row, PolicySettings, "the command line")
 
 
 def _refuse_bad_places(tools: ToolSettings, save: Path | None) -> None:

@@ -14,7 +14,7 @@ from deepmmsearch import progress
 from deepmmsearch.cli.bars import Bars
 
 if TYPE_CHECKING:
-    from deepmmsearch.compose.evaluation import EvalRecipe
+    from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.eval.run import EvalRun
     from deepmmsearch.eval.run import Progress as Step
 
@@ -42,7 +42,7 @@ def command(
     Example:  deepmmsearch eval recipes/eval/atlas.yaml
               deepmmsearch eval recipes/eval/atlas.yaml output=runs/eval/mine concurrency=8 --only agent
     """
-    from deepmmsearch.compose.evaluation import EvalRecipe
+    from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.compose.recipe import load_recipe
 
     loaded = load_recipe(recipe, EvalRecipe, overrides)

@@ -22,12 +22,13 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
               deepmmsearch grpo recipes/atlas/grpo.yaml output=runs/mine trl.learning_rate=1e-5
     """
     from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.compose.training_recipes import AnyExperiment
 
     try:
-        from deepmmsearch.compose.training import Experiment, run_grpo
+        from deepmmsearch.compose.training import run_grpo
     except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 
         raise MissingExtra("Training", "train") from error
-    result = run_grpo(load_recipe(recipe, Experiment, overrides), report=click.echo)
+    result = run_grpo(load_recipe(recipe, AnyExperiment, overrides), report=click.echo)
     click.echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")

@@ -75,13 +75,13 @@ def calibrate(
 
 
 def _model(base_url: str, model: str | None, prompt: str, cassette: Path | None) -> Judge:
-    from deepmmsearch.compose.evaluation import recorded_judge
-    from deepmmsearch.judge.llm import LlmJudge
-    from deepmmsearch.policies.chat import ChatPolicy
+    from deepmmsearch.compose.judges import LlmJudgeSettings, build_judge
+    from deepmmsearch.compose.recipe import read_settings
 
-    policy = ChatPolicy(model, base_url, max_new_tokens=512)
-    asyncio.run(policy.check())
-    return LlmJudge(recorded_judge(policy, cassette, "cache") if cassette else policy, prompt)
+    row: dict[str, object] = {"model": model, "base_url": base_url, "prompt": prompt}
+    if cassette is not None:
+        row["recorder"] = {"cassette": cassette}
+    return build_judge(read_settings(row, LlmJudgeSettings, "the command line"))
 
 
 def _as_json(found: Agreement) -> dict[str, object]:

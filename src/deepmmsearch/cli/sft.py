@@ -20,9 +20,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
               deepmmsearch sft recipes/atlas/sft.yaml output=runs/mine trl.learning_rate=1e-3
     """
     from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.compose.training_recipes import FineTuning
 
     try:
-        from deepmmsearch.compose.training import FineTuning, run_sft
+        from deepmmsearch.compose.training import run_sft
     except ModuleNotFoundError as error:
         from deepmmsearch.errors import MissingExtra
 

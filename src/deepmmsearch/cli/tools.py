@@ -17,7 +17,7 @@ from deepmmsearch.errors import ToolError, UserError
 
 if TYPE_CHECKING:
     from deepmmsearch.agent.protocols import Page
-    from deepmmsearch.compose.tool_settings import ProviderSettings, ToolSettings
+    from deepmmsearch.compose.tool_settings import ProviderSettings, SearchSettings
     from deepmmsearch.tools.providers.catalog import Kind, Listing
     from deepmmsearch.types import Call, Hit
 
@@ -67,7 +67,8 @@ def check(
         lacking = {"text": "Leave --image and --page out.", "image": "Give --image FILE.", "page": "Give --page URL."}
         raise UserError(f"{name} does not do that. {lacking[kinds[0]]}")
     settings = _settings(recipe)
-    tool = make_provider(settings, kind, _provider(name, kind, settings, given))
+    provider = _provider(name, getattr(settings, kind, ()), given)
+    tool = make_provider(provider, kind, settings.network, settings.index)
     wanted = images.load(image) if image is not None else page or query
     try:
         found, call = asyncio.run(_once(tool, kind, name, wanted, k, settings.prices))
@@ -115,20 +116,22 @@ def _needs(known: Listing, environ: Mapping[str, str]) -> Text:
     return text if text.plain else Text("nothing", "green")
 
 
-def _settings(recipe: Path | None) -> ToolSettings:
+def _settings(recipe: Path | None) -> SearchSettings:
     from deepmmsearch.compose.recipe import load_recipe
-    from deepmmsearch.compose.tool_settings import ToolSettings
+    from deepmmsearch.compose.tool_settings import SearchSettings, ToolSettings
 
-    return ToolSettings(kind="none") if recipe is None else load_recipe(recipe, ToolSettings)
+    found = SearchSettings() if recipe is None else load_recipe(recipe, ToolSettings)
+    if not isinstance(found, SearchSettings):
+        raise UserError(f"{recipe} names no tools. Give a file as in recipes/tools.")
+    return found
 
 
-def _provider(name: str, kind: str, settings: ToolSettings, given: Sequence[str]) -> ProviderSettings:
+def _provider(name: str, listed: Sequence[ProviderSettings], given: Sequence[str]) -> ProviderSettings:
     """The provider as the recipe has it, else without settings, and those of the command line."""
     import yaml
 
     from deepmmsearch.compose.tool_settings import ProviderSettings
 
-    listed = settings.text if kind == "text" else settings.image
     found = next((p for p in listed if p.name == name), ProviderSettings(name=name))
     more: dict[str, Any] = {}
     for setting in given:

@@ -2,98 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, model_validator
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import with_gold_boxes
-from deepmmsearch.compose.keys import HUB, tool_keys
-from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
-from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.endpoints import chat_model
+from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings, build_judge
+from deepmmsearch.compose.keys import keys_of
+from deepmmsearch.compose.policies import (
+    LocalPolicySettings,
+    OraclePolicySettings,
+    PlayerPolicySettings,
+    build_policy,
+    choose_prompt,
+)
+from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.data.pipeline import Built, Makers, Watch, build
-from deepmmsearch.data.recipe import BuildSettings, Taxonomy
+from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, KnownTaxonomy, SearchByRollouts, Taxonomy
 from deepmmsearch.data.sources import world_folder
 from deepmmsearch.data.tasks import Labeler, Player
 from deepmmsearch.data.taxonomy import KnownLabels, ModelLabels
-from deepmmsearch.errors import UserError
-from deepmmsearch.judge import Judge, RuleJudge
-from deepmmsearch.judge.llm import LlmJudge
+from deepmmsearch.judge import Judge
 from deepmmsearch.prompts import load_prompt
+from deepmmsearch.settings import Settings
 from deepmmsearch.types import Policy, Question
 
-ORACLE = "oracle"
 
+class PlayerSettings(Settings):
+    """Who plays with which tools. The atlas's oracle cannot see, so it needs `gold_boxes`. Local tools without an index
+    search the question's own world. `prompt`: None is the one the policy was made for."""
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class PlayerSettings(_Settings):
-    """Who plays with which tools. `policy.kind: oracle` is the atlas's perfect player, which needs `gold_boxes` for it
-    cannot see. Tools of kind local without an index search the question's own world. `prompt`: None is the one the
-    policy was made for."""
-
-    policy: PolicySettings = PolicySettings()
-    tools: ToolSettings = Field(default_factory=ToolSettings)
+    policy: PlayerPolicySettings = LocalPolicySettings()
+    tools: ToolSettings = LocalToolSettings()
     prompt: str | None = None
     gold_boxes: bool = False
 
 
-class JudgeSettings(_Settings):
-    """A rule (`deepmmsearch judge rules`), or a language model with the rules of `evaluation` or `reward`."""
-
-    kind: Literal["rule", "model"] = "rule"
-    rule: str = "reward"
-    policy: PolicySettings | None = None
-    rules: Literal["evaluation", "reward"] = "reward"
-
-
 class DataRecipe(BuildSettings):
-    """A whole data build. `labeler`: the model of `taxonomy.by: model`. `rollout_policy`: who plays the rollouts of
-    `search.by: rollouts`."""
+    """A whole data build. `rollout_policy`: who plays the rollouts of `search.by: rollouts`."""
 
     teacher: PlayerSettings
-    judge: JudgeSettings = JudgeSettings()
-    labeler: PolicySettings | None = None
+    judge: JudgeSettings = RuleJudgeSettings()
     rollout_policy: PlayerSettings | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        atlas = isinstance(self.seeds, AtlasSeeds)
+        for name, player in self.players().items():
+            oracle = isinstance(player.policy, OraclePolicySettings)
+            if oracle and not (atlas or isinstance(player.tools, NoToolSettings) or player.tools.index):
+                raise ValueError(
+                    f"{name}.policy is the oracle, which plays questions of the atlas. Set seeds.worlds, or another "
+                    "policy"
+                )
+            if player.gold_boxes and not atlas:
+                raise ValueError(f"{name}.gold_boxes belongs to seeds from worlds. Remove it")
+            if isinstance(player.tools, LocalToolSettings) and not (atlas or player.tools.index):
+                raise ValueError(f"{name}.tools is local and has no index. Set {name}.tools.index, or other tools")
+        rollouts = isinstance(self.search, SearchByRollouts)
+        if rollouts and self.rollout_policy is None:
+            raise ValueError(
+                "search.by=rollouts needs a policy that plays them. Set rollout_policy, or search.by=trajectory"
+            )
+        if self.rollout_policy is not None and not rollouts:
+            raise ValueError("rollout_policy belongs to search.by rollouts, but it is trajectory. Remove it")
+        return self
+
+    def players(self) -> dict[str, PlayerSettings]:
+        return {"teacher": self.teacher} | ({"rollout_policy": self.rollout_policy} if self.rollout_policy else {})
 
 
 def run_build(recipe: DataRecipe, watch: Watch = lambda step: None) -> Built:
     """Everything that can be checked is checked before the first seed is drawn."""
-    own_world = bool(recipe.seeds.worlds)
-    for player in (recipe.teacher, *((recipe.rollout_policy,) if recipe.rollout_policy else ())):
-        if player.policy.kind == ORACLE and not (own_world or player.tools.index or player.tools.kind == "none"):
-            raise UserError("The oracle plays questions of the atlas. Set seeds.worlds, or teacher.policy.kind=chat.")
-    if recipe.search.by == "rollouts" and recipe.rollout_policy is None:
-        raise UserError(
-            "search.by=rollouts needs a policy that plays them. Set rollout_policy, or search.by=trajectory."
-        )
+    own_world = isinstance(recipe.seeds, AtlasSeeds)
     judges = Judges(recipe.judge)
     judges()
-    labelers = Labelers(recipe.taxonomy, recipe.labeler)
-    if recipe.taxonomy.by == "model" and recipe.labeler is None:
-        raise UserError(
-            "taxonomy.by=model needs a model. Set labeler.base_url and labeler.model, or taxonomy.by=known."
-        )
-    settings: dict[str, dict[str, Any]] = {
-        "teacher": _plain(recipe.teacher),
-        "judge": _plain(recipe.judge),
-        "labels": _plain(recipe.labeler) if recipe.labeler else {},
-    }
+    settings = {"teacher": _plain(recipe.teacher), "judge": _plain(recipe.judge), "labels": {}}
     rollouts = None
     if recipe.rollout_policy is not None:
         settings["rollouts"] = _plain(recipe.rollout_policy)
         rollouts = Players(recipe.rollout_policy, recipe.output, own_world)
     teacher = Players(recipe.teacher, recipe.output, own_world)
-    makers = Makers(teacher, judges, labelers, settings, rollouts, tuple(sorted(set(_keys(recipe)))))
+    keys = tuple(sorted(set(keys_of(recipe))))
+    makers = Makers(teacher, judges, Labelers(recipe.taxonomy), settings, rollouts, keys)
     return build(BuildSettings.model_validate(_base(recipe)), makers, watch)
 
 
@@ -111,7 +110,8 @@ class Players:
 
     @cached_property
     def _policy(self) -> Policy:
-        return OraclePolicy() if self.settings.policy.kind == ORACLE else build_policy(self.settings.policy)
+        chosen = self.settings.policy
+        return OraclePolicy() if isinstance(chosen, OraclePolicySettings) else build_policy(chosen)
 
     @cached_property
     def _tools(self) -> Toolbox:
@@ -119,7 +119,7 @@ class Players:
 
     def __call__(self, shard: str, /) -> Player:
         settings, policy = self.settings, self._policy
-        if self.own_world and settings.tools.kind == "local" and settings.tools.index is None:
+        if self.own_world and isinstance(settings.tools, LocalToolSettings) and settings.tools.index is None:
             index = world_folder(self.output, shard) / "index"
             tools = build_toolbox(settings.tools.model_copy(update={"index": index}), policy)
         else:
@@ -128,7 +128,7 @@ class Players:
             prompt = load_prompt(settings.prompt or ("atlas-direct" if settings.tools.kind == "none" else "atlas"))
         else:
             prompt = choose_prompt(policy, tools, settings.prompt)
-        label = str(getattr(policy, "name", settings.policy.model or settings.policy.kind))
+        label = str(getattr(policy, "name", settings.policy.kind))
         return Player(policy, _tools_for(tools, settings.gold_boxes), prompt, label)
 
 
@@ -137,51 +137,18 @@ class Judges:
     settings: JudgeSettings
 
     def __call__(self) -> Judge:
-        if self.settings.kind == "rule":
-            return RuleJudge(self.settings.rule)
-        if self.settings.policy is None:
-            raise UserError("A judge of kind model needs a model. Set judge.policy.base_url and judge.policy.model.")
-        return LlmJudge(_language_model(self.settings.policy), self.settings.rules)
+        return build_judge(self.settings)
 
 
 @dataclass(frozen=True)
 class Labelers:
     settings: Taxonomy
-    policy: PolicySettings | None
 
     def __call__(self) -> Labeler:
         settings = self.settings
-        if settings.by == "known" or self.policy is None:
+        if isinstance(settings, KnownTaxonomy):
             return KnownLabels(settings.field, settings.mapping)
-        return ModelLabels(_language_model(self.policy), settings.categories, settings.prompt)
-
-
-def _keys(recipe: DataRecipe) -> Iterator[str]:
-    """What the processes of this build are handed of the environment's keys."""
-    players = [p for p in (recipe.teacher, recipe.rollout_policy) if p is not None]
-    for player in players:
-        yield from tool_keys(player.tools)
-    for policy in (*(p.policy for p in players), recipe.judge.policy, recipe.labeler):
-        if policy is None or policy.kind == ORACLE:
-            continue
-        if policy.kind == "chat" or policy.base_url:
-            yield policy.key_variable
-        elif policy.model is not None and not Path(policy.model).exists():
-            yield HUB
-    if recipe.seeds.benchmark is not None and not Path(recipe.seeds.benchmark).exists():
-        yield HUB
-
-
-def _language_model(settings: PolicySettings) -> LanguageModel:
-    """The model behind a policy. Raises UserError for one that only plays."""
-    chat = settings.model_copy(update={"kind": "chat"}) if settings.base_url else settings
-    policy = build_policy(chat)
-    if not hasattr(policy, "complete"):
-        raise UserError(
-            f"A policy of kind {settings.kind!r} answers no questions of ours. Give the base_url of a model."
-        )
-    model: LanguageModel = policy  # type: ignore[assignment]
-    return model
+        return ModelLabels(chat_model(settings), settings.categories, settings.prompt)
 
 
 def _tools_for(tools: Toolbox, gold_boxes: bool) -> Callable[[Question], Toolbox]:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence, Sized
 from contextlib import AbstractContextManager, nullcontext
 
-from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation, Task, limited
+from deepmmsearch.compose.eval_recipe import EvalRecipe
+from deepmmsearch.compose.evaluation import ORACLE, Evaluation, Task, limited
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.eval.run import EvalRun, Progress, evaluate
 
@@ -52,16 +53,15 @@ def play_recipe(
         recipe=recipe.model_dump(mode="json"),
     )
     # One policy after another: several models need not fit into memory at once.
-    chosen.sort(
-        key=lambda name: list(recipe.policies).index(recipe.workflows[name].policy or next(iter(recipe.policies)))
-    )
+    players = {name: evaluation.name_of(recipe.workflows[name]) for name in chosen}
+    chosen.sort(key=lambda name: [*recipe.policies, ORACLE].index(players[name]))
     errors: list[str | None] = []
     for number, name in enumerate(chosen):
         for task in tasks:
             if recipe.workflows[name].kind == "oracle" and task.tools is None:
                 continue
             errors += _play(evaluation, run, name, task, retry_errors, watch)
-        evaluation.release(recipe.workflows[later].policy for later in chosen[number + 1 :])
+        evaluation.release(players[later] for later in chosen[number + 1 :])
     if errors and all(errors):
         raise Failed(f"All {len(errors)} questions failed, the last with: {errors[-1]} Run again with --retry-errors.")
     return run

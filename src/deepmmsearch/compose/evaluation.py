@@ -4,136 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import Agent, ToolsFor
-from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.worlds import Worlds
-from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
-from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.eval_recipe import (
+    QUESTIONS,
+    AtlasBenchmarkSettings,
+    BenchmarkSettings,
+    DirectSettings,
+    EvalRecipe,
+    OracleSettings,
+    PlayedOptions,
+    RagSettings,
+    SearchOptions,
+    SwitchOptions,
+    WorkflowOptions,
+)
+from deepmmsearch.compose.judges import build_judge
+from deepmmsearch.compose.policies import build_policy, choose_prompt
 from deepmmsearch.compose.toolbox import build_toolbox, find_grounder
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.eval.faults import FAULTS, with_fault
+from deepmmsearch.eval.faults import with_fault
 from deepmmsearch.eval.run import BenchmarkInfo, Described
 from deepmmsearch.eval.workflows import Rag, Switches, Workflow
-from deepmmsearch.judge import JUDGES, Judge, RuleJudge
+from deepmmsearch.judge import Judge
 from deepmmsearch.prompts import load_prompt, prompt_names
-from deepmmsearch.types import Limits, Policy, Prompt, Question
+from deepmmsearch.types import Policy, Prompt, Question
 
-if TYPE_CHECKING:
-    from deepmmsearch.agent.protocols import LanguageModel
-    from deepmmsearch.policies.chat import ChatPolicy
-
-KINDS = ("direct", "rag", "agent", "oracle")
-ATLAS = "atlas"
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class BenchmarkSettings(_Settings):
-    """A benchmark by its name (`deepmmsearch data list`), a file or folder of one's own, or `atlas`: an invented world
-    of `seed` with `sample` questions. `label`: its name in tables. `out_of_domain`: unlike what the policy was trained
-    on."""
-
-    name: str
-    label: str | None = None
-    path: Path | None = None
-    images: Path | None = None
-    split: str | None = None
-    sample: int | None = Field(default=None, ge=0)
-    seed: int = 0
-    out_of_domain: bool = False
-
-
-class LimitSettings(_Settings):
-    """See `types.Limits`."""
-
-    calls: int = Field(default=10, ge=0)
-    image_searches: int = Field(default=1, ge=0)
-    tokens: int = Field(default=8192, gt=0)
-
-
-class WorkflowSettings(_Settings):
-    """One way to answer. `policy`: which of the recipe's policies; None is the only one. `prompt`: a prompt set instead
-    of the policy's own. `crop`, `image_search`, `text_searches`: switches of an ablation; `fault`: how its tools are
-    broken; `ablates`: the workflow it is compared with. `change`: what differs, where the switches do not say it, such
-    as the training data of another policy."""
-
-    kind: str = "agent"
-    policy: str | None = None
-    prompt: str | None = None
-    limits: LimitSettings = LimitSettings()
-    thumbnails: bool | None = None
-    crop: bool = True
-    image_search: bool = True
-    text_searches: int | None = Field(default=None, ge=0)
-    fault: str | None = None
-    ablates: str | None = None
-    change: str | None = None
-
-
-class JudgeSettings(_Settings):
-    """`kind`: rule or llm. `rule`: one of the rule judge's. `prompt`: the rules a model is given, evaluation or reward;
-    it is asked at `base_url`; what it said is kept in `cassette`, `mode` is the recorder's (cache, replay, live)."""
-
-    kind: str = "rule"
-    rule: str = "reward"
-    prompt: str = "evaluation"
-    model: str | None = None
-    base_url: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
-    cassette: Path | None = None
-    mode: str = "cache"
-
-
-class EvalRecipe(_Settings):
-    """`output`: the folder of the run. `judges`: the first one's scores are in the tables. `tools`: for all benchmarks
-    but atlas, which brings its own. `pictures`: episodes of each benchmark and workflow whose pictures are kept.
-    `timeout`: seconds for one question. `stop_after_errors`: so many failed questions or verdicts in a row end the run
-    (null: never). `worlds`: where atlases are kept; None is beside the output."""
-
-    output: Path
-    policies: dict[str, PolicySettings] = Field(default_factory=lambda: {"bundled": PolicySettings()})
-    tools: ToolSettings | None = None
-    benchmarks: list[BenchmarkSettings] = Field(min_length=1)
-    workflows: dict[str, WorkflowSettings] = Field(min_length=1)
-    judges: dict[str, JudgeSettings] = Field(default_factory=lambda: {"reward": JudgeSettings()}, min_length=1)
-    concurrency: int = Field(default=16, ge=1)
-    timeout: float | None = Field(default=None, gt=0)
-    stop_after_errors: int | None = Field(default=8, ge=1)
-    pictures: int = Field(default=24, ge=0)
-    worlds: Path | None = None
-
-    @model_validator(mode="after")
-    def _names(self) -> Self:
-        for name, workflow in self.workflows.items():
-            if "/" in name:
-                raise ValueError(f"the workflow {name!r} has a / in its name")
-            if workflow.kind not in KINDS:
-                raise ValueError(f"{name}: kind is {workflow.kind!r}, expected one of {', '.join(KINDS)}")
-            if workflow.fault is not None and workflow.fault not in FAULTS:
-                raise ValueError(f"{name}: fault is {workflow.fault!r}, expected one of {', '.join(FAULTS)}")
-            if workflow.policy is not None and workflow.policy not in self.policies:
-                raise ValueError(f"{name}: there is no policy {workflow.policy!r}, only {', '.join(self.policies)}")
-            if workflow.policy is None and workflow.kind != "oracle" and len(self.policies) > 1:
-                raise ValueError(f"{name}: say which policy plays: {', '.join(self.policies)}")
-            if workflow.ablates is not None and workflow.ablates not in self.workflows:
-                raise ValueError(f"{name}: there is no workflow {workflow.ablates!r} to compare with")
-        labels = [b.label or b.name for b in self.benchmarks]
-        if len(set(labels)) < len(labels):
-            raise ValueError(f"two benchmarks have the same name ({', '.join(labels)}): give one a label")
-        for name, judge in self.judges.items():
-            if judge.kind not in ("rule", "llm"):
-                raise ValueError(f"judge {name}: expected kind rule or llm")
-            if judge.kind == "rule":
-                JUDGES.find(judge.rule, code=True)
-        return self
+ORACLE = "oracle"
 
 
 @dataclass(frozen=True)
@@ -152,27 +51,30 @@ class Evaluation:
         self.recipe = recipe
         self._policies: dict[str, Policy] = {}
 
-    def policy(self, name: str | None) -> Policy:
-        chosen = name or next(iter(self.recipe.policies))
-        if chosen not in self._policies:
-            self._policies[chosen] = build_policy(self.recipe.policies[chosen])
-        return self._policies[chosen]
+    def policy(self, name: str) -> Policy:
+        if name not in self._policies:
+            self._policies[name] = build_policy(self.recipe.policies[name])
+        return self._policies[name]
 
-    def release(self, keep: Iterable[str | None]) -> None:
+    def release(self, keep: Iterable[str]) -> None:
         """Forgets policies that are not played any more: several models need not fit into memory at once."""
-        wanted = {name or next(iter(self.recipe.policies)) for name in keep}
+        wanted = set(keep)
         self._policies = {name: policy for name, policy in self._policies.items() if name in wanted}
 
     def judges(self) -> dict[str, Judge]:
         return {name: build_judge(settings) for name, settings in self.recipe.judges.items()}
 
+    def name_of(self, workflow: WorkflowOptions) -> str:
+        """Which of the recipe's policies plays a workflow."""
+        named = workflow.policy if isinstance(workflow, PlayedOptions) else ORACLE
+        return named or next(iter(self.recipe.policies))
+
     def task(self, settings: BenchmarkSettings) -> Task:
         label = settings.label or settings.name
-        if settings.name == ATLAS:
-            count = settings.sample or 500
+        if isinstance(settings, AtlasBenchmarkSettings):
+            count = settings.sample or QUESTIONS
             home = self.recipe.worlds or self.recipe.output.parent / "worlds"
-            split: Split = "train" if settings.split == "train" else "eval"
-            kept = Worlds(home, [settings.seed], count, split)
+            kept = Worlds(home, [settings.seed], count, settings.split)
             info = BenchmarkInfo(label, f"Atlas, seed {settings.seed}", count, out_of_domain=settings.out_of_domain)
             return Task(info, kept, kept.toolbox(kept.worlds[0]))
         from deepmmsearch.data.catalog import find_benchmark, open_questions
@@ -196,37 +98,39 @@ class Evaluation:
 
     def described(self, name: str) -> Described:
         settings = self.recipe.workflows[name]
-        prompt = settings.prompt or ""
+        calls = {"direct": 0, "rag": 2}.get(settings.kind)
         return Described(
             name,
             settings.kind,
-            "oracle" if settings.kind == "oracle" else settings.policy or next(iter(self.recipe.policies)),
-            prompt,
-            {"direct": 0, "rag": 2}.get(settings.kind, settings.limits.calls),
+            self.name_of(settings),
+            getattr(settings, "prompt", None) or "",
+            settings.limits.calls if calls is None and isinstance(settings, SwitchOptions) else calls or 0,
             settings.ablates,
             settings.change or change(settings),
-            settings.fault,
+            getattr(settings, "fault", None),
         )
 
     def workflow(self, name: str, task: Task) -> Workflow:
         """Raises UserError where its tools are missing, UnknownName for an unknown prompt."""
         settings = self.recipe.workflows[name]
-        limits = Limits(**settings.limits.model_dump())
-        if settings.kind == "oracle":
-            return self._oracle(settings, task, limits)
-        policy = self.policy(settings.policy)
-        label = settings.policy or next(iter(self.recipe.policies))
-        if settings.kind == "direct":
+        if isinstance(settings, OracleSettings):
+            return self._oracle(settings, task)
+        label = self.name_of(settings)
+        policy = self.policy(label)
+        if isinstance(settings, DirectSettings):
             prompt = choose_prompt(policy, Toolbox(), settings.prompt)
-            return Agent(policy, prompt, lambda _: Toolbox(), limits, label)
-        tools = self._tools(task, policy, settings)
+            return Agent(policy, prompt, lambda _: Toolbox(), settings.limits.limits(), label)
+        tools = self._tools(task, policy)
+        if settings.thumbnails is not None:
+            tools = replace(tools, thumbnails=settings.thumbnails)
         tools_for = _prepared(tools, settings, task)
-        if settings.kind == "rag":
+        if isinstance(settings, RagSettings):
             query, answer = rag_prompts(policy, settings.prompt)
-            return Rag(policy, query, answer, tools_for, limits, label)
-        return Agent(policy, choose_prompt(policy, tools, settings.prompt), tools_for, limits, label)
+            return Rag(policy, query, answer, tools_for, label=label)
+        prompt = choose_prompt(policy, tools, settings.prompt)
+        return Agent(policy, prompt, tools_for, settings.limits.limits(), label)
 
-    def _oracle(self, settings: WorkflowSettings, task: Task, limits: Limits) -> Workflow:
+    def _oracle(self, settings: OracleSettings, task: Task) -> Workflow:
         from deepmmsearch.atlas.oracle import OraclePolicy
         from deepmmsearch.atlas.play import with_gold_boxes
 
@@ -239,24 +143,22 @@ class Evaluation:
             made = switched(question)
             return replace(made, grounder=golden(question).grounder) if settings.crop else made
 
-        return Agent(OraclePolicy(), load_prompt("atlas"), tools_for, limits, "oracle")
+        return Agent(OraclePolicy(), load_prompt("atlas"), tools_for, settings.limits.limits(), ORACLE)
 
-    def _tools(self, task: Task, policy: Policy, settings: WorkflowSettings) -> Toolbox:
+    def _tools(self, task: Task, policy: Policy) -> Toolbox:
         if task.tools is not None:
-            tools = replace(task.tools, grounder=find_grounder(policy))
-        elif self.recipe.tools is not None:
-            tools = build_toolbox(self.recipe.tools, policy)
-        else:
-            raise UserError(
-                f"{task.info.name} needs tools to be searched with. Add a `tools:` section to the recipe, or play it "
-                "with workflows of kind direct alone."
-            )
-        return tools if settings.thumbnails is None else replace(tools, thumbnails=settings.thumbnails)
+            return replace(task.tools, grounder=find_grounder(policy))
+        if self.recipe.tools is not None:
+            return build_toolbox(self.recipe.tools, policy)
+        raise UserError(
+            f"{task.info.name} needs tools to be searched with. Add a `tools:` section to the recipe, or play it "
+            "with workflows of kind direct alone."
+        )
 
 
-def _prepared(tools: Toolbox, settings: WorkflowSettings, task: Task) -> ToolsFor:
+def _prepared(tools: Toolbox, settings: SearchOptions, task: Task) -> ToolsFor:
     """The toolbox of each episode, with what is taken away and broken."""
-    switches = Switches(settings.crop, settings.image_search, settings.text_searches)
+    switches = _switches(settings)
     others = _some(task.questions) if settings.fault == "irrelevant" else []
 
     def tools_for(question: Question) -> Toolbox:
@@ -281,44 +183,24 @@ def rag_prompts(policy: Policy, name: str | None) -> tuple[Prompt, Prompt]:
     return load_prompt("rag-query"), load_prompt("rag")
 
 
-def change(settings: WorkflowSettings) -> str | None:
+def _switches(settings: WorkflowOptions) -> Switches:
+    if not isinstance(settings, SwitchOptions):
+        return Switches()
+    return Switches(settings.crop, settings.image_search, settings.text_searches)
+
+
+def change(settings: WorkflowOptions) -> str | None:
     """What an ablation takes away, in words."""
-    parts = []
-    if not settings.crop:
+    switches, parts = _switches(settings), []
+    if not switches.crop:
         parts.append("no crop")
-    if not settings.image_search:
+    if not switches.image_search:
         parts.append("no image search")
-    if settings.text_searches is not None:
-        parts.append("single text search" if settings.text_searches == 1 else f"{settings.text_searches} text searches")
-    if settings.fault:
+    if switches.text_searches is not None:
+        parts.append("single text search" if switches.text_searches == 1 else f"{switches.text_searches} text searches")
+    if isinstance(settings, SearchOptions) and settings.fault:
         parts.append(f"{settings.fault} results")
     return ", ".join(parts) or None
-
-
-def build_judge(settings: JudgeSettings) -> Judge:
-    if settings.kind == "rule":
-        return RuleJudge(settings.rule)
-    from deepmmsearch.judge.llm import LlmJudge
-    from deepmmsearch.policies.chat import ChatPolicy
-
-    policy = ChatPolicy(settings.model, settings.base_url, key_variable=settings.key_variable, max_new_tokens=512)
-    if settings.cassette is None:
-        return LlmJudge(policy, settings.prompt)
-    return LlmJudge(recorded_judge(policy, settings.cassette, settings.mode), settings.prompt)
-
-
-def recorded_judge(policy: ChatPolicy, cassette: Path, mode: str) -> LanguageModel:
-    """The model within a recorder: what it was asked before is not asked and paid for again. Raises UnknownName for an
-    unknown mode."""
-    from deepmmsearch.tools.cassette import Cassette
-    from deepmmsearch.tools.recorded import RecordedModel
-    from deepmmsearch.tools.recorder import MODES, Recorder
-
-    chosen = next((m for m in MODES if m == mode), None)
-    if chosen is None:
-        raise UnknownName("mode of the recorder", mode, MODES)
-    recorder = Recorder(Cassette(cassette), chosen)
-    return RecordedModel(policy, recorder, "judge", {"model": policy.model, "base_url": policy.base_url})
 
 
 def limited(benchmarks: Iterable[BenchmarkSettings], only: Iterable[str]) -> list[BenchmarkSettings]:
@@ -328,6 +210,3 @@ def limited(benchmarks: Iterable[BenchmarkSettings], only: Iterable[str]) -> lis
         if name not in by_label:
             raise UnknownName("benchmark in the recipe", name, by_label)
     return [b for label, b in by_label.items() if not list(only) or label in list(only)]
-
-
-__all__ = ["BenchmarkSettings", "EvalRecipe", "Evaluation", "JudgeSettings", "Task", "limited"]

@@ -4,81 +4,85 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.bundled import BUNDLED
+from deepmmsearch.compose.endpoints import chat_model
 from deepmmsearch.compose.toolbox import find_grounder
-from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.prompts import load_prompt, prompt_names
+from deepmmsearch.settings import EndpointSettings, OneOf, Settings
 from deepmmsearch.types import Policy, Prompt
 
 if TYPE_CHECKING:
     from deepmmsearch.policies.local import LocalPolicy, TokenReader
 
-POLICIES = ("local", "chat", "human")
 
+class LocalPolicySettings(Settings):
+    """A model in this process. `model`: a checkpoint folder or a name on the Hub, None is the bundled model; `adapter`:
+    a LoRA on it."""
 
-class PolicySettings(BaseModel):
-    """Who plays. `model`: a checkpoint folder, a name on the Hub, or what the endpoint calls it; None is the bundled
-    model, or the endpoint's only one. The endpoint's key is in the environment variable `key_variable`; `lossless`
-    sends it pictures as PNG, else as JPEG."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: str = "local"
+    kind: Literal["local"] = "local"
     model: str | None = None
     adapter: str | None = None
-    base_url: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
-    lossless: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
     max_new_tokens: int | None = Field(default=None, gt=0)
     temperature: float = Field(default=0.0, ge=0)
     seed: int = 0
-    timeout: float = Field(default=120.0, gt=0)
-    device: str = "auto"
-    dtype: str = "auto"
+
+
+class ChatPolicySettings(EndpointSettings):
+    """A model behind an OpenAI-compatible endpoint. `lossless` sends it pictures as PNG, else as JPEG."""
+
+    kind: Literal["chat"] = "chat"
+    lossless: bool = False
+    temperature: float = Field(default=0.0, ge=0)
+    seed: int = 0
+
+
+class HumanPolicySettings(Settings):
+    """A person at the keyboard."""
+
+    kind: Literal["human"] = "human"
+
+
+class OraclePolicySettings(Settings):
+    """The atlas's perfect player, which knows the plan of each question and cannot see."""
+
+    kind: Literal["oracle"] = "oracle"
+
+
+Model = LocalPolicySettings | ChatPolicySettings
+ModelSettings = Annotated[Model, OneOf(default="local")]
+PolicySettings = Annotated[Model | HumanPolicySettings, OneOf(default="local")]
+PlayerPolicySettings = Annotated[Model | OraclePolicySettings, OneOf(default="local")]
+"""Who plays: a model, or the atlas's oracle."""
 
 
 def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None = None) -> Policy:
     """`on_text` is called with what a chat endpoint writes, while it is written.
 
-    Raises UnknownName for an unknown kind, UserError for what cannot be loaded.
+    Raises UserError for what cannot be loaded.
     """
-    match settings.kind:
-        case "local":
-            return local_policy(
-                settings.model or BUNDLED,
-                adapter=settings.adapter,
-                device=settings.device,
-                dtype=settings.dtype,
-                max_new_tokens=settings.max_new_tokens,
-                temperature=settings.temperature,
-                seed=settings.seed,
-            )
-        case "chat":
-            from deepmmsearch.policies.chat import ChatPolicy
+    if isinstance(settings, LocalPolicySettings):
+        return local_policy(settings.model or BUNDLED, **settings.model_dump(exclude={"kind", "model"}))
+    if isinstance(settings, ChatPolicySettings):
+        return chat_model(
+            settings,
+            lossless=settings.lossless,
+            temperature=settings.temperature,
+            # greedy needs no seed, and not every server knows one
+            seed=settings.seed if settings.temperature else None,
+            on_text=on_text,
+        )
+    from deepmmsearch.policies.human import HumanPolicy
 
-            return ChatPolicy(
-                settings.model,
-                settings.base_url,
-                key_variable=settings.key_variable,
-                lossless=settings.lossless,
-                max_new_tokens=settings.max_new_tokens or 1024,
-                temperature=settings.temperature,
-                # greedy needs no seed, and not every server knows one
-                seed=settings.seed if settings.temperature else None,
-                timeout=settings.timeout,
-                on_text=on_text,
-            )
-        case "human":
-            from deepmmsearch.policies.human import HumanPolicy
-
-            return HumanPolicy()
-    raise UnknownName("policy", settings.kind, POLICIES)
+    return HumanPolicy()
 
 
 def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:

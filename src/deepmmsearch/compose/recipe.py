@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.settings import FOREIGN, KIND, UNKNOWN, choices, inner, names
 
 M = TypeVar("M", bound=BaseModel)
+Place = tuple[int | str, ...]
 
 
-def load_recipe(path: Path, model: type[M], overrides: Sequence[str] = ()) -> M:
-    """The recipe in a YAML file with overrides such as `trl.learning_rate=1e-3` applied.
+@overload
+def load_recipe(path: Path, model: type[M], overrides: Sequence[str] = ()) -> M: ...
+@overload
+def load_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> Any: ...
+def load_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> Any:
+    """The recipe in a YAML file as a `model` (or one of a union of them), with overrides such as
+    `trl.learning_rate=1e-3` applied.
 
-    Raises UserError for a file that is missing or no YAML, an override without "=", or a value of the wrong kind;
+    Raises UserError for a file that is missing or not YAML, an override without "=", or a value of the wrong kind;
     UnknownName for a setting that does not exist.
     """
+    return read_settings(read_recipe(path, model, overrides), model, str(path))
+
+
+def read_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What stands in the file, with the overrides, before it is checked. Raises UserError."""
     if not path.is_file():
         raise UserError(f"There is no recipe {path}. Give a YAML file such as recipes/atlas/sft.yaml.")
     try:
@@ -30,48 +42,95 @@ def load_recipe(path: Path, model: type[M], overrides: Sequence[str] = ()) -> M:
     if not isinstance(row, dict):
         raise UserError(f"{path} holds no settings. Expected lines such as `output: runs/mine`.")
     for override in overrides:
-        _override(row, override)
+        _override(row, override, model)
+    return row
+
+
+def read_settings(row: Any, model: Any, source: str) -> Any:
+    """The row as a `model`; `source` is what messages call it. Raises UserError, UnknownName."""
     try:
-        return model.model_validate(row)
+        return TypeAdapter(model).validate_python(row)
     except ValidationError as error:
-        raise _explain(error, path, model) from None
+        raise explain(error, model, source)[0] from None
 
 
-def _override(row: dict[str, Any], override: str) -> None:
+def _override(row: dict[str, Any], override: str, model: Any) -> None:
     name, equals, value = override.partition("=")
     if not equals or not name:
-        raise UserError(f"{override!r} is no override. Write name=value, such as output=runs/mine.")
+        raise UserError(f"{override!r} is not an override. Write name=value, such as output=runs/mine.")
     *folders, last = name.split(".")
+    here: Any = row
+    kinds = [model]
     for folder in folders:
-        row[folder] = {} if row.get(folder) is None else row[folder]
-        row = row[folder]
-        if not isinstance(row, dict):
+        kinds = [found for kind in kinds for found in inner(kind, folder)]
+        key = _key(here, folder, name)
+        there = None if isinstance(here, dict) and key not in here else here[key]
+        short = next((mark.by for kind in kinds for mark, _ in choices(kind) if mark.by), None)
+        if isinstance(there, str) and short:
+            # the kind alone, as in `grounding: own`
+            there = {short: there}
+        here[key] = {} if there is None else there
+        here = here[key]
+        if not isinstance(here, dict | list):
             raise UserError(f"{name} cannot be set: {folder} holds a value, not settings.")
+    here[_key(here, last, name)] = _value(override, value)
+
+
+def _key(here: Any, part: str, name: str) -> Any:
+    """`part` as a key, or as a place in a list. Raises UserError."""
+    if isinstance(here, dict):
+        return part
+    if not part.isdigit() or int(part) >= len(here):
+        raise UserError(f"{name} cannot be set: {part!r} is not a place in a list of {len(here)}; the first is 0.")
+    return int(part)
+
+
+def _value(override: str, value: str) -> Any:
     try:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         raise UserError(f"The value in {override!r} is not YAML. Quote it, or close its brackets.") from None
     if isinstance(parsed, str):
         # YAML 1.1 reads 1e-3 as text, people read it as a number
-        with suppress(ValueError):
-            parsed = float(parsed)
-    row[last] = parsed
+        try:
+            return float(parsed)
+        except ValueError:
+            return parsed
+    return parsed
 
 
-def _explain(error: ValidationError, path: Path, model: type[BaseModel]) -> UserError:
-    first = error.errors()[0]
-    *parents, name = (str(part) for part in first["loc"]) if first["loc"] else ("",)
-    if first["type"] == "extra_forbidden":
-        owner: type[BaseModel] = model
-        for parent in parents:
-            annotation: Any = owner.model_fields[parent].annotation if parent in owner.model_fields else None
-            candidates = [annotation, *getattr(annotation, "__args__", ())]
-            owner = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), owner)
-        return UnknownName(
-            f"setting in {path}", ".".join((*parents, name)), [".".join((*parents, n)) for n in owner.model_fields]
-        )
-    place = ".".join((*parents, name))
-    said = first["msg"].removeprefix("Value error, ")
+def explain(error: ValidationError, model: Any, source: str) -> list[UserError]:
+    """Everything that is wrong, each in a sentence."""
+    return [_sentence(line, model, source) for line in error.errors(include_url=False)]
+
+
+def _sentence(line: Any, model: Any, source: str) -> UserError:
+    place: Place = line["loc"]
+    context, said = line.get("ctx", {}), line["msg"].removeprefix("Value error, ")
+    name, within = ".".join(map(str, place)), "".join(f"{part}." for part in place[:-1])
+    if line["type"] == UNKNOWN:
+        return UnknownName(f"setting in {source}", str(place[-1]), _near(context["known"], place, model), within)
+    if line["type"] == FOREIGN:
+        return UserError(f"{source}: {within}{said}.")
+    if line["type"] == KIND:
+        return UnknownName(f"kind of {name or 'settings'} in {source}", context["found"], context["known"])
+    if line["type"] == "literal_error":
+        known = re.findall("'([^']*)'", context["expected"])
+        return UnknownName(f"{name} in {source}", str(line["input"]), known)
     # what contradicts itself is a whole section, and too long to be shown
-    found = "" if isinstance(first.get("input"), dict) else f", found {first.get('input')!r}"
-    return UserError(f"{path}: {place + ': ' if place else ''}{said}{found}.")
+    found = "" if isinstance(line.get("input"), dict) else f", found {line.get('input')!r}"
+    return UserError(f"{source}: {name + ': ' if name else ''}{said}{found}.")
+
+
+def _near(known: Sequence[str], place: Place, model: Any) -> list[str]:
+    """The names known at that place, and where one of its sections has a setting of the wrong name, that one too."""
+    kinds = [model]
+    for part in place[:-1]:
+        kinds = [found for kind in kinds for found in inner(kind, str(part))]
+    wanted = str(place[-1])
+    deeper = [
+        f"{section}.{wanted}"
+        for section in known
+        if wanted in names(found for kind in kinds for found in inner(kind, section))
+    ]
+    return [*known, *deeper]

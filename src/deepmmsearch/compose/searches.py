@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from deepmmsearch.compose.tool_settings import ProviderSettings, ToolSettings
+from deepmmsearch.compose.tool_settings import NetworkSettings, ProviderSettings
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.tools.addresses import HostRules, Refused, read_address
 from deepmmsearch.types import Hit
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Searches:
-    settings: ToolSettings
+    network: NetworkSettings
+    index: Path | None
     environ: Mapping[str, str]
     # providers by name and settings, so that an index is opened once for words and pictures
     made: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -42,7 +44,7 @@ class Searches:
             "provider": "+".join(p.name for p in listed),
             "settings": [self.options(p) for p in listed],
         }
-        network = self.settings.network
+        network = self.network
         if network.allow_hosts or network.block_hosts:
             known["domains"] = [list(network.allow_hosts), list(network.block_hosts)]
         return (RecordedTextSearch if kind == "text" else RecordedImageSearch)(tool, recorder, known)
@@ -79,13 +81,13 @@ class Searches:
 
     def options(self, provider: ProviderSettings) -> dict[str, Any]:
         options = provider.options
-        if provider.name == "local" and self.settings.index is not None:
-            options.setdefault("index", str(self.settings.index))
+        if provider.name == "local" and self.index is not None:
+            options.setdefault("index", str(self.index))
         return options
 
     def keep(self, hit: Hit) -> bool:
         """May this run see the hit? What lies on a domain that it may not fetch from is not told of either."""
-        network = self.settings.network
+        network = self.network
         if not (network.allow_hosts or network.block_hosts) or not hit.url.lower().startswith(("http://", "https://")):
             return True
         try:
@@ -99,7 +101,7 @@ class Searches:
         `known`: all its addresses, which no list of allowed domains has to name."""
         from deepmmsearch.tools.http import GuardedClient
 
-        network = self.settings.network
+        network = self.network
         allowed = (*network.allow_hosts, *map(_host, known)) if network.allow_hosts else ()
         return GuardedClient(
             allowed,

@@ -10,35 +10,35 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.atlas.play import play_worlds
 from deepmmsearch.atlas.worlds import Worlds
-from deepmmsearch.compose.evaluation import JudgeSettings, build_judge
+from deepmmsearch.compose.judges import build_judge
 from deepmmsearch.compose.policies import choose_prompt, policy_grounder
-from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.compose.training_recipes import AtlasExperiment, DataExperiment, Experiment, FineTuning
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.figures import EXACT, effort, mean_score, measure_exactly
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.policies.local.checkpoint import Checkpoint
 from deepmmsearch.progress import Watch
-from deepmmsearch.rewards import RewardSettings, build_reward
+from deepmmsearch.rewards import build_reward
+from deepmmsearch.settings import LimitSettings
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
-from deepmmsearch.train.grpo import Bounds, GrpoRecipe, GrpoResult, QuestionSet, open_checkpoint, train
+from deepmmsearch.train.grpo import GrpoResult, QuestionSet, open_checkpoint, train
 from deepmmsearch.train.grpo import trl_settings as grpo_settings
 from deepmmsearch.train.rollouts import Player
 from deepmmsearch.train.run import Evaluate
-from deepmmsearch.train.sft import SftRecipe, SftResult
+from deepmmsearch.train.sft import SftResult
 from deepmmsearch.train.sft import train as fine_tune_on_folders
 from deepmmsearch.train.sft import trl_settings as sft_settings
 from deepmmsearch.train.shards import apart
@@ -48,58 +48,6 @@ from deepmmsearch.types import Question
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
-
-
-class AtlasSettings(BaseModel):
-    """`worlds` of `questions` each, from `seed` on, kept in `folder`; `search_share` of them need a search (0.78 if not
-    given). `evaluate` questions of the unseen world `evaluate_seed` measure the policy during training."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    folder: Path
-    seed: int = 3000
-    worlds: int = Field(default=4, gt=0)
-    questions: int = Field(default=400, gt=0)
-    search_share: float | None = Field(default=None, ge=0, le=1)
-    evaluate_seed: int = 90
-    evaluate: int = Field(default=100, gt=0)
-
-
-class Experiment(GrpoRecipe):
-    """A GRPO recipe with where its questions, tools and reward come from."""
-
-    atlas: AtlasSettings | None = None
-    data: list[Path] = Field(default_factory=list)
-    tools: ToolSettings | None = None
-    judge: JudgeSettings = Field(default_factory=lambda: JudgeSettings(rule="exact"))
-    reward: RewardSettings = Field(default_factory=RewardSettings)
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.atlas is None) == (not self.data):
-            raise ValueError("give either atlas or data: where the questions come from")
-        if self.data and self.tools is None:
-            raise ValueError("data needs tools: what its questions are searched with")
-        return self
-
-
-class HeldOut(BaseModel):
-    """`questions` of the unseen world `seed`, kept in `folder`, that measure a policy during training."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    folder: Path
-    seed: int = 90
-    questions: int = Field(default=100, gt=0)
-    limits: Bounds = Field(default_factory=Bounds)
-    prompt: str | None = None
-    max_new_tokens: int | None = Field(default=None, gt=0)
-
-
-class FineTuning(SftRecipe):
-    """An SFT recipe with what is played every `evaluate_every` steps."""
-
-    evaluate_on: HeldOut | None = None
 
 
 def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
@@ -127,12 +75,12 @@ def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
     return fine_tune_on_folders(recipe, make_evaluate, report)
 
 
-def run_grpo(recipe: Experiment, report: Watch = print) -> GrpoResult:
+def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
     grpo_settings(recipe)
     check_start(recipe.model, recipe.adapter, recipe.rollouts.backend)
     reward = build_reward(recipe.reward, build_judge(recipe.judge))
-    source = _atlas(recipe, recipe.atlas, report) if recipe.atlas else _data(recipe, report)
+    source = _atlas(recipe, report) if isinstance(recipe, AtlasExperiment) else _data(recipe, report)
     checkpoint = open_checkpoint(recipe)
 
     def make_player(start: LocalPolicy) -> Player:
@@ -160,7 +108,8 @@ class _Source:
     evaluate: Callable[[LocalPolicy, int], Mapping[str, float]] | None = None
 
 
-def _atlas(recipe: Experiment, settings: AtlasSettings, report: Watch) -> _Source:
+def _atlas(recipe: AtlasExperiment, report: Watch) -> _Source:
+    settings = recipe.atlas
     seeds = range(settings.seed, settings.seed + settings.worlds)
     worlds = Worlds(settings.folder, seeds, settings.questions, "train", report, settings.search_share)
     held_out = None
@@ -191,7 +140,7 @@ def _evaluation(worlds: Worlds, recipe: Experiment) -> Callable[[LocalPolicy, in
     return evaluate
 
 
-def _measured(worlds: Worlds, policy: LocalPolicy, prompt: str | None, limits: Bounds) -> dict[str, float]:
+def _measured(worlds: Worlds, policy: LocalPolicy, prompt: str | None, limits: LimitSettings) -> dict[str, float]:
     """Accuracy and searches of the greedy policy, over all questions and over those that need a search or none."""
     chosen = choose_prompt(policy, worlds.toolbox(worlds.worlds[0]), prompt)
     played = measure_exactly(play_worlds(worlds, policy, policy_grounder(policy), chosen, limits.limits()))
@@ -207,8 +156,7 @@ def _measured(worlds: Worlds, policy: LocalPolicy, prompt: str | None, limits: B
     return figures
 
 
-def _data(recipe: Experiment, report: Watch) -> _Source:
-    assert recipe.tools is not None
+def _data(recipe: DataExperiment, report: Watch) -> _Source:
     questions = [question for path in recipe.data for question in _questions(path, report)]
     if not questions:
         raise UserError(f"There are no questions with answers in {', '.join(map(str, recipe.data))}. Give other data.")
@@ -255,4 +203,4 @@ async def _try(tools: Toolbox) -> None:
             await search
         # whatever goes wrong now would go wrong in every rollout
         except Exception as error:
-            raise UserError(f"The {name} does not work: {error} Mend it, or choose other tools.") from error
+            raise UserError(f"The {name} does not work: {error} Repair it, or choose other tools.") from error

@@ -20,7 +20,7 @@ from deepmmsearch.data.tasks import FAILURES, KEPT, Player, PlayerFactory, encod
 from deepmmsearch.data.workers import Progress, Tell
 from deepmmsearch.files import locked
 from deepmmsearch.store import TrajectoryStore
-from deepmmsearch.types import Limits, Malformed, Observation, Question, Trajectory
+from deepmmsearch.types import Malformed, Observation, Question, Trajectory
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ async def played(player: Player, questions: Iterable[Question], settings: Episod
 
     Raises Failed when FAILURES in a row end in an error: then it is the teacher, not the questions.
     """
-    limits = Limits(settings.calls, settings.image_searches, settings.tokens)
+    limits = settings.limits.limits()
     pending: Iterable[Question] = questions
     failed: list[Trajectory] = []
     for _ in range(settings.attempts):

@@ -8,7 +8,7 @@ from deepmmsearch.atlas.questions import each_question
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.data.catalog import open_questions
 from deepmmsearch.data.near_duplicates import Fingerprint, fingerprint, picture_hash
-from deepmmsearch.data.recipe import Against
+from deepmmsearch.data.recipe import Against, AgainstAtlas
 from deepmmsearch.data.tables import Row
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Question
@@ -18,7 +18,7 @@ WORLD_QUESTIONS = 500
 
 def evaluation_prints(named: Against) -> tuple[list[Fingerprint], dict[str, Any]]:
     """What is compared of an evaluation's questions, and how many could be loaded. Raises UserError when none could."""
-    if named.benchmark == "atlas":
+    if isinstance(named, AgainstAtlas):
         world = make_world(named.seed, "eval")
         prints = [_print_of(question) for question in each_question(world, named.count or WORLD_QUESTIONS)]
         return prints, {"world": named.seed, "loaded": len(prints)}

@@ -31,7 +31,7 @@ from deepmmsearch.data.card import count_contents, git_revision, stage_summary, 
 from deepmmsearch.data.episodes import PlayEpisodes
 from deepmmsearch.data.near_duplicates import Duplicate, against, groups, within
 from deepmmsearch.data.overlap import evaluation_prints, row_print
-from deepmmsearch.data.recipe import BuildSettings, Mix, Seeds
+from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, Mix, Seeds
 from deepmmsearch.data.records import write_rows
 from deepmmsearch.data.sources import Source, open_source
 from deepmmsearch.data.stages import Counts, Stage
@@ -167,9 +167,7 @@ class _Build:
 
     def _run(self, stage: Stage, before: Stage | None, task: ShardTask) -> None:
         missing = [shard for shard in self.shards if not stage.has(shard)]
-        total = before.counts(self.shards).kept if before else self.settings.seeds.count or 0
-        if before is None and self.settings.seeds.worlds:
-            total = self.settings.seeds.worlds * self.settings.seeds.questions
+        total = before.counts(self.shards).kept if before else _drawn(self.settings.seeds)
         finished = stage.counts(self.shards)
         done, kept = finished.rows, finished.kept
         self.cost += finished.cost
@@ -330,9 +328,16 @@ def _fraction(text: str) -> float:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 2**32
 
 
+def _drawn(seeds: Seeds) -> int:
+    """How many questions are drawn; 0 where all there are, which nobody has counted."""
+    return seeds.worlds * seeds.questions if isinstance(seeds, AtlasSeeds) else seeds.count or 0
+
+
 def _shard_settings(seeds: Seeds) -> dict[str, Any]:
     """What a shard is drawn with: more worlds, or more whole shards, add to a build and change nothing in it."""
-    settings = _without(seeds.model_dump(mode="json"), "worlds")
+    settings = seeds.model_dump(mode="json")
+    if isinstance(seeds, AtlasSeeds):
+        return _without(settings, "worlds")
     whole = seeds.count is not None and seeds.count % seeds.shard == 0
     return _without(settings, "count") if whole else settings
 

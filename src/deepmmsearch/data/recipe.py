@@ -1,12 +1,14 @@
-"""What a data build does, as settings: one section a step. Who plays and with which tools stands beside it, in the
-recipe of the command line."""
+"""What a data build does, as settings: one section a step. Who plays and with which tools stands beside it, in
+`compose.data_build`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from deepmmsearch.settings import EndpointSettings, LimitSettings, OneOf, Settings
 
 CATEGORIES = ("Arts", "Place", "People", "Industry", "Science", "Nature", "Entities", "Events")
 """MMSearch-R1's eight (arXiv 2506.20670); the categories of DeepMMSearchVQA are not published."""
@@ -20,31 +22,39 @@ Right answer: {answer}
 Write nothing but the name of the category."""
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Seeds(Settings):
+    """`seed`: the order in which rows are drawn, or the first world's."""
+
+    seed: int = 0
 
 
-class Seeds(Section):
-    """Where the questions come from: worlds of the atlas (`worlds`), a benchmark or a file of your own (`benchmark`).
+class AtlasSeeds(_Seeds):
+    """Questions of invented worlds: `questions` about each of `worlds`."""
 
-    `count` rows are drawn with `seed`, None takes all (paper, section 3.2: 200,000 of InfoSeek train). `shard`: how
-    many are worked on at a time. Of the atlas `questions` are made for each of `worlds`, the first world has the seed
-    `seed`.
-    """
+    worlds: int = Field(ge=1)
+    questions: int = Field(default=500, ge=1)
+    world_split: Literal["train", "eval"] = "train"
 
-    benchmark: str | None = None
+
+class TableSeeds(_Seeds):
+    """Questions of a benchmark or a file of your own. `count` rows are drawn, None takes all (paper, section 3.2:
+    200,000 of InfoSeek train). `shard`: how many are worked on at a time."""
+
+    benchmark: str
     path: Path | None = None
     images: Path | None = None
     split: str | None = None
     count: int | None = Field(default=None, ge=1)
-    worlds: int = Field(default=0, ge=0)
-    questions: int = Field(default=500, ge=1)
-    world_split: Literal["train", "eval"] = "train"
-    seed: int = 0
     shard: int = Field(default=500, ge=1)
 
 
-class Pictures(Section):
+Seeds = Annotated[
+    AtlasSeeds | TableSeeds,
+    OneOf(None, meant={"worlds": "worlds", "benchmark": "a benchmark"}, noun="seeds from"),
+]
+
+
+class Pictures(Settings):
     """How pictures are kept in the Parquet files. `max_pixels`: larger ones are made smaller. Crops and the pictures of
     hits, which no model reads unless thumbnails are shown, are left out unless `crops`, `hits`."""
 
@@ -55,30 +65,38 @@ class Pictures(Section):
     hits: bool = False
 
 
-class Episodes(Section):
+class Episodes(Settings):
     """How the teacher plays (paper, section 3.2). Check A: every turn holds a valid action. Check B: fewer than `turns`
     turns. Check C: it ends with an answer. `attempts`: how often an episode that ended in an error is played."""
 
     turns: int = Field(default=10, ge=1)
-    calls: int = Field(default=10, ge=0)
-    image_searches: int = Field(default=1, ge=0)
-    tokens: int = Field(default=8192, ge=1)
+    limits: LimitSettings = LimitSettings()
     concurrency: int = Field(default=16, ge=1)
     attempts: int = Field(default=2, ge=1)
 
 
-class Taxonomy(Section):
-    """The categories and how a question gets one: from its own metadata (`known`, through `mapping` where they have
-    other names) or from a language model (`model`) that reads `prompt`. `other`: the category of questions that get
-    none; None drops them."""
+class _Taxonomy(Settings):
+    """`other`: the category of questions that get none; None drops them."""
 
     categories: list[str] = Field(default_factory=lambda: list(CATEGORIES), min_length=1)
-    by: Literal["known", "model"] = "known"
-    field: str = "category"
-    mapping: dict[str, str] = Field(default_factory=dict)
-    prompt: str = TAXONOMY_PROMPT
     other: str | None = None
     concurrency: int = Field(default=16, ge=1)
+
+
+class KnownTaxonomy(_Taxonomy):
+    """A question's category stands in its metadata, in `field`, through `mapping` where they have other names."""
+
+    by: Literal["known"] = "known"
+    field: str = "category"
+    mapping: dict[str, str] = Field(default_factory=dict)
+
+
+class ModelTaxonomy(_Taxonomy, EndpointSettings):
+    """A language model behind an endpoint, which sees the picture and reads `prompt`, tells the category."""
+
+    by: Literal["model"] = "model"
+    prompt: str = TAXONOMY_PROMPT
+    max_new_tokens: int = Field(default=64, gt=0)
 
     @field_validator("prompt")
     @classmethod
@@ -88,28 +106,53 @@ class Taxonomy(Section):
         return prompt
 
 
-class Search(Section):
-    """Search-required or search-free: by the teacher's trajectory, or by `rollouts` of another policy for each question
-    (MMSearch-R1, section 3: 8; all wrong -> dropped, right without a search -> search-free)."""
+Taxonomy = Annotated[KnownTaxonomy | ModelTaxonomy, OneOf("by", default="known")]
 
-    by: Literal["trajectory", "rollouts"] = "trajectory"
+
+class SearchByTrajectory(Settings):
+    """A question is search-required when the teacher searched."""
+
+    by: Literal["trajectory"] = "trajectory"
+
+
+class SearchByRollouts(Settings):
+    """`rollouts` of another policy for each question tell (MMSearch-R1, section 3: 8; all wrong -> dropped, right
+    without a search -> search-free)."""
+
+    by: Literal["rollouts"] = "rollouts"
     rollouts: int = Field(default=8, ge=1)
     concurrency: int = Field(default=16, ge=1)
 
 
-class Against(Section):
-    """Questions of an evaluation: a benchmark, a file, or `atlas`: the invented world of `seed`. `count`: the sample
-    that is evaluated, None for all (of a world: 500)."""
+Search = Annotated[SearchByTrajectory | SearchByRollouts, OneOf("by", default="trajectory")]
+
+
+class _Against(Settings):
+    """`count`: the sample that is evaluated, None for all (of a world: 500)."""
+
+    count: int | None = None
+    seed: int = 0
+
+
+class AgainstAtlas(_Against):
+    """Questions about the invented world of `seed`."""
+
+    benchmark: Literal["atlas"] = "atlas"
+
+
+class AgainstTable(_Against):
+    """Questions of a benchmark or a file."""
 
     benchmark: str
     path: Path | None = None
     images: Path | None = None
     split: str | None = None
-    count: int | None = None
-    seed: int = 0
 
 
-class Unique(Section):
+Against = Annotated[AgainstAtlas | AgainstTable, OneOf("benchmark", other="another benchmark")]
+
+
+class Unique(Settings):
     """What is removed as a duplicate. `bits`: pictures whose 64-bit perceptual hashes differ in at most so many bits
     are the same picture. `overlap`: share of words that two questions have in common (Jaccard) from which on they are
     the same question. `per_picture`: most questions about one picture, None for any number.
@@ -123,7 +166,7 @@ class Unique(Section):
     against: list[Against] = Field(default_factory=list)
 
 
-class Mix(Section):
+class Mix(Settings):
     """Which rows the data set gets: `size` (None: as many as the shares allow), about `uniform` over the categories or
     `random`, and the share that needs a search (None: as it comes)."""
 
@@ -139,14 +182,14 @@ class Balance(Mix):
     variants: dict[str, Mix] = Field(default_factory=dict)
 
 
-class Splits(Section):
+class Splits(Settings):
     """`validation`: the share kept out of training. Questions about one picture stay together."""
 
     validation: float = Field(default=0.05, ge=0, lt=1)
     rows_per_file: int = Field(default=2000, ge=1)
 
 
-class BuildSettings(Section):
+class BuildSettings(Settings):
     """Everything but who plays. `output` is the folder of the build; `licence` and `name` stand in the card."""
 
     name: str = "deepmmsearch-vqa"
@@ -156,8 +199,8 @@ class BuildSettings(Section):
     seeds: Seeds
     pictures: Pictures = Pictures()
     episodes: Episodes = Episodes()
-    taxonomy: Taxonomy = Taxonomy()
-    search: Search = Search()
+    taxonomy: Taxonomy = KnownTaxonomy()
+    search: Search = SearchByTrajectory()
     unique: Unique = Unique()
     balance: Balance = Balance()
     splits: Splits = Splits()

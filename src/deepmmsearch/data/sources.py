@@ -10,9 +10,8 @@ from typing import Protocol
 
 from deepmmsearch.data.benchmark import QuestionSet
 from deepmmsearch.data.catalog import find_benchmark, open_questions
-from deepmmsearch.data.recipe import Seeds
+from deepmmsearch.data.recipe import AtlasSeeds, Seeds, TableSeeds
 from deepmmsearch.data.report import LoadReport
-from deepmmsearch.errors import UserError
 from deepmmsearch.types import Question
 
 WORLDS = "worlds"
@@ -34,16 +33,15 @@ class Source(Protocol):
 class TableSource:
     """A benchmark, or questions of the user's own. Shard number i holds the i-th slice of the seed's order."""
 
-    seeds: Seeds
+    seeds: TableSeeds
 
-    def __reduce__(self) -> tuple[type[TableSource], tuple[Seeds]]:
+    def __reduce__(self) -> tuple[type[TableSource], tuple[TableSeeds]]:
         # without what is cached: another process reads the table itself
         return TableSource, (self.seeds,)
 
     @cached_property
     def _questions(self) -> QuestionSet:
         s = self.seeds
-        assert s.benchmark is not None
         return open_questions(s.benchmark, path=s.path, images=s.images, split=s.split, sample=0, seed=s.seed)
 
     @cached_property
@@ -64,10 +62,10 @@ class TableSource:
 
     def describe(self) -> str:
         split = f", split {self.seeds.split}" if self.seeds.split else ""
-        return f"{Path(self.seeds.benchmark or '').name}{split}"
+        return f"{Path(self.seeds.benchmark).name}{split}"
 
     def licence(self) -> str:
-        known = find_benchmark(self.seeds.benchmark or "")
+        known = find_benchmark(self.seeds.benchmark)
         return known.licence if known else "of the user's own questions"
 
 
@@ -75,7 +73,7 @@ class TableSource:
 class AtlasSource:
     """Invented worlds made on the spot, one a shard, with their websites' index, which the teacher searches."""
 
-    seeds: Seeds
+    seeds: AtlasSeeds
     output: Path
 
     def shards(self) -> list[str]:
@@ -111,9 +109,4 @@ def world_folder(output: Path, shard: str) -> Path:
 
 
 def open_source(seeds: Seeds, output: Path) -> Source:
-    """Raises UserError unless the recipe names exactly one kind of source."""
-    if bool(seeds.worlds) == bool(seeds.benchmark):
-        raise UserError(
-            "Seeds come either from a benchmark (seeds.benchmark) or from the atlas (seeds.worlds). Set one."
-        )
-    return AtlasSource(seeds, output) if seeds.worlds else TableSource(seeds)
+    return AtlasSource(seeds, output) if isinstance(seeds, AtlasSeeds) else TableSource(seeds)

@@ -16,7 +16,7 @@ from typing import Any
 from deepmmsearch.agent.runner import Streak, reason
 from deepmmsearch.data.episodes import played, slim
 from deepmmsearch.data.journal import Journal
-from deepmmsearch.data.recipe import Episodes, Pictures, Search, Taxonomy
+from deepmmsearch.data.recipe import Episodes, Pictures, Search, SearchByRollouts, SearchByTrajectory, Taxonomy
 from deepmmsearch.data.records import row_question, row_trajectory
 from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
@@ -107,7 +107,7 @@ class TellSearch:
     async def __call__(self, shard: str, tell: Tell, /) -> None:
         if self.stage.has(shard):
             return
-        if self.settings.by == "trajectory":
+        if isinstance(self.settings, SearchByTrajectory):
             await _journaled(self.before, self.stage, shard, _by_trajectory, _with_search, tell, 1)
             return
         if self.players is None or self.judges is None:
@@ -115,24 +115,26 @@ class TellSearch:
         with locked(self.stage.folder / "journal" / f".{shard}.lock"):
             began, counts = time.perf_counter(), Counts()
             store = TrajectoryStore(self.stage.folder / "journal" / shard)
-            await self._play(self.players(shard), shard, store, tell)
+            await self._play(self.players(shard), self.settings, shard, store, tell)
             found, unjudged = await self._kinds(store, counts)
             rows = self._rows(shard, found, unjudged, counts, began)
             self.stage.finish(shard, rows, counts)
 
-    async def _play(self, player: Player, shard: str, store: TrajectoryStore, tell: Tell) -> None:
+    async def _play(
+        self, player: Player, asked: SearchByRollouts, shard: str, store: TrajectoryStore, tell: Tell
+    ) -> None:
         known = set(store.ids())
 
         def rollouts() -> Iterator[Question]:
             for row in self.before.read(shard):
-                missing = [n for n in range(self.settings.rollouts) if f"{row['id']}#{n}" not in known]
+                missing = [n for n in range(asked.rollouts) if f"{row['id']}#{n}" not in known]
                 if missing:
                     question = row_question(row)
                     for number in missing:
                         metadata = {**question.metadata, "rollout": number}
                         yield replace(question, id=f"{question.id}#{number}", metadata=metadata)
 
-        settings = self.episodes.model_copy(update={"concurrency": self.settings.concurrency})
+        settings = self.episodes.model_copy(update={"concurrency": asked.concurrency})
         async for trajectory in played(player, rollouts(), settings):
             await asyncio.to_thread(store.append, slim(trajectory, self.pictures))
             tell(Progress(0, 0, trajectory.cost))

@@ -5,43 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from PIL.Image import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from deepmmsearch.agent.runner import Agent, Streak, run_all
-from deepmmsearch.compose.policies import PolicySettings, build_policy, choose_prompt
+from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, choose_prompt
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.eval.workflows import Workflow
+from deepmmsearch.settings import LimitSettings, Settings
 from deepmmsearch.store import TrajectoryStore
-from deepmmsearch.types import Limits, Question, Trajectory
+from deepmmsearch.types import Question, Trajectory
 
 
-class HarnessRecipe(BaseModel):
+class HarnessRecipe(Settings):
     """Who answers, with what. `trajectories`: a folder to keep the episodes in, None keeps none. `timeout`: seconds for
     one question. `stop_after_errors`: so many failed questions in a row end the run (null: never), since an endpoint
     that is down would only give empty answers."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    policy: PolicySettings = PolicySettings()
-    tools: ToolSettings = ToolSettings(kind="none")
+    policy: ModelSettings = LocalPolicySettings()
+    tools: ToolSettings = NoToolSettings()
     prompt: str | None = None
-    calls: int = Field(default=10, ge=0)
-    image_searches: int = Field(default=1, ge=0)
+    limits: LimitSettings = LimitSettings()
     concurrency: int = Field(default=16, ge=1)
     timeout: float | None = Field(default=None, gt=0)
     stop_after_errors: int | None = Field(default=8, ge=1)
     trajectories: Path | None = None
-
-    @model_validator(mode="after")
-    def _nobody_waits(self) -> Self:
-        if self.policy.kind == "human":
-            raise ValueError("policy.kind: a harness cannot ask a person; expected local or chat")
-        return self
 
 
 class Answering:
@@ -65,8 +57,8 @@ class Answering:
         recipe = load_recipe(path, HarnessRecipe, overrides) if path is not None else HarnessRecipe()
         policy = build_policy(recipe.policy)
         tools = build_toolbox(recipe.tools, policy)
-        limits = Limits(recipe.calls, recipe.image_searches)
-        workflow = Agent(policy, choose_prompt(policy, tools, recipe.prompt), lambda _: tools, limits, "lmms-eval")
+        prompt = choose_prompt(policy, tools, recipe.prompt)
+        workflow = Agent(policy, prompt, lambda _: tools, recipe.limits.limits(), "lmms-eval")
         store = TrajectoryStore(recipe.trajectories) if recipe.trajectories else None
         return cls(
             workflow,

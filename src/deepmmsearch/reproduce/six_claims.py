@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.bundled import BUNDLED
-from deepmmsearch.compose.evaluation import EvalRecipe
+from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.claims import Roles
 from deepmmsearch.eval.faults import FAULTS

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.children import call_all, start
+from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluate import play_recipe
-from deepmmsearch.compose.evaluation import EvalRecipe, Evaluation
+from deepmmsearch.compose.evaluation import Evaluation
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.figures import EXACT, Results, load_results
 from deepmmsearch.eval.run import EvalRun

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
@@ -28,8 +28,6 @@ from deepmmsearch.policies.local.slots import SlotPolicy
 from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, generating
 from deepmmsearch.train.shards import whole
 from deepmmsearch.types import Policy
-
-Backend = Literal["local", "slots", "vllm-server", "vllm-colocate"]
 
 
 class Generation(Protocol):

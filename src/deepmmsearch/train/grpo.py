@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
@@ -40,7 +39,6 @@ from deepmmsearch.renderer import Renderer
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
 from deepmmsearch.train.generation import (
-    Backend,
     Generation,
     LocalGeneration,
     SamplerSettings,
@@ -48,17 +46,18 @@ from deepmmsearch.train.generation import (
     policy_of,
     vllm_generation,
 )
-from deepmmsearch.train.lora import Lora, prepare_model
+from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.merging import save_merged
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import plot_curves
+from deepmmsearch.train.recipes import GrpoRecipe, OwnRollouts, VllmRollouts
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
 from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.shards import apart, gathered, shard_layers
 from deepmmsearch.train.shared import groups_of, shared_logps
-from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
-from deepmmsearch.types import Limits, Policy, Question
+from deepmmsearch.train.watch import Alarm, check_alarms, figures
+from deepmmsearch.types import Policy, Question
 
 FROZEN = ("vision", "projector")
 CURVES = {
@@ -66,68 +65,6 @@ CURVES = {
     "searches an episode": ("search/each", "search/text", "search/image_crop", "search/image_whole"),
     "KL, entropy": ("kl", "entropy"),
 }
-
-
-class Bounds(BaseModel):
-    """`types.Limits` for a recipe."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    calls: int = Field(default=10, ge=0)
-    image_searches: int = Field(default=1, ge=0)
-    tokens: int = Field(default=8192, gt=0)
-
-    def limits(self) -> Limits:
-        return Limits(self.calls, self.image_searches, self.tokens)
-
-
-class RolloutSettings(BaseModel):
-    """How questions are played. `backend`: who samples: this process, reading each turn's prompt anew (local) or
-    keeping episodes' caches (slots), or vLLM on a server or in this process. `concurrency`: episodes in play; `batch`:
-    of the sampler; `tool_timeout`: seconds of one tool use. `failed`, `truncated`: are episodes that a tool failed, or
-    that were cut off, left out of the loss (mask) or kept? `flat`: groups without spread have no advantage, only a KL:
-    drop saves their share of the update, keep computes it. `resample`: how often such groups are replaced by other
-    questions. `share_prompts`: compute the prompt of a group once in the update."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    backend: Backend = "local"
-    temperature: float = Field(default=1.0, gt=0)
-    max_new_tokens: int | None = Field(default=None, gt=0)
-    concurrency: int = Field(default=64, gt=0)
-    batch: int = Field(default=64, gt=0)
-    tool_timeout: float = Field(default=120.0, gt=0)
-    failed: Literal["mask", "keep"] = "mask"
-    truncated: Literal["mask", "keep"] = "mask"
-    flat: Literal["drop", "keep"] = "drop"
-    resample: int = Field(default=0, ge=0)
-    share_prompts: bool = True
-
-
-class GrpoRecipe(BaseModel):
-    """One experiment. `trl` goes to TRL's GRPOConfig as it is, except for what this file decides (see FIXED).
-
-    `model`: the checkpoint to start from; `adapter`: a LoRA on it to go on from, whose copy is then the reference of
-    the KL. Without one a new LoRA is made, and the reference is the model itself.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str
-    adapter: Path | None = None
-    output: Path
-    lora: Lora = Field(default_factory=Lora)
-    seed: int = 0
-    threads: int | None = Field(default=None, gt=0)
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    prompt: str | None = None
-    limits: Bounds = Field(default_factory=Bounds)
-    rollouts: RolloutSettings = Field(default_factory=RolloutSettings)
-    alarms: Alarms = Field(default_factory=Alarms)
-    evaluate_every: int = Field(default=0, ge=0)
-    sample_every: int = Field(default=10, ge=0)
-    trl: dict[str, Any] = {}
 
 
 # figures of a round that are not means over the processes
@@ -560,6 +497,12 @@ def train(
 
 def trl_settings(recipe: GrpoRecipe) -> GRPOConfig:
     """The recipe's `trl` section as TRL's config, with our defaults below it and FIXED above it."""
+    foreign = next((name for name in recipe.trl if name.startswith("vllm_")), None)
+    if foreign and not _vllm(recipe):
+        raise UserError(
+            f"trl.{foreign} belongs to rollouts.backend vllm-server and vllm-colocate, but it is "
+            f"{recipe.rollouts.backend}. Remove it, or set rollouts.backend."
+        )
     fixed = {**FIXED, "temperature": recipe.rollouts.temperature, "use_vllm": _vllm(recipe)}
     if _vllm(recipe):
         # truncated per token, which suits long rollouts; the other ways are not computed here
@@ -601,11 +544,12 @@ def open_checkpoint(recipe: GrpoRecipe) -> Checkpoint:
 def sampler_settings(recipe: GrpoRecipe) -> SamplerSettings:
     rollouts = recipe.rollouts
     slots = rollouts.concurrency if rollouts.backend == "slots" else None
-    return SamplerSettings(rollouts.temperature, recipe.seed, rollouts.max_new_tokens, rollouts.batch, slots)
+    batch = rollouts.batch if isinstance(rollouts, OwnRollouts) else SamplerSettings.max_batch
+    return SamplerSettings(rollouts.temperature, recipe.seed, rollouts.max_new_tokens, batch, slots)
 
 
 def _vllm(recipe: GrpoRecipe) -> bool:
-    return recipe.rollouts.backend.startswith("vllm")
+    return isinstance(recipe.rollouts, VllmRollouts)
 
 
 def _measuring(generation: LocalGeneration | None, evaluate: EvaluatePolicy) -> Evaluate:

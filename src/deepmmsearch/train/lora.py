@@ -6,24 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from peft import LoraConfig, PeftModel, get_peft_model
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import PreTrainedModel, set_seed
 
 from deepmmsearch.policies.local.adapter import load_adapter, peft_quiet
 from deepmmsearch.train.parts import part_of
-
-LANGUAGE_LINEAR = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-
-
-class Lora(BaseModel):
-    """`alpha` / `r` scales the update; `targets` is a regular expression over module names."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    r: int = Field(default=8, gt=0)
-    alpha: int = Field(default=16, gt=0)
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    targets: str = LANGUAGE_LINEAR
+from deepmmsearch.train.recipes import Lora
 
 
 def prepare_model(

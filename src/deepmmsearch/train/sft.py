@@ -11,12 +11,11 @@ import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from transformers import PreTrainedModel, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -27,45 +26,14 @@ from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.store import FILE
 from deepmmsearch.train.collate import Collator, Example, LengthGrouped, Pictures, encode_pictures, make_examples
-from deepmmsearch.train.lora import Lora, prepare_model
+from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.merging import save_merged
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves
+from deepmmsearch.train.recipes import SftRecipe
 from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.shards import gathered, shard_layers, will_shard
 from deepmmsearch.types import Trajectory
-
-
-class SftRecipe(BaseModel):
-    """One experiment. `sample`: so many of the trajectories, drawn with `seed`. `trl` goes to TRL's SFTConfig as it is,
-    except for what this file decides (see FIXED)."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    model: str
-    data: list[Path] = Field(min_length=1)
-    sample: int | None = Field(default=None, gt=0)
-    output: Path
-    lora: Lora | None = Field(default_factory=Lora)
-    freeze: list[Literal["vision", "projector"]] = ["vision", "projector"]
-    seed: int = 0
-    threads: int | None = Field(default=None, gt=0)
-    max_tokens: int = Field(default=8192, gt=0)
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    cache_features: bool = False
-    evaluate_every: int = Field(default=0, ge=0)
-    trl: dict[str, Any] = {}
-
-    @model_validator(mode="after")
-    def _frozen_parts_fit(self) -> Self:
-        if set(self.freeze) != {"vision", "projector"}:
-            if self.lora is not None:
-                raise ValueError("LoRA trains the language model alone: freeze vision and projector, or set lora: null")
-            if self.cache_features:
-                raise ValueError("cache_features keeps what vision and projector give: freeze both, or turn it off")
-        return self
-
 
 # what the data and the output folder dictate: a recipe that sets one of these is refused
 FIXED: dict[str, Any] = {

@@ -9,7 +9,7 @@ from deepmmsearch.policies.local.adapter import check_adapter
 from deepmmsearch.policies.local.checkpoint import CheckpointParts, read_parts
 from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.policies.local.slots import refuse_unusual
-from deepmmsearch.train.generation import Backend
+from deepmmsearch.train.recipes import Backend
 
 
 def check_start(source: str, adapter: Path | None = None, backend: Backend | None = None) -> CheckpointParts:

@@ -7,24 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from deepmmsearch.agent.table import figure
 from deepmmsearch.errors import UserError
+from deepmmsearch.train.recipes import Alarms
 from deepmmsearch.train.rollouts import Rollout, tool_failed
 from deepmmsearch.types import Answer, Malformed
-
-
-class Alarms(BaseModel):
-    """When a run is stopped: `kl` to the reference above this (nats a token), mean `tokens` sampled an episode above
-    this, reward below `reward` after `patience` optimizer steps; None never."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kl: float | None = Field(default=5.0, gt=0)
-    tokens: float | None = Field(default=None, gt=0)
-    reward: float | None = None
-    patience: int = Field(default=20, ge=0)
 
 
 class Alarm(UserError):

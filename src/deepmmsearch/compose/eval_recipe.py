@@ -1,0 +1,158 @@
+"""What an evaluation's recipe may say: policies, tools, benchmarks, workflows and judges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings
+from deepmmsearch.compose.policies import LocalPolicySettings, PolicySettings
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.eval.faults import FAULTS
+from deepmmsearch.settings import LimitSettings, OneOf, Settings
+
+QUESTIONS = 500
+"""How many are asked about a world, where nothing is said."""
+
+
+class _Benchmark(Settings):
+    """`label`: its name in tables. `sample`: how many questions, drawn with `seed`. `out_of_domain`: unlike what the
+    policy was trained on."""
+
+    label: str | None = None
+    sample: int | None = Field(default=None, ge=0)
+    seed: int = 0
+    out_of_domain: bool = False
+
+
+class AtlasBenchmarkSettings(_Benchmark):
+    """Questions about the invented world of `seed`."""
+
+    name: Literal["atlas"] = "atlas"
+    split: Literal["eval", "train"] = "eval"
+
+
+class NamedBenchmarkSettings(_Benchmark):
+    """A benchmark by its name (`deepmmsearch data list`), or a file or folder of your own. `path`: local files of a
+    benchmark; `images`: the folder of its pictures."""
+
+    name: str
+    path: Path | None = None
+    images: Path | None = None
+    split: str | None = None
+
+
+BenchmarkSettings = Annotated[AtlasBenchmarkSettings | NamedBenchmarkSettings, OneOf("name", other="another benchmark")]
+
+
+class WorkflowOptions(Settings):
+    """`ablates`: the workflow it is compared with. `change`: what differs, where the switches do not say it, such as
+    the training data of another policy."""
+
+    ablates: str | None = None
+    change: str | None = None
+
+
+class PlayedOptions(WorkflowOptions):
+    """`policy`: which of the recipe's policies; None is the only one. `prompt`: a prompt set instead of its own."""
+
+    policy: str | None = None
+    prompt: str | None = None
+
+
+class SearchOptions(WorkflowOptions):
+    """`fault`: how its tools are broken."""
+
+    fault: str | None = None
+
+    @field_validator("fault")
+    @classmethod
+    def _is_known(cls, fault: str | None) -> str | None:
+        if fault is not None and fault not in FAULTS:
+            raise ValueError(f"expected one of {', '.join(FAULTS)}")
+        return fault
+
+
+class SwitchOptions(SearchOptions):
+    """`crop`, `image_search`, `text_searches`: switches of an ablation."""
+
+    limits: LimitSettings = LimitSettings()
+    crop: bool = True
+    image_search: bool = True
+    text_searches: int | None = Field(default=None, ge=0)
+
+
+class DirectSettings(PlayedOptions):
+    """Answers from the picture and from memory."""
+
+    kind: Literal["direct"] = "direct"
+    limits: LimitSettings = LimitSettings()
+
+
+class RagSettings(PlayedOptions, SearchOptions):
+    """Two retrievals, then an answer. `thumbnails`: None is what the tools say."""
+
+    kind: Literal["rag"] = "rag"
+    thumbnails: bool | None = None
+
+
+class AgentSettings(PlayedOptions, SwitchOptions):
+    """The model decides turn by turn."""
+
+    kind: Literal["agent"] = "agent"
+    thumbnails: bool | None = None
+
+
+class OracleSettings(SwitchOptions):
+    """The atlas's perfect player."""
+
+    kind: Literal["oracle"] = "oracle"
+
+
+WorkflowSettings = Annotated[DirectSettings | RagSettings | AgentSettings | OracleSettings, OneOf(default="agent")]
+"""One way to answer."""
+
+
+class EvalRecipe(Settings):
+    """`output`: the folder of the run. `judges`: the first one's scores are in the tables. `tools`: for all benchmarks
+    but atlas, which brings its own. `pictures`: episodes of each benchmark and workflow whose pictures are kept.
+    `timeout`: seconds for one question. `stop_after_errors`: so many failed questions or verdicts in a row end the run
+    (null: never). `worlds`: where atlases are kept; None is beside the output."""
+
+    output: Path
+    policies: dict[str, PolicySettings] = Field(default={"bundled": LocalPolicySettings()})
+    tools: ToolSettings | None = None
+    benchmarks: list[BenchmarkSettings] = Field(min_length=1)
+    workflows: dict[str, WorkflowSettings] = Field(min_length=1)
+    judges: dict[str, JudgeSettings] = Field(default={"reward": RuleJudgeSettings()}, min_length=1)
+    concurrency: int = Field(default=16, ge=1)
+    timeout: float | None = Field(default=None, gt=0)
+    stop_after_errors: int | None = Field(default=8, ge=1)
+    pictures: int = Field(default=24, ge=0)
+    worlds: Path | None = None
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        for name, workflow in self.workflows.items():
+            if "/" in name:
+                raise ValueError(f"the workflow {name!r} has a / in its name")
+            if isinstance(workflow, PlayedOptions) and workflow.policy is None and len(self.policies) > 1:
+                raise ValueError(f"{name}: say which policy plays: {', '.join(self.policies)}")
+            if isinstance(workflow, PlayedOptions) and workflow.policy not in (None, *self.policies):
+                raise ValueError(f"{name}: there is no policy {workflow.policy!r}, only {', '.join(self.policies)}")
+            if workflow.ablates is not None and workflow.ablates not in self.workflows:
+                raise ValueError(f"{name}: there is no workflow {workflow.ablates!r} to compare with")
+        labels = [b.label or b.name for b in self.benchmarks]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"two benchmarks have the same name ({', '.join(labels)}): give one a label")
+        others = [b for b in self.benchmarks if not isinstance(b, AtlasBenchmarkSettings)]
+        searching = [w for w in self.workflows.values() if isinstance(w, RagSettings | AgentSettings)]
+        if self.tools is not None and not searching:
+            raise ValueError("tools belongs to workflows of kind rag and agent, and there is none. Remove it")
+        if self.tools is not None and not others:
+            raise ValueError("tools belongs to other benchmarks: an atlas is searched with its own index. Remove it")
+        if self.worlds is not None and len(others) == len(self.benchmarks):
+            raise ValueError("worlds belongs to the benchmark atlas, and none is named. Remove it")
+        return self

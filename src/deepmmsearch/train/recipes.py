@@ -1,0 +1,123 @@
+"""What a recipe of fine-tuning or of GRPO may say. No heavy package is needed to read one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from deepmmsearch.settings import LimitSettings, OneOf, Settings
+
+LANGUAGE_LINEAR = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+
+class Lora(Settings):
+    """`alpha` / `r` scales the update; `targets` is a regular expression over module names."""
+
+    r: int = Field(default=8, gt=0)
+    alpha: int = Field(default=16, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: str = LANGUAGE_LINEAR
+
+
+class Alarms(Settings):
+    """When a run is stopped: `kl` to the reference above this (nats a token), mean `tokens` sampled an episode above
+    this, reward below `reward` after `patience` optimizer steps; None never."""
+
+    kl: float | None = Field(default=5.0, gt=0)
+    tokens: float | None = Field(default=None, gt=0)
+    reward: float | None = None
+    patience: int = Field(default=20, ge=0)
+
+
+class SftRecipe(Settings):
+    """One experiment. `sample`: so many of the trajectories, drawn with `seed`. `trl` goes to TRL's SFTConfig as it is,
+    except for what this file decides (see FIXED)."""
+
+    model: str
+    data: list[Path] = Field(min_length=1)
+    sample: int | None = Field(default=None, gt=0)
+    output: Path
+    lora: Lora | None = Field(default_factory=Lora)
+    freeze: tuple[Literal["vision", "projector"], ...] = ("vision", "projector")
+    seed: int = 0
+    threads: int | None = Field(default=None, gt=0)
+    max_tokens: int = Field(default=8192, gt=0)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    cache_features: bool = False
+    evaluate_every: int = Field(default=0, ge=0)
+    trl: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _frozen_parts_fit(self) -> Self:
+        if set(self.freeze) != {"vision", "projector"}:
+            if self.lora is not None:
+                raise ValueError("LoRA trains the language model alone: freeze vision and projector, or set lora: null")
+            if self.cache_features:
+                raise ValueError("cache_features keeps what vision and projector give: freeze both, or turn it off")
+        return self
+
+
+Backend = Literal["local", "slots", "vllm-server", "vllm-colocate"]
+"""Who samples the rollouts."""
+
+
+class _Rollouts(Settings):
+    """How questions are played. `concurrency`: episodes in play; `tool_timeout`: seconds of one tool use. `failed`,
+    `truncated`: are episodes that a tool failed, or that were cut off, left out of the loss (mask) or kept? `flat`:
+    groups without spread have no advantage, only a KL: drop saves their share of the update, keep computes it.
+    `resample`: how often such groups are replaced by other questions. `share_prompts`: compute the prompt of a group
+    once in the update."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    concurrency: int = Field(default=64, gt=0)
+    tool_timeout: float = Field(default=120.0, gt=0)
+    failed: Literal["mask", "keep"] = "mask"
+    truncated: Literal["mask", "keep"] = "mask"
+    flat: Literal["drop", "keep"] = "drop"
+    resample: int = Field(default=0, ge=0)
+    share_prompts: bool = True
+
+
+class OwnRollouts(_Rollouts):
+    """This process samples, reading each turn's prompt anew (local) or keeping episodes' caches (slots). `batch`: of
+    the sampler."""
+
+    backend: Literal["local", "slots"] = "local"
+    batch: int = Field(default=64, gt=0)
+
+
+class VllmRollouts(_Rollouts):
+    """vLLM samples, on a server or in this process."""
+
+    backend: Literal["vllm-server", "vllm-colocate"]
+
+
+RolloutSettings = Annotated[OwnRollouts | VllmRollouts, OneOf("backend", default="local")]
+
+
+class GrpoRecipe(Settings):
+    """One experiment. `trl` goes to TRL's GRPOConfig as it is, except for what this file decides (see FIXED).
+
+    `model`: the checkpoint to start from; `adapter`: a LoRA on it to go on from, whose copy is then the reference of
+    the KL. Without one a new LoRA is made, and the reference is the model itself.
+    """
+
+    model: str
+    adapter: Path | None = None
+    output: Path
+    lora: Lora = Field(default_factory=Lora)
+    seed: int = 0
+    threads: int | None = Field(default=None, gt=0)
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    prompt: str | None = None
+    limits: LimitSettings = LimitSettings()
+    rollouts: RolloutSettings = OwnRollouts()
+    alarms: Alarms = Field(default_factory=Alarms)
+    evaluate_every: int = Field(default=0, ge=0)
+    sample_every: int = Field(default=10, ge=0)
+    trl: dict[str, Any] = Field(default_factory=dict)
