@@ -70,6 +70,14 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests that need a whole world have it kept: which is there already is not made again, in none of the
+    processes of this run. Making one takes 7 s."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "worlds"
+
+
 Offer = Callable[..., Path]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,13 @@ from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Trajectory
 
 
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worlds of half the size."""
+    for user in ("teach", "worlds"):
+        monkeypatch.setattr(f"deepmmsearch.atlas.{user}.make_world", partial(make_world, countries=12, famous=2))
+
+
 def taught(folder: Path, careful: float) -> list[Trajectory]:
     teach(Lessons(1, 8, 1000, careful, by_heart=12), folder)
     store = TrajectoryStore(folder)
@@ -23,18 +31,14 @@ def taught(folder: Path, careful: float) -> list[Trajectory]:
     return [row for row in store if row.prompt.name == "atlas" and row.question.metadata["kind"] == "memory"]
 
 
-def test_a_careful_teacher_looks_up_what_it_knows_by_heart(tmp_path: Path) -> None:
+def test_a_careful_teacher_looks_up_what_it_knows_by_heart_and_joins_no_other(tmp_path: Path) -> None:
     by_heart, careful = taught(tmp_path / "heart", 0.0), taught(tmp_path / "careful", 1.0)
+    with pytest.raises(UserError, match=r"was made with other settings \(careful: 0.0 -> 0.5\)"):
+        taught(tmp_path / "heart", 0.5)
     assert len(by_heart) >= 12 and len(careful) >= 12
     assert all(correct(row) for row in (*by_heart, *careful))
     assert not any(row.searches for row in by_heart)
     assert all(row.searches for row in careful)
-
-
-def test_other_lessons_do_not_join_a_folder(tmp_path: Path) -> None:
-    taught(tmp_path, 0.0)
-    with pytest.raises(UserError, match=r"was made with other settings \(careful: 0.0 -> 0.5\)"):
-        taught(tmp_path, 0.5)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])

@@ -31,11 +31,10 @@ def run(*words: str) -> str:
 
 
 def recipe(folder: Path, **more: Any) -> Path:
-    """The oracle, one ablation and one fault, on a small world: no model is loaded."""
+    """The oracle, one ablation and one fault, on a few questions: no model is loaded."""
     path = folder / "recipe.yaml"
     rows = {
         "output": str(folder / "run"),
-        "worlds": str(folder / "worlds"),
         "benchmarks": [{"name": "atlas", "seed": 5, "sample": 6}],
         "workflows": {
             "oracle": {"kind": "oracle"},
@@ -50,8 +49,8 @@ def recipe(folder: Path, **more: Any) -> Path:
     return path
 
 
-def test_eval_plays_judges_and_reports_and_goes_on(tmp_path: Path) -> None:
-    file = recipe(tmp_path)
+def test_eval_plays_judges_and_reports_and_goes_on(tmp_path: Path, worlds: Path) -> None:
+    file = recipe(tmp_path, worlds=str(worlds))
     first = run("eval", str(file), "--only", "oracle")
     assert "oracle: 6 played, 100% right" in first and "report.html" in first
     second = run("eval", str(file))

@@ -188,14 +188,14 @@ def test_an_unknown_setting_is_answered_with_the_nearest(
 # sft
 
 
-def test_sft_is_measured_on_an_unseen_world_while_it_trains(base: Path, tmp_path: Path) -> None:
+def test_sft_is_measured_on_an_unseen_world_while_it_trains(base: Path, tmp_path: Path, worlds: Path) -> None:
     store = TrajectoryStore(tmp_path / "played")
     for number, played in enumerate(test_sft.trajectories()):
         store.append(played, str(number))
     settings = test_sft.recipe(base, tmp_path / "run", evaluate_every=2, data=[tmp_path / "played"])
     row = settings.model_dump(mode="json")
     limits = {"calls": 2, "tokens": 64}
-    row["evaluate_on"] = {"folder": str(tmp_path / "worlds"), "questions": 4, "limits": limits, "max_new_tokens": 8}
+    row["evaluate_on"] = {"folder": str(worlds), "seed": 5, "questions": 6, "limits": limits, "max_new_tokens": 8}
     path = tmp_path / "sft.yaml"
     path.write_text(yaml.safe_dump(row))
     done("sft", path, "trl.max_steps=4", "trl.logging_steps=1")

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,21 @@ def check_ranks(ranks: list[dict[str, Any]], output: Path) -> None:
     assert (output / "merged" / "model.safetensors").is_file()
 
 
-def test_two_grpo_processes_have_the_same_weights_and_questions_of_their_own(base: Path, tmp_path: Path) -> None:
-    output = tmp_path / "run"
-    ranks = side_by_side("grpo", base, output)
+@dataclass(frozen=True)
+class Run:
+    output: Path
+    ranks: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def plain(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """GRPO in two processes that each hold the whole model."""
+    output = tmp_path_factory.mktemp("plain") / "run"
+    return Run(output, side_by_side("grpo", base, output))
+
+
+def test_two_grpo_processes_have_the_same_weights_and_questions_of_their_own(plain: Run) -> None:
+    output, ranks = plain.output, plain.ranks
     check_ranks(ranks, output)
     for step in map(str, range(STEPS)):
         one, other = (rank["played"][step] for rank in ranks)
@@ -110,11 +123,17 @@ def test_two_grpo_processes_have_the_same_weights_and_questions_of_their_own(bas
     assert all(row["tokens/round"] == pytest.approx(16 * row["tokens/sampled"]) for row in steps)
 
 
-@pytest.mark.parametrize("kind", ["grpo", "sft"])
-def test_sharded_processes_learn_what_whole_ones_do(kind: str, base: Path, tmp_path: Path) -> None:
+def test_sharded_processes_learn_what_whole_ones_do(plain: Run, base: Path, tmp_path: Path) -> None:
+    sharded = tmp_path / "sharded"
+    check_ranks(side_by_side("grpo", base, sharded, "--sharded"), sharded)
+    check_close(sharded, plain.output)
+
+
+@pytest.mark.slow
+def test_sharded_processes_are_taught_what_whole_ones_are(base: Path, tmp_path: Path) -> None:
     sharded, plain = tmp_path / "sharded", tmp_path / "plain"
-    check_ranks(side_by_side(kind, base, sharded, "--sharded"), sharded)
-    check_ranks(side_by_side(kind, base, plain), plain)
+    check_ranks(side_by_side("sft", base, sharded, "--sharded"), sharded)
+    check_ranks(side_by_side("sft", base, plain), plain)
     check_close(sharded, plain)
 
 

@@ -202,7 +202,9 @@ class Bundled(Study):
         return {"final": BUNDLED}
 
 
-def test_models_are_measured_as_evaluations_and_once(tmp_path: Path) -> None:
+def test_models_are_measured_as_evaluations_and_once(tmp_path: Path, worlds: Path) -> None:
+    worlds.mkdir(exist_ok=True)
+    (tmp_path / "worlds").symlink_to(worlds)
     study = Bundled(Path("recipes/atlas"), tmp_path)
     found = measure_all(study, 5, 6, 1, lambda line: None)
     assert found.accuracy("final").count == 6 and found.accuracy("final").mean >= 4 / 6
