@@ -42,7 +42,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from deepmmsearch.policies.card import AgentCard
+from deepmmsearch.policies.agent_card import AgentCard
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.policies.local.checkpoint import Checkpoint
 from deepmmsearch.policies.local.families import find_family

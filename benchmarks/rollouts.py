@@ -50,8 +50,8 @@ from deepmmsearch.agent.dialect import parse_action
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.policies.local import LocalPolicy, SlotPolicy
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
-from deepmmsearch.policies.local.queue import Row
-from deepmmsearch.policies.local.slots import Counts
+from deepmmsearch.policies.local.queue import BatchRow
+from deepmmsearch.policies.local.slots import SlotCounts
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Completion, Hit, Limits, Question, Trajectory, Turn
 
@@ -143,8 +143,8 @@ class FixedLength:
         tags = [i for t, i in self.tokenizer.get_added_vocab().items() if t.startswith("<")]
         self._banned = sorted({*self._banned, *self._ends, *tags})
 
-    def _row(self, *arguments: Any) -> Row:
-        row: Row = super()._row(*arguments)  # type: ignore[misc]
+    def _row(self, *arguments: Any) -> BatchRow:
+        row: BatchRow = super()._row(*arguments)  # type: ignore[misc]
         row.out_of = "stop"
         return row
 
@@ -438,7 +438,7 @@ def compare_kept(quick: bool) -> list[dict[str, Any]]:
         local, slots = (make(kind, tokens, 1, context=10**6) for kind in (FixedLocal, FixedSlots))
         for policy in (local, slots):
             timed(ours, replace(load, prompts=1, waits=load.waits[:4]), policy)
-        slots.counts = Counts()
+        slots.counts = SlotCounts()
         busy = {name: timed(ours, load, policy)[1] for name, policy in (("local", local), ("slots", slots))}
         counts = slots.counts
         read = counts.prefilled + counts.kept + counts.shared

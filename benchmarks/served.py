@@ -34,7 +34,7 @@ from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.tool_settings import LocalToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.environment import environment
-from deepmmsearch.policies.card import read_card
+from deepmmsearch.policies.agent_card import read_card
 from deepmmsearch.policies.chat import MAX_PIXELS, MIN_PIXELS, ChatPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.prompts import load_prompt

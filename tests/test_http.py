@@ -631,7 +631,7 @@ KNOWN = {
     "tools.http": {"ssl", "httpx2", "httpcore2"},
     "tools.reply": {"httpx2", "httpcore2"},
     "policies.chat": {"openai"},  # the endpoint the user names, with the vendor's own client
-    "policies.vllm.server": {"openai"},  # likewise: the server that the user starts for it
+    "policies.vllm.remote": {"openai"},  # likewise: the server that the user starts for it
     "tools.providers.ddgs": {"ddgs"},  # an extra that has to be switched on with `unguarded: true`
     "engine.server": {"http"},  # listens, never connects
     "digests": {"huggingface_hub"},  # looks into its cache on the disk

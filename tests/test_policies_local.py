@@ -15,7 +15,7 @@ from transformers import Idefics3Processor
 
 from checkpoints import FAMILIES, GRIDS, TILED, tiny_checkpoint, tiny_model, tiny_parts, tiny_processor
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.policies.card import AgentCard, read_card
+from deepmmsearch.policies.agent_card import AgentCard, read_card
 from deepmmsearch.policies.local import LocalPolicy, TokenReader
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import contract

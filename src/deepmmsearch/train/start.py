@@ -6,9 +6,9 @@ from pathlib import Path
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.local.adapter import check_adapter
+from deepmmsearch.policies.local.block import refuse_unusual
 from deepmmsearch.policies.local.checkpoint import CheckpointParts, read_parts
 from deepmmsearch.policies.local.families import refuse_untrainable
-from deepmmsearch.policies.local.slots import refuse_unusual
 from deepmmsearch.train.recipes import Backend
 
 

@@ -30,7 +30,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.policies.card import AgentCard, read_card
+from deepmmsearch.policies.agent_card import AgentCard, read_card
 from deepmmsearch.policies.local.families import Family, find_family
 from deepmmsearch.renderer import Renderer
 

@@ -15,7 +15,7 @@ from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokeniz
 
 from deepmmsearch import images
 from deepmmsearch.errors import UserError
-from deepmmsearch.policies.card import AgentCard
+from deepmmsearch.policies.agent_card import AgentCard
 
 SQUARE_TOWERS = ("clip_vision_model", "siglip_vision_model")
 

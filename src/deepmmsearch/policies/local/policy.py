@@ -19,12 +19,12 @@ from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenize
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from deepmmsearch.errors import UserError
-from deepmmsearch.policies.card import AgentCard
+from deepmmsearch.policies.agent_card import AgentCard
 from deepmmsearch.policies.local.adapter import check_adapter, load_adapter
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.policies.local.device import find_device, find_dtype
 from deepmmsearch.policies.local.families import find_family
-from deepmmsearch.policies.local.queue import Asked, Queue, Row
+from deepmmsearch.policies.local.queue import BatchRow, Queue, Request
 from deepmmsearch.policies.local.sampleable import banned_ids, end_ids, window
 from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.renderer import Message, Renderer
@@ -121,7 +121,7 @@ class LocalPolicy:
     async def act(self, trajectory: Trajectory) -> Completion:
         """The next turn. Raises UserError when the tokenizer cannot render the trajectory."""
 
-        def prepare() -> Row:
+        def prepare() -> BatchRow:
             sequence = self.renderer.sequence(trajectory)
             episode = episode_name(trajectory)
             row = self._row(sequence.ids, sequence.images, f"{episode}|{len(trajectory.turns)}")
@@ -133,7 +133,7 @@ class LocalPolicy:
     async def complete(self, conversation: Sequence[Message], pictures: Sequence[Image] = ()) -> Completion:
         """The reply to a conversation in transformers' format, whose `image` parts stand for `pictures` in order."""
 
-        def prepare() -> Row:
+        def prepare() -> BatchRow:
             text = str(
                 self.tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=True)
             )
@@ -146,13 +146,13 @@ class LocalPolicy:
         """The image as the model sees it; its boxes are in pixels of this."""
         return self._eyes.family.view(image)
 
-    def _row(self, ids: Sequence[int], views: Sequence[Image], place: str) -> Row:
+    def _row(self, ids: Sequence[int], views: Sequence[Image], place: str) -> BatchRow:
         """One request, ready to decode: placeholders expanded, pictures encoded, positions and seed fixed."""
         features = [self._eyes.features(view) for view in views]
         expanded = self.renderer.expand(ids, [f.ids for f in features])
         room = self.context - len(expanded)
         budget = min(self.max_new_tokens, room)
-        row = Row(expanded, features, budget, "context" if room < self.max_new_tokens else "length")
+        row = BatchRow(expanded, features, budget, "context" if room < self.max_new_tokens else "length")
         if budget > 0:
             row.positions = self._eyes.positions(expanded, features)
             if self.temperature > 0:
@@ -162,7 +162,7 @@ class LocalPolicy:
         return row
 
     @torch.inference_mode()
-    def _decode(self, asked: list[Asked]) -> None:
+    def _decode(self, asked: list[Request]) -> None:
         """Prefills and decodes one batch; every row is answered as soon as it ends, and leaves the batch."""
         if self.model.training:
             self.model.eval()
@@ -217,7 +217,7 @@ class LocalPolicy:
         logits[:, self._banned] = -torch.inf
         return logits
 
-    def _choose(self, logits: Tensor, rows: list[Row]) -> tuple[Tensor, Tensor]:
+    def _choose(self, logits: Tensor, rows: list[BatchRow]) -> tuple[Tensor, Tensor]:
         """One token per row and its logprob."""
         logprobs = torch.log_softmax(logits / self.temperature if self.temperature > 0 else logits, dim=-1)
         if self.temperature > 0:
@@ -231,7 +231,7 @@ class LocalPolicy:
             tokens = logits.argmax(dim=-1)
         return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
 
-    def _completion(self, row: Row) -> Completion:
+    def _completion(self, row: BatchRow) -> Completion:
         said = row.sampled[:-1] if row.sampled and row.sampled[-1] in self._ends else row.sampled
         text = str(self.tokenizer.decode(said, skip_special_tokens=False)) if said else ""
         return Completion(text, tuple(row.sampled), tuple(row.logprobs), row.finish or "stop", len(row.ids))

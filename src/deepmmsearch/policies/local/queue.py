@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from deepmmsearch.policies.local.vision import Features
+from deepmmsearch.policies.local.vision import PictureFeatures
 from deepmmsearch.types import Completion, Finish
 
 # How long a batch waits for others to join it: event loops release many episodes one after the other.
@@ -22,11 +22,12 @@ SMALL_BATCH = 8
 
 
 @dataclass
-class Row:
-    """`out_of` says what it means when `budget` runs out; `episode` is empty where the row belongs to none."""
+class BatchRow:
+    """A prompt in a batch, and what is sampled after it. `out_of` says what it means when `budget` runs out;
+    `episode` is empty where the row belongs to none."""
 
     ids: list[int]
-    features: list[Features]
+    features: list[PictureFeatures]
     budget: int
     out_of: Finish
     episode: str = ""
@@ -47,10 +48,10 @@ class Row:
             self.finish = self.out_of
 
 
-class Asked:
+class Request:
     """A row and who waits for it."""
 
-    def __init__(self, row: Row, future: Future[Completion]) -> None:
+    def __init__(self, row: BatchRow, future: Future[Completion]) -> None:
         self.row, self.future, self.answered = row, future, False
 
     @property
@@ -71,15 +72,15 @@ class Queue:
     because whatever stands in it is answered with the error if `decode` fails.
     """
 
-    def __init__(self, decode: Callable[[list[Asked]], None], max_batch: int, workers: int, threads: int) -> None:
+    def __init__(self, decode: Callable[[list[Request]], None], max_batch: int, workers: int, threads: int) -> None:
         self._decode, self._max_batch, self._most, self._threads = decode, max_batch, workers, threads
         self._lock = threading.Lock()
-        self._waiting: list[tuple[Callable[[], Row], Future[Completion]]] = []
-        self._ready: list[Asked] = []
+        self._waiting: list[tuple[Callable[[], BatchRow], Future[Completion]]] = []
+        self._ready: list[Request] = []
         self._workers = 0
         self._going: dict[int, int] = {}
 
-    async def ask(self, prepare: Callable[[], Row]) -> Completion:
+    async def ask(self, prepare: Callable[[], BatchRow]) -> Completion:
         future: Future[Completion] = Future()
         with self._lock:
             self._waiting.append((prepare, future))
@@ -106,7 +107,7 @@ class Queue:
         finally:
             torch.set_num_threads(before)
 
-    def join(self, going: int) -> list[Asked]:
+    def join(self, going: int) -> list[Request]:
         """What a worker takes up beside the `going` rows of its batch: no more than its share of all there is."""
         me = threading.get_ident()
         with self._lock:
@@ -127,7 +128,7 @@ class Queue:
     def _share(self, rows: int) -> int:
         return min(self._max_batch, max(SMALL_BATCH, math.ceil(rows / self._most)))
 
-    def _next(self) -> list[Asked]:
+    def _next(self) -> list[Request]:
         """The next batch; none when there is nothing left to do, and the worker is then no longer counted."""
         while True:
             time.sleep(LINGER_SECONDS)
@@ -146,7 +147,7 @@ class Queue:
                     self._going.pop(threading.get_ident(), None)
                     return []
 
-    def _take(self) -> list[Asked]:
+    def _take(self) -> list[Request]:
         """The longest waiting row and others of similar length: padding costs as much as text."""
         if not self._ready:
             return []
@@ -158,7 +159,7 @@ class Queue:
         return batch
 
 
-def _prepare(arrived: list[tuple[Callable[[], Row], Future[Completion]]]) -> list[Asked]:
+def _prepare(arrived: list[tuple[Callable[[], BatchRow], Future[Completion]]]) -> list[Request]:
     """What can be decoded; what cannot is answered at once."""
     ready = []
     for prepare, future in arrived:
@@ -166,7 +167,7 @@ def _prepare(arrived: list[tuple[Callable[[], Row], Future[Completion]]]) -> lis
             continue
         try:
             with torch.inference_mode():
-                asked = Asked(prepare(), future)
+                asked = Request(prepare(), future)
         except Exception as error:
             _fail(future, error)
             continue

@@ -8,50 +8,29 @@ that begin with the same prompt share its prefill. Tokens and logprobs are those
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 from deepmmsearch.agent.dialect import parse_action
 from deepmmsearch.errors import UserError
-from deepmmsearch.policies.card import AgentCard
+from deepmmsearch.policies.agent_card import AgentCard
+from deepmmsearch.policies.local.block import Block, KeptCache, refuse_unusual
 from deepmmsearch.policies.local.policy import LocalPolicy, episode_name
-from deepmmsearch.policies.local.queue import Asked
-from deepmmsearch.policies.local.vision import Features
+from deepmmsearch.policies.local.queue import Request
+from deepmmsearch.policies.local.vision import PictureFeatures
 from deepmmsearch.types import Answer, Completion, Trajectory
 
-# Each of these takes a mask of four axes, positions on three, and encoded pictures; others are untried.
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 # Tokens of one prefill, padding included: bounds the memory of attention masks and activations.
 PREFILL_TOKENS = 16384
-ROWS_STEP, TOKENS_STEP = 8, 128
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What is kept of an episode: `keys` and `values` hold one tensor per layer, [heads, len(ids), size]; `pictures`
-    are the digests of the pictures among the tokens."""
-
-    ids: list[int]
-    pictures: tuple[str, ...]
-    keys: list[Tensor]
-    values: list[Tensor]
-
-    def begins(self, ids: Sequence[int], pictures: Sequence[str]) -> bool:
-        """Whether these tokens and pictures go on from what is kept."""
-        same = list(ids[: len(self.ids)]) == self.ids and tuple(pictures[: len(self.pictures)]) == self.pictures
-        return same and len(ids) > len(self.ids)
 
 
 @dataclass
-class Counts:
+class SlotCounts:
     """Tokens since the start: `prefilled` were computed, `kept` came from a slot, `shared` from a rollout with the same
     prompt; `evicted` counts slots."""
 
@@ -100,10 +79,10 @@ class SlotPolicy(LocalPolicy):
             context=context,
             max_batch=max_batch,
         )
-        self.slots, self.counts = slots, Counts()
+        self.slots, self.counts = slots, SlotCounts()
         self._lock = threading.Lock()
-        self._parked: OrderedDict[str, Slot] = OrderedDict()
-        self._spare: list[_Block] = []
+        self._parked: OrderedDict[str, KeptCache] = OrderedDict()
+        self._spare: list[Block] = []
         self._age = 0
 
     async def act(self, trajectory: Trajectory) -> Completion:
@@ -128,13 +107,13 @@ class SlotPolicy(LocalPolicy):
         self._eyes.forget()
 
     @torch.inference_mode()
-    def _decode(self, asked: list[Asked]) -> None:
+    def _decode(self, asked: list[Request]) -> None:
         """Works on a batch that rows join and leave, until nothing is left to do."""
         if self.model.training:
             self.model.eval()
         with self._lock:
             age = self._age
-            block = self._spare.pop() if self._spare else _Block(self.model)
+            block = self._spare.pop() if self._spare else Block(self.model)
         live: list[_Going] = []
         joining = list(asked)
         while joining or live:
@@ -151,7 +130,7 @@ class SlotPolicy(LocalPolicy):
             if age == self._age:
                 self._spare.append(block)
 
-    def _enter(self, block: _Block, joining: list[Asked]) -> list[_Going]:
+    def _enter(self, block: Block, joining: list[Request]) -> list[_Going]:
         """Prefills rows behind those in the block, and samples their first tokens."""
         new = [self._going(asked) for asked in joining]
         leaders: dict[tuple[Any, ...], _Going] = {}
@@ -177,7 +156,7 @@ class SlotPolicy(LocalPolicy):
             entered += everyone
         return entered
 
-    def _going(self, asked: Asked) -> _Going:
+    def _going(self, asked: Request) -> _Going:
         row = asked.row
         pictures = tuple(f.digest for f in row.features)
         with self._lock:
@@ -187,7 +166,7 @@ class SlotPolicy(LocalPolicy):
         self._count(kept=len(slot.ids))
         return _Going(asked, pictures, age, len(slot.ids), slot)
 
-    def _prefill(self, block: _Block, group: list[_Going]) -> Tensor:
+    def _prefill(self, block: Block, group: list[_Going]) -> Tensor:
         """Reads what the slots of these rows do not hold; [rows, vocabulary] of the next token."""
         new = [going.asked.row.ids[going.cached :] for going in group]
         longest = max(map(len, new))
@@ -206,7 +185,7 @@ class SlotPolicy(LocalPolicy):
         starts = torch.tensor([going.cached for going in group])
         return self._read(block, rows, ids, position, starts, last, self._eyes.merge(pictures))
 
-    def _step(self, block: _Block, live: list[_Going]) -> None:
+    def _step(self, block: Block, live: list[_Going]) -> None:
         """One more token for every row."""
         block.extend(0, max(going.cached for going in live) + 1)
         ids = torch.tensor([[going.asked.row.sampled[-1]] for going in live])
@@ -221,7 +200,7 @@ class SlotPolicy(LocalPolicy):
 
     def _read(
         self,
-        block: _Block,
+        block: Block,
         rows: range,
         ids: Tensor,
         position: Tensor,
@@ -253,7 +232,7 @@ class SlotPolicy(LocalPolicy):
         for going, token, logprob in zip(rows, tokens.tolist(), logprobs.tolist(), strict=True):
             going.asked.row.take(token, logprob, self._ends)
 
-    def _leave(self, block: _Block, live: list[_Going]) -> None:
+    def _leave(self, block: Block, live: list[_Going]) -> None:
         """Parks and answers the rows that have ended; the last row moves into each gap."""
         for i in reversed(range(len(live))):
             going = live[i]
@@ -261,14 +240,14 @@ class SlotPolicy(LocalPolicy):
             if row.finish is None and not going.asked.over:
                 continue
             if row.finish == "stop" and row.episode:
-                self._park(row.episode, block.slot(i, going), going.age)
+                self._park(row.episode, block.take(i, going.tokens, going.pictures), going.age)
             block.remove(i, live[-1].cached)
             live[i] = live[-1]
             live.pop()
             if not going.asked.over:
                 going.asked.answer(self._completion(row))
 
-    def _park(self, episode: str, slot: Slot, age: int) -> None:
+    def _park(self, episode: str, slot: KeptCache, age: int) -> None:
         with self._lock:
             if age != self._age:
                 return
@@ -290,11 +269,11 @@ class _Going:
     """A row of a batch: its first `cached` tokens are in the block, or in `slot` until it is entered. `age` tells
     whether there was a reset since it came."""
 
-    asked: Asked
+    asked: Request
     pictures: tuple[str, ...]
     age: int
     cached: int = 0
-    slot: Slot | None = None
+    slot: KeptCache | None = None
     after: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -307,8 +286,13 @@ class _Going:
         return (id(self),) if self.slot is not None else (self.pictures, tuple(self.asked.row.ids))
 
     @property
-    def new_features(self) -> list[Features]:
+    def new_features(self) -> list[PictureFeatures]:
         return self.asked.row.features[len(self.slot.pictures) if self.slot is not None else 0 :]
+
+    @property
+    def tokens(self) -> list[int]:
+        """Those that were read, which the one sampled last was not."""
+        return [*self.asked.row.ids, *self.asked.row.sampled][: self.cached]
 
     @property
     def position(self) -> int:
@@ -327,143 +311,3 @@ def _groups(rows: list[_Going]) -> list[list[_Going]]:
             longest = new
         groups[-1].append(going)
     return groups
-
-
-class _Block(Cache):
-    """Keys and values of the rows that are decoded together, one behind the other, each from column 0 on."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.rows, self.room, self.width = 0, 0, 0
-        self.span, self.read = range(0), 0
-        self.where: tuple[Tensor, Tensor] = (torch.zeros(0), torch.zeros(0))
-        self._additive = model.dtype if model.config._attn_implementation == "eager" else None
-        config = model.config.get_text_config()
-        super().__init__(layers=[_Layer(self) for _ in range(config.num_hidden_layers)])
-
-    def extend(self, rows: int, width: int) -> None:
-        """Room for `rows` more rows, and for `width` tokens in each."""
-        self.rows += rows
-        if self.rows <= self.room and width <= self.width:
-            return
-        self.room = max(self.room, -(-self.rows // ROWS_STEP) * ROWS_STEP)
-        self.width = max(self.width, -(-width // TOKENS_STEP) * TOKENS_STEP)
-        for layer in self._layers():
-            layer.resize()
-
-    def aim(self, rows: range, starts: Tensor, tokens: int, device: torch.device) -> Tensor:
-        """Says where the next forward pass writes; the mask of what it sees, [rows, 1, tokens, columns]."""
-        self.span, self.read = rows, int(starts.max()) + tokens
-        columns = starts.to(device)[:, None] + torch.arange(tokens, device=device)
-        self.where = (torch.arange(len(rows), device=device)[:, None], columns)
-        seen = torch.arange(self.read, device=device) <= columns[:, :, None]
-        if self._additive is None:
-            return seen[:, None]
-        return torch.where(seen, 0.0, torch.finfo(self._additive).min).to(self._additive)[:, None]
-
-    def put(self, row: int, slot: Slot) -> None:
-        for layer, keys, values in zip(self._layers(), slot.keys, slot.values, strict=True):
-            layer.write(row, keys, values)
-
-    def repeat(self, row: int, length: int) -> None:
-        """Appends a copy of a row."""
-        self.extend(1, length)
-        for layer in self._layers():
-            layer.copy(row, self.rows - 1, length)
-
-    def slot(self, row: int, going: _Going) -> Slot:
-        # The token sampled last has not been read yet.
-        asked = going.asked.row
-        ids = [*asked.ids, *asked.sampled][: going.cached]
-        kept = [layer.part(row, going.cached) for layer in self._layers()]
-        return Slot(ids, going.pictures, [keys for keys, _ in kept], [values for _, values in kept])
-
-    def remove(self, row: int, last_length: int) -> None:
-        """Takes a row out; the last one, `last_length` tokens long, moves into the gap."""
-        self.rows -= 1
-        if row != self.rows:
-            for layer in self._layers():
-                layer.copy(self.rows, row, last_length)
-
-    def _layers(self) -> list[_Layer]:
-        return [layer for layer in self.layers if isinstance(layer, _Layer)]
-
-
-class _Layer(CacheLayerMixin):
-    """One layer of a block, [room, heads, width, size]."""
-
-    is_sliding = False
-
-    def __init__(self, block: _Block) -> None:
-        super().__init__()
-        # a block that knows its layers and is known to them would outlive its use until the next garbage collection
-        self.block = weakref.proxy(block)
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
-        # Zeros: what is masked counts for nothing only if it is a number.
-        room, width = self.block.room, self.block.width
-        self.keys = key_states.new_zeros(room, key_states.shape[1], width, key_states.shape[3])
-        self.values = value_states.new_zeros(room, value_states.shape[1], width, value_states.shape[3])
-        self.is_initialized = True
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
-        span, (rows, columns) = self.block.span, self.block.where
-        keys, values = self.keys[span.start : span.stop], self.values[span.start : span.stop]
-        keys[rows, :, columns] = key_states.transpose(1, 2)
-        values[rows, :, columns] = value_states.transpose(1, 2)
-        return keys[:, :, : self.block.read], values[:, :, : self.block.read]
-
-    def resize(self) -> None:
-        if self.keys is not None and self.values is not None:
-            self.keys, self.values = (self._grown(tensor) for tensor in (self.keys, self.values))
-
-    def _grown(self, old: Tensor) -> Tensor:
-        room, heads, width, size = old.shape
-        new = old.new_zeros(self.block.room, heads, self.block.width, size)
-        new[:room, :, :width] = old
-        return new
-
-    def write(self, row: int, keys: Tensor, values: Tensor) -> None:
-        if not self.is_initialized:
-            self.lazy_initialization(keys[None], values[None])
-        assert self.keys is not None and self.values is not None
-        self.keys[row, :, : keys.shape[1]] = keys
-        self.values[row, :, : values.shape[1]] = values
-
-    def copy(self, source: int, target: int, length: int) -> None:
-        assert self.keys is not None and self.values is not None
-        self.keys[target, :, :length] = self.keys[source, :, :length]
-        self.values[target, :, :length] = self.values[source, :, :length]
-
-    def part(self, row: int, length: int) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None and self.values is not None
-        return self.keys[row, :, :length].clone(), self.values[row, :, :length].clone()
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.block.read, 0
-
-    def get_seq_length(self) -> int:
-        return 0
-
-    def get_max_length(self) -> int:
-        return self.block.width
-
-
-def refuse_unusual(config: PreTrainedConfig) -> None:
-    """Raises UserError for models whose cache cannot be kept between turns."""
-    text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    # None until the weights are loaded
-    attention = config._attn_implementation or "sdpa"
-    if config.model_type not in FAMILIES:
-        problem = f"it is a {config.model_type} model, and slots are known to work for {', '.join(FAMILIES)}"
-    elif kinds != {"full_attention"} or getattr(text, "num_kv_shared_layers", None):
-        problem = f"its layers keep caches of other kinds ({', '.join(sorted(kinds))})"
-    elif attention not in ("sdpa", "eager"):
-        problem = f"it runs with attn_implementation={attention!r}; load it with 'sdpa'"
-    else:
-        return
-    raise UserError(f"The cache of this model cannot be kept between turns: {problem}. Set rollouts.backend to local.")

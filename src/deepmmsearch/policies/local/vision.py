@@ -21,7 +21,7 @@ FEATURE_BYTES = 256 * 2**20
 
 
 @dataclass
-class Features:
+class PictureFeatures:
     """A picture as the language model reads it. `grid` is [1, 3] (time, rows, columns) or None; `deep` are the further
     layers of Qwen3-VL; `ids` stand for it in the text, in place of its placeholder; `digest` names the picture."""
 
@@ -46,12 +46,12 @@ class Eyes:
     def __init__(self, model: PreTrainedModel, family: Family) -> None:
         self._model, self.family = model, family
         self._lock = threading.Lock()
-        self._features: OrderedDict[str, Features] = OrderedDict()
+        self._features: OrderedDict[str, PictureFeatures] = OrderedDict()
         self._kind: type[Any] | None = None
         self._encode: Callable[..., Any] = getattr(model, "get_image_features")  # noqa: B009
         self._arguments = set(inspect.signature(self._encode).parameters)
 
-    def features(self, view: Image) -> Features:
+    def features(self, view: Image) -> PictureFeatures:
         """The picture alone through the vision tower, so that its features do not depend on its neighbours."""
         key = images.digest(view)
         with self._lock:
@@ -65,7 +65,7 @@ class Eyes:
         deep = tuple(layer[0] for layer in getattr(out, "deepstack_features", None) or ())
         tokens = out.pooler_output[0]
         ids = self.family.ids(view.size, len(tokens))
-        found = Features(tokens, deep, pixels.get("image_grid_thw"), ids, key)
+        found = PictureFeatures(tokens, deep, pixels.get("image_grid_thw"), ids, key)
         with self._lock:
             self._features[key] = found
             while len(self._features) > 1 and sum(f.bytes for f in self._features.values()) > FEATURE_BYTES:
@@ -77,7 +77,7 @@ class Eyes:
         with self._lock:
             self._features.clear()
 
-    def merge(self, features: list[Features]) -> dict[str, Any]:
+    def merge(self, features: list[PictureFeatures]) -> dict[str, Any]:
         """The model's arguments that carry the pictures of a batch, in order."""
         if not features or self._kind is None:
             return {}
@@ -86,7 +86,7 @@ class Eyes:
             fields["deepstack_features"] = [list(layer) for layer in zip(*(f.deep for f in features), strict=True)]
         return {"mm_encoder_outputs": {"image": self._kind(**fields)}}
 
-    def positions(self, ids: Sequence[int], features: Sequence[Features]) -> Tensor:
+    def positions(self, ids: Sequence[int], features: Sequence[PictureFeatures]) -> Tensor:
         """[axes, tokens]: three axes for models with multimodal rotary positions, else one."""
         rope_index = getattr(self._model.model, "get_rope_index", None)
         grids = [f.grid for f in features if f.grid is not None]

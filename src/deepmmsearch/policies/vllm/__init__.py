@@ -1,8 +1,8 @@
 """vLLM as the sampler of rollouts: tokens in, tokens out, pictures anywhere in the conversation."""
 
 from deepmmsearch.policies.vllm.colocate import VllmColocatePolicy
+from deepmmsearch.policies.vllm.remote import VllmServerPolicy
 from deepmmsearch.policies.vllm.sampling import Sampling
-from deepmmsearch.policies.vllm.server import VllmServerPolicy
 from deepmmsearch.policies.vllm.weights import generating, send_weights
 
 __all__ = ["Sampling", "VllmColocatePolicy", "VllmServerPolicy", "generating", "send_weights"]

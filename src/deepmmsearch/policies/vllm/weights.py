@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 
-class Generation(Protocol):
+class TrlGeneration(Protocol):
     """The part of TRL's `VLLMGeneration` (1.16) that is used; `_llm_weights_sleeping` exists in colocate mode."""
 
     mode: str
@@ -19,7 +19,7 @@ class Generation(Protocol):
     def sync_weights(self) -> None: ...
 
 
-def send_weights(generation: Generation) -> None:
+def send_weights(generation: TrlGeneration) -> None:
     """Sends the trainer's weights to vLLM (server: over NCCL; colocate: within the process) and drops its prefix cache.
 
     To be called on every rank after the weights moved and before the next rollout: no rank goes on before the server
@@ -30,7 +30,7 @@ def send_weights(generation: Generation) -> None:
 
 
 @contextmanager
-def generating(generation: Generation, *, changed: bool) -> Iterator[None]:
+def generating(generation: TrlGeneration, *, changed: bool) -> Iterator[None]:
     """Around a round of rollouts, on every rank: `changed` tells whether the weights moved since the last round.
 
     Sends them where needed, and wakes an engine that sleeps between rounds (`vllm_enable_sleep_mode`).
