@@ -24,7 +24,7 @@ from deepmmsearch.atlas.questions import make_questions
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.children import Child, Line
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
-from deepmmsearch.eval.workflows import Agent
+from deepmmsearch.eval.workflows import AgentWorkflow
 from deepmmsearch.judge import RuleJudge
 from deepmmsearch.policies.chat import ChatPolicy
 from deepmmsearch.prompts import load_prompt
@@ -49,7 +49,7 @@ async def harness(questions: list[Question], folder: Path) -> tuple[float, float
     tools = FakeTools(texts={"capital of Veld": [hit]}).toolbox()
     run = EvalRun(folder)
     run.describe([Described("agent", "agent")], [BenchmarkInfo("atlas")], ["reward"])
-    workflow = Agent(Instant(), load_prompt("atlas"), lambda _: tools)
+    workflow = AgentWorkflow(Instant(), load_prompt("atlas"), lambda _: tools)
     began, busy = time.perf_counter(), time.process_time()
     played = await evaluate(
         run, "atlas", questions, "agent", workflow, {"reward": RuleJudge()}, concurrency=64, pictures=8
@@ -103,7 +103,7 @@ async def concurrent(questions: list[Question], folder: Path, rounds: int, laten
         policy = ChatPolicy("m", url)
         # making the client and its first connection is no cost of the harness
         await policy.complete([{"role": "user", "content": "hello"}])
-        workflow = Agent(policy, load_prompt("direct"), lambda _: Toolbox())
+        workflow = AgentWorkflow(policy, load_prompt("direct"), lambda _: Toolbox())
         began = time.perf_counter()
         played = await evaluate(
             run, "atlas", asked, "direct", workflow, {"reward": RuleJudge()}, concurrency=64, pictures=0

@@ -18,7 +18,7 @@ from PIL import Image
 import virtual_time
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.metering import calling
-from deepmmsearch.agent.runner import Agent, play_all, play_safely
+from deepmmsearch.agent.runner import AgentWorkflow, play_all, play_safely
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.eval.charts import Bar, BarChart, Dot, Forest
 from deepmmsearch.eval.claims import Claim, Finding, Roles, claim_section, claims
@@ -56,10 +56,12 @@ def fake() -> FakeTools:
     return FakeTools(texts=texts, pictures=[VELD], boxes={"the flag on the ship": [Box(4, 4, 40, 40, 0.9)]})
 
 
-def agent(*script: str, tools: Toolbox | None = None, switches: Switches | None = None) -> Agent:
+def agent(*script: str, tools: Toolbox | None = None, switches: Switches | None = None) -> AgentWorkflow:
     given = tools or fake().toolbox()
     applied = switches or Switches()
-    return Agent(ScriptedPolicy(*script), load_prompt("deepmmsearch-r1"), lambda _: applied.apply(given), label="me")
+    return AgentWorkflow(
+        ScriptedPolicy(*script), load_prompt("deepmmsearch-r1"), lambda _: applied.apply(given), label="me"
+    )
 
 
 async def last(source: AsyncIterator[Trajectory]) -> Trajectory:
@@ -86,7 +88,7 @@ class Sleeper:
 
 
 def test_a_question_that_takes_too_long_has_failed_with_what_it_did() -> None:
-    workflow = Agent(Sleeper(), load_prompt("deepmmsearch-r1"), lambda _: fake().toolbox())
+    workflow = AgentWorkflow(Sleeper(), load_prompt("deepmmsearch-r1"), lambda _: fake().toolbox())
     start = replace(workflow.blank, question=question())
     found = virtual_time.run(play_safely(workflow.play, start, timeout=0.2))
     assert found.error == "No answer within 0.2 s." and len(found.turns) == 1
@@ -275,7 +277,7 @@ def described(*names: str, **more: Any) -> list[Described]:
 
 
 async def run_once(
-    folder: Path, workflow: Agent, questions: Sequence[Question], judges: dict[str, Judge], **more: Any
+    folder: Path, workflow: AgentWorkflow, questions: Sequence[Question], judges: dict[str, Judge], **more: Any
 ) -> int:
     run = EvalRun(folder)
     run.describe(described("agent"), [BenchmarkInfo("own")], list(judges))

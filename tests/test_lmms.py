@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import Agent
+from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.lmms.answering import Answering, as_question
 from deepmmsearch.prompts import load_prompt
@@ -69,8 +69,8 @@ class Echo:
         return Completion(f"<reason>x</reason><answer>{question.text} {size}</answer>")
 
 
-def workflow() -> Agent:
-    return Agent(Echo(), load_prompt("direct"), lambda _: Toolbox())
+def workflow() -> AgentWorkflow:
+    return AgentWorkflow(Echo(), load_prompt("direct"), lambda _: Toolbox())
 
 
 def test_requests_become_questions_and_answers_keep_their_order(harness: None, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.metering import calling
-from deepmmsearch.agent.runner import Agent, Streak, guarded, play_safely, run_all
+from deepmmsearch.agent.runner import AgentWorkflow, Streak, guarded, play_safely, run_all
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
@@ -25,8 +25,8 @@ def question(number: int = 0) -> Question:
     return Question(f"q{number}", "What is the capital?", answers=("Oru",))
 
 
-def agent(policy: Policy, tools: Toolbox | None = None) -> Agent:
-    return Agent(policy, PROMPT, lambda _: tools or FakeTools().toolbox(), label="me")
+def agent(policy: Policy, tools: Toolbox | None = None) -> AgentWorkflow:
+    return AgentWorkflow(policy, PROMPT, lambda _: tools or FakeTools().toolbox(), label="me")
 
 
 class Failing:
@@ -69,7 +69,7 @@ async def test_a_player_that_cannot_even_begin_is_a_failed_episode() -> None:
     def tools_for(asked: Question) -> Toolbox:
         raise KeyError(asked.metadata["world"])
 
-    broken = Agent(ScriptedPolicy(SAY), PROMPT, tools_for)
+    broken = AgentWorkflow(ScriptedPolicy(SAY), PROMPT, tools_for)
     failed = await play_safely(broken.play, replace(broken.blank, question=question()))
     assert failed.error == "KeyError: 'world'" and failed.question.id == "q0"
 

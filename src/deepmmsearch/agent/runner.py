@@ -38,7 +38,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Agent:
+class AgentWorkflow:
     """The model decides: a prompt agent or a trained one, in the dialect of its prompt. Without tools, and with a
     prompt that names none, it answers directly. `label` names the policy in its trajectories."""
 
@@ -139,7 +139,7 @@ async def play_all(
 
     Once the run's budget is used up, no further question is taken; those in play read so, and answer.
     """
-    agent = Agent(policy, prompt, tools_for, limits, label)
+    agent = AgentWorkflow(policy, prompt, tools_for, limits, label)
     questions = takewhile(lambda question: not tools_for(question).ledger.run.spent, questions)
     async for trajectory in run_all(questions, agent.play, agent.blank, concurrency, streak=streak):
         yield trajectory

@@ -22,7 +22,7 @@ from deepmmsearch.errors import Failed, ToolError, UnknownName, UserError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from deepmmsearch.agent.runner import Agent
+    from deepmmsearch.agent.runner import AgentWorkflow
     from deepmmsearch.compose.policies import PolicySettings
     from deepmmsearch.compose.tool_settings import ToolSettings
     from deepmmsearch.types import Policy, Question, Trajectory
@@ -86,7 +86,7 @@ def command(
               deepmmsearch ask photo.jpg "Who built this?" --tools recipes/tools/searxng.yaml
               deepmmsearch ask photo.jpg "What is this?" --base-url http://127.0.0.1:8000/v1 --json
     """
-    from deepmmsearch.agent.runner import Agent
+    from deepmmsearch.agent.runner import AgentWorkflow
     from deepmmsearch.compose.policies import build_policy, choose_prompt
     from deepmmsearch.compose.toolbox import build_toolbox
     from deepmmsearch.types import Limits
@@ -103,7 +103,7 @@ def command(
         policy = build_policy(settings)
         toolbox = build_toolbox(toolbox_settings, policy)
     label = getattr(policy, "name", kind)
-    agent = Agent(policy, choose_prompt(policy, toolbox, prompt), lambda _: toolbox, Limits(calls=calls), label)
+    agent = AgentWorkflow(policy, choose_prompt(policy, toolbox, prompt), lambda _: toolbox, Limits(calls=calls), label)
     played = asyncio.run(_play(console, agent, asked, save))
     entry = _entry(played, kind, policy, model)
     if save is not None and played.turns:
@@ -131,7 +131,7 @@ def _note(text: str) -> None:
     Console(stderr=True, highlight=False).print(f"Note: {text}", style="yellow", markup=False)
 
 
-async def _play(console: Console, agent: Agent, question: Question, save: Path | None) -> Trajectory:
+async def _play(console: Console, agent: AgentWorkflow, question: Question, save: Path | None) -> Trajectory:
     """The finished episode, shown turn by turn, its crops saved. What fails ends it, and what was played is kept.
 
     Raises UserError where the question does not fit, UnknownName for a model that the endpoint does not serve.

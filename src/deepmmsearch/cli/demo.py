@@ -137,12 +137,12 @@ def _chosen(questions: Sequence[Question], count: int) -> list[Question]:
 
 
 async def _show(console: Console, player: _Player, tools: Toolbox, questions: Sequence[Question]) -> None:
-    from deepmmsearch.agent.runner import Agent, guarded
+    from deepmmsearch.agent.runner import AgentWorkflow, guarded
     from deepmmsearch.atlas.play import correct
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.show.terminal import plain, show_end, show_turn
 
-    agent = Agent(player.policy, load_prompt(player.prompt), player.tools_for(tools), label=player.name)
+    agent = AgentWorkflow(player.policy, load_prompt(player.prompt), player.tools_for(tools), label=player.name)
     for question in questions:
         console.print(Text(plain(question.text), "bold underline"))
         last = replace(agent.blank, question=question)

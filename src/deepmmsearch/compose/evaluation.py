@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import Agent, ToolsFor
+from deepmmsearch.agent.runner import AgentWorkflow, ToolsFor
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.eval_recipe import (
     QUESTIONS,
@@ -119,7 +119,7 @@ class Evaluation:
         policy = self.policy(label)
         if isinstance(settings, DirectSettings):
             prompt = choose_prompt(policy, Toolbox(), settings.prompt)
-            return Agent(policy, prompt, lambda _: Toolbox(), settings.limits.limits(), label)
+            return AgentWorkflow(policy, prompt, lambda _: Toolbox(), settings.limits.limits(), label)
         tools = self._tools(task, policy)
         if settings.thumbnails is not None:
             tools = replace(tools, thumbnails=settings.thumbnails)
@@ -128,7 +128,7 @@ class Evaluation:
             query, answer = rag_prompts(policy, settings.prompt)
             return Rag(policy, query, answer, tools_for, label=label)
         prompt = choose_prompt(policy, tools, settings.prompt)
-        return Agent(policy, prompt, tools_for, settings.limits.limits(), label)
+        return AgentWorkflow(policy, prompt, tools_for, settings.limits.limits(), label)
 
     def _oracle(self, settings: OracleSettings, task: Task) -> Workflow:
         from deepmmsearch.atlas.oracle import OraclePolicy
@@ -143,7 +143,7 @@ class Evaluation:
             made = switched(question)
             return replace(made, grounder=golden(question).grounder) if settings.crop else made
 
-        return Agent(OraclePolicy(), load_prompt("atlas"), tools_for, settings.limits.limits(), ORACLE)
+        return AgentWorkflow(OraclePolicy(), load_prompt("atlas"), tools_for, settings.limits.limits(), ORACLE)
 
     def _tools(self, task: Task, policy: Policy) -> Toolbox:
         if task.tools is not None:

@@ -10,7 +10,7 @@ from typing import Any
 from PIL.Image import Image
 from pydantic import Field
 
-from deepmmsearch.agent.runner import Agent, Streak, run_all
+from deepmmsearch.agent.runner import AgentWorkflow, Streak, run_all
 from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, choose_prompt
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
@@ -58,7 +58,7 @@ class Answering:
         policy = build_policy(recipe.policy)
         tools = build_toolbox(recipe.tools, policy)
         prompt = choose_prompt(policy, tools, recipe.prompt)
-        workflow = Agent(policy, prompt, lambda _: tools, recipe.limits.limits(), "lmms-eval")
+        workflow = AgentWorkflow(policy, prompt, lambda _: tools, recipe.limits.limits(), "lmms-eval")
         store = TrajectoryStore(recipe.trajectories) if recipe.trajectories else None
         return cls(
             workflow,

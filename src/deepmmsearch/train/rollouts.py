@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox
-from deepmmsearch.agent.runner import Agent, ToolsFor, play_safely, reason
+from deepmmsearch.agent.runner import AgentWorkflow, ToolsFor, play_safely, reason
 from deepmmsearch.errors import UserError
 from deepmmsearch.rewards import Reward, Score
 from deepmmsearch.types import (
@@ -93,7 +93,7 @@ class Player:
         return list(await asyncio.gather(*(one(question) for question in questions)))
 
     async def _episode(self, question: Question, policy: Policy) -> Rollout:
-        agent = Agent(policy, self.prompt, self._bounded, self.limits, self.label)
+        agent = AgentWorkflow(policy, self.prompt, self._bounded, self.limits, self.label)
         played = await play_safely(agent.play, replace(agent.blank, question=question), fatal=POINTLESS)
         if played.error is not None:
             return Rollout(played, None)
