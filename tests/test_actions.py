@@ -19,7 +19,11 @@ from deepmmsearch.agent.dialect import find_dialect, parse_action, parse_reason,
 from deepmmsearch.agent.metering import Ledger, tally_by_tool
 from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.agent.table import TOOLS, Tool, figure, installed_tools, make_tool, shown, state
-from deepmmsearch.errors import UserError
+from deepmmsearch.compose.policies import choose_prompt
+from deepmmsearch.compose.recipe import read_settings
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.renderer import Renderer, messages
@@ -193,6 +197,20 @@ def test_a_stored_episode_is_read_and_scored_where_it_is_not_installed(offer: Of
     assert [figure(turn.action) for turn in trajectory.turns] == ["zoom", "text", "visit", "answer"]
     assert shown(LOOK).line == "uses visit: url https://a.example/x"
     assert as_json(trajectory)["turns"][2]["action"] == "visit"
+
+
+def test_a_recipe_offers_it_and_the_prompt_tells_of_it(both: tuple[Tool, ...]) -> None:
+    given = ["zoom", {"name": "visit", "greeting": "It says"}]
+    settings = {"text": {"name": "searxng", "url": "http://127.0.0.1:1"}, "extra": given}
+    made = build_toolbox(read_settings(settings, ToolSettings, "a recipe"), HumanPolicy())
+    assert [tool.name for tool in made.offered] == ["text_search", "image_search", "zoom", "visit"]
+    system = choose_prompt(HumanPolicy(), made).system
+    assert system.startswith(load_prompt("deepmmsearch-r1").system)
+    assert "<visit>...</visit>: reads the page at the address between the tags." in system
+    with pytest.raises(UnknownName, match="setting of the tool visit"):
+        make_tool("visit", {"greting": "x"})
+    with pytest.raises(UnknownName, match="Did you mean 'visit'"):
+        build_toolbox(read_settings(settings | {"extra": "visi"}, ToolSettings, "a recipe"), HumanPolicy())
 
 
 def test_a_tool_that_was_not_offered_is_refused(both: tuple[Tool, ...]) -> None:

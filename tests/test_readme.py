@@ -89,3 +89,8 @@ def test_every_recipe_loads(recipe: Path) -> None:
     from deepmmsearch.compose.recipe import load_recipe
 
     load_recipe(recipe, recipe_model(recipe))
+
+
+def test_the_python_example_is_the_one_that_the_type_checker_reads() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert (ROOT / "docs/examples/ask.py").read_text(encoding="utf-8").endswith(f'"""\n\n{example}')

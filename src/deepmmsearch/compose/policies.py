@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.dialect import find_dialect
 from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.endpoints import chat_model
@@ -87,13 +89,14 @@ def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None
 
 def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:
     """The set `name`, else what the policy's card names, else the paper's; its form without tools where there are none.
-    Raises UnknownName."""
-    if name is not None:
-        return load_prompt(name)
+    It tells of tools beside the searches at its end. Raises UnknownName."""
     trained = getattr(getattr(policy, "card", None), "prompt", None) or "deepmmsearch-r1"
-    if tools.text_search is not None or tools.image_search is not None:
-        return load_prompt(trained)
-    return load_prompt(f"{trained}-direct" if f"{trained}-direct" in prompt_names() else "direct")
+    if name is None and tools.text_search is tools.image_search is None and not tools.extra:
+        name = f"{trained}-direct" if f"{trained}-direct" in prompt_names() else "direct"
+    prompt = load_prompt(name or trained)
+    dialect = find_dialect(prompt.dialect)
+    told = [said for tool in tools.extra if (said := dialect.about(tool))]
+    return replace(prompt, system="\n\n".join([prompt.system, *told])) if told else prompt
 
 
 def local_policy(

@@ -45,6 +45,24 @@ Providers = Annotated[
 ]
 
 
+class ExtraToolSettings(Settings):
+    """A tool beside the searches, its name alone where it needs nothing else; what is not named here is a setting of
+    its own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+ExtraTools = Annotated[
+    tuple[Annotated[ExtraToolSettings, OneOf("name", other="a tool")], ...], BeforeValidator(_listed)
+]
+
+
 class NetworkSettings(Settings):
     """`allow_hosts`, `block_hosts`: domains that this run may and may not fetch from. `allow_private`: hosts in private
     networks that may be fetched by all tools; a provider's own `url` is allowed to it alone. `timeout` in seconds."""
@@ -281,10 +299,11 @@ class NoToolSettings(Settings):
 
 
 class SearchSettings(Settings):
-    """What every search shares. `prices`: US dollars a call, by provider, where they are not the provider's
-    own. For the numbers see `agent.Toolbox`."""
+    """What every search shares. `extra`: tools that the policy may use beside the searches. `prices`: US dollars a
+    call, by provider, where they are not the provider's own. For the numbers see `agent.Toolbox`."""
 
     index: Path | None = None
+    extra: ExtraTools = ()
     summarizer: SummarizerSettings = ExtractiveSummarizerSettings()
     grounding: GroundingSettings = OwnGroundingSettings()
     matcher: MatcherSettings = AutoMatcherSettings()

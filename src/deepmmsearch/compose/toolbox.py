@@ -15,6 +15,7 @@ from PIL.Image import Image
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.metering import Budget, Ledger, Purse
 from deepmmsearch.agent.protocols import Grounder, LanguageModel, Matcher, PageReader
+from deepmmsearch.agent.table import make_tool
 from deepmmsearch.compose.endpoints import chat_model
 from deepmmsearch.compose.searches import Searches
 from deepmmsearch.compose.tool_settings import (
@@ -149,6 +150,7 @@ class _Assembly:
             crop_padding=s.crop_padding,
             thumbnails=s.thumbnails,
             matcher=self.matcher(recorder) if image is not None else None,
+            extra=tuple(make_tool(tool.name, tool.options) for tool in s.extra),
             ledger=self.ledger(),
             **self.summarizers(policy, recorder),
         )
