@@ -117,7 +117,8 @@ def within(module: str, names: tuple[str, ...]) -> bool:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_down(module: str) -> None:
-    for name in imports(MODULES[module]):
+    # the package itself is the door to what stands at the top, which it opens when it is asked for
+    for name in imports(MODULES[module], top_only=module == ""):
         if name != "deepmmsearch" and not name.startswith("deepmmsearch."):
             continue
         target = name.removeprefix("deepmmsearch").removeprefix(".")
