@@ -1,4 +1,4 @@
-"""deepmmsearch index: build, change, search and serve an index of your own documents and pictures."""
+"""`deepmmsearch index`: build, change, search and serve an index of your own documents and pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""deepmmsearch tools: the search providers, what each needs and costs, and a real call of one."""
+"""`deepmmsearch tools`: the search providers, what each needs and costs, and a real call of one."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class AtlasExperiment(Experiment):
         if self.evaluate_every and not isinstance(self.rollouts, OwnRollouts):
             raise ValueError(
                 "evaluate_every needs a sampler in this process (rollouts.backend local or slots). Remove it and "
-                "measure checkpoints with: deepmmsearch eval"
+                "measure checkpoints with: deepmmsearch eval RECIPE"
             )
         return self
 
@@ -64,7 +64,7 @@ class DataExperiment(Experiment):
         if self.evaluate_every:
             raise ValueError(
                 "evaluate_every belongs to questions from atlas. Remove it and measure checkpoints with: deepmmsearch "
-                "eval"
+                "eval RECIPE"
             )
         return self
 

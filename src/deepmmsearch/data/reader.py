@@ -36,7 +36,9 @@ def read_trajectories(path: str | Path, split: str = "train") -> Iterator[Trajec
     for file in files:
         rows = ParquetRows([file])
         if len(rows) and "trajectory" not in rows[0]:
-            raise UserError(f"{file} holds questions without trajectories. Build some with: deepmmsearch data build")
+            raise UserError(
+                f"{file} holds questions without trajectories. Build some with: deepmmsearch data build RECIPE"
+            )
         for number in range(len(rows)):
             yield row_trajectory(rows[number])
 

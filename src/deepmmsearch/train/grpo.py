@@ -557,7 +557,7 @@ def _measuring(generation: LocalGeneration | None, evaluate: EvaluatePolicy) -> 
     if generation is None:
         raise UserError(
             "evaluate_every needs a sampler in this process (rollouts.backend local or slots). Set it to 0 and measure "
-            "checkpoints with: deepmmsearch eval"
+            "checkpoints with: deepmmsearch eval RECIPE"
         )
 
     def measure(model: PreTrainedModel | PeftModel, step: int) -> Mapping[str, float]:
