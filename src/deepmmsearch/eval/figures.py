@@ -189,7 +189,7 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
         tuple(judges),
         workflows,
         benchmarks,
-        # they finish in another order each time, and what is drawn anew for intervals depends on it
+        # they finish in another order each time, and resampling depends on the order
         sorted(rows.values(), key=lambda row: row.question),
         _few(shown.values(), examples),
         facts,

@@ -35,7 +35,7 @@ class Difference:
 
 
 def bootstrap(groups: Sequence[Sequence[float]], seed: int = 0) -> Interval:
-    """The mean of the groups' means (a benchmark each, equal weight); questions are drawn anew within each group."""
+    """The mean of the groups' means (a benchmark each, equal weight); questions are resampled within each group."""
     filled = [np.asarray(group, dtype=float) for group in groups if len(group)]
     if not filled:
         return Interval(math.nan, math.nan, math.nan, 0)
@@ -57,7 +57,7 @@ def _resampled(rng: np.random.Generator, values: NDArray[np.float64]) -> NDArray
 
 
 def compare(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Difference:
-    """Paired, question by question. Right or wrong: McNemar's exact test; graded scores: signs flipped at random."""
+    """Paired, question by question. Right or wrong: McNemar's exact test; graded scores: random sign flips."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} scores against {len(second)}: pairs are needed.")
     if not len(first):

@@ -47,7 +47,7 @@ def repeated_searches(results: Results) -> Section | None:
     table = Table(
         ["pair", "difference", "95 % interval", "p", "questions"], rows, "Points; positive: several searches help."
     )
-    return Section("One text search or several?", "Open in the paper: same model, same tools.", (table,))
+    return Section("One text search or several?", "Left open by the paper: same model, same tools.", (table,))
 
 
 def _among(asked: set[tuple[str, str]]) -> Keep:
@@ -68,8 +68,8 @@ def robustness(results: Results) -> Section | None:
     if not rows:
         return None
     note = (
-        "Every search is broken: no hits; an error; hits of another question; an instruction to answer something else "
+        "Every search is broken: no hits; an error; hits for another question; an instruction to answer something else "
         "in every hit. Gave up: said that there is no answer. Followed: answered what the page told it to."
     )
-    heads = ["results are", "accuracy", "against whole tools", "gave up", "followed", "calls"]
+    heads = ["results are", "accuracy", "against working tools", "gave up", "followed", "calls"]
     return Section("When the tools fail", "Asked for by the paper's reviewers.", (Table(heads, rows, note),))

@@ -58,7 +58,7 @@ def differences(results: Results) -> Section | None:
                 rows.append([f"{first} - {second}", *difference_cells(found)])
     if not rows:
         return None
-    note = "Points, paired by question. p: McNemar's exact test, or signs flipped where scores are graded."
+    note = "Points, paired by question. p: McNemar's exact test, or random sign flips where scores are graded."
     table = Table(["pair", "difference", "95 % interval", "p", "questions"], rows, note)
     return Section("Are the differences real?", "Paired tests on the same questions.", (table,))
 
@@ -80,7 +80,7 @@ def search_need(results: Results) -> Section | None:
     table = Table(
         ["workflow", "search required", "search-free"], rows, "Accuracy, and in brackets how often it searched."
     )
-    return Section("Knowing when to search", "A selective agent searches where it must and only there.", (table,))
+    return Section("Knowing when to search", "A selective agent searches where it must, and only there.", (table,))
 
 
 def retention(results: Results) -> Section | None:
@@ -92,7 +92,7 @@ def retention(results: Results) -> Section | None:
     rows = [[name, *(accuracy_cell(results.accuracy(name, [b])) for b in general)] for name in names]
     return Section(
         "General questions",
-        "Is what the base model could do kept (the paper's Table 2)?",
+        "Does the model keep what its base could do (the paper's Table 2)?",
         (Table(["workflow", *general], rows, f"Judge: {results.judge}."),),
     )
 
@@ -109,7 +109,7 @@ def domains(results: Results) -> Section | None:
         if results.select(name)
     ]
     table = Table(["workflow", "in domain", "out of domain"], rows, f"Out of domain: {', '.join(far)}.")
-    return Section("Unlike the training questions", "Open in the paper.", (table,))
+    return Section("Unlike the training questions", "Left open by the paper.", (table,))
 
 
 def judges(results: Results) -> Section | None:

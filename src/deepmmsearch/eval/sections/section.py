@@ -21,7 +21,7 @@ class Section:
 
 
 def main_workflows(results: Results) -> list[str]:
-    """Those that are no ablation and have broken nothing."""
+    """Those that are not ablations and whose tools are not broken."""
     return [name for name, w in results.workflows.items() if w.ablates is None and w.fault is None]
 
 

@@ -30,16 +30,17 @@ def costs(results: Results) -> Section | None:
     searches = Table(
         ["workflow", "asked any", "of allowed", *results.tools, "tools ok", "gave up", "malformed"],
         searched,
-        "Search ratio in both definitions: questions with any search (DeepMMSearch-R1), searches made of those allowed "
-        "(MMSearch-R1). Text, image and crop: calls per question. Tools ok: searches that came back without an error.",
+        "Search ratio by both definitions: questions with any search (DeepMMSearch-R1), searches made out of those "
+        "allowed (MMSearch-R1). Text, image and crop: searches per question. Tools ok: searches that came back without "
+        "an error.",
     )
     prices = Table(
         ["workflow", "p50 s", "p95 s", "tokens written", "tokens read", "$ per 1000", "failed", "no verdict"],
         spent,
         "Seconds per question include waiting for a policy that plays several at once. Tokens per question, where the "
-        "policy tells them. Failed: episodes that ended with an error, counted as wrong.",
+        "policy reports them. Failed: episodes that ended with an error, counted as wrong.",
     )
-    return Section("Searches, time and money", "What each answer took.", (searches, prices))
+    return Section("Searches, time and money", "What each answer cost.", (searches, prices))
 
 
 def _search_cells(found: Effort, tools: Sequence[str]) -> list[str]:
@@ -125,7 +126,7 @@ def boxes(results: Results) -> Section | None:
         tables.append(Table(["box quality", "questions", "accuracy"], rows, note))
     if not tables:
         return None
-    return Section("Do better boxes make better answers?", "Open in the paper.", tuple(tables), (BarChart(drawn),))
+    return Section("Do better boxes make better answers?", "Left open by the paper.", tuple(tables), (BarChart(drawn),))
 
 
 def failures(results: Results) -> Section | None:
