@@ -109,7 +109,7 @@ def test_unknown_settings_and_files_are_refused() -> None:
     assert "Did you mean 'model'" in refused("config", "set", "modle", "x")
     assert "Did you mean 'tools'" in refused("config", "unset", "tool")
     assert "Did you mean 'index'" in refused("config", "get", "indx")
-    assert "There is no file web.yaml" in refused("config", "set", "tools", "web.yaml")
+    assert "There is no recipe web.yaml" in refused("config", "set", "tools", "web.yaml")
 
 
 def test_option_before_environment_before_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -159,3 +159,11 @@ def test_the_defaults_are_what_ask_show_and_index_use(tmp_path: Path, monkeypatc
         assert "Answer: Veld" in done("ask", "a.png", "Whose flag?")
     assert "Whose flag?" in done("show") and "Answer: Veld" in done("show", "last")
     assert "There is no 'lost'" in refused("show", "lost")
+
+
+def test_an_index_goes_with_local_tools_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "index").mkdir()
+    assert chosen("--tools", "tools/searxng")[3:] == ("tools/searxng", None)
+    assert chosen("--tools", "local")[3:] == ("local", Path("index")) and chosen()[3:] == (None, Path("index"))
+    assert chosen("--tools", "tools/local", "--index", "i")[3:] == ("tools/local", Path("i"))

@@ -8,6 +8,7 @@ import pytest
 from checkpoints import tiny_checkpoint
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.compose import policies
+from deepmmsearch.compose.bounded_yaml import read_yaml
 from deepmmsearch.compose.policies import (
     ChatPolicySettings,
     HumanPolicySettings,
@@ -81,6 +82,43 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, text: str, overrides: lis
     with pytest.raises(UserError, match=message) as caught:
         load_recipe(path, Recipe, overrides)
     assert "\n" not in str(caught.value)
+
+
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 20)
+)
+MERGES = "a0: &a0 {k: 1}\n" + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 20))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (LAUGHS, "its aliases unfold to more than 50,000 values"),
+        (MERGES, "its aliases unfold to more than 50,000 values"),
+        ("output: &a [*a]", "an alias contains itself"),
+        ("output: " + "[" * 5000 + "]" * 5000, "nests more than 40 deep"),
+        ("output: " + "[" * 60 + "]" * 60, "nests more than 40 deep"),
+        ("output: " + "x" * 1_000_001, "at most 1,000,000 are read"),
+        ("output: x\nturns: 1\nturns: 2", r"turns stands twice in one section \(line 3\)"),
+        ("output: \x00", "not YAML"),
+    ],
+    ids=["laughs", "merges", "itself", "deepest", "deep", "large", "twice", "control"],
+)
+def test_what_cannot_be_read_in_reasonable_time_is_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe(path, Recipe)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+
+
+def test_aliases_and_numbers_are_what_they_seem(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("output: &name x\noptimizer: {name: *name, learning_rate: 1e-3}\n")
+    assert load_recipe(path, Recipe).optimizer == Optimizer(name="x", learning_rate=0.001)
+    assert read_yaml("{a: 1e-3, b: -2E+4, c: 1.5e2, d: e5, e: 1_e}") == {
+        "a": 0.001, "b": -2e4, "c": 150.0, "d": "e5", "e": "1_e"
+    }  # fmt: skip
 
 
 def test_a_missing_recipe() -> None:

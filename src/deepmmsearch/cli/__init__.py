@@ -28,6 +28,9 @@ SECTIONS = {
         "data": ("data", "Benchmarks and your own questions; build training sets; convert between formats."),
         "atlas": ("atlas", "Make invented worlds and their questions; let the oracle play them."),
     },
+    "Recipes": {
+        "recipes": ("recipes", "The recipes that come with the package: list, show and copy them."),
+    },
     "Measure": {
         "eval": ("evaluate", "Play workflows over benchmarks, judge the answers, write the tables."),
         "report": ("report", "Tables and a gallery of one or more evaluations, as one page."),

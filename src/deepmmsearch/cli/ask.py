@@ -56,7 +56,7 @@ NOTHING_TO_SEARCH = (
     "tools",
     "--tools",
     metavar="none|local|FILE",
-    help="What may be used; FILE as in recipes/tools.  [default: local, if any index]",
+    help="What may be used; FILE as in recipes/tools, or a name such as tools/searxng.  [default: local, if any index]",
 )
 @click.option("--prompt", metavar="SET", help="The prompt set, or a folder with one.  [default: the model's own]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the turns.")
@@ -222,8 +222,8 @@ def _tool_settings(tools: str | None, index: Path | None) -> ToolSettings:
         return NoToolSettings()
     if tools in (None, "local"):
         return LocalToolSettings(index=index)
-    if not tools.endswith((".yaml", ".yml")) and not Path(tools).is_file():
-        raise UnknownName("tools", tools, ("none", "local", "FILE.yaml"))
+    if "/" not in tools and not tools.endswith((".yaml", ".yml")) and not Path(tools).is_file():
+        raise UnknownName("tools", tools, ("none", "local", "FILE.yaml", "tools/NAME"))
     return load_recipe(Path(tools), ToolSettings, () if index is None else [f"index={index}"])
 
 

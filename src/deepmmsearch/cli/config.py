@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from deepmmsearch.cli.defaults import SETTINGS, check, config_file, defaults, read_config, variable, written
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.errors import UnknownName
 from deepmmsearch.files import write_text
 
 _json = click.option("--json", "as_json", is_flag=True, help="One JSON object per setting.")
@@ -80,7 +80,9 @@ def set_command(name: str, value: str) -> None:
     if name in ("index", "save") or (Path(value).exists() and value not in ("none", "local")):
         value = str(Path(value).absolute())
     elif name == "tools" and value not in ("none", "local"):
-        raise UserError(f"There is no file {value}. Give none, local, or a file as in recipes/tools.")
+        from deepmmsearch.compose.shipped import find_recipe
+
+        find_recipe(value)
     _write(name, value)
     click.echo(f"{name} is {value} from now on, unless {variable(name)} or an option says otherwise.")
 

@@ -139,9 +139,13 @@ def chosen_model(
 
 
 def chosen_tools(context: click.Context, tools: str | None, index: Path | None) -> tuple[str | None, Path | None]:
-    """What may be searched: an index that was named nearer than the tools replaces them. Without any, ./index."""
-    if index is not None and nearness(context, "index") < nearness(context, "tools"):
+    """What may be searched: of an index and tools the one that was named nearer replaces the other, unless they are the
+    local ones. Without any, ./index."""
+    of_index, of_tools = nearness(context, "index"), nearness(context, "tools")
+    if index is not None and of_index < of_tools:
         tools = None
+    if tools not in (None, "local"):
+        return tools, index if of_index == of_tools else None
     return tools, index or (Path(INDEX) if Path(INDEX).is_dir() else None)
 
 

@@ -15,7 +15,7 @@ from deepmmsearch.cli.bars import Bars
 @click.option("--scale", type=click.Choice(["atlas"]), default="atlas", show_default=True, help="What is trained.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/study"), show_default=True)
 @click.option(
-    "--recipes", type=click.Path(path_type=Path), default=Path("recipes/atlas"), show_default=True, help="Their folder."
+    "--recipes", type=click.Path(path_type=Path), help="Their folder.  [default: recipes/atlas, here or shipped]"
 )
 @click.option("--seeds", type=click.IntRange(1, 20), default=3, show_default=True, help="RL runs of the comparison.")
 @click.option("--questions", type=click.IntRange(1), default=500, show_default=True, help="Held-out questions.")
@@ -31,7 +31,7 @@ from deepmmsearch.cli.bars import Bars
 def command(
     scale: str,
     out: Path,
-    recipes: Path,
+    recipes: Path | None,
     seeds: int,
     questions: int,
     jobs: int | None,
@@ -47,14 +47,18 @@ def command(
     Example:  deepmmsearch reproduce train --scale atlas
               deepmmsearch reproduce train --seeds 1 --questions 100 trl.max_steps=20
     """
+    from deepmmsearch.compose.shipped import shipped_folder
     from deepmmsearch.errors import UserError
 
     unset = [name for name in keys if name not in os.environ]
     if unset:
         raise UserError(f"--key {unset[0]}: there is no such environment variable. Set it, or leave the option out.")
+    if recipes is None:
+        here = Path("recipes/atlas")
+        recipes = here if here.is_dir() else shipped_folder() / "atlas"
     missing = [name for name in ("base.yaml", "sft.yaml", "grpo.yaml") if not (recipes / name).is_file()]
     if missing:
-        raise UserError(f"{recipes} has no {', '.join(missing)}. Run this where recipes/atlas is, or give --recipes.")
+        raise UserError(f"{recipes} has no {', '.join(missing)}. Give a folder that holds them: --recipes FOLDER")
     try:
         from deepmmsearch.reproduce.study import Study, measure_all, run_jobs
         from deepmmsearch.reproduce.study_figures import write_study

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from deepmmsearch.compose.bounded_yaml import read_yaml
+from deepmmsearch.compose.shipped import find_recipe
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.settings import FOREIGN, KIND, UNKNOWN, choices, inner, names
 
@@ -22,23 +23,23 @@ def load_recipe(path: Path, model: type[M], overrides: Sequence[str] = ()) -> M:
 @overload
 def load_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> Any: ...
 def load_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> Any:
-    """The recipe in a YAML file as a `model` (or one of a union of them), with overrides such as
-    `trl.learning_rate=1e-3` applied.
+    """The recipe in a YAML file, or the shipped one of that name (`eval/atlas`), as a `model` (or one of a union of
+    them), with overrides such as `trl.learning_rate=1e-3` applied.
 
     Raises UserError for a file that is missing or not YAML, an override without "=", or a value of the wrong kind;
     UnknownName for a setting that does not exist.
     """
-    return read_settings(read_recipe(path, model, overrides), model, str(path))
+    found = find_recipe(path)
+    return read_settings(read_recipe(found, model, overrides), model, str(found))
 
 
 def read_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What stands in the file, with the overrides, before it is checked. Raises UserError."""
-    if not path.is_file():
-        raise UserError(f"There is no recipe {path}. Give a YAML file such as recipes/atlas/sft.yaml.")
     try:
-        row = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        row = read_yaml(path.read_text(encoding="utf-8"))
+    # also of bytes that are not text
+    except ValueError as error:
+        raise UserError(f"{path} is not YAML that can be read: {error}.") from None
     if not isinstance(row, dict):
         raise UserError(f"{path} holds no settings. Expected lines such as `output: runs/mine`.")
     for override in overrides:
@@ -87,16 +88,9 @@ def _key(here: Any, part: str, name: str) -> Any:
 
 def _value(override: str, value: str) -> Any:
     try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
+        return read_yaml(value)
+    except ValueError:
         raise UserError(f"The value in {override!r} is not YAML. Quote it, or close its brackets.") from None
-    if isinstance(parsed, str):
-        # YAML 1.1 reads 1e-3 as text, people read it as a number
-        try:
-            return float(parsed)
-        except ValueError:
-            return parsed
-    return parsed
 
 
 def explain(error: ValidationError, model: Any, source: str) -> list[UserError]:

@@ -1,0 +1,67 @@
+"""What kind of recipe it is, told by what stands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deepmmsearch.bundled.recipe import PretrainRecipe
+from deepmmsearch.compose.bounded_yaml import read_yaml
+from deepmmsearch.compose.data_build import DataRecipe
+from deepmmsearch.compose.eval_recipe import EvalRecipe
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
+from deepmmsearch.errors import UserError
+
+
+@dataclass(frozen=True)
+class RecipeKind:
+    """`command` uses it: `deepmmsearch COMMAND RECIPE`. `model` is what it is read as."""
+
+    name: str
+    command: str
+    model: Any
+    marked: Callable[[Mapping[str, Any]], bool]
+
+
+def _any(*names: str) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda row: any(name in row for name in names)
+
+
+def _of_grpo(row: Mapping[str, Any]) -> bool:
+    return _any("atlas", "rollouts", "reward")(row) or {"model", "tools"} <= set(row)
+
+
+KINDS = (
+    RecipeKind("eval", "eval", EvalRecipe, _any("workflows", "benchmarks")),
+    RecipeKind("data", "data build", DataRecipe, _any("seeds", "teacher")),
+    RecipeKind("pretrain", "pretrain", PretrainRecipe, _any("vision", "scenes", "joint")),
+    RecipeKind(
+        "grpo",
+        "grpo",
+        AnyExperiment,
+        lambda row: _any("atlas", "rollouts", "reward")(row) or {"model", "tools"} <= set(row),
+    ),
+    RecipeKind("sft", "sft", FineTuning, _any("lora", "trl", "evaluate_on", "data")),
+    RecipeKind("tools", "ask IMAGE QUESTION --tools", ToolSettings, _any("text", "image", "index", "kind")),
+)
+ACCELERATE = "compute_environment"
+
+
+def kind_of(row: Mapping[str, Any], source: str) -> RecipeKind:
+    """Raises UserError for settings that are of no kind of recipe."""
+    for kind in KINDS:
+        if kind.marked(row):
+            return kind
+    if ACCELERATE in row:
+        raise UserError(f"{source} is a configuration of accelerate. Use it with: accelerate launch --config_file")
+    listed = ", ".join(kind.name for kind in KINDS)
+    raise UserError(f"{source} is no recipe: its settings ({', '.join(row)}) belong to none of {listed}.")
+
+
+def kind_of_file(path: Path) -> str:
+    """The kind's name, or `accelerate`."""
+    row = read_yaml(path.read_text(encoding="utf-8"))
+    return "accelerate" if ACCELERATE in row else kind_of(row, str(path)).name
