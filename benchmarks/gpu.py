@@ -50,9 +50,11 @@ from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.testing import tiny_tokenizer
 from deepmmsearch.train.collate import Collator, Example, Pictures
 from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
-from deepmmsearch.train.grpo import FROZEN, GrpoRecipe, RolloutTrainer, Stage, make_trainer, trl_settings
+from deepmmsearch.train.grpo import FROZEN, make_trainer, trl_settings
 from deepmmsearch.train.lora import Lora, prepare_model
 from deepmmsearch.train.parts import part_of
+from deepmmsearch.train.recipes import GrpoRecipe
+from deepmmsearch.train.rollout_trainer import RolloutTrainer, Stage
 from deepmmsearch.train.rows import Row
 from deepmmsearch.train.sft import SftRecipe, TrajectoryTrainer
 from deepmmsearch.train.sft import trl_settings as sft_settings

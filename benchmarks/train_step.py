@@ -109,8 +109,10 @@ def grpo(folder: Path, kind: str, small: bool, out: Path) -> dict[str, Any]:
 
     from deepmmsearch.policies.local.checkpoint import load_checkpoint
     from deepmmsearch.policies.local.vision import Eyes
-    from deepmmsearch.train.grpo import FROZEN, GrpoRecipe, Stage, make_trainer, trl_settings
+    from deepmmsearch.train.grpo import FROZEN, make_trainer, trl_settings
     from deepmmsearch.train.lora import prepare_model
+    from deepmmsearch.train.recipes import GrpoRecipe
+    from deepmmsearch.train.rollout_trainer import Stage
     from deepmmsearch.train.rows import make_batch
 
     checkpoint = load_checkpoint(str(folder), torch.float32)

@@ -32,10 +32,12 @@ from deepmmsearch.rewards import Score
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
 from deepmmsearch.train.generation import LocalGeneration, SamplerSettings, Twin
-from deepmmsearch.train.grpo import FROZEN, GrpoRecipe, RolloutTrainer, Stage, deal, make_trainer, train, trl_settings
+from deepmmsearch.train.grpo import FROZEN, make_trainer, train, trl_settings
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import read_metrics
+from deepmmsearch.train.recipes import GrpoRecipe
+from deepmmsearch.train.rollout_trainer import RolloutTrainer, Stage, deal
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import Row, make_batch, make_row
 from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures

@@ -28,7 +28,7 @@ from tests.training_child import STEPS
 from trl.trainer.utils import RepeatSampler
 
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
-from deepmmsearch.train.grpo import EachEpoch
+from deepmmsearch.train.order import EachEpoch
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.run import last_checkpoint
 from deepmmsearch.train.sft import fine_tune

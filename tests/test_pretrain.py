@@ -16,7 +16,8 @@ from deepmmsearch.atlas import language as say  # noqa: E402
 from deepmmsearch.atlas.drawing import draw_scene, famous_flags, random_flag  # noqa: E402
 from deepmmsearch.atlas.names import FIRST, SECOND, split_of  # noqa: E402
 from deepmmsearch.bundled import small  # noqa: E402
-from deepmmsearch.bundled.lessons import LESSONS, view, view_box  # noqa: E402
+from deepmmsearch.bundled.lessons import LESSONS  # noqa: E402
+from deepmmsearch.bundled.picture_lessons import view, view_box  # noqa: E402
 from deepmmsearch.bundled.pretrain import Encoder, batches, collate, dense_sample, pretrain  # noqa: E402
 from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, StageSettings  # noqa: E402
 

@@ -36,12 +36,12 @@ from deepmmsearch.testing import SPECIAL_TOKENS, tiny_tokenizer
 from deepmmsearch.train.collate import (
     IGNORED,
     Collator,
-    LengthGrouped,
     Pictures,
     encode_pictures,
     make_example,
     make_examples,
 )
+from deepmmsearch.train.order import LengthGrouped
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import COLOURS as CURVES
 from deepmmsearch.train.plots import plot_curves, read_metrics

@@ -34,7 +34,9 @@ from deepmmsearch.atlas.drawing import (
 )
 from deepmmsearch.atlas.names import FAMOUS, Split
 from deepmmsearch.bundled import small
-from deepmmsearch.bundled.lessons import LESSONS, Lesson, famous_name, lesson_flags, view, view_box
+from deepmmsearch.bundled.lesson import Lesson
+from deepmmsearch.bundled.lessons import LESSONS
+from deepmmsearch.bundled.picture_lessons import famous_name, lesson_flags, view, view_box
 from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, StageSettings
 from deepmmsearch.children import call_all
 from deepmmsearch.files import replacing

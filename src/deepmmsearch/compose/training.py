@@ -34,8 +34,9 @@ from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
-from deepmmsearch.train.grpo import GrpoResult, QuestionSet, open_checkpoint, train
+from deepmmsearch.train.grpo import GrpoResult, open_checkpoint, train
 from deepmmsearch.train.grpo import trl_settings as grpo_settings
+from deepmmsearch.train.rollout_trainer import NumberedQuestions
 from deepmmsearch.train.rollouts import Player
 from deepmmsearch.train.run import Evaluate
 from deepmmsearch.train.sft import SftResult
@@ -102,7 +103,7 @@ def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = print) ->
 class _Source:
     """`tools_for` makes of a grounder the tools of each question; `any_tools` are some of them, to choose a prompt."""
 
-    questions: QuestionSet
+    questions: NumberedQuestions
     tools_for: Callable[[Grounder], Callable[[Question], Toolbox]]
     any_tools: Toolbox
     evaluate: Callable[[LocalPolicy, int], Mapping[str, float]] | None = None

@@ -6,8 +6,7 @@ training begins and again in each batch.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
-from torch.utils.data import Sampler
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -147,37 +145,6 @@ def encode_pictures(model: PreTrainedModel, pictures: Pictures, batch_size: int 
         made = torch.cat(list(output.pooler_output)).cpu()
         features += made.split([pictures.features(number) for number in numbers])
     return features
-
-
-class LengthGrouped(Sampler[int]):
-    """Numbers of examples such that each slice of `batch_size` holds similar lengths; the slices come in random order.
-
-    The order depends on seed and epoch alone, so that a run that was interrupted within an epoch goes on with the
-    batches it had left (the library's own sampler draws from the global generator, and leaves the batches of one
-    group sorted by length).
-    """
-
-    GROUP = 50
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
-        self._lengths = lengths
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = random.Random(f"{self._seed}/{self._epoch()}")
-        order = rng.sample(range(len(self._lengths)), len(self._lengths))
-        size = self._batch_size * self.GROUP
-        groups = (sorted(order[i : i + size], key=self._lengths.__getitem__) for i in range(0, len(order), size))
-        flat = [number for group in groups for number in group]
-        batches = [flat[i : i + self._batch_size] for i in range(0, len(flat), self._batch_size)]
-        incomplete = batches.pop() if len(batches[-1]) < self._batch_size else []
-        rng.shuffle(batches)
-        return (number for batch in (*batches, incomplete) for number in batch)
 
 
 class Collator:

@@ -26,6 +26,7 @@ from deepmmsearch.policies.local.policy import MAX_NEW_TOKENS
 from deepmmsearch.policies.local.sampleable import banned_ids, end_ids, window
 from deepmmsearch.policies.local.slots import SlotPolicy
 from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, generating
+from deepmmsearch.train.recipes import GrpoRecipe, OwnRollouts
 from deepmmsearch.train.shards import whole
 from deepmmsearch.types import Policy
 
@@ -97,6 +98,13 @@ def policy_of(twin: Twin, checkpoint: Checkpoint, settings: SamplerSettings) -> 
         max_new_tokens=settings.max_new_tokens,
         max_batch=settings.max_batch,
     )
+
+
+def sampler_settings(recipe: GrpoRecipe) -> SamplerSettings:
+    rollouts = recipe.rollouts
+    slots = rollouts.concurrency if rollouts.backend == "slots" else None
+    batch = rollouts.batch if isinstance(rollouts, OwnRollouts) else SamplerSettings.max_batch
+    return SamplerSettings(rollouts.temperature, recipe.seed, rollouts.max_new_tokens, batch, slots)
 
 
 class LocalGeneration:

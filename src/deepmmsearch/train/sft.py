@@ -25,9 +25,10 @@ from deepmmsearch.policies.local.adapter import save_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.store import FILE
-from deepmmsearch.train.collate import Collator, Example, LengthGrouped, Pictures, encode_pictures, make_examples
+from deepmmsearch.train.collate import Collator, Example, Pictures, encode_pictures, make_examples
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.merging import save_merged
+from deepmmsearch.train.order import LengthGrouped
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves
 from deepmmsearch.train.recipes import SftRecipe
