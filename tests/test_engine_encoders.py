@@ -70,7 +70,7 @@ def test_dense_vectors_are_kept_and_fused(tmp_path: Path, monkeypatch: pytest.Mo
     index = Index.build(tmp_path / "w", tmp_path / "i", Settings(dense="synonyms"))
     assert index.search_text("vessel", 1)[0].title == "a"
     (tmp_path / "w" / "a.txt").write_text("A clock tower.")
-    Index.build(tmp_path / "w", tmp_path / "i")
+    Index.build(tmp_path / "w", tmp_path / "i", encoders=["synonyms"])
     assert all("ship" not in h.snippet for h in index.search_text("vessel", 5))
     assert index.stats()["dense"] == "synonyms"
 

@@ -61,6 +61,13 @@ NOTHING_TO_SEARCH = (
 @click.option("--prompt", metavar="SET", help="The prompt set, or a folder with one.  [default: the model's own]")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the turns.")
 @defaults.option("save", "--save", metavar="DIR", type=PLACE, help="Keep the trajectory and its crops there.")
+@defaults.option(
+    "encoders",
+    "--encoders",
+    metavar="NAMES",
+    callback=defaults.several,
+    help="Models that the index may name for its vectors, besides the usual ones; divided by commas.",
+)
 @click.option("--calls", type=click.IntRange(0, 100), default=10, show_default=True, help="Most tool calls.")
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Seconds, per request.")
 def command(
@@ -74,6 +81,7 @@ def command(
     prompt: str | None,
     as_json: bool,
     save: Path | None,
+    encoders: tuple[str, ...],
     calls: int,
     timeout: float,
 ) -> None:
@@ -96,7 +104,7 @@ def command(
     kind, model, base_url = defaults.chosen_model(context, kind, model, base_url)
     tools, index = defaults.chosen_tools(context, tools, index)
     settings = _policy_settings(kind, model, base_url, timeout)
-    toolbox_settings = _tool_settings(tools, index)
+    toolbox_settings = _tool_settings(tools, index, encoders)
     _refuse_bad_places(toolbox_settings, save)
     console = Console(highlight=False, quiet=as_json)
     with console.status("Getting ready ..."):
@@ -213,18 +221,21 @@ async def _fetched(address: str) -> Image:
     return with_address(images.load(reply.content, name="the picture at that address"), reply.url)
 
 
-def _tool_settings(tools: str | None, index: Path | None) -> ToolSettings:
+def _tool_settings(tools: str | None, index: Path | None, encoders: tuple[str, ...]) -> ToolSettings:
     """What --tools and --index say: a kind, a file, or the local index where there is one."""
     from deepmmsearch.compose.recipe import load_recipe
-    from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
+    from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, SearchSettings, ToolSettings
 
     if tools == "none" or (tools is None and index is None):
         return NoToolSettings()
     if tools in (None, "local"):
-        return LocalToolSettings(index=index)
+        return LocalToolSettings(index=index, encoders=encoders)
     if "/" not in tools and not tools.endswith((".yaml", ".yml")) and not Path(tools).is_file():
         raise UnknownName("tools", tools, ("none", "local", "FILE.yaml", "tools/NAME"))
-    return load_recipe(Path(tools), ToolSettings, () if index is None else [f"index={index}"])
+    settings: ToolSettings = load_recipe(Path(tools), ToolSettings, () if index is None else [f"index={index}"])
+    if isinstance(settings, SearchSettings):
+        settings.encoders = (*settings.encoders, *encoders)
+    return settings
 
 
 def _policy_settings(kind: str, model: str | None, base_url: str | None, timeout: float) -> PolicySettings:
@@ -245,7 +256,7 @@ def _refuse_bad_places(tools: ToolSettings, save: Path | None) -> None:
             raise UserError("--tools local needs an index. Build one with: deepmmsearch index build FOLDER")
         from deepmmsearch.engine import Index
 
-        Index.open(tools.index)
+        Index.open(tools.index, tools.encoders).check_encoders()
     if save is not None and save.exists() and not save.is_dir():
         raise UserError(f"{save} is a file. Give a folder to --save.")
 

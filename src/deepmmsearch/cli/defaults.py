@@ -26,6 +26,7 @@ SETTINGS = {
     "tools": "what may be searched with: none, local, or a file as in recipes/tools",
     "index": "the index that is searched",
     "save": "the folder in which questions and answers are kept",
+    "encoders": "models that an index may name for its vectors, besides the usual ones, divided by commas",
 }
 INDEX = "index"
 """The index folder where nobody names one."""
@@ -49,6 +50,11 @@ def variable(name: str) -> str:
 def option(name: str, *declarations: str, **attributes: Any) -> Callable[[Any], Any]:
     """A click option whose default is the setting `name`."""
     return click.option(*declarations, envvar=variable(name), **attributes)
+
+
+def several(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+    """The callback of an option that takes names divided by commas."""
+    return tuple(filter(None, (name.strip() for name in (value or "").split(","))))
 
 
 def config_file() -> Path:
@@ -114,6 +120,9 @@ def default_map() -> dict[str, Any]:
     if "index" in kept:
         used = {name: {"folder": kept["index"]} for name in ("add", "remove", "stats", "search", "serve")}
         found["index"] = used | {"build": {"out": kept["index"]}}
+    if "encoders" in kept:
+        for name in ("add", "search", "serve", "build"):
+            found.setdefault("index", {}).setdefault(name, {})["encoders"] = kept["encoders"]
     return found
 
 

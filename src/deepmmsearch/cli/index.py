@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,14 @@ _index_option = defaults.option(
     "index", "--index", "folder", default=defaults.INDEX, show_default=True, type=PLACE, help="The index folder."
 )
 
+_encoders_option = defaults.option(
+    "encoders",
+    "--encoders",
+    metavar="NAMES",
+    callback=defaults.several,
+    help="Models that the index may name for its vectors, besides the usual ones; divided by commas.",
+)
+
 
 @click.group(name="index")
 def command() -> None:
@@ -42,7 +51,15 @@ def command() -> None:
 @click.option("--dense", metavar="MODEL", help="Dense vectors too: a sentence-transformers model, or minilm (offline).")
 @click.option("--vision", metavar="MODEL", help="A SigLIP, CLIP or DINO model for pictures, through transformers.")
 @click.option("--passage", type=click.IntRange(100, 20_000), help="The longest passage, in characters.  [default: 900]")
-def build(source: Path, out: Path, dense: str | None, vision: str | None, passage: int | None) -> None:
+@_encoders_option
+def build(
+    source: Path,
+    out: Path,
+    dense: str | None,
+    vision: str | None,
+    passage: int | None,
+    encoders: tuple[str, ...],
+) -> None:
     """Index a folder: HTML, Markdown, text, PDF and pictures. Run it again to bring the index up to date.
 
     \b
@@ -50,18 +67,23 @@ def build(source: Path, out: Path, dense: str | None, vision: str | None, passag
               deepmmsearch index build my-documents --out better --dense minilm
     """
     from deepmmsearch.engine import Index, Settings
+    from deepmmsearch.engine.encoders import KNOWN
 
     settings = Settings(dense, vision, passage or Settings.passage) if dense or vision or passage else None
     start = time.perf_counter()
     with Bars() as bars:
-        index = Index.build(source, out, settings, bars)
+        index = Index.build(source, out, settings, bars, encoders=encoders)
     _summary(index.report, time.perf_counter() - start)
+    for name in filter(None, (dense, vision)):
+        if name not in KNOWN and name not in encoders:
+            click.echo(f"To search with {name} from now on, run: deepmmsearch config set encoders {shlex.quote(name)}")
 
 
 @command.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=PLACE)
 @_index_option
-def add(paths: tuple[Path, ...], folder: Path) -> None:
+@_encoders_option
+def add(paths: tuple[Path, ...], folder: Path, encoders: tuple[str, ...]) -> None:
     """Add files or folders to an index, or replace what is there of them.
 
     \b
@@ -71,7 +93,7 @@ def add(paths: tuple[Path, ...], folder: Path) -> None:
 
     start = time.perf_counter()
     with Bars() as bars:
-        report = Index.open(folder).add(paths, bars)
+        report = Index.open(folder, encoders).add(paths, bars)
     _summary(report, time.perf_counter() - start)
 
 
@@ -109,7 +131,10 @@ def stats(folder: Path) -> None:
 @click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per hit.")
 @_index_option
-def search(query: str | None, image: Path | None, k: int, as_json: bool, folder: Path) -> None:
+@_encoders_option
+def search(
+    query: str | None, image: Path | None, k: int, as_json: bool, folder: Path, encoders: tuple[str, ...]
+) -> None:
     """Search with words or with a picture; shows hits with their scores.
 
     \b
@@ -121,7 +146,7 @@ def search(query: str | None, image: Path | None, k: int, as_json: bool, folder:
 
     if (query is None) == (image is None):
         raise UserError("Give either words to search for or --image FILE.")
-    index = Index.open(folder)
+    index = Index.open(folder, encoders)
     hits = index.search_image(images.load(image), k) if image is not None else index.search_text(query or "", k)
     if as_json:
         for hit in hits:
@@ -134,7 +159,8 @@ def search(query: str | None, image: Path | None, k: int, as_json: bool, folder:
 @_index_option
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; there is no key.")
-def serve(folder: Path, port: int, host: str) -> None:
+@_encoders_option
+def serve(folder: Path, port: int, host: str, encoders: tuple[str, ...]) -> None:
     """Answer POST /retrieve over HTTP: {"queries": [...], "topk": 3, "return_scores": true} or {"query": "..."}.
 
     \b
@@ -143,7 +169,8 @@ def serve(folder: Path, port: int, host: str) -> None:
     from deepmmsearch.engine import Index
     from deepmmsearch.engine.server import make_server
 
-    index = Index.open(folder)
+    index = Index.open(folder, encoders)
+    index.check_encoders()
     try:
         server = make_server(index, port, host)
     except OSError as error:

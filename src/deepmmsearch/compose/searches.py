@@ -25,6 +25,7 @@ class Searches:
     network: NetworkSettings
     index: Path | None
     environ: Mapping[str, str]
+    encoders: Sequence[str] = ()
     # providers by name and settings, so that an index is opened once for words and pictures
     made: dict[tuple[str, str], Any] = field(default_factory=dict)
     # what optional providers lack
@@ -71,6 +72,9 @@ class Searches:
         from deepmmsearch.tools.providers import catalog
 
         options = self.options(provider)
+        if provider.name == "local" and self.encoders:
+            # not among the options, by which a recording is found again
+            options.setdefault("encoders", self.encoders)
         key = (provider.name, repr(sorted(options.items())))
         kinds = catalog.kinds(provider.name)
         if kind not in kinds or key not in self.made:

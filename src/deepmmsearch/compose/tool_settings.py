@@ -299,10 +299,12 @@ class NoToolSettings(Settings):
 
 
 class SearchSettings(Settings):
-    """What every search shares. `extra`: tools that the policy may use beside the searches. `prices`: US dollars a
-    call, by provider, where they are not the provider's own. For the numbers see `agent.Toolbox`."""
+    """What every search shares. `encoders`: models that the index may name for its vectors, besides the usual ones.
+    `extra`: tools that the policy may use beside the searches. `prices`: US dollars a call, by provider, where they are
+    not the provider's own. For the numbers see `agent.Toolbox`."""
 
     index: Path | None = None
+    encoders: tuple[str, ...] = ()
     extra: ExtraTools = ()
     summarizer: SummarizerSettings = ExtractiveSummarizerSettings()
     grounding: GroundingSettings = OwnGroundingSettings()

@@ -120,7 +120,8 @@ class _Assembly:
     searches: Searches = field(init=False)
 
     def __post_init__(self) -> None:
-        self.searches = Searches(self.settings.network, self.settings.index, self.environ)
+        s = self.settings
+        self.searches = Searches(s.network, s.index, self.environ, s.encoders)
 
     def toolbox(self, policy: Policy) -> Toolbox:
         s = self.settings

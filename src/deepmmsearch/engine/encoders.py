@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import shlex
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +14,35 @@ from PIL import Image
 from deepmmsearch.errors import MissingExtra, UserError
 
 MINILM = "minilm"
+# the names that an index of somebody else may bring along; every other one has to come from the user
+KNOWN = frozenset(
+    (
+        MINILM,
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "sentence-transformers/all-mpnet-base-v2",
+        *(f"intfloat/{name}-{size}" for name in ("e5", "multilingual-e5") for size in ("small", "base", "large")),
+        *(f"BAAI/bge-{size}-en-v1.5" for size in ("small", "base", "large")),
+        "BAAI/bge-m3",
+        *(f"google/siglip2-{size}-patch16-{side}" for size in ("base", "large") for side in (256, 384)),
+        "google/siglip2-base-patch16-224",
+        "google/siglip-base-patch16-224",
+        "openai/clip-vit-base-patch32",
+        "openai/clip-vit-large-patch14",
+        *(f"facebook/dinov2-{size}" for size in ("small", "base", "large")),
+    )
+)
+
+
+def refuse_unnamed(name: str | None, place: Path, named: Collection[str]) -> None:
+    """Raises UserError for an encoder that the index in `place` names and the user does not (`named`): whoever made
+    the index chose which model it is, and a path may lead to one of his own."""
+    if name is None or name in named or (name in KNOWN and not Path(name).exists()):
+        return
+    raise UserError(
+        f"The index in {place} was built with the encoder {name!r}, which is loaded only if you name it, for an index "
+        "of somebody else may name a model of his own. If you know it, run: "
+        f"deepmmsearch config set encoders {shlex.quote(name)}"
+    )
 
 
 class TextEncoder(Protocol):

@@ -6,7 +6,6 @@ as well or explains another part of it: a scene with several flags is a match of
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +13,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deepmmsearch import images
 from deepmmsearch.engine import align
 from deepmmsearch.engine import descriptors as d
 from deepmmsearch.engine.align import Placement, Scene, Template
 from deepmmsearch.engine.decision import AGREES, SAME, Candidate, covers, identifies
 from deepmmsearch.engine.votes import Votes
+from deepmmsearch.errors import UserError
 
 GALLERY_FEATURES = 300
 QUERY_FEATURES = 500
@@ -92,7 +93,10 @@ class Gallery:
         if not len(positions):
             return None
         start, end = self.arrays["thumbnail_offsets"][positions[0] : positions[0] + 2]
-        return Image.open(io.BytesIO(self.arrays["thumbnail"][start:end].tobytes())).convert("RGB")
+        try:
+            return images.load(self.arrays["thumbnail"][start:end].tobytes(), max_pixels=1_000_000, formats=("JPEG",))
+        except UserError:  # of a damaged index, or one that somebody made up
+            return None
 
     def search(self, image: Image.Image, k: int, embedding: np.ndarray | None = None) -> list[Match]:
         """At most k, best first. `embedding` replaces the global similarity where the index was built with one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,16 @@ from PIL.Image import Image
 
 from deepmmsearch.agent.protocols import Page
 from deepmmsearch.engine import ingest, text
-from deepmmsearch.engine.encoders import ImageEncoder, SentenceEncoder, TextEncoder, VisionEncoder
+from deepmmsearch.engine.encoders import (
+    ImageEncoder,
+    SentenceEncoder,
+    TextEncoder,
+    VisionEncoder,
+    refuse_unnamed,
+)
 from deepmmsearch.engine.image import Gallery
 from deepmmsearch.engine.ingest import Ingest, Report
-from deepmmsearch.engine.store import Record, Snapshot, Store
+from deepmmsearch.engine.store import Record, Snapshot, Store, intact
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.progress import Watch, silent
@@ -48,23 +54,34 @@ class Settings:
         for name in values:
             if name not in known:
                 raise UnknownName("index setting", name, known)
-        return cls(**values)
+        made = cls(**values)
+        optional = (str, type(None))
+        kinds: dict[str, tuple[type, ...]] = {"dense": optional, "vision": optional, "passage": (int,), "stem": (bool,)}
+        for name, allowed in kinds.items():
+            if type(getattr(made, name)) not in allowed:
+                raise UserError(f"The index setting {name} is {getattr(made, name)!r}. Build the index again.")
+        return made
 
 
 class Index:
-    """An open index. Searching always sees the last commit, also those of other processes."""
+    """An open index. Searching always sees the last commit, also those of other processes.
 
-    def __init__(self, store: Store, report: Report | None = None) -> None:
+    `encoders`: names of models that the user gave; an index that names another one may be open, but not searched.
+    """
+
+    def __init__(self, store: Store, report: Report | None = None, encoders: Collection[str] = ()) -> None:
         self.store = store
         self.report = report or Report()
+        self._encoders = encoders
         values = {key: value for key, value in store.meta.items() if key not in ("format", "root")}
-        self.settings = Settings.read(values)
-        self.root = Path(store.meta["root"])
+        with intact(store.folder):
+            self.settings = Settings.read(values)
+            self.root = Path(store.meta["root"])
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Index:
-        """UserError when the folder is not an index, or one of another version."""
-        return cls(Store(_absolute(folder)))
+    def open(cls, folder: str | os.PathLike[str], encoders: Collection[str] = ()) -> Index:
+        """UserError when the folder is not an index, or one of another version, or holds what no index holds."""
+        return cls(Store(_absolute(folder)), encoders=encoders)
 
     @classmethod
     def build(
@@ -74,10 +91,12 @@ class Index:
         settings: Settings | None = None,
         watch: Watch = silent,
         timeout: float = 15.0,
+        encoders: Collection[str] = (),
     ) -> Index:
         """Index a folder, or bring its index up to date: what changed is read again, what vanished is removed.
 
-        Settings of an existing index are kept when none are given; others than its own are a UserError.
+        Settings of an existing index are kept when none are given; others than its own are a UserError. `encoders` as
+        for `open`, beside those in the settings.
         `timeout`: seconds that the extraction of one page may take. The outcome is in `.report`.
         """
         source, folder = _absolute(source), _absolute(folder)
@@ -85,7 +104,8 @@ class Index:
             found = "is not a folder" if source.exists() else "does not exist"
             raise UserError(f"{source} {found}. Give a folder of documents and pictures.")
         if (folder / "meta.json").exists():
-            index = cls.open(folder)
+            named = (settings.dense, settings.vision) if settings is not None else ()
+            index = cls.open(folder, [*encoders, *filter(None, named)])
             if settings is not None and settings != index.settings:
                 raise UserError(
                     f"The index in {folder} was built with other settings ({_differences(index.settings, settings)}). "
@@ -98,7 +118,9 @@ class Index:
                 )
         else:
             index = cls._create(folder, source, settings or Settings())
-        index._update(source, watch, timeout)
+        index.check_encoders()
+        with intact(folder):
+            index._update(source, watch, timeout)
         return index
 
     @classmethod
@@ -106,16 +128,24 @@ class Index:
         # load the encoders first: a wrong name must leave nothing half-made
         text_encoder = SentenceEncoder(settings.dense) if settings.dense else None
         image_encoder = VisionEncoder(settings.vision) if settings.vision else None
-        index = cls(Store.create(folder, {"root": str(root), **asdict(settings)}))
+        named = tuple(filter(None, (settings.dense, settings.vision)))
+        index = cls(Store.create(folder, {"root": str(root), **asdict(settings)}), encoders=named)
         index.__dict__["text_encoder"], index.__dict__["image_encoder"] = text_encoder, image_encoder
         return index
 
+    def check_encoders(self) -> None:
+        """Raises UserError for an encoder that the index names and the user does not."""
+        for name in (self.settings.dense, self.settings.vision):
+            refuse_unnamed(name, self.store.folder, self._encoders)
+
     @cached_property
     def text_encoder(self) -> TextEncoder | None:
+        refuse_unnamed(self.settings.dense, self.store.folder, self._encoders)
         return SentenceEncoder(self.settings.dense) if self.settings.dense else None
 
     @cached_property
     def image_encoder(self) -> ImageEncoder | None:
+        refuse_unnamed(self.settings.vision, self.store.folder, self._encoders)
         return VisionEncoder(self.settings.vision) if self.settings.vision else None
 
     def _ingest(self, timeout: float = 15.0) -> Ingest:
@@ -155,8 +185,9 @@ class Index:
                 )
             else:
                 files.append(given)
-        with Writer(self.store) as writer:
-            self.report = self._ingest().run(writer, files, watch)
+        ingestion = self._ingest()
+        with intact(self.store.folder), Writer(self.store) as writer:
+            self.report = ingestion.run(writer, files, watch)
         self.report.skipped.update(uncounted.skipped)
         self.store.refresh()
         return self.report
@@ -165,7 +196,7 @@ class Index:
         """Remove files by path (folders with all that came from them) or by url; returns how many files went.
         UserError when a name is not in the index."""
         removed = 0
-        with Writer(self.store) as writer:
+        with intact(self.store.folder), Writer(self.store) as writer:
             known = {record.file for record in writer.snapshot.find("kind", "file")}
             for given in names:
                 name = str(given)
@@ -208,21 +239,24 @@ class Index:
 
     def read(self, url: str) -> Page:
         """The whole text of an indexed page. UserError when no page has this url."""
-        records = [r for r in self.store.snapshot().find("url", url) if r.kind == "passage"]
-        if not records:
-            raise UserError(f"No page of the index has the address {url}.")
-        first = min(records, key=lambda r: r.file)
-        own = sorted((r for r in records if r.file == first.file), key=lambda r: int(r.content["position"]))
-        return Page(url, first.content["title"], "\n".join(r.content["text"] for r in own))
+        with intact(self.store.folder):
+            records = [r for r in self.store.snapshot().find("url", url) if r.kind == "passage"]
+            if not records:
+                raise UserError(f"No page of the index has the address {url}.")
+            first = min(records, key=lambda r: r.file)
+            own = sorted((r for r in records if r.file == first.file), key=lambda r: int(r.content["position"]))
+            return Page(url, first.content["title"], "\n".join(r.content["text"] for r in own))
 
     def digest(self) -> str:
         """sha256 over the settings and what is in every file: two indexes of the same have the same."""
-        files = sorted((r.file, r.content["sha"]) for r in self.store.snapshot().find("kind", "file"))
+        with intact(self.store.folder):
+            files = sorted((r.file, r.content["sha"]) for r in self.store.snapshot().find("kind", "file"))
         return hashlib.sha256(json.dumps([asdict(self.settings), files]).encode("utf-8", "surrogatepass")).hexdigest()
 
     def stats(self) -> dict[str, Any]:
         """Counts, sizes and settings."""
-        snapshot = self.store.snapshot()
+        with intact(self.store.folder):
+            snapshot = self.store.snapshot()
         size = sum(path.stat().st_size for path in self.store.folder.rglob("*") if path.is_file())
         return {
             "folder": str(self.store.folder),
@@ -236,10 +270,11 @@ class Index:
             **asdict(self.settings),
         }
 
-    def _consistent(self, work: Any) -> list[Any]:
+    def _consistent(self, work: Callable[[Snapshot], list[Any]]) -> list[Any]:
         for attempt in range(5):
             try:
-                return list(work(self.store.snapshot()))
+                with intact(self.store.folder):
+                    return list(work(self.store.snapshot()))
             except FileNotFoundError:
                 # a writer merged the segments of this commit away before their arrays were read
                 self.store.refresh()

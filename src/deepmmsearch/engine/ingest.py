@@ -45,7 +45,7 @@ class Report:
     skipped: dict[str, list[str]] = field(default_factory=dict)
 
     def skip(self, file: str, reason: str) -> None:
-        self.skipped.setdefault(reason, []).append(file)
+        self.skipped.setdefault(reason, []).append(as_text(file))
 
     @property
     def sentence(self) -> str:
@@ -71,15 +71,15 @@ class Ingest:
     timeout: float = 15.0
 
     def file_id(self, path: Path) -> str:
-        """Relative to the root in POSIX form, or absolute for files outside of it."""
+        """Relative to the root in POSIX form, or absolute for files outside of it; text, whatever bytes a name has."""
         absolute = path.parent.resolve() / path.name
         try:
-            return absolute.relative_to(self.root).as_posix()
+            return as_text(absolute.relative_to(self.root).as_posix())
         except ValueError:
-            return absolute.as_posix()
+            return as_text(absolute.as_posix())
 
     def run(self, writer: Writer, files: Iterable[Path], watch: Watch = silent) -> Report:
-        """Adds or replaces the files. Anything wrong with one file skips that file."""
+        """Adds or replaces the files. Anything wrong with one file skips that file; UserError for what concerns all."""
         report = Report()
         known = {record.file: record for record in writer.snapshot.find("kind", "file")}
         listed = sorted({self.file_id(path): path for path in files}.items())
@@ -125,6 +125,11 @@ class Ingest:
         except OSError as error:
             report.skip(file, (error.strerror or "cannot be read").lower())
             writer.remove(file)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a file can bring about: it costs that file, and no other
+            report.skip(file, f"not readable ({type(error).__name__})")
+            writer.remove(file)
         return described
 
     def _picture(self, writer: Writer, file: str, path: Path, sha: str) -> bool:
@@ -141,12 +146,13 @@ class Ingest:
     def _page(self, writer: Writer, file: str, document: Document) -> None:
         url = document.url or file_url(file)
         found = passages(document.text, self.passage_size, frozenset(document.headings))
+        shown = [(showing, self._targets(file, showing)) for showing in document.pictures]
         rows = self._add_vectors(writer, file, document.title, found)
         for position, (passage, row) in enumerate(zip(found, rows, strict=True)):
             text = passage.text
             writer.add("passage", file, {}, url=url, title=document.title, body=text, position=position, row=row)
-        for showing in document.pictures:
-            for target in self._targets(file, showing):
+        for showing, targets in shown:
+            for target in targets:
                 content = {
                     "url": url,
                     "page": document.title,
@@ -168,7 +174,10 @@ class Ingest:
 
     def _targets(self, file: str, showing: Showing) -> list[str]:
         """The file ids that a picture's address in a page may mean; a mention of no indexed file is never shown."""
-        address = urlsplit(showing.src)
+        try:
+            address = urlsplit(showing.src)
+        except ValueError:  # https://[ and the like
+            return []
         if address.scheme not in ("", "file") or (address.netloc and address.scheme != "file"):
             return []
         path = unquote(address.path)
@@ -178,7 +187,19 @@ class Ingest:
         # an absolute path is relative to the site's root, which may be any folder above the page
         bases = [folder, *folder.parents]
         candidates = [_normal(base / path.lstrip("/")) for base in bases] + [path]
-        return [c for c in candidates if (self.root / c).is_file()][:1]
+        return [c for c in candidates if _is_file(self.root / c)][:1]
+
+
+def as_text(name: str) -> str:
+    """A file's name with each byte that is not UTF-8 written out: `caf\\xe9.md`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _normal(path: PurePosixPath) -> str:
@@ -215,18 +236,47 @@ def open_picture(path: Path) -> Image.Image:
         raise Unreadable(reason) from None
 
 
-def walk(folder: Path, index: Path | None, report: Report | None = None) -> Iterator[Path]:
-    """The files of a folder that can be indexed, hidden ones and the index itself left out. Others are counted."""
-    for base, folders, names in os.walk(folder):
-        here = Path(base)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (index is None or here / f != index))
-        for name in sorted(names):
-            if name.startswith("."):
+def walk(folder: Path, index: Path | None, report: Report) -> Iterator[Path]:
+    """The files of a folder that can be indexed, hidden ones and the index itself left out. Others are counted, and so
+    are links that lead out of the folder, links to folders, and folders that cannot be read."""
+    root = folder.resolve()
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        try:
+            entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+        except OSError as error:
+            report.skip(_below(here, folder), f"a folder: {(error.strerror or 'cannot be read').lower()}")
+            continue
+        folders = []
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name.startswith(".") or path == index:
                 continue
-            if (here / name).suffix.lower() in (*PAGES, *PICTURES):
-                yield here / name
-            elif report is not None:
-                report.skip(name, "of a kind that is not indexed")
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif entry.is_symlink() and (why := _refused_link(path, root)):
+                report.skip(_below(path, folder), why)
+            elif path.suffix.lower() in (*PAGES, *PICTURES):
+                yield path
+            else:
+                report.skip(entry.name, "of a kind that is not indexed")
+        waiting += reversed(folders)
+
+
+def _below(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _refused_link(link: Path, root: Path) -> str | None:
+    """Why a link is not followed. What a folder's maker links to is on the disk of whoever indexes it."""
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):  # it leads nowhere, or to itself
+        return "a link to nothing"
+    if not target.is_relative_to(root):
+        return "a link out of the folder"
+    return "a link to a folder" if target.is_dir() else None
 
 
 def caption(mentions: list[Record], files: list[str]) -> tuple[str, str, str]:

@@ -10,8 +10,11 @@ writer. Many processes read while one writes; a second writer is refused.
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +38,11 @@ _FUNCTION_WORDS = (
     "what which who whom whose when where why how",
 )
 STOPWORDS = [word for line in _FUNCTION_WORDS for word in line.split()]
+
+
+# the files that tantivy makes and, told so by its own list, deletes
+_MANAGED = re.compile(r"[0-9a-f]{32}(\.\d{1,20})?(\.[a-z]{2,12}){1,2}|meta\.json")
+_MOST_MANAGED = 16_000_000
 
 
 # what tantivy's search returns: a score, and where the document lies
@@ -85,7 +93,7 @@ def _schema(stemmed: bool) -> Any:
 
 def page_number(file: str) -> int:
     """The file as a number for the columns; 64 bits of a hash."""
-    return int.from_bytes(blake2b(file.encode("utf-8", "surrogateescape"), digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(file.encode("utf-8"), digest_size=8).digest(), "little")
 
 
 def _analyzer(stemmed: bool) -> Any:
@@ -103,15 +111,12 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.meta = read_meta(folder)
+        refuse_foreign(folder)
         self.arrays = folder / "arrays"
         stemmed = bool(self.meta.get("stem", True))
         self.analyzer = _analyzer(stemmed)
-        try:
+        with intact(folder):
             self.index = tantivy_module().Index.open(str(folder / "text"))
-        except ValueError as error:
-            raise UserError(
-                f"The index in {folder} is damaged: its text part cannot be opened. Build it again."
-            ) from error
         # reloading is ours (snapshot): the default keeps a thread that watches the folder
         self.index.config_reader("manual")
         self.index.register_tokenizer("words_stemmed" if stemmed else "words", self.analyzer)
@@ -158,7 +163,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(
             f"{folder} {found}. Make an index with: deepmmsearch index build FOLDER --out {folder}"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except PermissionError:
+        raise UserError(f"The index in {folder} may not be read: no permission.") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{folder} is not an index folder: its meta.json cannot be read.") from None
     if version != FORMAT:
         raise UserError(
@@ -166,6 +173,46 @@ def read_meta(folder: Path) -> dict[str, Any]:
             "delete that folder and build it again with `deepmmsearch index build`."
         )
     return dict(meta)
+
+
+def refuse_foreign(folder: Path) -> None:
+    """An index may come from anybody, and writing to it deletes and replaces files: it must be made of ordinary files
+    in folders of its own, and tantivy's list of the files that it may delete must name nothing else. UserError."""
+    text, arrays = folder / "text", folder / "arrays"
+    with intact(folder), suppress(FileNotFoundError):  # another process may be writing
+        for place in (text, arrays):
+            if place.is_symlink() or not place.is_dir():
+                raise UserError(f"{place} is not a folder of its own. Copy the index with its files, without links.")
+        segments = [Path(entry) for entry in os.scandir(arrays) if entry.is_dir(follow_symlinks=False)]
+        for place in (text, arrays, *segments):
+            for entry in os.scandir(place):
+                ordinary = entry.is_file(follow_symlinks=False)
+                if not (ordinary or (place == arrays and entry.is_dir(follow_symlinks=False))):
+                    raise UserError(
+                        f"{entry.path} is not an ordinary file. Copy the index with its files, without links."
+                    )
+        managed = text / ".managed.json"
+        listed = json.loads(managed.read_bytes()) if managed.stat().st_size < _MOST_MANAGED else None
+        if not (isinstance(listed, list) and all(isinstance(n, str) and _MANAGED.fullmatch(n) for n in listed)):
+            raise UserError(f"The index in {folder} lists files that are not its own. Build it again.")
+
+
+@contextmanager
+def intact(folder: Path) -> Iterator[None]:
+    """A border: tantivy, numpy and the engine raise nearly anything over an index that was damaged or made up. They are
+    UserErrors here; OSErrors stay what they are, for a missing file is a writer's doing."""
+    try:
+        yield
+    except (UserError, OSError):
+        raise
+    except BaseException as error:
+        # tantivy's panics are no Exceptions, and have a class for each import of pyo3
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        said = (str(error).splitlines() or [""])[0][:120]
+        raise UserError(
+            f"The index in {folder} is damaged ({type(error).__name__}: {said}). Build it again."
+        ) from error
 
 
 class Snapshot:

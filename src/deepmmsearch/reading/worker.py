@@ -57,7 +57,9 @@ class Worker:
         try:
             write_frame(process.stdin, json.dumps({**request, "timeout": self.timeout}).encode(), content)
             answer: dict[str, Any] = json.loads(read_frame(process.stdout) or b"")
-        except (OSError, ValueError):
+            if not isinstance(answer, dict):
+                raise ValueError(answer)
+        except (OSError, ValueError, RecursionError):
             expired = not clock.is_alive()
             self.close()
             expired = expired or process.returncode == -getattr(signal, "SIGPROF", 0)
@@ -96,9 +98,21 @@ class Extractor(Worker):
     def extract(self, path: str, content: bytes) -> Document:
         """Raises Unreadable, as `ask` does."""
         answer = self.ask({"path": path}, content)
-        shown = tuple(Showing(**picture) for picture in answer.pop("pictures"))
-        headings = answer.pop("headings")
-        return Document(**answer, pictures=shown, headings=tuple(headings))
+        try:
+            shown = tuple(
+                Showing(_text(p["src"]), _text(p["title"]), _text(p["snippet"]), float(p["rank"]))
+                for p in answer["pictures"]
+            )
+            url = None if answer["url"] is None else _text(answer["url"])
+            headings = tuple(_text(heading) for heading in answer["headings"])
+            return Document(_text(answer["title"]), _text(answer["text"]), url, shown, headings)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise Unreadable("its extraction failed") from None
+
+
+def _text(value: Any) -> str:
+    """Text that can be written down: a page may hold halves of surrogate pairs."""
+    return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
 def _extracted(request: Mapping[str, str], content: bytes) -> dict[str, Any]:

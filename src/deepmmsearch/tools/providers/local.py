@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL.Image import Image
@@ -12,7 +13,8 @@ from deepmmsearch.types import Hit
 class Local:
     """Text and image search over an index of one's own, offline.
 
-    `index`: the folder that `deepmmsearch index build` made.
+    `index`: the folder that `deepmmsearch index build` made. `encoders`: models that it may name for its vectors,
+    besides the usual ones.
     """
 
     name = "local"
@@ -20,11 +22,12 @@ class Local:
     extra = "engine"
     module = "tantivy"
 
-    def __init__(self, index: Path) -> None:
+    def __init__(self, index: Path, encoders: Sequence[str] = ()) -> None:
         from deepmmsearch.engine import Index
         from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
 
-        opened = Index.open(index)
+        opened = Index.open(index, encoders)
+        opened.check_encoders()
         self._text, self._image = LocalTextSearch(opened), LocalImageSearch(opened)
 
     async def search(self, wanted: str | Image, k: int) -> list[Hit]:
