@@ -19,7 +19,7 @@ from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.reproduce.six_claims import make_recipe, read_models, roles
 from deepmmsearch.store import TrajectoryStore
-from endpoints import endpoint, said
+from endpoints import endpoint, error, said
 
 pytest.importorskip("tantivy")
 
@@ -73,35 +73,36 @@ def through_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(str(stopped.value.code))
 
 
-def test_an_endpoint_that_is_down_is_said_once_and_the_exit_code_is_1(
+def asked_directly(folder: Path, url: str, count: int, concurrency: int) -> str:
+    """The recipe of so many questions for a model behind an endpoint."""
+    asked = folder / "asked.jsonl"
+    asked.write_text("".join(f'{{"question": "What is {n}?", "answers": ["x"]}}\n' for n in range(count)))
+    policies = {"m": {"kind": "chat", "base_url": url, "model": "vlm"}}
+    own = [{"name": str(asked), "label": "own"}]
+    workflows = {"direct": {"kind": "direct"}}
+    return str(recipe(folder, policies=policies, benchmarks=own, workflows=workflows, concurrency=concurrency))
+
+
+def test_an_endpoint_that_refuses_is_said_once_and_the_exit_code_is_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with endpoint(lambda _: error("no", 401)) as server:
+        assert through_main(monkeypatch, "eval", asked_directly(tmp_path, server.url, 20, 1)) == 1
+    told = capsys.readouterr()
+    assert told.err.count("there is none in OPENAI_API_KEY") == 1 and "8 questions in a row" in told.err
+    assert "OPENAI_API_KEY" not in told.out
+    assert len(TrajectoryStore(tmp_path / "run" / "trajectories")) == 8
+
+
+def test_an_endpoint_that_is_down_for_a_few_questions_is_said_once_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with endpoint(lambda _: said("x")) as server:
         gone = server.url
-    policies = {"m": {"kind": "chat", "base_url": gone, "model": "vlm"}}
-    atlas = {"name": "atlas", "seed": 5}
-    file = recipe(
-        tmp_path,
-        policies=policies,
-        benchmarks=[{**atlas, "sample": 20}],
-        workflows={"direct": {"kind": "direct"}},
-        concurrency=1,
-    )
-    assert through_main(monkeypatch, "eval", str(file)) == 1
+    assert through_main(monkeypatch, "eval", asked_directly(tmp_path, gone, 6, 6)) == 1
     told = capsys.readouterr()
-    assert told.err.count(f"Nothing answers at {gone}") == 1 and "8 questions in a row" in told.err
-    assert f"Nothing answers at {gone}" not in told.out
-    assert len(TrajectoryStore(tmp_path / "run" / "trajectories")) == 8
-    # with fewer questions than that, nothing worked either
-    (tmp_path / "few").mkdir()
-    few = recipe(
-        tmp_path / "few",
-        policies=policies,
-        benchmarks=[{**atlas, "sample": 6}],
-        workflows={"direct": {"kind": "direct"}},
-    )
-    assert through_main(monkeypatch, "eval", str(few)) == 1
-    assert "All 6 questions failed, the last with: Nothing answers at" in capsys.readouterr().err
+    assert told.err.count(f"Nothing answers at {gone}") == 1 and f"Nothing answers at {gone}" not in told.out
+    assert "All 6 questions failed, the last with: Nothing answers at" in told.err
 
 
 def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:
