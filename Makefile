@@ -4,13 +4,17 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test lint install-run install-dev bench clean
+.PHONY: demo test test-slow lint install-run install-dev bench clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
 
 test: install-dev lint
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# All slow tests, or with PART=1/2 one half of them.
+test-slow: install-dev
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu' $(if $(PART),--part $(PART))
 
 lint: install-dev
 	$(BIN)/ruff check src tests benchmarks

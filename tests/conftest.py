@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -33,6 +34,20 @@ settings.load_profile("suite")
 
 # before anything imports it: its asserts then say what they found
 pytest.register_assert_rewrite("deepmmsearch.testing.contract")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--part", default="1/1", metavar="N/M", help="Run the Nth of M parts of the tests.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests belong to parts by their names, so that a part is the same on every machine."""
+    number, _, parts = config.getoption("--part").partition("/")
+    left_out = [item for item in items if crc32(item.nodeid.encode()) % int(parts) != int(number) - 1]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
 
 LOCAL = ("127.", "localhost", "::1", "0.0.0.0")
 
