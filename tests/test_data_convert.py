@@ -15,9 +15,9 @@ from deepmmsearch import images
 from deepmmsearch.agent import play
 from deepmmsearch.data.convert import read_sharegpt, sharegpt_trajectory, verl_question, write_sharegpt, write_verl
 from deepmmsearch.data.exchange import write_as
+from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.reader import read_questions, read_trajectories
 from deepmmsearch.data.records import trajectory_row, write_rows
-from deepmmsearch.data.report import LoadReport, Skip
 from deepmmsearch.data.tables import read_table
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.prompts import load_prompt

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from deepmmsearch.data.benchmark import QuestionSet
+    from deepmmsearch.data.load_report import LoadReport
     from deepmmsearch.data.pipeline import Built, Step
-    from deepmmsearch.data.report import LoadReport
     from deepmmsearch.types import Question
 
 PLACE = click.Path(path_type=Path)

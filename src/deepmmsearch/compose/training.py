@@ -179,8 +179,8 @@ def _data(recipe: DataExperiment, report: Watch) -> _Source:
 
 def _questions(path: Path, report: Watch) -> Sequence[Question]:
     from deepmmsearch.atlas.files import QUESTIONS, load_questions
+    from deepmmsearch.data.load_report import LoadReport
     from deepmmsearch.data.reader import read_questions
-    from deepmmsearch.data.report import LoadReport
 
     # of an atlas even those without answers, which are then refused; other data are read as what they are
     if (path / QUESTIONS).is_file():

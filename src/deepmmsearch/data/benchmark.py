@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.data.layouts import open_table
+from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import Folders, load_picture
-from deepmmsearch.data.report import LoadReport, Skip
 from deepmmsearch.data.tables import Local, Row, Rows, hub_rows
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Question

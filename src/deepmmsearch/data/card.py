@@ -142,7 +142,7 @@ rows = load_dataset("parquet", data_files={"train": "train-*.parquet", "validati
 
 
 def write_card(card: Mapping[str, Any], folder: Path) -> None:
-    from deepmmsearch.data.figures import plot_contents, plot_stages
+    from deepmmsearch.data.card_plots import plot_contents, plot_stages
     from deepmmsearch.files import write_json
 
     contents = card["contents"]["train"]

@@ -25,8 +25,8 @@ from deepmmsearch.agent.dialect import find_dialect, parse_action
 from deepmmsearch.agent.table import state
 from deepmmsearch.data.answers import flatten
 from deepmmsearch.data.knowledge import fvqa
+from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import encode, load_picture
-from deepmmsearch.data.report import LoadReport, Skip
 from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json
 from deepmmsearch.files import replacing, write_json
 from deepmmsearch.renderer import messages

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from deepmmsearch.data.convert import is_sharegpt, read_sharegpt, write_sharegpt, write_verl
+from deepmmsearch.data.load_report import LoadReport
 from deepmmsearch.data.reader import parquet_files, read_questions, read_trajectories
 from deepmmsearch.data.records import question_row, trajectory_row, write_rows
-from deepmmsearch.data.report import LoadReport
 from deepmmsearch.data.tables import ParquetRows
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.store import TrajectoryStore

@@ -10,7 +10,7 @@ from typing import Any
 
 from deepmmsearch.data.answers import flatten, options_text, parse_list
 from deepmmsearch.data.benchmark import Draft
-from deepmmsearch.data.report import Skip
+from deepmmsearch.data.load_report import Skip
 from deepmmsearch.data.tables import Row
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from deepmmsearch.data.answers import flatten, is_chinese, is_time, number_range, parse_list, without_serials
 from deepmmsearch.data.benchmark import Draft
+from deepmmsearch.data.load_report import Skip
 from deepmmsearch.data.pictures import is_address, named_by
-from deepmmsearch.data.report import Skip
 from deepmmsearch.data.tables import Row
 
 # verl puts one for each picture before the question, or behind it

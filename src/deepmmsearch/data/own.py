@@ -11,7 +11,7 @@ from deepmmsearch.data.answers import flatten
 from deepmmsearch.data.benchmark import Draft, QuestionSet
 from deepmmsearch.data.knowledge import fvqa
 from deepmmsearch.data.layouts import find_annotations, picture_folders
-from deepmmsearch.data.report import Skip
+from deepmmsearch.data.load_report import Skip
 from deepmmsearch.data.tables import SUFFIXES, Row, read_table
 from deepmmsearch.errors import UserError
 

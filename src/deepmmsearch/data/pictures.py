@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 from PIL.Image import Image
 
 from deepmmsearch import images
-from deepmmsearch.data.report import Skip
+from deepmmsearch.data.load_report import Skip
 from deepmmsearch.errors import UserError
 
 EXTENSIONS = (".jpg", ".jpeg", ".JPEG", ".JPG", ".png", ".PNG", ".webp", ".gif", ".bmp")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deepmmsearch.data.convert import is_sharegpt, read_sharegpt, verl_question
+from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.own import open_own
 from deepmmsearch.data.records import row_question, row_trajectory
-from deepmmsearch.data.report import LoadReport, Skip
 from deepmmsearch.data.tables import ParquetRows
 from deepmmsearch.errors import UserError
 from deepmmsearch.store import FILE, TrajectoryStore

@@ -10,8 +10,8 @@ from typing import Protocol
 
 from deepmmsearch.data.benchmark import QuestionSet
 from deepmmsearch.data.catalog import find_benchmark, open_questions
+from deepmmsearch.data.load_report import LoadReport
 from deepmmsearch.data.recipe import AtlasSeeds, Seeds, TableSeeds
-from deepmmsearch.data.report import LoadReport
 from deepmmsearch.types import Question
 
 WORLDS = "worlds"

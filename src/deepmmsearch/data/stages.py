@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deepmmsearch.data.load_report import EXAMPLES
 from deepmmsearch.data.records import read_rows, write_rows
-from deepmmsearch.data.report import EXAMPLES
 from deepmmsearch.data.tables import Row, read_json
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import write_json
