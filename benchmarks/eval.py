@@ -20,11 +20,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.atlas.questions import make_questions
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.children import Child, Line
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
-from deepmmsearch.eval.workflows import AgentWorkflow
 from deepmmsearch.judge import RuleJudge
 from deepmmsearch.policies.chat import ChatPolicy
 from deepmmsearch.prompts import load_prompt

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import play_all
+from deepmmsearch.agent.runner import AgentWorkflow, run_all
 from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.atlas.play import correct
 from deepmmsearch.bundled import BUNDLED
@@ -111,9 +111,8 @@ def _wait(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 
 async def play(policy: Policy, tools: Toolbox, questions: list[Question], prompt: str) -> dict[str, Trajectory]:
-    loaded = load_prompt(prompt)
-    played = play_all(questions, policy, lambda _: tools, loaded, concurrency=4)
-    return {t.question.id: t async for t in played}
+    agent = AgentWorkflow(policy, load_prompt(prompt), lambda _: tools)
+    return {t.question.id: t async for t in run_all(questions, agent, concurrency=4)}
 
 
 def compare(chat: dict[str, Trajectory], local: dict[str, Trajectory]) -> bool:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from data_files import grid
+from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.data.pipeline import Makers, build
 from deepmmsearch.data.recipe import BuildSettings
-from deepmmsearch.data.tasks import JudgeFactory, Player
+from deepmmsearch.data.tasks import JudgeFactory
 from deepmmsearch.data.taxonomy import KnownLabels
 from deepmmsearch.judge import RuleJudge, Verdict
 from deepmmsearch.prompts import load_prompt
@@ -65,10 +66,10 @@ class ToldPlayers:
     key: str = "script"
     seconds: float = 0.0
 
-    def __call__(self, shard: str, /) -> Player:
+    def __call__(self, shard: str, /) -> AgentWorkflow:
         tools = FakeTools(texts={"something": [Hit("Ada", "https://a.example", "It is Ada.")]}).toolbox()
         policy = ToldPolicy(self.log, self.key, self.seconds)
-        return Player(policy, lambda question: tools, load_prompt("deepmmsearch-r1"), "told")
+        return AgentWorkflow(policy, load_prompt("deepmmsearch-r1"), lambda question: tools, label="told")
 
 
 def exact_judge() -> RuleJudge:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import virtual_time
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import RAMP, play_all, without_pictures
+from deepmmsearch.agent.runner import RAMP, AgentWorkflow, run_all, without_pictures
 from deepmmsearch.atlas.play import GoldGrounder, correct, with_gold_boxes
 from deepmmsearch.eval.figures import measure_exactly
 from deepmmsearch.eval.kinds import by_kind, kind_table
@@ -44,8 +44,12 @@ def questions(count: int, taken: list[int] | None = None, failing: int = -1) -> 
         yield Question(str(i), "fail" if i == failing else "?", answers=(str(i),), metadata={"kind": "look"})
 
 
+def agent(policy: Counting) -> AgentWorkflow:
+    return AgentWorkflow(policy, PROMPT, lambda _: Toolbox(), label="c")
+
+
 async def everything(source: Iterator[Question], policy: Counting, concurrency: int) -> list[Trajectory]:
-    return [t async for t in play_all(source, policy, lambda _: Toolbox(), PROMPT, concurrency=concurrency, label="c")]
+    return [t async for t in run_all(source, agent(policy), concurrency)]
 
 
 async def test_all_are_played_and_never_more_than_asked_for_at_once() -> None:
@@ -57,7 +61,7 @@ async def test_all_are_played_and_never_more_than_asked_for_at_once() -> None:
 
 async def test_questions_are_taken_as_they_are_needed() -> None:
     taken: list[int] = []
-    rows = play_all(questions(1000, taken), Counting(), lambda _: Toolbox(), PROMPT, concurrency=3)
+    rows = run_all(questions(1000, taken), agent(Counting()), concurrency=3)
     await anext(rows)
     await rows.aclose()
     assert len(taken) < 10

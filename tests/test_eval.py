@@ -17,8 +17,8 @@ from PIL import Image
 
 import virtual_time
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.metering import calling
-from deepmmsearch.agent.runner import AgentWorkflow, play_all, play_safely
+from deepmmsearch.agent.metering import Budget, Ledger, Purse, calling
+from deepmmsearch.agent.runner import AgentWorkflow, play_safely, run_all
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.eval.charts import Bar, BarChart, Dot, Forest
 from deepmmsearch.eval.claims import Claim, Finding, Roles, claim_section, claims
@@ -74,8 +74,8 @@ async def last(source: AsyncIterator[Trajectory]) -> Trajectory:
 
 async def test_turns_that_were_played_survive_an_error_of_the_policy() -> None:
     policy = ScriptedPolicy(READ)  # the second turn is not in the script
-    rows = play_all([question()], policy, lambda _: fake().toolbox(), load_prompt("deepmmsearch-r1"))
-    (trajectory,) = [t async for t in rows]
+    workflow = AgentWorkflow(policy, load_prompt("deepmmsearch-r1"), lambda _: fake().toolbox())
+    (trajectory,) = [t async for t in run_all([question()], workflow)]
     assert trajectory.stop == "error" and "turn 2 was asked for" in (trajectory.error or "")
     assert [t.action for t in trajectory.turns] == [TextSearch("capital of Veld")]
 
@@ -89,8 +89,7 @@ class Sleeper:
 
 def test_a_question_that_takes_too_long_has_failed_with_what_it_did() -> None:
     workflow = AgentWorkflow(Sleeper(), load_prompt("deepmmsearch-r1"), lambda _: fake().toolbox())
-    start = replace(workflow.blank, question=question())
-    found = virtual_time.run(play_safely(workflow.play, start, timeout=0.2))
+    found = virtual_time.run(play_safely(workflow, question(), timeout=0.2))
     assert found.error == "No answer within 0.2 s." and len(found.turns) == 1
 
 
@@ -106,9 +105,7 @@ async def test_no_more_than_so_many_are_in_play() -> None:
             playing -= 1
             return Completion(SAY)
 
-    rows = play_all(
-        [question(n) for n in range(20)], Counting(), lambda _: Toolbox(), load_prompt("direct"), concurrency=4
-    )
+    rows = run_all(map(question, range(20)), AgentWorkflow(Counting(), load_prompt("direct"), lambda _: Toolbox()), 4)
     assert len([t async for t in rows]) == 20 and most == 4
 
 
@@ -162,6 +159,16 @@ async def test_all_that_rag_does_counts() -> None:
     assert row.seconds == pytest.approx(sum(everything)) and all(seconds > 0 for seconds in everything)
 
 
+async def test_rag_begins_no_question_when_the_runs_budget_is_used_up() -> None:
+    tools = replace(fake().toolbox(), ledger=Ledger(run=Purse(Budget(calls=5), "run")))
+    rag = Rag(ScriptedPolicy(READ), load_prompt("rag-query"), load_prompt("rag"), lambda _: tools)
+    played = []
+    with pytest.raises(Failed, match="budget of this run is used up"):
+        async for trajectory in run_all(map(question, range(20)), rag, concurrency=1):
+            played.append(trajectory)
+    assert 0 < len(played) < 5 and all(len(trajectory.context) == 2 for trajectory in played)
+
+
 @pytest.mark.parametrize("written", [0, 1])
 async def test_what_rag_retrieved_is_kept_when_the_model_fails(written: int) -> None:
     class Dying:
@@ -174,7 +181,7 @@ async def test_what_rag_retrieved_is_kept_when_the_model_fails(written: int) -> 
             return Completion(READ)
 
     rag = Rag(Dying(), load_prompt("rag-query"), load_prompt("rag"), lambda _: fake().toolbox())
-    found = await play_safely(rag.play, replace(rag.blank, question=question()))
+    found = await play_safely(rag, question())
     assert found.error == "ConnectionError: gone" and found.prompt.name == "rag"
     assert (len(found.context), found.query is not None) == (1 + written, bool(written))
 

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from deepmmsearch.agent import Toolbox, metering, play
 from deepmmsearch.agent.metering import Budget, BudgetSpent, Ledger, Meter, Purse, Tally, calling, received, using
-from deepmmsearch.agent.runner import play_all
-from deepmmsearch.errors import ToolError
+from deepmmsearch.agent.runner import AgentWorkflow, run_all
+from deepmmsearch.errors import Failed, ToolError
 from deepmmsearch.show import terminal
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.types import Box, Call, Hit, Observation, Prompt, Question, Trajectory
@@ -179,7 +179,10 @@ async def test_the_runs_budget_holds_for_all_episodes_at_once_and_no_question_is
     toolbox = Toolbox(text_search=tool, ledger=Ledger(run=Purse(Budget(calls=25), "run")))
     questions = [Question(f"q{n}", "Whose?", (PICTURE,)) for n in range(40)]
     policy = ScriptedPolicy(*[SEARCH] * 4, DONE)
-    played = [t async for t in play_all(questions, policy, lambda q: toolbox, PROMPT, concurrency=8)]
+    played = []
+    with pytest.raises(Failed, match="budget of this run is used up"):
+        async for trajectory in run_all(questions, AgentWorkflow(policy, PROMPT, lambda q: toolbox), 8):
+            played.append(trajectory)
     assert tool.asked == 25
     assert 8 <= len(played) < 20 and all(t.answer == "Oru" and t.stop == "answer" for t in played)
     assert any("budget of this run" in str(t.turns[k].observation) for t in played for k in range(4))

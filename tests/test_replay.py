@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from deepmmsearch import cli
-from deepmmsearch.agent.runner import play_all
+from deepmmsearch.agent.runner import AgentWorkflow, run_all
 from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.policies import local_policy
@@ -109,9 +109,9 @@ def test_an_atlas_played_by_the_bundled_model_replays_byte_for_byte(
         store = TrajectoryStore(tmp_path / mode)
 
         async def run() -> None:
-            prompt = load_prompt("atlas")
+            agent = AgentWorkflow(policy, load_prompt("atlas"), lambda q: toolbox)
             # one after the other: a model's logprobs differ in the last digits with what else is in its batch
-            async for trajectory in play_all(questions, policy, lambda q: toolbox, prompt, concurrency=1):
+            async for trajectory in run_all(questions, agent, concurrency=1):
                 store.append(trajectory)
 
         asyncio.run(run())

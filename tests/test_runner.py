@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 
@@ -43,8 +42,7 @@ class Failing:
 
 async def seen(policy: Policy, **options: object) -> list[Trajectory]:
     played = agent(policy)
-    start = replace(played.blank, question=question())
-    return [t async for t in guarded(played.play, start, **options)]  # type: ignore[arg-type]
+    return [t async for t in guarded(played, question(), **options)]  # type: ignore[arg-type]
 
 
 async def test_what_was_played_is_kept_with_the_error_and_nothing_is_raised() -> None:
@@ -70,7 +68,7 @@ async def test_a_player_that_cannot_even_begin_is_a_failed_episode() -> None:
         raise KeyError(asked.metadata["world"])
 
     broken = AgentWorkflow(ScriptedPolicy(SAY), PROMPT, tools_for)
-    failed = await play_safely(broken.play, replace(broken.blank, question=question()))
+    failed = await play_safely(broken, question())
     assert failed.error == "KeyError: 'world'" and failed.question.id == "q0"
 
 
@@ -105,7 +103,7 @@ async def test_who_stops_listening_leaves_nothing_running() -> None:
             return await (instant if trajectory.question.id == "q0" else policy).act(trajectory)
 
     played = agent(Both())
-    rows = run_all([question(n) for n in range(4)], played.play, played.blank, concurrency=4)
+    rows = run_all([question(n) for n in range(4)], played, concurrency=4)
     assert (await anext(rows)).answer == "Oru"
     await rows.aclose()  # type: ignore[attr-defined]
     assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -113,7 +111,7 @@ async def test_who_stops_listening_leaves_nothing_running() -> None:
 
 async def test_a_completion_tells_its_seconds_and_an_episode_adds_up() -> None:
     played = agent(ScriptedPolicy(READ, SAY))
-    last = await play_safely(played.play, replace(played.blank, question=question()))
+    last = await play_safely(played, question())
     assert all(completion.seconds > 0 for completion in last.completions)
     assert last.seconds == sum(turn.seconds for turn in last.turns) > sum(c.seconds for c in last.completions)
 
@@ -147,7 +145,7 @@ async def test_so_many_failures_in_a_row_end_the_run_and_all_of_them_are_given()
     def rows(policy: Policy, most: int | None, concurrency: int = 1) -> AsyncIterator[Trajectory]:
         played = agent(policy)
         streak = Streak(most, "questions", "Run again.")
-        return run_all([question(n) for n in range(20)], played.play, played.blank, concurrency, streak=streak)
+        return run_all([question(n) for n in range(20)], played, concurrency, streak=streak)
 
     errors, said = await collected(rows(Script(*range(20)), 8))
     assert len(errors) == 8
@@ -183,7 +181,7 @@ class Bought:
 async def test_a_tool_that_hangs_is_an_observation_and_what_was_paid_before_is_counted() -> None:
     tools = Toolbox(text_search=Bought(), reader=Bought(), timeout=0.05)  # type: ignore[arg-type]
     played = agent(ScriptedPolicy(READ, SAY), tools)
-    last = await play_safely(played.play, replace(played.blank, question=question()))
+    last = await play_safely(played, question())
     observation = last.turns[0].observation
     assert isinstance(observation, Observation) and "did not answer within 0.05 s" in (observation.error or "")
     assert [(c.tool, c.cost, c.error) for c in observation.calls] == [

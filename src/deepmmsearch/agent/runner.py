@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import takewhile
+from typing import Protocol
 
 from deepmmsearch.agent.loop import episode
 from deepmmsearch.agent.metering import without_keys
@@ -19,10 +19,27 @@ from deepmmsearch.types import PAPER_LIMITS, Completion, Limits, Observation, Po
 
 RAMP = 0.005
 """Seconds between the first starts."""
+BUDGET_SPENT = (
+    "The budget of this run is used up, and there are questions left. What was played is kept: raise budget.run_calls "
+    "or budget.run_money of the tools, and run again."
+)
 
 ToolsFor = Callable[[Question], Toolbox]
-Player = Callable[[Question], AsyncIterator[Trajectory]]
-"""The trajectory of a question as it grows, the last one finished."""
+
+
+class Workflow(Protocol):
+    """A way to answer. `blank` is the trajectory that it begins with, without a question."""
+
+    @property
+    def blank(self) -> Trajectory: ...
+
+    def play(self, question: Question) -> AsyncIterator[Trajectory]:
+        """The trajectory as it grows, the last one finished."""
+        ...
+
+    def spent(self, question: Question) -> bool:
+        """Is the budget of the run used up, so that the question is not to be begun?"""
+        ...
 
 
 @dataclass(frozen=True)
@@ -49,10 +66,6 @@ class AgentWorkflow:
     label: str = ""
 
     @property
-    def calls(self) -> int:
-        return self.limits.calls
-
-    @property
     def blank(self) -> Trajectory:
         return Trajectory(Question("", ""), self.prompt, policy=self.label)
 
@@ -60,20 +73,23 @@ class AgentWorkflow:
         start = replace(self.blank, question=question)
         return episode(start, Timed(self.policy), self.tools_for(question), self.limits)
 
+    def spent(self, question: Question) -> bool:
+        return self.tools_for(question).ledger.run.spent
+
 
 async def guarded(
-    player: Player, start: Trajectory, timeout: float | None = None, fatal: tuple[type[Exception], ...] = ()
+    workflow: Workflow, question: Question, timeout: float | None = None, fatal: tuple[type[Exception], ...] = ()
 ) -> AsyncIterator[Trajectory]:
-    """What `player` makes of the question of `start`. Where it fails, or takes longer than `timeout` seconds, the last
-    trajectory is the one as far as it came, with the error.
+    """What `workflow` makes of the question. Where it fails, or takes longer than `timeout` seconds, the trajectory as
+    far as it came is given last, with the error.
 
     Raises `fatal`, what ends more than this episode, unless something is merely down (Failed).
     """
     clock = asyncio.get_running_loop().time
-    last, deadline = start, None if timeout is None else clock() + timeout
+    last, deadline = replace(workflow.blank, question=question), None if timeout is None else clock() + timeout
     stream: AsyncIterator[Trajectory] | None = None
     try:
-        stream = player(start.question)
+        stream = workflow.play(question)
         while True:
             # not around the whole: what the caller does between two turns must not be cancelled
             async with asyncio.timeout_at(deadline):
@@ -93,11 +109,11 @@ async def guarded(
 
 
 async def play_safely(
-    player: Player, start: Trajectory, timeout: float | None = None, fatal: tuple[type[Exception], ...] = ()
+    workflow: Workflow, question: Question, timeout: float | None = None, fatal: tuple[type[Exception], ...] = ()
 ) -> Trajectory:
     """The last of `guarded`."""
-    last = start
-    async for trajectory in guarded(player, start, timeout, fatal):
+    last = replace(workflow.blank, question=question)
+    async for trajectory in guarded(workflow, question, timeout, fatal):
         last = trajectory
     return last
 
@@ -125,50 +141,32 @@ class Streak:
         )
 
 
-async def play_all(
-    questions: Iterable[Question],
-    policy: Policy,
-    tools_for: ToolsFor,
-    prompt: Prompt,
-    limits: Limits = PAPER_LIMITS,
-    concurrency: int = 16,
-    label: str = "",
-    streak: Streak | None = None,
-) -> AsyncIterator[Trajectory]:
-    """`run_all` with one policy, prompt and limits.
-
-    Once the run's budget is used up, no further question is taken; those in play read so, and answer.
-    """
-    agent = AgentWorkflow(policy, prompt, tools_for, limits, label)
-    questions = takewhile(lambda question: not tools_for(question).ledger.run.spent, questions)
-    async for trajectory in run_all(questions, agent.play, agent.blank, concurrency, streak=streak):
-        yield trajectory
-
-
 async def run_all(
     questions: Iterable[Question],
-    player: Player,
-    blank: Trajectory,
+    workflow: Workflow,
     concurrency: int = 16,
     timeout: float | None = None,
     streak: Streak | None = None,
 ) -> AsyncIterator[Trajectory]:
     """The finished trajectories as they come, at most `concurrency` in play; questions are taken as they are needed.
 
-    `blank`: what a trajectory is that failed before its first turn, its question aside. `timeout`: seconds for one
-    question, then it has failed. Raises Failed when `streak` is too long, after everything that was in play.
+    `timeout`: seconds for one question, then it has failed. Raises Failed when `streak` is too long, or when the run's
+    budget is used up and there are questions left; what is in play then is played to its end and given before.
 
     The first ones start RAMP apart. Started together they would march in step: all prepare their requests, then all
     wait; apart, what one costs this process falls into the waits of the others, and no endpoint meets all at once.
     """
     source = iter(questions)
     running: set[asyncio.Task[Trajectory]] = set()
-    started, failure = 0, None
+    started = 0
+    failure: Failed | None = None
     try:
         while True:
             while failure is None and len(running) < concurrency and (question := next(source, None)) is not None:
-                start = replace(blank, question=question)
-                running.add(asyncio.create_task(play_safely(player, start, timeout)))
+                if _spent(workflow, question):
+                    failure = Failed(BUDGET_SPENT)
+                    break
+                running.add(asyncio.create_task(play_safely(workflow, question, timeout)))
                 started += 1
                 if started < concurrency:
                     await asyncio.sleep(RAMP)
@@ -186,6 +184,14 @@ async def run_all(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _spent(workflow: Workflow, question: Question) -> bool:
+    try:
+        return workflow.spent(question)
+    # what fails here fails again when the question is played, where it is kept
+    except Exception:
+        return False
 
 
 def without_pictures(trajectory: Trajectory) -> Trajectory:

@@ -9,7 +9,7 @@ from PIL.Image import Image
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.protocols import Grounder
-from deepmmsearch.agent.runner import ToolsFor, play_all
+from deepmmsearch.agent.runner import AgentWorkflow, ToolsFor, run_all
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.judge import is_correct
 from deepmmsearch.types import Box, Limits, Policy, Prompt, Question, Trajectory
@@ -45,7 +45,7 @@ def play_worlds(
         return tools[str(question.metadata["world"])]
 
     async def play() -> list[Trajectory]:
-        return [t async for t in play_all(worlds, policy, tools_for, prompt, limits, concurrency)]
+        return [t async for t in run_all(worlds, AgentWorkflow(policy, prompt, tools_for, limits), concurrency)]
 
     return asyncio.run(play())
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from deepmmsearch import images
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import play_all
+from deepmmsearch.agent.runner import AgentWorkflow, run_all
 from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import correct, with_gold_boxes
@@ -108,9 +108,8 @@ def _looked_up(question: Question, share: float) -> Question:
 async def _play(questions: list[Question], tools: Toolbox, prompt: str, stage: str, watch: Watch) -> list[Trajectory]:
     watch(Step(stage, 0, len(questions)))
     played: list[Trajectory] = []
-    async for row in play_all(
-        questions, OraclePolicy(), with_gold_boxes(tools), load_prompt(prompt), concurrency=4, label="oracle"
-    ):
+    oracle = AgentWorkflow(OraclePolicy(), load_prompt(prompt), with_gold_boxes(tools), label="oracle")
+    async for row in run_all(questions, oracle, concurrency=4):
         played.append(row)
         watch(Step(stage, len(played), len(questions)))
     return played

@@ -153,7 +153,7 @@ async def _play(console: Console, agent: AgentWorkflow, question: Question, save
         if isinstance(agent.policy, HumanPolicy):
             status.stop()
             console.print(HELP, style="dim", markup=False)
-        async for grown in guarded(agent.play, last, fatal=(UnknownName,)):
+        async for grown in guarded(agent, question, fatal=(UnknownName,)):
             if len(grown.turns) > len(last.turns):
                 _refuse_full_window(grown)
                 _show(console, grown, save)

@@ -114,7 +114,7 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
 
     from rich.console import Console
 
-    from deepmmsearch.agent.runner import play_all, without_pictures
+    from deepmmsearch.agent.runner import AgentWorkflow, run_all, without_pictures
     from deepmmsearch.atlas.files import count_questions, read_questions
     from deepmmsearch.atlas.oracle import OraclePolicy
     from deepmmsearch.atlas.play import with_gold_boxes
@@ -139,8 +139,8 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     async def run(watch: Watch) -> list[Trajectory]:
         finished: list[Trajectory] = []
         watch(Step("Questions", min(len(done), count), count))
-        rows = play_all(questions, OraclePolicy(), with_gold_boxes(tools), load_prompt(prompt), label=policy)
-        async for trajectory in rows:
+        oracle = AgentWorkflow(OraclePolicy(), load_prompt(prompt), with_gold_boxes(tools), label=policy)
+        async for trajectory in run_all(questions, oracle):
             await asyncio.to_thread(store.append, trajectory)
             # Scenes are on the disk now; thousands of them would not fit into memory.
             finished.append(without_pictures(trajectory))

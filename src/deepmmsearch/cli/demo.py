@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deepmmsearch.cli.bars import Bars
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.progress import Step, Watch
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ async def _show(console: Console, player: _Player, tools: Toolbox, questions: Se
     for question in questions:
         console.print(Text(plain(question.text), "bold underline"))
         last = replace(agent.blank, question=question)
-        async for grown in guarded(agent.play, last):
+        async for grown in guarded(agent, question):
             if len(grown.turns) > len(last.turns):
                 show_turn(console, grown)
             last = grown
@@ -180,14 +180,14 @@ async def _compare(watch: Watch, player: _Player, tools: Toolbox, questions: Seq
 async def _play(
     watch: Watch, name: str, questions: Sequence[Question], player: _Player, tools_for: ToolsFor, prompt: str
 ) -> _Run:
-    from deepmmsearch.agent.runner import play_all
+    from deepmmsearch.agent.runner import AgentWorkflow, run_all
     from deepmmsearch.prompts import load_prompt
 
     began = time.perf_counter()
     finished: dict[str, Trajectory] = {}
     watch(Step(f"Questions, {name}", 0, len(questions)))
-    rows = play_all(questions, player.policy, tools_for, load_prompt(prompt), concurrency=32, label=player.name)
-    async for trajectory in rows:
+    agent = AgentWorkflow(player.policy, load_prompt(prompt), tools_for, label=player.name)
+    async for trajectory in run_all(questions, agent, concurrency=32):
         finished[trajectory.question.id] = trajectory
         watch(Step(f"Questions, {name}", len(finished), len(questions)))
     return _Run([finished[q.id] for q in questions], time.perf_counter() - began)
@@ -213,8 +213,10 @@ def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mappi
     table = kind_table({name: measure_exactly(run.trajectories) for name, run in runs.items()})
     table = replace(table, rows=[*table.rows, ["seconds in all", *(f"{run.seconds:.1f}" for run in runs.values())]])
     console.print(console_table(table))
-    errors = [t.error for run in runs.values() for t in run.trajectories if t.error]
-    if errors:
+    errors = [t.error for run in runs.values() for t in run.trajectories]
+    if all(errors):
+        raise Failed(f"All episodes failed, the first with: {errors[0]}")
+    if errors := list(filter(None, errors)):
         console.print(Text(f"{len(errors)} episodes failed, the first: {errors[0]}", "red"))
     own = runs[AGENT].trajectories
     lead = (

@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -127,8 +127,7 @@ class Agent:
 
     async def play(self, question: Question) -> AsyncIterator[Reply]:
         """As `stream`, in the caller's own event loop."""
-        start = replace(self.workflow.blank, question=question)
-        async for trajectory in guarded(self.workflow.play, start, fatal=(UnknownName,)):
+        async for trajectory in guarded(self.workflow, question, fatal=(UnknownName,)):
             yield Reply(trajectory)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from pydantic import BaseModel, model_validator
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import with_gold_boxes
 from deepmmsearch.compose.endpoints import chat_model
@@ -28,7 +29,7 @@ from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.data.pipeline import Built, Makers, Watch, build
 from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, KnownTaxonomy, SearchByRollouts, Taxonomy
 from deepmmsearch.data.sources import world_folder
-from deepmmsearch.data.tasks import Labeler, Player
+from deepmmsearch.data.tasks import Labeler
 from deepmmsearch.data.taxonomy import KnownLabels, ModelLabels
 from deepmmsearch.judge import Judge
 from deepmmsearch.prompts import load_prompt
@@ -117,7 +118,7 @@ class Players:
     def _tools(self) -> Toolbox:
         return build_toolbox(self.settings.tools, self._policy)
 
-    def __call__(self, shard: str, /) -> Player:
+    def __call__(self, shard: str, /) -> AgentWorkflow:
         settings, policy = self.settings, self._policy
         if self.own_world and isinstance(settings.tools, LocalToolSettings) and settings.tools.index is None:
             index = world_folder(self.output, shard) / "index"
@@ -129,7 +130,7 @@ class Players:
         else:
             prompt = choose_prompt(policy, tools, settings.prompt)
         label = str(getattr(policy, "name", settings.policy.kind))
-        return Player(policy, _tools_for(tools, settings.gold_boxes), prompt, label)
+        return AgentWorkflow(policy, prompt, _tools_for(tools, settings.gold_boxes), label=label)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import AgentWorkflow, ToolsFor
+from deepmmsearch.agent.runner import AgentWorkflow, ToolsFor, Workflow
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.eval_recipe import (
     QUESTIONS,
@@ -27,7 +27,7 @@ from deepmmsearch.compose.toolbox import build_toolbox, find_grounder
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.eval.faults import with_fault
 from deepmmsearch.eval.run import BenchmarkInfo, Described
-from deepmmsearch.eval.workflows import Rag, Switches, Workflow
+from deepmmsearch.eval.workflows import Rag, Switches
 from deepmmsearch.judge import Judge
 from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.types import Policy, Prompt, Question

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from deepmmsearch.agent.runner import Streak, play_all
+from deepmmsearch.agent.runner import AgentWorkflow, Streak, run_all
 from deepmmsearch.data.recipe import Episodes, Pictures
 from deepmmsearch.data.records import row_question, with_trajectory
 from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
-from deepmmsearch.data.tasks import FAILURES, KEPT, Player, PlayerFactory, encoding_of
+from deepmmsearch.data.tasks import FAILURES, KEPT, PlayerFactory, encoding_of
 from deepmmsearch.data.workers import Progress, Tell
 from deepmmsearch.files import locked
 from deepmmsearch.store import TrajectoryStore
@@ -65,19 +65,17 @@ class PlayEpisodes:
         counts.seconds = time.perf_counter() - began
 
 
-async def played(player: Player, questions: Iterable[Question], settings: Episodes) -> AsyncIterator[Trajectory]:
+async def played(player: AgentWorkflow, questions: Iterable[Question], settings: Episodes) -> AsyncIterator[Trajectory]:
     """Finished episodes. Those that end in an error are played again, up to `attempts` times, and come last.
 
     Raises Failed when FAILURES in a row end in an error: then it is the teacher, not the questions.
     """
-    limits = settings.limits.limits()
+    player = replace(player, limits=settings.limits.limits())
     pending: Iterable[Question] = questions
     failed: list[Trajectory] = []
     for _ in range(settings.attempts):
         failed, streak = [], Streak(FAILURES, "episodes", KEPT)
-        async for trajectory in play_all(
-            pending, player.policy, player.tools_for, player.prompt, limits, settings.concurrency, player.label, streak
-        ):
+        async for trajectory in run_all(pending, player, settings.concurrency, streak=streak):
             if trajectory.error is None:
                 yield trajectory
             else:

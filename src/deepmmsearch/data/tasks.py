@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.data.near_duplicates import picture_hash
 from deepmmsearch.data.recipe import Pictures
 from deepmmsearch.data.records import Encoding, question_row
@@ -21,27 +21,17 @@ from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
 from deepmmsearch.data.workers import Progress, Tell
 from deepmmsearch.judge import Judge
-from deepmmsearch.types import Policy, Prompt, Question
+from deepmmsearch.types import Question
 
 FAILURES = 8
 """When so many episodes, verdicts or labels in a row end in an error, the model or its tools are down."""
 KEPT = "Correct it and run again; nothing that was paid for is lost."
 
 
-@dataclass(frozen=True)
-class Player:
-    """Who plays a shard's questions, with what. `label` names the policy in its trajectories."""
-
-    policy: Policy
-    tools_for: Callable[[Question], Toolbox]
-    prompt: Prompt
-    label: str
-
-
 class PlayerFactory(Protocol):
     """Makes the player of a shard in the process that needs it: sent there, so it holds plain values only."""
 
-    def __call__(self, shard: str, /) -> Player: ...
+    def __call__(self, shard: str, /) -> AgentWorkflow: ...
 
 
 class JudgeFactory(Protocol):

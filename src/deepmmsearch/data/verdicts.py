@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from deepmmsearch.agent.runner import Streak, reason
+from deepmmsearch.agent.runner import AgentWorkflow, Streak, reason
 from deepmmsearch.data.episodes import played, slim
 from deepmmsearch.data.journal import Journal
 from deepmmsearch.data.recipe import Episodes, Pictures, Search, SearchByRollouts, SearchByTrajectory, Taxonomy
 from deepmmsearch.data.records import row_question, row_trajectory
 from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
-from deepmmsearch.data.tasks import FAILURES, KEPT, JudgeFactory, Labeler, LabelerFactory, Player, PlayerFactory
+from deepmmsearch.data.tasks import FAILURES, KEPT, JudgeFactory, Labeler, LabelerFactory, PlayerFactory
 from deepmmsearch.data.workers import Progress, Tell
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import locked
@@ -121,7 +121,7 @@ class TellSearch:
             self.stage.finish(shard, rows, counts)
 
     async def _play(
-        self, player: Player, asked: SearchByRollouts, shard: str, store: TrajectoryStore, tell: Tell
+        self, player: AgentWorkflow, asked: SearchByRollouts, shard: str, store: TrajectoryStore, tell: Tell
     ) -> None:
         known = set(store.ids())
 

@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepmmsearch.agent.runner import Streak, reason, run_all, without_pictures
+from deepmmsearch.agent.runner import Streak, Workflow, reason, run_all, without_pictures
 from deepmmsearch.errors import Failed, UserError
-from deepmmsearch.eval.workflows import Workflow
 from deepmmsearch.files import write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
 from deepmmsearch.revision import revision
@@ -194,7 +193,7 @@ async def evaluate(
     finishing: set[asyncio.Task[None]] = set()
     streak = Streak(stop_after_errors, "questions", f"{KEPT} Run again with --retry-errors.")
     try:
-        async for trajectory in run_all(todo(), workflow.play, workflow.blank, concurrency, timeout, streak):
+        async for trajectory in run_all(todo(), workflow, concurrency, timeout, streak):
             played += 1
             finishing.add(asyncio.create_task(finish(trajectory)))
             # Judged beside the play, but not without bound: a slow judge slows the play down.

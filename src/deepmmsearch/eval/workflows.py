@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
 from deepmmsearch.agent.dialect import parse_action
@@ -31,20 +30,6 @@ from deepmmsearch.types import (
 ONE_TURN = Limits(calls=0)
 
 
-class Workflow(Protocol):
-    """`calls`: how often it may search at most. `blank`: the trajectory that it begins with, without a question."""
-
-    @property
-    def calls(self) -> int: ...
-
-    @property
-    def blank(self) -> Trajectory: ...
-
-    def play(self, question: Question) -> AsyncIterator[Trajectory]:
-        """The trajectory as it grows, the last one finished."""
-        ...
-
-
 @dataclass(frozen=True)
 class Rag:
     """Exactly two retrievals (DeepMMSearch-R1, section 4): the whole image, one text query that the model writes, then
@@ -61,10 +46,6 @@ class Rag:
     tools_for: ToolsFor
     limits: Limits = PAPER_LIMITS
     label: str = ""
-
-    @property
-    def calls(self) -> int:
-        return 2
 
     @property
     def blank(self) -> Trajectory:
@@ -88,6 +69,9 @@ class Rag:
         yield start
         async for trajectory in episode(start, Timed(self.policy), Toolbox(), ONE_TURN):
             yield trajectory
+
+    def spent(self, question: Question) -> bool:
+        return self.tools_for(question).ledger.run.spent
 
 
 @dataclass

@@ -10,12 +10,11 @@ from typing import Any
 from PIL.Image import Image
 from pydantic import Field
 
-from deepmmsearch.agent.runner import AgentWorkflow, Streak, run_all
+from deepmmsearch.agent.runner import AgentWorkflow, Streak, Workflow, run_all
 from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, choose_prompt
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
-from deepmmsearch.eval.workflows import Workflow
 from deepmmsearch.settings import LimitSettings, Settings
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
@@ -76,7 +75,7 @@ class Answering:
     async def _play(self, questions: Iterable[Question]) -> list[Trajectory]:
         played = []
         streak = Streak(self.stop_after_errors, "questions", "Correct it and run again.")
-        rows = run_all(questions, self.workflow.play, self.workflow.blank, self.concurrency, self.timeout, streak)
+        rows = run_all(questions, self.workflow, self.concurrency, self.timeout, streak)
         async for trajectory in rows:
             if self.store is not None:
                 await asyncio.to_thread(self.store.append, trajectory)

@@ -94,7 +94,7 @@ class Player:
 
     async def _episode(self, question: Question, policy: Policy) -> Rollout:
         agent = AgentWorkflow(policy, self.prompt, self._bounded, self.limits, self.label)
-        played = await play_safely(agent.play, replace(agent.blank, question=question), fatal=POINTLESS)
+        played = await play_safely(agent, question, fatal=POINTLESS)
         if played.error is not None:
             return Rollout(played, None)
         try:
