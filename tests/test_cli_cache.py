@@ -68,6 +68,8 @@ def said(*arguments: object) -> str:
 def test_stats_say_what_there_is(tmp_path: Path) -> None:
     path = record(tmp_path / "c.sqlite", "a", "b", "down")
     lines = said("stats", path).splitlines()
+    rows = {(row["tool"], row["provider"]): row for row in map(json.loads, said("stats", path, "--json").splitlines())}
+    assert rows["image_search", "serpapi-lens"]["cost"] == 0.025 and len(rows) == 2
     assert lines[1].split()[:4] == ["text_search", "searxng", "2", "1"]
     image = lines[2].split()
     assert image[:4] == ["image_search", "serpapi-lens", "1", "0"] and "$0.025" in image

@@ -29,6 +29,8 @@ def test_list_names_every_benchmark() -> None:
     output = run("list").output
     for name in ("infoseek", "evqa", "simplevqa", "dynvqa", "okvqa", "aokvqa", "fvqa-train", "fvqa-test", "mmsearch"):
         assert name in output
+    listed = {row["name"]: row for row in map(json.loads, run("list", "--json").output.splitlines())}
+    assert listed["okvqa"]["splits"] and listed["okvqa"]["problem"] is None and set(listed) >= {"infoseek", "mmsearch"}
     for name in ("livevqa", "ocrbench", "mmvet", "ai2d", "mathvista", "mmbench", "docvqa", "infovqa"):
         assert name in output
 
@@ -45,6 +47,12 @@ def test_show_and_stats_of_own_questions(tmp_path: Path) -> None:
     assert "2 rows read, 1 loaded, 1 left out." in shown and "1 x no answer: row 1" in shown
     counted = run("stats", path).output
     assert "kind: person" in counted and "accepted answers a question" in counted
+    [row] = map(json.loads, run("show", path, "--json").output.splitlines())
+    assert (row["question"], row["answers"]) == ("Who is [bold]this[/bold]?", ["Ada", "Lovelace"])
+    assert row["images"] == [{"width": 96, "height": 64}] and row["metadata"]["kind"] == "person"
+    found = json.loads(run("stats", path, "--json").output)
+    assert (found["questions"], found["rows"], found["kinds"]) == (1, 2, {"person": 1})
+    assert found["dropped"] == {"no answer": 1} and found["answers_each"] == 2
 
 
 def test_unknown_names_are_explained(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def test_search_words_and_picture(folder: Path) -> None:
     assert "Veld [bold]" in found.stdout and "The capital of Veld is Oru." in found.stdout
     line = json.loads(run(folder, "search", "--image", "docs/veld.png", "--json").stdout.splitlines()[0])
     assert line["title"] == "Flag of Veld" and line["matched"] is True and line["url"] == "veld.html"
+    assert set(line) == {"title", "url", "score", "matched", "matched_by", "snippet"}
     assert "Nothing found." in run(folder, "search", "zzz").stdout
 
 
@@ -48,6 +49,7 @@ def test_add_stats_remove(folder: Path) -> None:
     (folder / "extra.txt").write_text("Trams are green.")
     assert "1 added" in run(folder, "add", "extra.txt").stdout
     assert "files      3" in run(folder, "stats").stdout
+    assert json.loads(run(folder, "stats", "--json").stdout)["files"] == 3
     assert "1 files removed." in run(folder, "remove", "extra.txt").stdout
 
 

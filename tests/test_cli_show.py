@@ -128,7 +128,7 @@ def test_what_cannot_be_shown(folder: Path, tmp_path: Path) -> None:
         ((tmp_path,), "holds no trajectories"),
         ((folder, "q9"), "no 'q9' in .*kept. .*deepmmsearch show"),
         ((folder, "--tokens", "--model", tmp_path), "config.json"),
-        ((folder, "--tokens", "--model", "no/such"), "No tokenizer"),
+        ((folder, "--tokens", "--model", "no/such"), "could be loaded from"),
     ):
         with pytest.raises(UserError, match=message):
             show(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -69,6 +70,10 @@ def test_the_list_says_what_each_needs(run: Run, monkeypatch: pytest.MonkeyPatch
     assert "not set, not required" in rows["jina-reader"] and "page" in rows["jina-reader"]
     assert "setting url" in rows["searxng"] and "extra ddgs" in rows["ddgs"]
     assert "text image" in rows["local"]
+    listed = {row["name"]: row for row in map(json.loads, run("tools", "--json")[1].splitlines())}
+    assert listed.keys() == rows.keys() - {"provider", "Prices"} and KEY not in str(listed)
+    assert listed["serper"]["key_set"] and not listed["brave"]["key_set"]
+    assert (listed["brave"]["price"], listed["searxng"]["required"]) == (0.005, ["url"])
 
 
 def test_check_makes_one_call(run: Run, server: Site) -> None:

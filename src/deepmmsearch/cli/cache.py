@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import UserError
 
 _cassette = click.argument("cassette", metavar="CASSETTE", type=click.Path(path_type=Path))
@@ -29,7 +31,8 @@ def command() -> None:
 
 @command.command()
 @_cassette
-def stats(cassette: Path) -> None:
+@json_option
+def stats(cassette: Path, as_json: bool) -> None:
     """What CASSETTE holds, by tool and provider, and what its calls took.
 
     \b
@@ -41,6 +44,9 @@ def stats(cassette: Path) -> None:
 
     with Cassette(cassette, read_only=True) as opened:
         rows, total = holdings(opened), count(opened)
+    if as_json:
+        print_rows({**asdict(h), "oldest": _finite(h.oldest), "newest": _finite(h.newest)} for h in rows)
+        return
     # wider than a narrow terminal rather than with names cut off
     console = Console(highlight=False, width=max(110, Console().width))
     table = Table(box=None, padding=(0, 2, 0, 0))
@@ -150,6 +156,10 @@ def _on_disk(cassette: Path) -> int:
 
 def _size(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
+
+
+def _finite(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None
 
 
 def _day(seconds: float) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from deepmmsearch.cli.defaults import SETTINGS, check, config_file, defaults, read_config, variable, written
+from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import UnknownName
 from deepmmsearch.files import write_text
-
-_json = click.option("--json", "as_json", is_flag=True, help="One JSON object per setting.")
 
 
 @click.group(name="config", invoke_without_command=True)
@@ -33,20 +32,20 @@ def command(context: click.Context) -> None:
 
 
 @command.command(name="list")
-@_json
+@json_option
 def list_command(as_json: bool = False) -> None:
     """All settings, their values, and where each value comes from.
 
     \b
     Example:  deepmmsearch config list
     """
-    for setting in defaults():
-        if as_json:
-            row = {"name": setting.name, "value": setting.value, "origin": setting.origin}
-            click.echo(json.dumps({**row, "variable": variable(setting.name)}))
-        else:
-            value = f"{setting.value}  (from {setting.origin})" if setting.value else f"-  ({SETTINGS[setting.name]})"
-            click.echo(f"{setting.name:9} {value}")
+    settings = defaults()
+    if as_json:
+        print_rows({**asdict(setting), "variable": variable(setting.name)} for setting in settings)
+        return
+    for setting in settings:
+        value = f"{setting.value}  (from {setting.origin})" if setting.value else f"-  ({SETTINGS[setting.name]})"
+        click.echo(f"{setting.name:9} {value}")
 
 
 @command.command()

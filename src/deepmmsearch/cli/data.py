@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 from deepmmsearch import progress
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ def command() -> None:
 
 
 @command.command(name="list")
-def list_command() -> None:
+@json_option
+def list_command(as_json: bool) -> None:
     """List the benchmarks that are known by name.
 
     \b
@@ -45,20 +48,34 @@ def list_command() -> None:
     from rich.table import Table
     from rich.text import Text
 
+    rows = list(_benchmarks())
+    if as_json:
+        print_rows(rows)
+        return
+    table = Table("name", "title", "splits", "from the Hub", "licence")
+    for row in rows:
+        if row["problem"]:
+            table.add_row(row["name"], Text(row["problem"], "red"))
+            continue
+        hub = row["hub"] or "no: --path"
+        table.add_row(row["name"], row["title"], ", ".join(row["splits"]), hub, row["licence"])
+    Console().print(table)
+    click.echo("See the questions of one, or of your own file, with: deepmmsearch data show NAME")
+
+
+def _benchmarks() -> Iterator[dict[str, Any]]:
     from deepmmsearch.data.catalog import BENCHMARKS
     from deepmmsearch.errors import UserError
 
-    table = Table("name", "title", "splits", "from the Hub", "licence")
     for name in BENCHMARKS.names():
+        row: dict[str, Any] = dict.fromkeys(("title", "splits", "hub", "licence", "problem"))
         try:
-            benchmark = BENCHMARKS.find(name)
+            found = BENCHMARKS.find(name)
         except UserError as error:
-            table.add_row(name, Text(str(error), "red"))
+            yield {"name": name, **row, "problem": str(error)}
             continue
-        hub = benchmark.hub.repository if benchmark.hub else "no: --path"
-        table.add_row(name, benchmark.title, ", ".join(benchmark.splits), hub, benchmark.licence)
-    Console().print(table)
-    click.echo("See the questions of one, or of your own file, with: deepmmsearch data show NAME")
+        row |= {"title": found.title, "splits": list(found.splits), "licence": found.licence}
+        yield {"name": name, **row, "hub": found.hub.repository if found.hub else None}
 
 
 def _source_options(call: Any) -> Any:
@@ -81,6 +98,7 @@ def _source_options(call: Any) -> Any:
 @click.argument("name")
 @_source_options
 @click.option("--limit", type=click.IntRange(min=1), default=10, show_default=True, help="Show so many questions.")
+@json_option
 def show(
     name: str,
     path: Path | None,
@@ -89,6 +107,7 @@ def show(
     sample: int | None,
     seed: int,
     limit: int,
+    as_json: bool,
 ) -> None:
     """Show questions of NAME: a known benchmark, or a file or folder of your own.
 
@@ -104,6 +123,9 @@ def show(
     from rich.table import Table
 
     asked = _open(name, path, images, split, sample, seed)
+    if as_json:
+        print_rows(_question_row(question) for question in islice(asked, limit))
+        return
     table = Table("id", "question", "picture", "accepted answers")
     for question in islice(asked, limit):
         size = f"{question.image.width} x {question.image.height}" if question.image else "none"
@@ -114,10 +136,25 @@ def show(
     _print_report(console, asked.report)
 
 
+def _question_row(question: Question) -> dict[str, Any]:
+    sizes = [{"width": image.width, "height": image.height} for image in question.images]
+    kept = {"answers": list(question.answers), "metadata": dict(question.metadata)}
+    return {"id": question.id, "question": question.text, "images": sizes, **kept}
+
+
 @command.command()
 @click.argument("name")
 @_source_options
-def stats(name: str, path: Path | None, images: Path | None, split: str | None, sample: int | None, seed: int) -> None:
+@json_option
+def stats(
+    name: str,
+    path: Path | None,
+    images: Path | None,
+    split: str | None,
+    sample: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Count the questions of NAME: how many load and why the others do not, answers, pictures, kinds.
 
     \b
@@ -138,17 +175,22 @@ def stats(name: str, path: Path | None, images: Path | None, split: str | None, 
         sizes[_size(question)] += 1
         words += len(question.text.split())
         answers += len(question.answers)
-    loaded = max(1, asked.report.loaded)
+    report, loaded = asked.report, max(1, asked.report.loaded)
+    if as_json:
+        counts = {"questions": report.loaded, "rows": report.rows, "dropped": dict(report.dropped)}
+        means = {"words_each": words / loaded, "answers_each": answers / loaded}
+        print_rows([{"name": name, **counts, **means, "kinds": dict(kinds), "pictures": dict(sizes)}])
+        return
     table = Table(show_header=False)
-    table.add_row("questions", f"{asked.report.loaded:,}")
+    table.add_row("questions", f"{report.loaded:,}")
     table.add_row("words a question", f"{words / loaded:.1f}")
     table.add_row("accepted answers a question", f"{answers / loaded:.1f}")
-    for title, counts in (("kind", kinds), ("picture", sizes)):
-        for value, count in counts.most_common(12):
+    for title, counted in (("kind", kinds), ("picture", sizes)):
+        for value, count in counted.most_common(12):
             table.add_row(f"{title}: {value}", f"{count:,}")
     console = Console()
     console.print(table)
-    _print_report(console, asked.report)
+    _print_report(console, report)
 
 
 def _kind(question: Question) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.markup import escape
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import UserError
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def remove(names: tuple[str, ...], folder: Path) -> None:
 
 @command.command()
 @_index_option
-def stats(folder: Path) -> None:
+@json_option
+def stats(folder: Path, as_json: bool) -> None:
     """What an index holds.
 
     \b
@@ -121,7 +122,11 @@ def stats(folder: Path) -> None:
     """
     from deepmmsearch.engine import Index
 
-    for name, value in Index.open(folder).stats().items():
+    found = Index.open(folder).stats()
+    if as_json:
+        print_rows([found])
+        return
+    for name, value in found.items():
         click.echo(f"{name:10} {value if value is not None else '-'}")
 
 
@@ -129,7 +134,7 @@ def stats(folder: Path) -> None:
 @click.argument("query", required=False)
 @click.option("--image", type=PLACE, help="Search with this picture instead of words.")
 @click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per hit.")
+@json_option
 @_index_option
 @_encoders_option
 def search(
@@ -143,14 +148,14 @@ def search(
     """
     from deepmmsearch import images
     from deepmmsearch.engine import Index
+    from deepmmsearch.show.terminal import hit_json
 
     if (query is None) == (image is None):
         raise UserError("Give either words to search for or --image FILE.")
     index = Index.open(folder, encoders)
     hits = index.search_image(images.load(image), k) if image is not None else index.search_text(query or "", k)
     if as_json:
-        for hit in hits:
-            click.echo(json.dumps(_plain(hit), ensure_ascii=False))
+        print_rows({**hit_json(hit), "snippet": hit.snippet} for hit in hits)
     else:
         _show(hits)
 
@@ -185,11 +190,6 @@ def _summary(report: Report, seconds: float) -> None:
     for reason, files in sorted(report.skipped.items()):
         shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
         click.echo(f"  skipped, {reason}: {shown}", err=True)
-
-
-def _plain(hit: Hit) -> dict[str, Any]:
-    plain = {"title": hit.title, "url": hit.url, "score": hit.score, "snippet": hit.snippet}
-    return plain if hit.matched is None else {**plain, "matched": hit.matched}
 
 
 def _show(hits: list[Hit]) -> None:

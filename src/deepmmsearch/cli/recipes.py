@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+
+from deepmmsearch.cli.rows import json_option, print_rows
 
 
 @click.group()
@@ -21,7 +22,7 @@ def command() -> None:
 
 
 @command.command(name="list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@json_option
 def list_recipes(as_json: bool) -> None:
     """Name, kind and first sentence of each.
 
@@ -38,8 +39,7 @@ def list_recipes(as_json: bool) -> None:
 
     rows = [(name, kind_of_file(path), _about(path)) for name, path in shipped_recipes().items()]
     if as_json:
-        for name, kind, about in rows:
-            click.echo(json.dumps({"name": name, "kind": kind, "about": about}))
+        print_rows({"name": name, "kind": kind, "about": about} for name, kind, about in rows)
         return
     table = Table("recipe", "kind", "what it is", box=None, pad_edge=False, header_style="bold")
     table.columns[0].no_wrap = table.columns[1].no_wrap = True

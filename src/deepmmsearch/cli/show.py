@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.entries import LAST, Entry, find_entry, read_entries
+from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("place", metavar="[DIR]", envvar=defaults.variable("save"), type=click.Path(path_type=Path))
 @click.argument("id", metavar="[ID]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: of ID all of it, else a short one per entry.")
+@json_option
 @click.option("--tokens", is_flag=True, help="Token by token; those that the loss counts are green.")
 @click.option(
     "--model", metavar="M", help="Whose tokenizer: a checkpoint folder or a name on the Hub.  [default: bundled]"
@@ -51,7 +51,7 @@ def command(place: Path, id: str | None, as_json: bool, tokens: bool, model: str
         return
     entry = find_entry(store, id or LAST)
     if as_json:
-        click.echo(json.dumps(entry.whole(store.folder)))
+        print_rows([entry.whole(store.folder)])
     elif tokens:
         _tokens(console, entry.trajectory, model)
     else:
@@ -85,8 +85,7 @@ def _open(place: Path) -> TrajectoryStore:
 def _list(console: Console, store: TrajectoryStore, as_json: bool) -> None:
     entries = read_entries(store)
     if as_json:
-        for entry in entries:
-            click.echo(json.dumps(entry.row()))
+        print_rows(entry.row() for entry in entries)
         return
     for entry in entries:
         console.print(_line(entry), soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import ToolError, UserError
 
 if TYPE_CHECKING:
@@ -25,8 +27,9 @@ QUERY = "highest mountain of Bhutan"
 
 
 @click.group(name="tools", invoke_without_command=True)
+@json_option
 @click.pass_context
-def command(context: click.Context) -> None:
+def command(context: click.Context, as_json: bool) -> None:
     """The search providers: what each needs, whether that is here, and its price. Docs: docs/tools.md.
 
     \b
@@ -35,7 +38,7 @@ def command(context: click.Context) -> None:
               deepmmsearch tools check serpapi-lens --image crop.png
     """
     if context.invoked_subcommand is None:
-        _list()
+        _list(as_json)
 
 
 @command.command()
@@ -77,18 +80,21 @@ def check(
     _show(name, found, call)
 
 
-def _list() -> None:
+def _list(as_json: bool) -> None:
     from deepmmsearch.tools.providers import catalog
 
+    listed = [catalog.listing(name) for name in catalog.PROVIDERS.names()]
+    if as_json:
+        print_rows({**asdict(known), "key_set": _key_set(known, os.environ)} for known in listed)
+        return
     table = Table(
         "provider", "search", "needs", "$ / 1000", "what it is", box=None, pad_edge=False, header_style="bold"
     )
     table.columns[1].no_wrap = table.columns[0].no_wrap = True
-    for name in catalog.PROVIDERS.names():
-        known = catalog.listing(name)
+    for known in listed:
         origin = "" if known.origin == "deepmmsearch" else f" ({known.origin})"
         table.add_row(
-            Text(name, "cyan"),
+            Text(known.name, "cyan"),
             " ".join(known.kinds),
             _needs(known, os.environ),
             f"{1000 * known.price:g}" if known.price else "-",
@@ -99,12 +105,16 @@ def _list() -> None:
     console.print("Prices are the vendors' at their smallest paid plan; a recipe's prices: override them.", style="dim")
 
 
+def _key_set(known: Listing, environ: Mapping[str, str]) -> bool:
+    return bool(environ.get(known.key_variable or "", "").strip())
+
+
 def _needs(known: Listing, environ: Mapping[str, str]) -> Text:
     """What has to be there, green where it is."""
     text = Text()
     needs: list[tuple[str, bool | None]] = []
     if known.key_variable:
-        held = bool(environ.get(known.key_variable, "").strip())
+        held = _key_set(known, environ)
         state = "set" if held else "not set, not required" if known.key_optional else "not set"
         needs.append((f"{known.key_variable} ({state})", held or known.key_optional))
     if known.extra:

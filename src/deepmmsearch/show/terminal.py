@@ -158,7 +158,7 @@ def _turn_json(turn: Turn, dialect: str, crop: Path | None) -> dict[str, Any]:
     row: dict[str, Any] = {"text": text, "reason": parse_reason(text, dialect), **shown(turn.action).fields}
     row |= {"finish": turn.completion.finish, "seconds": round(turn.seconds, 3)}
     if (seen := turn.observation) is not None:
-        row |= {"observation": seen.text, "error": seen.error, "hits": [_hit_json(h) for h in seen.hits]}
+        row |= {"observation": seen.text, "error": seen.error, "hits": [hit_json(h) for h in seen.hits]}
         row |= {"sentences": [asdict(s) for s in seen.sentences], "summary_error": seen.summary_error}
         if seen.grounding is not None:
             box = seen.grounding.box
@@ -169,7 +169,7 @@ def _turn_json(turn: Turn, dialect: str, crop: Path | None) -> dict[str, Any]:
     return row
 
 
-def _hit_json(hit: Hit) -> dict[str, Any]:
+def hit_json(hit: Hit) -> dict[str, Any]:
     return {
         "title": hit.title,
         "url": hit.url,
