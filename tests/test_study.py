@@ -7,7 +7,6 @@ import os
 import signal
 import threading
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,8 +209,9 @@ def test_models_are_measured_as_evaluations_and_once(tmp_path: Path, worlds: Pat
     assert found.accuracy("final").count == 6 and found.accuracy("final").mean >= 4 / 6
     (row,) = study_table(found).rows
     assert row[0] == "final" and float(row[5]) > 0
-    run = play_recipe(recipe_of(study, "final", 5, 6), watch=lambda *_: nullcontext(pytest.fail))
-    assert load_results([run]).rows == found.rows
+    said: list[str | Step] = []
+    run = play_recipe(recipe_of(study, "final", 5, 6), watch=said.append)
+    assert load_results([run]).rows == found.rows and "atlas: final: nothing left to play" in said
 
 
 def test_missing_recipes_are_a_user_error(tmp_path: Path) -> None:

@@ -207,7 +207,8 @@ def _store(out: Path, trajectories: Iterable[Trajectory]) -> None:
 def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mapping[str, _Run], seconds: float) -> None:
     from deepmmsearch.eval.figures import measure_exactly
     from deepmmsearch.eval.kinds import kind_table
-    from deepmmsearch.show.gallery import write_episodes
+    from deepmmsearch.files import write_text
+    from deepmmsearch.show.gallery import render_episodes
     from deepmmsearch.show.tabulate import console_table
 
     table = kind_table({name: measure_exactly(run.trajectories) for name, run in runs.items()})
@@ -226,7 +227,8 @@ def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mappi
     others = {name: run.trajectories for name, run in runs.items() if name != AGENT}
     # Those with the most searches tell the most.
     ordered = sorted(own, key=lambda t: -len(t.searches))
-    write_episodes(out / "report.html", "Questions about an invented world", lead, [table], ordered, others)
+    page = render_episodes("Questions about an invented world", lead, [table], ordered, others)
+    write_text(out / "report.html", page)
     console.print(Text(f"Trajectories with pictures and crops: {out / 'report.html'} ({seconds:.0f} s in all)"))
     scene = next((out / "world" / "images").iterdir())
     console.print(

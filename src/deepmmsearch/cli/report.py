@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 @click.option("--judge", metavar="NAME", help="Whose scores the tables show.  [default: the run's first]")
 @click.option("--title", metavar="TEXT", help="Heading of the page.  [default: the names of the runs]")
 @click.option(
-    "--examples", type=click.IntRange(0), default=24, show_default=True, help="Most episodes of a kind shown."
+    "--examples",
+    type=click.IntRange(0),
+    default=24,
+    show_default=True,
+    help="At most so many episodes of each benchmark and workflow are shown.",
 )
 def command(runs: tuple[Path, ...], out: Path | None, judge: str | None, title: str | None, examples: int) -> None:
     """Write report.html, report.md and report.json of the evaluations in the folders RUNS.

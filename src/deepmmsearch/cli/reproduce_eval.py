@@ -9,6 +9,8 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
+from deepmmsearch.cli.bars import Bars
+
 if TYPE_CHECKING:
     from deepmmsearch.eval.claims import Claim
 
@@ -38,7 +40,7 @@ def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, ou
               deepmmsearch reproduce eval --model base=runs/atlas/base/checkpoint --model sft=runs/atlas/sft/merged \\
                 --model rl=runs/atlas/grpo/merged
     """
-    from deepmmsearch.cli.evaluate import run_recipe
+    from deepmmsearch.compose.evaluate import play_recipe
     from deepmmsearch.eval.claims import claim_section, claims
     from deepmmsearch.eval.figures import load_results
     from deepmmsearch.eval.report import write_reports
@@ -48,7 +50,8 @@ def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, ou
 
     console = Console(highlight=False)
     folders = read_models(models)
-    run = run_recipe(make_recipe(folders, questions, seed, faults, out, concurrency))
+    with Bars() as bars:
+        run = play_recipe(make_recipe(folders, questions, seed, faults, out, concurrency), watch=bars)
     results = load_results([run], title=f"the atlas, seed {seed}, {questions} questions")
     found = claims(results, roles(list(folders)))
     for section in (accuracy(results), costs(results)):

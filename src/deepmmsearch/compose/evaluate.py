@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence, Sized
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence, Sized
+from dataclasses import dataclass
 
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluation import ORACLE, Evaluation, Task, limited
 from deepmmsearch.errors import Failed, UnknownName, UserError
-from deepmmsearch.eval.run import EvalRun, Progress, evaluate
-
-Watching = AbstractContextManager[Callable[[Progress], None]]
-"""While it is open, what it gives is told of each question that was played."""
-Watch = Callable[[str, str, int | None], Watching]
-"""Of a benchmark, a workflow and how many questions there are (None where it is not known)."""
+from deepmmsearch.eval.run import EvalRun, Finished, evaluate
+from deepmmsearch.progress import Step, Watch, silent, tracked
 
 
-def unwatched(benchmark: str, workflow: str, questions: int | None) -> Watching:
-    return nullcontext(lambda progress: None)
+@dataclass
+class _Tally:
+    """How one workflow did on one benchmark, among the questions that were played now. `error`: the last."""
+
+    played: int = 0
+    score: float = 0.0
+    errors: int = 0
+    cost: float = 0.0
+    error: str | None = None
+
+    def add(self, finished: Finished) -> None:
+        trajectory = finished.trajectory
+        self.played += 1
+        self.score += finished.score
+        self.errors += trajectory.error is not None
+        self.cost += trajectory.cost
+        self.error = trajectory.error or self.error
+
+    def __str__(self) -> str:
+        text = f"{self.score / max(1, self.played):.0%} right"
+        text += f", {self.errors} failed" if self.errors else ""
+        return text + (f", ${self.cost:.2f}" if self.cost else "")
 
 
 def play_recipe(
@@ -27,11 +43,9 @@ def play_recipe(
     benchmarks: Sequence[str] = (),
     *,
     retry_errors: bool = False,
-    opening: Callable[[str], AbstractContextManager[object]] = nullcontext,
-    watch: Watch = unwatched,
+    watch: Watch = silent,
 ) -> EvalRun:
-    """Plays and judges what is missing. `only`: of these workflows; `benchmarks`: of these alone. `opening` surrounds
-    the making of each benchmark.
+    """Plays and judges what is missing. `only`: of these workflows; `benchmarks`: of these alone.
 
     Raises UnknownName for a workflow or benchmark that is not in the recipe, UserError for what cannot be played,
     Failed where too much failed in a row, or everything did.
@@ -42,10 +56,8 @@ def play_recipe(
     evaluation = Evaluation(recipe)
     run = EvalRun(recipe.output)
     chosen = [name for name in recipe.workflows if not only or name in only]
-    tasks = []
-    for settings in limited(recipe.benchmarks, benchmarks):
-        with opening(settings.label or settings.name):
-            tasks.append(evaluation.task(settings))
+    opened = limited(recipe.benchmarks, benchmarks)
+    tasks = [evaluation.task(settings) for settings in tracked(opened, "Opening benchmarks", len(opened), watch)]
     run.describe(
         [evaluation.described(name) for name in chosen],
         [task.info for task in tasks],
@@ -55,49 +67,51 @@ def play_recipe(
     # One policy after another: several models need not fit into memory at once.
     players = {name: evaluation.name_of(recipe.workflows[name]) for name in chosen}
     chosen.sort(key=lambda name: [*recipe.policies, ORACLE].index(players[name]))
-    errors: list[str | None] = []
+    tallies = []
     for number, name in enumerate(chosen):
         for task in tasks:
             if recipe.workflows[name].kind == "oracle" and task.tools is None:
                 continue
-            errors += _play(evaluation, run, name, task, retry_errors, watch)
+            tallies.append(_play(evaluation, run, name, task, retry_errors, watch))
         evaluation.release(players[later] for later in chosen[number + 1 :])
-    if errors and all(errors):
-        raise Failed(f"All {len(errors)} questions failed, the last with: {errors[-1]} Run again with --retry-errors.")
+    played = sum(tally.played for tally in tallies)
+    if played and played == sum(tally.errors for tally in tallies):
+        last = [tally.error for tally in tallies if tally.error][-1]
+        raise Failed(f"All {played} questions failed, the last with: {last} Run again with --retry-errors.")
     return run
 
 
-def _play(
-    evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_errors: bool, watch: Watch
-) -> list[str | None]:
-    """What each question that was played failed with."""
-    errors: list[str | None] = []
-
-    def told(progress: Progress) -> None:
-        errors.append(progress.trajectory.error)
-        report(progress)
-
-    recipe = evaluation.recipe
+def _play(evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_errors: bool, watch: Watch) -> _Tally:
+    recipe, tally = evaluation.recipe, _Tally()
+    stage = f"{task.info.name}: {name}"
     total = len(task.questions) if isinstance(task.questions, Sized) else None
-    with watch(task.info.name, name, total) as report:
-        asyncio.run(
-            evaluate(
-                run,
-                task.info.name,
-                task.questions,
-                name,
-                evaluation.workflow(name, task),
-                evaluation.judges(),
-                concurrency=recipe.concurrency,
-                timeout=recipe.timeout,
-                pictures=recipe.pictures,
-                retry_errors=retry_errors,
-                stop_after_errors=recipe.stop_after_errors,
-                report=told,
-            )
+
+    def told(finished: Finished) -> None:
+        tally.add(finished)
+        watch(Step(stage, tally.played, total, str(tally)))
+
+    watch(Step(stage, 0, total))
+    asyncio.run(
+        evaluate(
+            run,
+            task.info.name,
+            task.questions,
+            name,
+            evaluation.workflow(name, task),
+            evaluation.judges(),
+            concurrency=recipe.concurrency,
+            timeout=recipe.timeout,
+            pictures=recipe.pictures,
+            retry_errors=retry_errors,
+            stop_after_errors=recipe.stop_after_errors,
+            report=told,
         )
-        _note(run, task)
-    return errors
+    )
+    _note(run, task)
+    # those that were played before are not among them
+    watch(Step(stage, tally.played, tally.played))
+    watch(f"{stage}: {tally.played} played, {tally}" if tally.played else f"{stage}: nothing left to play")
+    return tally
 
 
 def _note(run: EvalRun, task: Task) -> None:

@@ -23,9 +23,9 @@ PAPER_SEARCHES = ("text", "image", "crop")
 class Played:
     """One question as one workflow answered it. `scores` by judge; `unjudged`: why a judge gave no verdict.
     `malformed`: turns that held no action. `searches` by text, image, crop and other tools; `failed`: those that came
-    back with an error. `seconds` with everything that was waited
-    for; `sampled` and `read` are tokens, None where the endpoint hides them; `cost` in US dollars. `crop_quality`: mean
-    IoU with the gold box where one is known, else the grounder's score; None without a crop."""
+    back with an error. `seconds` with everything that was waited for; `sampled` and `read` are tokens, None where the
+    endpoint hides them; `cost` in US dollars. `crop_quality`: mean IoU with the gold box where one is known, else the
+    grounder's score; None without a crop."""
 
     benchmark: str
     workflow: str

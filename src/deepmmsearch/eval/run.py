@@ -134,8 +134,8 @@ class EvalRun:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What is reported after each question: how it went, what came before it in this run aside."""
+class Finished:
+    """What is reported after each question."""
 
     id: str
     trajectory: Trajectory
@@ -155,12 +155,12 @@ async def evaluate(
     pictures: int = 24,
     retry_errors: bool = False,
     stop_after_errors: int | None = None,
-    report: Callable[[Progress], None] = lambda _: None,
+    report: Callable[[Finished], None] = lambda _: None,
 ) -> int:
     """Plays and judges what is not there yet; returns how many questions were played.
 
     `pictures`: of so many questions the pictures are kept, for the gallery; scenes and crops are most of the disk.
-    `retry_errors`: those that failed before are played again. Progress is reported for the first judge.
+    `retry_errors`: those that failed before are played again. What is reported is the first judge's.
 
     Raises Failed after `stop_after_errors` questions or verdicts in a row that failed: the model or the judge is down.
     What was played is kept.
@@ -187,7 +187,7 @@ async def evaluate(
         id = prefix + trajectory.question.id
         await writer.write(id, trajectory if trajectory.question.id in shown else without_pictures(trajectory))
         rows = await judging.judge(id, trajectory, judges)
-        report(Progress(id, trajectory, rows[0].score if rows else 0.0))
+        report(Finished(id, trajectory, rows[0].score if rows else 0.0))
 
     played = 0
     finishing: set[asyncio.Task[None]] = set()

@@ -48,7 +48,7 @@ class Study:
     `sft`, and was then taught `cautious_rows` of `careful_worlds` by an oracle that looks up most of what it knows by
     heart (`careful`), so it searches too often. The runs from `cautious` are asked as many questions that need a search
     as such that need none, as in both papers (`even`). `seeds` of the main comparison.
-    `keys`: environment variables that the stages are handed, which otherwise hold no key."""
+    `keys`: environment variables that the jobs are given, which otherwise hold no key."""
 
     recipes: Path
     out: Path

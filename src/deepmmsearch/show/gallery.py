@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from deepmmsearch.agent.dialect import parse_reason
 from deepmmsearch.agent.table import shown
-from deepmmsearch.files import write_text
 from deepmmsearch.judge import is_correct
 from deepmmsearch.show.page import Thumbnail, render_page, thumbnail
 from deepmmsearch.show.tabulate import Table
@@ -22,19 +20,6 @@ _STOPPED = {
 }
 
 
-def write_episodes(
-    path: Path,
-    title: str,
-    lead: str,
-    tables: Sequence[Table],
-    trajectories: Sequence[Trajectory],
-    others: Mapping[str, Iterable[Trajectory]] | None = None,
-) -> None:
-    """`others`: the trajectories of other players, whose answers stand beside. `path` appears whole or not at all."""
-    # A model may write half a surrogate pair, which has no UTF-8.
-    write_text(path, render_episodes(title, lead, tables, trajectories, others), errors="replace")
-
-
 def render_episodes(
     title: str,
     lead: str,
@@ -42,6 +27,8 @@ def render_episodes(
     trajectories: Sequence[Trajectory],
     others: Mapping[str, Iterable[Trajectory]] | None = None,
 ) -> str:
+    """The page; the first few episodes are unfolded. `others`: the trajectories of other players, whose answers stand
+    beside."""
     answers = {name: {t.question.id: t.answer for t in played} for name, played in (others or {}).items()}
     cards = [_card(t, answers, number < OPENED) for number, t in enumerate(trajectories)]
     return render_page("episodes.html", title, lead, tables=tables, cards=cards)
@@ -105,10 +92,6 @@ class Card:
     @property
     def searches(self) -> int:
         return len(self.trajectory.context) or len(self.trajectory.searches)
-
-    @property
-    def seconds(self) -> float:
-        return self.trajectory.seconds
 
     @property
     def turns(self) -> list[ShownTurn]:

@@ -27,12 +27,16 @@ class Thumbnail(NamedTuple):
 
 
 def render_page(template: str, title: str, lead: str, style: str = "", **values: object) -> str:
-    """A template of `show/templates` as a page. `style` is added to that of all pages; it must be the program's own."""
+    """A template of `show/templates` as a page. `style` is added to that of all pages; it must be the program's own.
+
+    Half a surrogate pair, which a model may write and UTF-8 does not have, becomes a question mark.
+    """
     css = _TEMPLATES.get_template("page.css").render() + style
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
-    return _TEMPLATES.get_template(template).render(
+    html = _TEMPLATES.get_template(template).render(
         values, title=title, lead=lead, style=css, style_digest=f"sha256-{digest}"
     )
+    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def thumbnail(image: Image.Image, use: str) -> Thumbnail:
