@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("pyarrow")
 
-from data_files import picture, shared, write_json, write_picture
+from data_files import picture, picture_bytes, shared, write_json, write_picture
 from deepmmsearch import images
 from deepmmsearch.agent import play
 from deepmmsearch.data.convert import read_sharegpt, sharegpt_trajectory, verl_question, write_sharegpt, write_verl
@@ -214,3 +214,22 @@ async def test_what_cannot_be_converted_is_one_sentence(tmp_path: Path) -> None:
     write_verl([QUESTION], tmp_path / "verl.parquet")
     with pytest.raises(UserError, match="questions without trajectories"):
         write_as(tmp_path / "verl.parquet", tmp_path / "x.json", "sharegpt")
+
+
+def test_a_benchmark_becomes_files_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {
+            "data_id": f"d{n}",
+            "prompt": [{"role": "user", "content": "Who?"}],
+            "images": [{"bytes": picture_bytes()}],
+            "reward_model": {"ground_truth": "Ada", "candidate_answers": '["Ada"]'},
+        }
+        for n in range(2)
+    ]
+    monkeypatch.setattr("deepmmsearch.data.benchmark.hub_rows", lambda repository, config, split: rows)
+    count, report = write_as(Path("fvqa-train"), tmp_path / "out", "parquet")
+    assert (count, report.rows, report.loaded) == (2, 2, 2)
+    assert [(q.id, q.answers) for q in read_questions(tmp_path / "out")] == [("d0", ("Ada",)), ("d1", ("Ada",))]
+    with pytest.raises(UserError, match="Choose verl or parquet"):
+        write_as(Path("fvqa-train"), tmp_path / "store", "store")

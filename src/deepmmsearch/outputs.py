@@ -11,13 +11,14 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import locked, remove_drafts, write_json
 from deepmmsearch.revision import revision
+from deepmmsearch.settings import ASIDE, Aside
 
 FILE = "output.json"
 LOCK = ".lock"
@@ -27,10 +28,7 @@ _EARLIER = ("run.json", "recipe.json", "lessons.json", "demo.json", "1-seeds")
 _SHOWN = 6
 _MISSING = "not set"
 
-T = TypeVar("T")
-_ASIDE = "aside"
-Aside = Annotated[T, _ASIDE]
-"""A setting that cannot change a result: speed, places, how much is logged or kept."""
+__all__ = ["Aside", "Output", "content", "differences", "digest_of", "settings_of"]
 
 Settings = Mapping[str, Any]
 
@@ -139,7 +137,7 @@ class Output:
 
 def settings_of(model: BaseModel) -> dict[str, Any]:
     """The settings of a recipe or a section of one that can change a result."""
-    kept = {name: f for name, f in type(model).model_fields.items() if _ASIDE not in f.metadata}
+    kept = {name: f for name, f in type(model).model_fields.items() if ASIDE not in f.metadata}
     return {name: _counted(getattr(model, name)) for name in kept} | _plain(model.model_extra or {})
 
 

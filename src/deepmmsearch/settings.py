@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
@@ -43,6 +43,19 @@ class Settings(BaseModel):
         except ValidationError as error:
             errors += _details(error)
         raise ValidationError.from_exception_data(cls.__name__, errors)
+
+
+T = TypeVar("T")
+ASIDE = "aside"
+Aside = Annotated[T, ASIDE]
+"""A setting that cannot change a result: speed, places, how much is logged or kept."""
+
+
+class Recipe(Settings):
+    """A whole file. `needs`: what it reads that no other recipe makes, and how to get it: the command that makes it, or
+    where to download it. A check says so where it is missing."""
+
+    needs: Aside[dict[str, str]] = Field(default_factory=dict, exclude=True)
 
 
 class LimitSettings(Settings):
@@ -186,7 +199,7 @@ def sections(value: Any) -> Iterator[Settings]:
     """The settings themselves and all within them."""
     if isinstance(value, Settings):
         yield value
-        value = dict(value)
+        value = value.__dict__  # not dict(value): a setting may be called keys
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):

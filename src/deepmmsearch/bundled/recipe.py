@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepmmsearch.settings import Settings
+from deepmmsearch.settings import Recipe, Settings
 
 
 class StageSettings(Settings):
@@ -21,7 +21,7 @@ class LessonStageSettings(StageSettings):
     lessons: dict[str, float]
 
 
-class PretrainRecipe(Settings):
+class PretrainRecipe(Recipe):
     """`deepmmsearch pretrain`: where the result goes and how long each stage lasts (steps of `batch` samples a
     worker)."""
 

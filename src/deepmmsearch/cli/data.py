@@ -277,13 +277,15 @@ def _print_built(console: Console, built: Built) -> None:
 @click.option("--to", required=True, metavar="verl|sharegpt|store|parquet", help="What to write.")
 @click.option("--split", default="train", show_default=True, help="Which split of a data set to read.")
 def convert(source: Path, out: Path, to: str, split: str) -> None:
-    """Convert SOURCE to OUT: stored trajectories, data sets, verl's Parquet, LLaMA-Factory's ShareGPT, question files.
+    """Convert SOURCE to OUT: stored trajectories, data sets, verl's Parquet, LLaMA-Factory's ShareGPT, question
+    files; or the questions of a benchmark, by its name.
 
     OUT is a file for verl and sharegpt, a folder for store and parquet.
 
     \b
     Example:  deepmmsearch data convert runs/data/atlas/dataset questions.parquet --to verl
               deepmmsearch data convert runs/atlas/teacher sharegpt/atlas.json --to sharegpt
+              deepmmsearch data convert fvqa-train runs/paper/fvqa_train --to parquet
     """
     from rich.console import Console
 

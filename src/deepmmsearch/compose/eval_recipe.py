@@ -11,7 +11,7 @@ from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings
 from deepmmsearch.compose.policies import LocalPolicySettings, PolicySettings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.eval.faults import FAULTS
-from deepmmsearch.settings import LimitSettings, OneOf, Settings
+from deepmmsearch.settings import LimitSettings, OneOf, Recipe, Settings
 
 QUESTIONS = 500
 """How many are asked about a world, where nothing is said."""
@@ -115,7 +115,7 @@ WorkflowSettings = Annotated[DirectSettings | RagSettings | AgentSettings | Orac
 """One way to answer."""
 
 
-class EvalRecipe(Settings):
+class EvalRecipe(Recipe):
     """`output`: the folder of the run. `judges`: the first one's scores are in the tables. `tools`: for all benchmarks
     but atlas, which brings its own. `pictures`: episodes of each benchmark and workflow whose pictures are kept.
     `timeout`: seconds for one question. `stop_after_errors`: so many failed questions or verdicts in a row end the run

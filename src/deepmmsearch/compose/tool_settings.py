@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from deepmmsearch.settings import EndpointSettings, OneOf, Settings
+from deepmmsearch.settings import EndpointSettings, OneOf, Recipe, Settings
 
 BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
 BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]
@@ -298,7 +298,7 @@ class NoToolSettings(Settings):
     kind: Literal["none"] = "none"
 
 
-class SearchSettings(Settings):
+class SearchSettings(Recipe):
     """What every search shares. `encoders`: models that the index may name for its vectors, besides the usual ones.
     `extra`: tools that the policy may use beside the searches. `prices`: US dollars a call, by provider, where they are
     not the provider's own. For the numbers see `agent.Toolbox`."""

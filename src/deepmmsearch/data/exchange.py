@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deepmmsearch.data.catalog import BENCHMARKS, open_questions
 from deepmmsearch.data.convert import is_sharegpt, read_sharegpt, write_sharegpt, write_verl
 from deepmmsearch.data.load_report import LoadReport
 from deepmmsearch.data.reader import parquet_files, read_questions, read_trajectories
@@ -16,8 +17,9 @@ FORMATS = ("verl", "sharegpt", "store", "parquet")
 
 
 def write_as(path: Path, out: Path, to: str, split: str = "train") -> tuple[int, LoadReport]:
-    """Converts what is at `path` (a store, a data set, verl's Parquet, ShareGPT, a file of questions) to `out`: a
-    file for verl and ShareGPT, a folder for a store or a data set. Gives the rows written and what was left out.
+    """Converts what is at `path` (a store, a data set, verl's Parquet, ShareGPT, a file of questions, a benchmark's
+    name) to `out`: a file for verl and ShareGPT, a folder for a store or a data set. Gives the rows written and what
+    was left out.
 
     Raises UserError when `out` is there already, or `path` holds questions where trajectories are needed.
     """
@@ -26,6 +28,8 @@ def write_as(path: Path, out: Path, to: str, split: str = "train") -> tuple[int,
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise UserError(f"{out} is there already. Give another place.")
     report = LoadReport()
+    if not path.exists() and str(path) in BENCHMARKS.names():
+        return _write_benchmark(str(path), out, to, split)
     trajectories = read_sharegpt(path, report) if is_sharegpt(path) else None
     if to == "verl":
         asked = (t.question for t in trajectories) if trajectories else read_questions(path, split, report)
@@ -43,3 +47,13 @@ def write_as(path: Path, out: Path, to: str, split: str = "train") -> tuple[int,
         return write_sharegpt(played, out), report
     store = TrajectoryStore(out)
     return sum(1 for trajectory in played if store.append(trajectory)), report
+
+
+def _write_benchmark(name: str, out: Path, to: str, split: str) -> tuple[int, LoadReport]:
+    """All questions of a split."""
+    if to not in ("verl", "parquet"):
+        raise UserError(f"{name} holds questions, of which {to} cannot be made. Choose verl or parquet.")
+    asked = open_questions(name, split=split, sample=0)
+    if to == "verl":
+        return write_verl(asked, out), asked.report
+    return write_rows(map(question_row, asked), out / f"{split}-00000.parquet"), asked.report

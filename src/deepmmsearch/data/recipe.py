@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from deepmmsearch.settings import EndpointSettings, LimitSettings, OneOf, Settings
+from deepmmsearch.settings import EndpointSettings, LimitSettings, OneOf, Recipe, Settings
 
 CATEGORIES = ("Arts", "Place", "People", "Industry", "Science", "Nature", "Entities", "Events")
 """MMSearch-R1's eight (arXiv 2506.20670); the categories of DeepMMSearchVQA are not published."""
@@ -189,7 +189,7 @@ class Splits(Settings):
     rows_per_file: int = Field(default=2000, ge=1)
 
 
-class BuildSettings(Settings):
+class BuildSettings(Recipe):
     """Everything but who plays. `output` is the folder of the build; `licence` and `name` stand in the card."""
 
     name: str = "deepmmsearch-vqa"

@@ -15,12 +15,12 @@ from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, bu
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
-from deepmmsearch.settings import LimitSettings, Settings
+from deepmmsearch.settings import LimitSettings, Recipe
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
 
 
-class HarnessRecipe(Settings):
+class HarnessRecipe(Recipe):
     """Who answers, with what. `trajectories`: a folder to keep the episodes in, None keeps none. `timeout`: seconds for
     one question. `stop_after_errors`: so many failed questions in a row end the run (null: never), since an endpoint
     that is down would only give empty answers."""

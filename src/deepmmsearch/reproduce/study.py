@@ -75,7 +75,8 @@ class Study:
             return self._job(name, ("sft", "sft.yaml", *given), model(name), (after, *data))
 
         def learn(name: str, after: str, *more: str) -> Job:
-            given = (f"model={model(after)}", f"output={out / name}", f"atlas.folder={out / 'worlds'}", threads)
+            start = (f"model={model(after)}", "adapter=null", "lora={r: 32, alpha: 64}")
+            given = (*start, f"output={out / name}", f"atlas.folder={out / 'worlds'}", threads)
             command = ("grpo", "grpo.yaml", *given, *self.overrides, *more)
             return self._job(name, command, model(name), (after,))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from deepmmsearch.settings import LimitSettings, OneOf, Settings
+from deepmmsearch.settings import LimitSettings, OneOf, Recipe, Settings
 
 LANGUAGE_LINEAR = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -31,7 +31,7 @@ class Alarms(Settings):
     patience: int = Field(default=20, ge=0)
 
 
-class SftRecipe(Settings):
+class SftRecipe(Recipe):
     """One experiment. `sample`: so many of the trajectories, drawn with `seed`. `trl` goes to TRL's SFTConfig as it is,
     except for what this file decides (see FIXED)."""
 
@@ -99,7 +99,7 @@ class VllmRollouts(_Rollouts):
 RolloutSettings = Annotated[OwnRollouts | VllmRollouts, OneOf("backend", default="local")]
 
 
-class GrpoRecipe(Settings):
+class GrpoRecipe(Recipe):
     """One experiment. `trl` goes to TRL's GRPOConfig as it is, except for what this file decides (see FIXED).
 
     `model`: the checkpoint to start from; `adapter`: a LoRA on it to go on from, whose copy is then the reference of
@@ -121,3 +121,9 @@ class GrpoRecipe(Settings):
     evaluate_every: int = Field(default=0, ge=0)
     sample_every: int = Field(default=10, ge=0)
     trl: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_lora(self) -> Self:
+        if self.adapter is not None and "lora" in self.model_fields_set:
+            raise ValueError("lora belongs to a new adapter, but adapter names one to go on from. Remove one of them")
+        return self

@@ -1,0 +1,93 @@
+"""What one shipped recipe writes the next one reads; what none makes is shipped, or the recipe says how to get it."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from deepmmsearch.cli import group
+from deepmmsearch.compose.bounded_yaml import read_yaml
+from deepmmsearch.compose.flow import makers, makes, reads
+from deepmmsearch.compose.recipe import load_recipe
+from deepmmsearch.compose.recipe_kinds import ACCELERATE, KINDS, kind_of
+from deepmmsearch.compose.shipped import shipped_recipes
+from deepmmsearch.errors import UserError
+from deepmmsearch.settings import Recipe
+
+ROOT = Path(__file__).parent.parent
+
+
+def loaded() -> dict[str, Recipe]:
+    found = {}
+    for name, path in shipped_recipes().items():
+        row = read_yaml(path.read_text(encoding="utf-8"))
+        if ACCELERATE not in row:
+            found[name] = load_recipe(path, kind_of(row, name).model)
+    return found
+
+
+RECIPES = loaded()
+COMMANDS = sorted({(path, how) for recipe in RECIPES.values() for path, how in recipe.needs.items()})
+
+
+def in_the_repository(path: Path) -> bool:
+    listed = subprocess.run(["git", "ls-files", str(path)], cwd=ROOT, capture_output=True, text=True, check=True)
+    return bool(listed.stdout.strip())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_input_comes_from_somewhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    recipe, made = RECIPES[name], makers()
+    for path in reads(recipe):
+        told = str(path) in recipe.needs
+        assert told or path in made or in_the_repository(path), f"nothing makes {path}, and `needs` does not tell of it"
+    stale = set(recipe.needs) - {str(path) for path in reads(recipe)}
+    assert not stale, f"{name} does not read {stale}"
+
+
+@pytest.mark.parametrize(("path", "how"), COMMANDS)
+def test_what_is_needed_is_made_by_that_command_or_downloaded_from_there(path: str, how: str) -> None:
+    if not how.startswith("deepmmsearch "):
+        assert "https://" in how
+        return
+    context = click.Context(group)
+    words: list[str] = shlex.split(how)[1:]
+    command: Any = group
+    while isinstance(command, click.Group):
+        name, command, words = command.resolve_command(context, words)
+        context = click.Context(command, parent=context, info_name=name)
+    context = command.make_context(command.name, words)
+    if "recipe" not in context.params:
+        assert Path(path) in [context.params.get("out"), *context.params.values()]
+        return
+    recipe = Path(context.params["recipe"])
+    kind = kind_of(read_yaml(shipped_recipes()[str(recipe)].read_text(encoding="utf-8")), str(recipe))
+    assert Path(path) in makes(load_recipe(recipe, kind.model, context.params["overrides"]))
+
+
+def test_outputs_do_not_lie_in_each_other() -> None:
+    outputs = {recipe.output: name for name, recipe in RECIPES.items() if hasattr(recipe, "output")}
+    assert len(outputs) == sum(hasattr(recipe, "output") for recipe in RECIPES.values())
+    for output in outputs:
+        assert not any(other in output.parents for other in outputs), output
+
+
+def test_the_kind_is_told_by_what_stands_in_it() -> None:
+    kinds = {
+        name: kind_of(read_yaml(shipped_recipes()[name].read_text(encoding="utf-8")), name).name for name in RECIPES
+    }
+    by_folder = {"tools": "tools", "data": "data", "eval": "eval"}
+    for name, kind in kinds.items():
+        folder, stem = name.split("/")
+        assert kind == by_folder.get(folder, {"base": "pretrain"}.get(stem, stem.split("_")[0]))
+    assert {kind.name for kind in KINDS} == set(kinds.values())
+    with pytest.raises(UserError, match="configuration of accelerate"):
+        kind_of({"compute_environment": "LOCAL_MACHINE"}, "x.yaml")
+    with pytest.raises(UserError, match="belong to none of eval, data, pretrain"):
+        kind_of({"colour": "red"}, "x.yaml")
