@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import sys
 import uuid
@@ -17,17 +16,14 @@ from rich.console import Console
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.entries import Entry
-from deepmmsearch.errors import Failed, ToolError, UnknownName, UserError
+from deepmmsearch.errors import Failed, UnknownName, UserError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from deepmmsearch.agent.runner import AgentWorkflow
     from deepmmsearch.compose.policies import PolicySettings
     from deepmmsearch.compose.tool_settings import ToolSettings
     from deepmmsearch.types import Policy, Question, Trajectory
 
-LONGEST_QUESTION = 20_000
 PLACE = click.Path(path_type=Path)
 INVENTED_WORLDS = (
     "The bundled model knows invented worlds only (those of `deepmmsearch demo`). This picture is not from one, so its "
@@ -68,7 +64,7 @@ NOTHING_TO_SEARCH = (
     callback=defaults.several,
     help="Models that the index may name for its vectors, besides the usual ones; divided by commas.",
 )
-@click.option("--calls", type=click.IntRange(0, 100), default=10, show_default=True, help="Most tool calls.")
+@click.option("--calls", type=click.IntRange(0, 100), help="Most tool calls.  [default: the dialect's, 10 or 3]")
 @click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Seconds, per request.")
 def command(
     image: str,
@@ -82,7 +78,7 @@ def command(
     as_json: bool,
     save: Path | None,
     encoders: tuple[str, ...],
-    calls: int,
+    calls: int | None,
     timeout: float,
 ) -> None:
     """Ask QUESTION about the picture IMAGE (a file or a web address); the turns are shown as they happen, the answer
@@ -94,12 +90,13 @@ def command(
               deepmmsearch ask photo.jpg "Who built this?" --tools recipes/tools/searxng.yaml
               deepmmsearch ask photo.jpg "What is this?" --base-url http://127.0.0.1:8000/v1 --json
     """
+    from deepmmsearch.agent.dialect import find_dialect
     from deepmmsearch.agent.runner import AgentWorkflow
+    from deepmmsearch.compose.asking import read_question
     from deepmmsearch.compose.policies import build_policy, choose_prompt
     from deepmmsearch.compose.toolbox import build_toolbox
-    from deepmmsearch.types import Limits
 
-    asked = _question(image, question)
+    asked = asyncio.run(read_question(question, [image]))
     context = click.get_current_context()
     kind, model, base_url = defaults.chosen_model(context, kind, model, base_url)
     tools, index = defaults.chosen_tools(context, tools, index)
@@ -111,7 +108,10 @@ def command(
         policy = build_policy(settings)
         toolbox = build_toolbox(toolbox_settings, policy)
     label = getattr(policy, "name", kind)
-    agent = AgentWorkflow(policy, choose_prompt(policy, toolbox, prompt), lambda _: toolbox, Limits(calls=calls), label)
+    chosen = choose_prompt(policy, toolbox, prompt)
+    limits = find_dialect(chosen.dialect).limits
+    limits = limits if calls is None else replace(limits, calls=calls)
+    agent = AgentWorkflow(policy, chosen, lambda _: toolbox, limits, label)
     played = asyncio.run(_play(console, agent, asked, save))
     entry = _entry(played, kind, policy, model)
     if save is not None and played.turns:
@@ -191,34 +191,6 @@ def _store(console: Console, folder: Path, entry: Entry) -> None:
 
     TrajectoryStore(folder).append(entry.trajectory, entry.id, entry.about)
     console.print(f"Saved. See it again with: deepmmsearch show {folder} {entry.id}", style="dim", markup=False)
-
-
-def _question(image: str, text: str) -> Question:
-    from deepmmsearch import images
-    from deepmmsearch.types import Question
-
-    words = " ".join(text.split())
-    if not words:
-        raise UserError('The question is empty. Give one in quotes, such as "Whose flag is this?".')
-    if len(text) > LONGEST_QUESTION:
-        raise UserError(f"The question has {len(text)} characters, at most {LONGEST_QUESTION} are taken. Shorten it.")
-    picture = asyncio.run(_fetched(image)) if image.startswith(("https://", "http://")) else images.load(image)
-    name = hashlib.sha256(f"{images.digest(picture)}|{text}".encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return Question(name, text.strip(), (picture,) if picture is not None else ())
-
-
-async def _fetched(address: str) -> Image:
-    """The picture at a public address, which it remembers: some image searches take nothing else."""
-    from deepmmsearch import images
-    from deepmmsearch.tools.http import GuardedClient
-    from deepmmsearch.tools.providers.pictures import with_address
-
-    try:
-        async with GuardedClient() as client:
-            reply = await client.get(address, accept=("image/*",))
-    except ToolError as error:
-        raise UserError(f"The picture could not be fetched: {error}") from None
-    return with_address(images.load(reply.content, name="the picture at that address"), reply.url)
 
 
 def _tool_settings(tools: str | None, index: Path | None, encoders: tuple[str, ...]) -> ToolSettings:
