@@ -8,7 +8,6 @@ import pytest
 from checkpoints import tiny_checkpoint
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.compose import policies
-from deepmmsearch.compose.bounded_yaml import read_yaml
 from deepmmsearch.compose.policies import (
     ChatPolicySettings,
     HumanPolicySettings,
@@ -21,6 +20,7 @@ from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.notation import read_yaml
 from deepmmsearch.policies.chat import ChatPolicy
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "containers", "environment", "sandbox", "progress", ""),
+    ("types", "errors", "containers", "environment", "sandbox", "progress", "notation", ""),
     ("children", "revision"),
     ("arguments", "registry", "codec", "files", "settings"),
     ("images", "escaping", "outputs"),

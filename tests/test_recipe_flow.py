@@ -11,12 +11,12 @@ import click
 import pytest
 
 from deepmmsearch.cli import group
-from deepmmsearch.compose.bounded_yaml import read_yaml
 from deepmmsearch.compose.flow import makers, makes, reads
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.recipe_kinds import ACCELERATE, KINDS, kind_of
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.errors import UserError
+from deepmmsearch.notation import read_yaml
 from deepmmsearch.settings import Recipe
 
 ROOT = Path(__file__).parent.parent

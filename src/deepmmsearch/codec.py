@@ -50,7 +50,8 @@ class Codec:
     def decode(self, record: Any, wanted: Any, load_image: LoadImage) -> Any:
         """The value of the type `wanted` that `record` tells.
 
-        Raises UserError for a kind or a field that this version does not know, and for one that is missing.
+        Raises UserError for a kind or a field that this version does not know, one that is missing, and a value of the
+        wrong kind: a record may be somebody else's.
         """
         return self.decoder(wanted)(record, load_image)
 
@@ -63,22 +64,36 @@ class Codec:
     def _make(self, wanted: Any) -> Decoder:
         origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
         if origin in (typing.Union, types.UnionType):
-            return self._union([a for a in arguments if a is not type(None)])
+            return self._union([a for a in arguments if a is not type(None)], type(None) in arguments)
         if origin in (list, tuple):
-            element, make = self.decoder(arguments[0]), origin
-            if element is _as_it_is:
-                return lambda value, load: make(value)
-            return lambda value, load: make([element(each, load) for each in value])
+            return self._list(arguments[0], origin)
         if origin is Counter:
-            return lambda value, load: Counter(value)
+            return lambda value, load: Counter(_checked(value, _MAPPING))
+        if origin in (dict, Mapping):
+            return lambda value, load: _checked(value, _MAPPING)
         if wanted is Image:
-            return lambda value, load: load(value["sha256"])
+            return _picture
         if isinstance(wanted, type) and dataclasses.is_dataclass(wanted):
             return self._record(wanted)
-        return _as_it_is
+        kinds = _plain_kinds(wanted)
+        return _as_it_is if kinds is None else lambda value, load: _checked(value, kinds)
 
-    def _union(self, members: list[Any]) -> Decoder:
-        """None stands for itself wherever it is found: annotations say where it may be."""
+    def _list(self, wanted: Any, make: Callable[[Any], Any]) -> Decoder:
+        kinds, element = _plain_kinds(wanted), self.decoder(wanted)
+
+        def read(value: Any, load: LoadImage) -> Any:
+            if not isinstance(value, list | tuple):
+                raise UserError(f"A record has {_shown(value)} where a list belongs.")
+            if kinds is None:
+                return make([element(each, load) for each in value])
+            # thousands of token ids: looked at one kind at a time
+            if not kinds.issuperset(map(type, value)):
+                raise UserError(f"A record has {_shown(value)} where a list of {_named(kinds)} belongs.")
+            return make(value)
+
+        return read
+
+    def _union(self, members: list[Any], optional: bool) -> Decoder:
         if len(members) == 1:
             one = self.decoder(members[0])
             return lambda value, load: None if value is None else one(value, load)
@@ -87,11 +102,12 @@ class Codec:
         by_name = {m.__name__: self.decoder(m) for m in members}
 
         def read(value: Any, load: LoadImage) -> Any:
-            if value is None:
+            if value is None and optional:
                 return None
             kind = value.get("kind") if isinstance(value, Mapping) else None
-            if kind not in by_name:
-                raise UserError(f"A record has a {kind!r} where one of {sorted(by_name)} belongs. Update deepmmsearch.")
+            if not isinstance(kind, str) or kind not in by_name:
+                found = _shown(kind)
+                raise UserError(f"A record has a {found} where one of {sorted(by_name)} belongs. Update deepmmsearch.")
             return by_name[kind](value, load)
 
         return read
@@ -103,20 +119,26 @@ class Codec:
         # a class may hold itself, so it is known before its fields are
         self._decoders[kind] = lambda value, load: read(value, load)
         hints = typing.get_type_hints(kind)
-        special = [(n, d) for n in names if (d := self.decoder(hints[n])) is not _as_it_is]
+        plainly = {n: kinds for n in names if (kinds := _plain_kinds(hints[n])) is not None}
+        special = [(n, d) for n in names - plainly.keys() if (d := self.decoder(hints[n])) is not _as_it_is]
         upgrade = self._upgrades.get(kind)
         plain = not hasattr(kind, "__post_init__") and not hasattr(kind, "__slots__")
 
         def read(value: Any, load: LoadImage) -> Any:
             if not isinstance(value, Mapping):
-                raise UserError(f"A record has {value!r} where a {kind.__name__} belongs.")
+                raise UserError(f"A record has {_shown(value)} where a {kind.__name__} belongs.")
             row = dict(value)
             if self._kinds:
                 row.pop("kind", None)
             if upgrade is not None:
-                row = upgrade(row)
+                row = _upgraded(row, upgrade, kind)
+            for name, kinds in plainly.items():
+                if name in row and type(row[name]) not in kinds:
+                    raise UserError(
+                        f"A stored {kind.__name__} has {_shown(row[name])} as {name}, where {_named(kinds)} belongs."
+                    )
             for name, decode in special:
-                if row.get(name) is not None:
+                if name in row:
                     row[name] = decode(row[name], load)
             if plain and row.keys() == names:
                 # the frozen constructor, which sets the fields one by one, takes three times as long
@@ -130,6 +152,51 @@ class Codec:
             return kind(**row)
 
         return read
+
+
+def _upgraded(row: dict[str, Any], upgrade: Upgrade, kind: type) -> dict[str, Any]:
+    try:
+        return upgrade(row)
+    except (AttributeError, LookupError, TypeError, ValueError):
+        raise UserError(f"A stored {kind.__name__} is of no version that is known. It was damaged.") from None
+
+
+_MAPPING = frozenset((dict,))
+
+
+def _plain_kinds(wanted: Any) -> frozenset[type] | None:
+    """The types that JSON has for it, None where it holds others."""
+    arguments = typing.get_args(wanted)
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        members = [_plain_kinds(argument) for argument in arguments]
+        return None if None in members else frozenset().union(*filter(None, members))
+    if typing.get_origin(wanted) is typing.Literal:
+        return frozenset(map(type, arguments))
+    plain = {str: (str,), bool: (bool,), int: (int,), float: (float, int), type(None): (type(None),)}
+    return frozenset(plain[wanted]) if wanted in plain else None
+
+
+def _checked(value: Any, kinds: frozenset[type]) -> Any:
+    if type(value) not in kinds:
+        raise UserError(f"A record has {_shown(value)} where {_named(kinds)} belongs.")
+    return value
+
+
+def _named(kinds: frozenset[type]) -> str:
+    names = {str: "text", bool: "true or false", int: "a number", float: "a number", dict: "an object"}
+    return " or ".join(sorted({names.get(kind, "null") for kind in kinds}))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple | Mapping):
+        return "an object" if isinstance(value, Mapping) else "a list"
+    return f"a long {type(value).__name__}" if isinstance(value, int) and value.bit_length() > 64 else repr(value)[:80]
+
+
+def _picture(value: Any, load: LoadImage) -> Any:
+    if not isinstance(value, Mapping) or not isinstance(value.get("sha256"), str):
+        raise UserError(f"A record has {_shown(value)} where a picture belongs.")
+    return load(value["sha256"])
 
 
 def _as_it_is(value: Any, load: LoadImage) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,11 +19,13 @@ from deepmmsearch import images
 from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import lock_open_file
+from deepmmsearch.notation import read_json
 from deepmmsearch.types import Prompt, Question, Trajectory, Turn
 
 VERSION = 1
 
 FILE = "trajectories.jsonl"
+_SHA = re.compile(r"[0-9a-f]{64}")
 
 
 def _with_images(row: dict[str, Any]) -> dict[str, Any]:
@@ -86,6 +89,7 @@ class TrajectoryStore:
 
     def _write(self, lines: Sequence[bytes]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._refuse_link(self.path)
         with self.path.open("a+b") as file:
             lock_open_file(file)
             _cut_half_line(file)
@@ -96,6 +100,7 @@ class TrajectoryStore:
     def _line(self, name: str, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> bytes:
         """Pictures are complete before the line that names them."""
         pictures = self.folder / "images"
+        self._refuse_link(pictures)
         record = to_dict(trajectory, lambda image: images.save(image, pictures).stem)
         line = {"version": VERSION, "id": name, **(about or {}), "trajectory": record}
         try:
@@ -146,7 +151,17 @@ class TrajectoryStore:
         return from_dict(line["trajectory"], self._image)
 
     def _image(self, sha: str) -> Image:
-        return images.load(self.folder / "images" / f"{sha}.png")
+        """Only a picture of this store: whoever wrote it may name, or link to, any on the reader's disk."""
+        path = self.folder / "images" / f"{sha}.png"
+        if not _SHA.fullmatch(sha):
+            raise UserError(f"{self.path} names a picture {sha[:80]!r}, which is not the name of one in a store.")
+        self._refuse_link(path.parent)
+        self._refuse_link(path)
+        return images.load(path)
+
+    def _refuse_link(self, path: Path) -> None:
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, which may lead out of the store. Copy the store with its own files.")
 
 
 def to_dict(trajectory: Trajectory, save_image: SaveImage) -> dict[str, Any]:
@@ -166,8 +181,10 @@ def from_dict(record: Mapping[str, Any], load_image: LoadImage) -> Trajectory:
 
 def _parse(raw: bytes, place: str) -> dict[str, Any]:
     try:
-        line = json.loads(raw.decode("utf-8", "surrogatepass"))
+        line = read_json(raw.decode("utf-8", "surrogatepass"))
         version = line["version"]
+        if not isinstance(line["id"], str) or not isinstance(line["trajectory"], dict):
+            raise TypeError
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{place}: this is no stored trajectory. Remove the line or give another folder.") from None
     if version != VERSION:

@@ -75,5 +75,5 @@ def find_entry(store: TrajectoryStore, wanted: str) -> Entry:
 
 
 def _entry(line: Mapping[str, Any], trajectory: Trajectory) -> Entry:
-    about = {name: line.get(name) for name in _ABOUT}
+    about = {name: None if line.get(name) is None else str(line[name]) for name in _ABOUT}
     return Entry(str(line["id"]), trajectory, **about | {"model": about["model"] or trajectory.policy or None})

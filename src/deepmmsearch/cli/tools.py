@@ -138,9 +138,8 @@ def _settings(recipe: Path | None) -> SearchSettings:
 
 def _provider(name: str, listed: Sequence[ProviderSettings], given: Sequence[str]) -> ProviderSettings:
     """The provider as the recipe has it, else without settings, and those of the command line."""
-    import yaml
-
     from deepmmsearch.compose.tool_settings import ProviderSettings
+    from deepmmsearch.notation import read_yaml
 
     found = next((p for p in listed if p.name == name), ProviderSettings(name=name))
     more: dict[str, Any] = {}
@@ -149,8 +148,8 @@ def _provider(name: str, listed: Sequence[ProviderSettings], given: Sequence[str
         if not equals or not key:
             raise UserError(f"{setting!r} is not a setting. Write it as name=value, such as url=http://127.0.0.1:8888.")
         try:
-            more[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            more[key] = read_yaml(value)
+        except ValueError:
             more[key] = value
     return ProviderSettings.model_validate({**found.model_dump(), **more})
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.bundled.recipe import PretrainRecipe
-from deepmmsearch.compose.bounded_yaml import read_yaml
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.recipe_kinds import ACCELERATE, kind_of
@@ -15,6 +14,7 @@ from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.compose.tool_settings import CacheSettings, ReplaySettings
 from deepmmsearch.compose.training_recipes import AtlasExperiment, Experiment, FineTuning
 from deepmmsearch.data.recipe import BuildSettings
+from deepmmsearch.notation import read_yaml
 from deepmmsearch.settings import EndpointSettings, Recipe, sections
 from deepmmsearch.train.recipes import SftRecipe
 

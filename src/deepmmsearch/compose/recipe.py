@@ -9,9 +9,9 @@ from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from deepmmsearch.compose.bounded_yaml import read_yaml
 from deepmmsearch.compose.shipped import find_recipe
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.notation import read_yaml
 from deepmmsearch.settings import FOREIGN, KIND, UNKNOWN, choices, inner, names
 
 M = TypeVar("M", bound=BaseModel)

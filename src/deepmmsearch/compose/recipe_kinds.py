@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.bundled.recipe import PretrainRecipe
-from deepmmsearch.compose.bounded_yaml import read_yaml
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 from deepmmsearch.errors import UserError
+from deepmmsearch.notation import read_yaml
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ from typing import Any, TypeVar
 import torch
 import yaml
 from peft import PeftModel
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import CallbackHandler
 
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.files import write_text
+from deepmmsearch.notation import read_yaml
 from deepmmsearch.revision import revision
 from deepmmsearch.train.plots import read_metrics
 
@@ -110,8 +111,8 @@ def claim_output(output: Path, recipe: BaseModel, data: str, facts: Mapping[str,
 def _same(recipe: BaseModel, former: str) -> bool:
     """Is it the recipe of a former run? One from before a setting existed is, where that setting is not used."""
     try:
-        read = type(recipe).model_validate(yaml.safe_load(former))
-    except (ValidationError, yaml.YAMLError):
+        read = type(recipe).model_validate(read_yaml(former))
+    except ValueError:  # pydantic's is one
         return False
     return read.model_dump(mode="json") == recipe.model_dump(mode="json")
 

@@ -1,10 +1,13 @@
-"""YAML as recipes use it: what would take hours or all memory to read is refused, and so is a name that stands twice.
+"""YAML and JSON that others wrote: what would take hours or all memory to read, or could not be written again, is
+refused.
 
-Numbers such as 1e-3 are numbers, which YAML 1.1 reads as text.
+YAML as recipes use it: a name that stands twice is refused, too, and numbers such as 1e-3 are numbers, which YAML 1.1
+reads as text.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -14,6 +17,10 @@ LARGEST = 1_000_000
 """Characters of a file."""
 MOST_VALUES, DEEPEST = 50_000, 40
 """What it may unfold to: an alias counts as often as it is used, with everything in it."""
+DEEPEST_JSON, LONGEST_NUMBER = 100, 300
+"""Levels within each other, and digits of a whole number: no longer one is a float."""
+_WHOLES = frozenset((dict, list))
+_LONG_NUMBER = re.compile(rf"(?<!\d)\d{{{LONGEST_NUMBER + 1}}}")
 
 
 class _Loader(yaml.SafeLoader):
@@ -40,6 +47,37 @@ def read_yaml(text: str) -> Any:
         raise ValueError(f"it nests more than {DEEPEST} deep") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # `!!timestamp x` and the like: PyYAML takes a tag's word for what follows
+        raise ValueError(f"a value of it cannot be read ({type(error).__name__}: {error})") from None
+
+
+def read_json(text: str) -> Any:
+    """Raises ValueError with what is wrong."""
+    try:
+        value = json.loads(text, parse_int=_whole_number if _LONG_NUMBER.search(text) else None)
+    except RecursionError:
+        raise ValueError(f"it nests more than {DEEPEST_JSON} deep") from None
+    level = [value]
+    for _ in range(DEEPEST_JSON):
+        level = [part for whole in level for part in _wholes(whole)]
+        if not level:
+            return value
+    raise ValueError(f"it nests more than {DEEPEST_JSON} deep")
+
+
+def _wholes(value: Any) -> list[Any]:
+    """The lists and objects right within it."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    if _WHOLES.isdisjoint(map(type, parts)):
+        return []
+    return [part for part in parts if type(part) in _WHOLES]
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number of it has {len(digits):,} digits, at most {LONGEST_NUMBER} are read")
+    return int(digits)
 
 
 def _measure(node: yaml.Node, known: dict[int, int], open_: set[int], depth: int) -> int:
