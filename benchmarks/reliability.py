@@ -30,6 +30,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from deepmmsearch.agent import Toolbox, play
 from deepmmsearch.agent.metering import Budget, Ledger, tally
+from deepmmsearch.agent.runner import Timed
 from deepmmsearch.environment import environment
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.failover import FailOver, Lane, Pace
@@ -182,7 +183,7 @@ async def faults(
         starts = [Trajectory(Question(str(n), "Which?"), PROMPT) for n in range(episodes)]
         policy = Searcher(turns, episodes * turns)
         began = time.perf_counter()
-        played = await asyncio.gather(*(play(s, policy, tools, Limits(calls=turns + 2)) for s in starts))
+        played = await asyncio.gather(*(play(s, Timed(policy), tools, Limits(calls=turns + 2)) for s in starts))
         seconds = time.perf_counter() - began
     seen = [t.observation for p in played for t in p.turns if t.observation is not None]
     failed = [o for o in seen if o.error is not None]
@@ -246,7 +247,7 @@ async def load(
     before, began, lags = memory(), time.perf_counter(), [0.0]
     ticking = asyncio.create_task(_tick(lags))
     policy = Searcher(turns, distinct)
-    played = await asyncio.gather(*(play(s, policy, tools, Limits(calls=turns + 2)) for s in starts))
+    played = await asyncio.gather(*(play(s, Timed(policy), tools, Limits(calls=turns + 2)) for s in starts))
     seconds = time.perf_counter() - began
     ticking.cancel()
     recorder.close()
@@ -262,7 +263,7 @@ async def load(
         sum(o.error is not None for o in seen),
         sum(call.error is not None for o in seen if o.error is None for call in o.calls),
         seconds,
-        max(sum(t.seconds for t in p.turns) for p in played),
+        max(p.seconds for p in played),
         max(lags),
         memory() - before,
         memory(),

@@ -151,6 +151,8 @@ def test_json_is_one_object(run: Run, picture: Path, index: Path, player: Endpoi
     assert [t["action"] for t in row["turns"]] == ["image_search", "text_search", "answer"]
     assert row["turns"][0]["box"] == [28, 28, 84, 84, 1.0]
     assert [s["turn"] for s in row["sources"]] == [2]
+    # of three turns; the box is a call of a tool
+    assert (row["spent"]["prompt_tokens"], row["spent"]["sampled_tokens"]) == (21, 9)
 
 
 def test_without_tools_the_model_answers_directly_and_the_user_is_told(run: Run, picture: Path, index: Path) -> None:

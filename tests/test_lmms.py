@@ -102,6 +102,8 @@ def test_a_model_that_is_down_ends_the_run_instead_of_answering_nothing(tmp_path
     with pytest.raises(Failed, match="8 questions in a row ended in an error, the last with: no"):
         Answering(workflow(), concurrency=1, store=store).answers(questions)
     assert len(store) == 8
+    with pytest.raises(Failed, match="All 3 questions failed, the last with: no"):
+        Answering(workflow()).answers(questions[:3])
     assert Answering(workflow(), stop_after_errors=None).answers(questions) == [""] * 20
 
 

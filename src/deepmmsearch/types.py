@@ -320,6 +320,12 @@ class Trajectory:
         return (*([self.query] if self.query is not None else ()), *(turn.completion for turn in self.turns))
 
     @property
+    def prompt_tokens(self) -> int | None:
+        """Tokens that the policy read, each turn all of them anew; None where no completion tells."""
+        known = [n for completion in self.completions if (n := completion.prompt_tokens) is not None]
+        return sum(known) if known else None
+
+    @property
     def sampled_tokens(self) -> int:
         """Where their number is known."""
         return sum(completion.sampled or 0 for completion in self.completions)

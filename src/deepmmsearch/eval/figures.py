@@ -73,7 +73,6 @@ def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: s
     metadata = trajectory.question.metadata
     found = retrievals(trajectory)
     sampled = [completion.sampled for completion in trajectory.completions]
-    prompts = [completion.prompt_tokens for completion in trajectory.completions]
     required = metadata.get("search_required")
     return Played(
         benchmark,
@@ -88,8 +87,8 @@ def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: s
         Counter(tool for tool, _ in found),
         sum(observation is None or observation.error is not None for _, observation in found),
         trajectory.seconds,
-        sum(n or 0 for n in sampled) if any(n is not None for n in sampled) else None,
-        sum(n or 0 for n in prompts) if any(n is not None for n in prompts) else None,
+        trajectory.sampled_tokens if any(n is not None for n in sampled) else None,
+        trajectory.prompt_tokens,
         trajectory.cost,
         crop_quality(trajectory),
         bool(metadata.get("gold_box")),

@@ -15,6 +15,7 @@ from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, bu
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.errors import Failed
 from deepmmsearch.settings import LimitSettings, Recipe
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
@@ -68,8 +69,11 @@ class Answering:
         )
 
     def answers(self, questions: Sequence[Question]) -> list[str]:
-        """Raises Failed where too many questions in a row failed."""
-        found = {t.question.id: t for t in asyncio.run(self._play(questions))}
+        """Raises Failed where too many questions in a row failed, or all of them did."""
+        played = asyncio.run(self._play(questions))
+        if self.stop_after_errors is not None and played and all(t.error for t in played):
+            raise Failed(f"All {len(played)} questions failed, the last with: {played[-1].error}")
+        found = {t.question.id: t for t in played}
         return [found[q.id].answer or "" for q in questions]
 
     async def _play(self, questions: Iterable[Question]) -> list[Trajectory]:

@@ -142,6 +142,7 @@ def as_json(trajectory: Trajectory, crops: Path | None = None) -> dict[str, Any]
 def _spent_json(trajectory: Trajectory) -> dict[str, Any]:
     total = tally(trajectory.calls)
     row: dict[str, Any] = {"calls": total.calls, "cached": total.cached, "failed": total.failed, "bytes": total.bytes}
+    row |= {"prompt_tokens": trajectory.prompt_tokens, "sampled_tokens": trajectory.sampled_tokens}
     return row | {"tool_seconds": round(total.seconds, 3), "cost": round(trajectory.cost, 6)}
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from deepmmsearch.agent.table import figure
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import Failed
 from deepmmsearch.train.recipes import Alarms
 from deepmmsearch.train.rollouts import Rollout, tool_failed
 from deepmmsearch.types import Answer, Malformed
 
 
-class Alarm(UserError):
+class Alarm(Failed):
     """A run was stopped; its last checkpoint is from before."""
 
 
