@@ -117,7 +117,7 @@ def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"workflows": {"a": {"kind": "magic"}}}, "kind of workflows.a"),
+        ({"workflows": {"a": {"kind": "magic"}}}, "workflows.a: Unknown workflow 'magic'"),
         ({"workflows": {"a/b": {}}}, "has a /"),
         ({"workflows": {"a": {"ablates": "b"}}}, "no workflow 'b'"),
         ({"workflows": {"a": {"fault": "sad"}}}, "expected one of empty"),

@@ -17,7 +17,7 @@ from tests.checkpoints import tiny_checkpoint
 from commands import done, run
 from deepmmsearch.compose.training_recipes import FineTuning
 from deepmmsearch.engine import Index
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.errors import UserError
 from deepmmsearch.policies.local.adapter import load_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.store import TrajectoryStore
@@ -181,7 +181,7 @@ def test_an_unknown_setting_is_answered_with_the_nearest(
     base: Path, shelf: Path, tmp_path: Path, override: str, nearest: str
 ) -> None:
     result = run("grpo", grpo_recipe(base, shelf, tmp_path), override)
-    assert isinstance(result.exception, UnknownName), repr(result.exception)
+    assert isinstance(result.exception, UserError), repr(result.exception)
     assert f"Did you mean {nearest!r}" in str(result.exception)
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deepmmsearch.arguments import check_settings, settings_of
+from deepmmsearch.errors import UserError
 from deepmmsearch.judge import Judge
 from deepmmsearch.registry import Registry
 from deepmmsearch.types import Box, Malformed, Trajectory
@@ -50,16 +51,20 @@ class RewardSettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _that_it_takes(cls, given: Any) -> Any:
-        """With the defaults, so that what is stored says everything. Raises UnknownName, UserError."""
+        """With the defaults, so that what is stored says everything."""
         if isinstance(given, str):
             given = {"kind": given}
         if not isinstance(given, Mapping) or not isinstance(given.get("kind", ""), str):
             return given
         kind = given.get("kind", cls.model_fields["kind"].default)
-        function = REWARDS.find(kind, code=True)
         own = {name: value for name, value in given.items() if name != "kind"}
+        try:
+            function = REWARDS.find(kind, code=True)
+            checked = check_settings(f"reward {kind}", function, own, GIVEN, ["kind"])
+        except UserError as error:
+            raise ValueError(str(error)) from None
         usual = {name: argument.default for name, argument in settings_of(function, GIVEN).items()}
-        return {"kind": kind, **usual, **check_settings(f"reward {kind}", function, own, GIVEN, ["kind"])}
+        return {"kind": kind, **usual, **checked}
 
 
 def build_reward(settings: RewardSettings, judge: Judge) -> Reward:

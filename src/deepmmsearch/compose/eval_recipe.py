@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from deepmmsearch.arguments import check_settings
 from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings
 from deepmmsearch.compose.policies import LocalPolicySettings, PolicySettings
 from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.errors import UserError
 from deepmmsearch.eval.faults import FAULTS
+from deepmmsearch.eval.workflows import GIVEN, WORKFLOWS
 from deepmmsearch.settings import LimitSettings, OneOf, Recipe, Settings
 
 QUESTIONS = 500
@@ -111,7 +114,32 @@ class OracleSettings(SwitchOptions):
     kind: Literal["oracle"] = "oracle"
 
 
-WorkflowSettings = Annotated[DirectSettings | RagSettings | AgentSettings | OracleSettings, OneOf(default="agent")]
+class OtherWorkflowSettings(PlayedOptions, SwitchOptions):
+    """A workflow of another package, by its name or `module:function`; what is not named here is its own setting."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str
+    thumbnails: bool | None = None
+
+    @property
+    def own(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @model_validator(mode="after")
+    def _takes_them(self) -> Self:
+        try:
+            function = WORKFLOWS.find(self.kind, code=True)
+            check_settings(f"workflow {self.kind}", function, self.own, GIVEN, type(self).model_fields)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+WorkflowSettings = Annotated[
+    DirectSettings | RagSettings | AgentSettings | OracleSettings | OtherWorkflowSettings,
+    OneOf(default="agent", other="another workflow"),
+]
 """One way to answer."""
 
 
@@ -148,7 +176,8 @@ class EvalRecipe(Recipe):
         if len(set(labels)) < len(labels):
             raise ValueError(f"two benchmarks have the same name ({', '.join(labels)}): give one a label")
         others = [b for b in self.benchmarks if not isinstance(b, AtlasBenchmarkSettings)]
-        searching = [w for w in self.workflows.values() if isinstance(w, RagSettings | AgentSettings)]
+        searches = (RagSettings, AgentSettings, OtherWorkflowSettings)
+        searching = [w for w in self.workflows.values() if isinstance(w, searches)]
         if self.tools is not None and not searching:
             raise ValueError("tools belongs to workflows of kind rag and agent, and there is none. Remove it")
         if self.tools is not None and not others:

@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.runner import AgentWorkflow, ToolsFor, Workflow
+from deepmmsearch.agent.runner import ToolsFor, Workflow
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.eval_recipe import (
     QUESTIONS,
+    AgentSettings,
     AtlasBenchmarkSettings,
     BenchmarkSettings,
     DirectSettings,
     EvalRecipe,
     OracleSettings,
+    OtherWorkflowSettings,
     PlayedOptions,
     RagSettings,
     SearchOptions,
@@ -27,7 +29,7 @@ from deepmmsearch.compose.toolbox import build_toolbox, find_grounder
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.eval.faults import with_fault
 from deepmmsearch.eval.run import BenchmarkInfo, Described
-from deepmmsearch.eval.workflows import Rag, Switches
+from deepmmsearch.eval.workflows import WORKFLOWS, Setup, Switches
 from deepmmsearch.judge import Judge
 from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.types import Policy, Prompt, Question
@@ -113,24 +115,29 @@ class Evaluation:
     def workflow(self, name: str, task: Task) -> Workflow:
         """Raises UserError where its tools are missing, UnknownName for an unknown prompt."""
         settings = self.recipe.workflows[name]
-        if isinstance(settings, OracleSettings):
-            return self._oracle(settings, task)
+        setup = self._oracle(settings, task) if isinstance(settings, OracleSettings) else self._setup(settings, task)
+        own = settings.own if isinstance(settings, OtherWorkflowSettings) else {}
+        return WORKFLOWS.find(settings.kind, code=True)(setup, **own)
+
+    def _setup(
+        self, settings: DirectSettings | RagSettings | AgentSettings | OtherWorkflowSettings, task: Task
+    ) -> Setup:
         label = self.name_of(settings)
         policy = self.policy(label)
         if isinstance(settings, DirectSettings):
             prompt = choose_prompt(policy, Toolbox(), settings.prompt)
-            return AgentWorkflow(policy, prompt, lambda _: Toolbox(), settings.limits.limits(), label)
+            return Setup(policy, prompt, lambda _: Toolbox(), settings.limits.limits(), label)
         tools = self._tools(task, policy)
         if settings.thumbnails is not None:
             tools = replace(tools, thumbnails=settings.thumbnails)
         tools_for = _prepared(tools, settings, task)
         if isinstance(settings, RagSettings):
             query, answer = rag_prompts(policy, settings.prompt)
-            return Rag(policy, query, answer, tools_for, label=label)
+            return Setup(policy, answer, tools_for, label=label, query_prompt=query)
         prompt = choose_prompt(policy, tools, settings.prompt)
-        return AgentWorkflow(policy, prompt, tools_for, settings.limits.limits(), label)
+        return Setup(policy, prompt, tools_for, settings.limits.limits(), label)
 
-    def _oracle(self, settings: OracleSettings, task: Task) -> Workflow:
+    def _oracle(self, settings: OracleSettings, task: Task) -> Setup:
         from deepmmsearch.atlas.oracle import OraclePolicy
         from deepmmsearch.atlas.play import with_gold_boxes
 
@@ -143,7 +150,7 @@ class Evaluation:
             made = switched(question)
             return replace(made, grounder=golden(question).grounder) if settings.crop else made
 
-        return AgentWorkflow(OraclePolicy(), load_prompt("atlas"), tools_for, settings.limits.limits(), ORACLE)
+        return Setup(OraclePolicy(), load_prompt("atlas"), tools_for, settings.limits.limits(), ORACLE)
 
     def _tools(self, task: Task, policy: Policy) -> Toolbox:
         if task.tools is not None:

@@ -100,7 +100,7 @@ def explain(error: ValidationError, model: Any, source: str) -> list[UserError]:
 
 def _sentence(line: Any, model: Any, source: str) -> UserError:
     place: Place = line["loc"]
-    context, said = line.get("ctx", {}), line["msg"].removeprefix("Value error, ")
+    context, said = line.get("ctx", {}), line["msg"].removeprefix("Value error, ").removesuffix(".")
     name, within = ".".join(map(str, place)), "".join(f"{part}." for part in place[:-1])
     if line["type"] == UNKNOWN:
         return UnknownName(f"setting in {source}", str(place[-1]), _near(context["known"], place, model), within)

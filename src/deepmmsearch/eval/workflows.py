@@ -1,19 +1,22 @@
 """The ways to answer that are compared: direct, RAG with two retrievals, agents. All play the one loop.
 
-A workflow is a policy with its tools, prompts and limits. Ablations are agents with something taken away.
+A workflow is a policy with its tools, prompts and limits, made by a function of the entry-point group
+`deepmmsearch.workflows`; the function's arguments beside the setup are its settings. Ablations are agents with
+something taken away.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from deepmmsearch.agent import PAPER_LIMITS, Toolbox, episode
 from deepmmsearch.agent.dialect import parse_action
 from deepmmsearch.agent.protocols import TextSearchTool
-from deepmmsearch.agent.runner import Timed, ToolsFor
+from deepmmsearch.agent.runner import AgentWorkflow, Timed, ToolsFor, Workflow
 from deepmmsearch.agent.table import figure
 from deepmmsearch.errors import ToolError
+from deepmmsearch.registry import Registry
 from deepmmsearch.types import (
     Hit,
     ImageSearch,
@@ -28,6 +31,37 @@ from deepmmsearch.types import (
 )
 
 ONE_TURN = Limits(calls=0)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a workflow is made of. `tools_for`: the toolbox of each question, after ablations and faults.
+    `query_prompt`: what a query is written with, where `prompt` is for answers alone. `label` names the policy in its
+    trajectories."""
+
+    policy: Policy
+    prompt: Prompt
+    tools_for: ToolsFor
+    limits: Limits = PAPER_LIMITS
+    label: str = ""
+    query_prompt: Prompt | None = None
+
+
+WORKFLOWS = Registry[Callable[..., Workflow]](
+    "deepmmsearch.workflows", "workflow", callable, "a function of a setup; docs/extending.md shows one"
+)
+GIVEN = ("setup",)
+
+
+def agent(setup: Setup) -> Workflow:
+    """The model decides turn by turn; without tools it answers directly."""
+    return AgentWorkflow(setup.policy, setup.prompt, setup.tools_for, setup.limits, setup.label)
+
+
+def rag(setup: Setup) -> Workflow:
+    """Two retrievals, then an answer."""
+    query_prompt = setup.query_prompt or setup.prompt
+    return Rag(setup.policy, query_prompt, setup.prompt, setup.tools_for, label=setup.label)
 
 
 @dataclass(frozen=True)
