@@ -15,11 +15,10 @@ from click.testing import CliRunner
 
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.cli import group
-from deepmmsearch.compose.evaluate import play_recipe
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.claims import Finding
 from deepmmsearch.eval.figures import EXACT, Played, Results, load_results, measure
-from deepmmsearch.eval.run import BenchmarkInfo, Described, Judged
+from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, Judged
 from deepmmsearch.progress import Step
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reproduce.study import Job, Study, measure_all, recipe_of, run_jobs
@@ -201,17 +200,16 @@ class Bundled(Study):
         return {"final": BUNDLED}
 
 
-def test_models_are_measured_as_evaluations_and_once(tmp_path: Path, worlds: Path) -> None:
+def test_models_are_measured_as_evaluations(tmp_path: Path, worlds: Path) -> None:
     worlds.mkdir(exist_ok=True)
     (tmp_path / "worlds").symlink_to(worlds)
     study = Bundled(Path("recipes/atlas"), tmp_path)
-    found = measure_all(study, 5, 6, 1, lambda line: None)
+    found = measure_all(study, 5, 6, 1)
     assert found.accuracy("final").count == 6 and found.accuracy("final").mean >= 4 / 6
     (row,) = study_table(found).rows
     assert row[0] == "final" and float(row[5]) > 0
-    said: list[str | Step] = []
-    run = play_recipe(recipe_of(study, "final", 5, 6), watch=said.append)
-    assert load_results([run]).rows == found.rows and "atlas: final: nothing left to play" in said
+    run = EvalRun(recipe_of(study, "final", 5, 6).output)
+    assert load_results([run], EXACT).rows == found.rows and len(run.store) == 6
 
 
 def test_missing_recipes_are_a_user_error(tmp_path: Path) -> None:
