@@ -26,7 +26,8 @@ def command(
 ) -> None:
     """Play every workflow of RECIPE over every benchmark, judge the answers, write trajectories, verdicts and a report.
 
-    An interrupted run goes on by question. A question whose episode failed counts as wrong and is counted apart.
+    An interrupted run continues with the next question. A question whose episode failed counts as wrong and is also
+    counted separately.
 
     \b
     Example:  deepmmsearch eval recipes/eval/atlas.yaml

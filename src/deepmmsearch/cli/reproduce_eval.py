@@ -32,8 +32,8 @@ def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, ou
     """Play direct answers, RAG, agents and ablations on a world that no model has seen; print Table 1 and the claims.
 
     Without --model the bundled model plays. Claims that need a second model (base for the prompt agent, sft and rl for
-    what reinforcement learning changes, mixN for training data) say so. An interrupted run goes on where it was. The
-    page with everything is OUT/report.html.
+    what reinforcement learning changes, mixN for training data) say so. An interrupted run continues where it stopped.
+    The page with everything is OUT/report.html.
 
     \b
     Example:  deepmmsearch reproduce eval --questions 50

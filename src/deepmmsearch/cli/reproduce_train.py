@@ -41,7 +41,7 @@ def command(
     """Train base, SFT and GRPO from scratch and measure each on questions about worlds that none has seen.
 
     Prints accuracies with bootstrap 95 % intervals and which claims the figures show; writes study.md, study.json and
-    study.png to OUT. An interrupted run goes on where it was. OVERRIDES change the GRPO recipe.
+    study.png to OUT. An interrupted run continues where it stopped. OVERRIDES change the GRPO recipe.
 
     \b
     Example:  deepmmsearch reproduce train --scale atlas

@@ -1,4 +1,4 @@
-"""An evaluation on disk: what was played and how it was judged, so that an interrupted one goes on by question.
+"""An evaluation on disk: what was played and how it was judged, so that an interrupted one continues by question.
 
 FOLDER/run.json            benchmarks, workflows and judges, when, at which git revision
 FOLDER/trajectories/       one store of all trajectories, under BENCHMARK/WORKFLOW/QUESTION
@@ -121,7 +121,7 @@ class EvalRun:
                     try:
                         row = Judged(**json.loads(raw))
                     except (ValueError, TypeError):
-                        continue  # two pieces of lines, where an interrupted write was gone on with
+                        continue  # two pieces of lines: a write that was interrupted, and what followed
                     found[row.id, row.judge] = row
         return found
 

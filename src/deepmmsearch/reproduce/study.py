@@ -1,7 +1,7 @@
 """The training study on invented worlds: base, fine-tuning, reinforcement learning, each measured on unseen questions.
 
 Every job is one of the ordinary commands with one of the ordinary recipes, run as a process of its own; a job whose
-result is there is skipped, one that was interrupted goes on where it was. What is measured is an ordinary evaluation.
+result is there is skipped, one that was interrupted continues where it stopped. Measuring is an ordinary evaluation.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Study:
 
 def run_jobs(study: Study, at_once: int, watch: Watch = silent) -> None:
     """Runs what is not done yet, `at_once` jobs at a time, each as soon as what it starts from is there. Whatever ends
-    this, a job that failed or a signal, ends the jobs that still run; they go on the next time.
+    this, a job that failed or a signal, ends the jobs that still run; they continue the next time.
 
     Raises UserError with the last line and the log of a job that failed.
     """
