@@ -107,11 +107,13 @@ def makers(
     **settings: Mapping[str, Any],
 ) -> Makers:
     known: dict[str, Mapping[str, Any]] = {"teacher": {"name": "told"}, "judge": {"rule": "exact"}, "labels": {}}
+    known |= settings
     return Makers(
         ToldPlayers(log, seconds=seconds),
         judges,
         known_labels,
-        {**known, **settings},
+        known,
+        known,
         ToldPlayers(log, "rollouts") if rollouts else None,
     )
 

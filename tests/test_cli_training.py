@@ -15,7 +15,6 @@ from tests import test_sft
 from tests.checkpoints import tiny_checkpoint
 
 from commands import done, run
-from deepmmsearch.compose.training_recipes import FineTuning
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.local.adapter import load_adapter
@@ -24,7 +23,6 @@ from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.grpo import FROZEN
 from deepmmsearch.train.lora import Lora, prepare_model
 from deepmmsearch.train.plots import read_metrics
-from deepmmsearch.train.run import claim_output
 
 
 def said(*arguments: str | Path) -> str:
@@ -207,19 +205,3 @@ def test_sft_is_measured_on_an_unseen_world_while_it_trains(base: Path, tmp_path
     one, other = (load_checkpoint(str(tmp_path / name / "merged"), torch.float32).model for name in ("run", "plain"))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert "Did you mean 'evaluate_on.questions'" in said("sft", path, "evaluate_on.question=3")
-
-
-def test_a_run_from_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
-    recipe = FineTuning(model="m", data=[tmp_path], output=tmp_path)
-    assert claim_output(tmp_path, recipe, "digest", {}) is None
-    saved = tmp_path / "checkpoints" / "checkpoint-3"
-    saved.mkdir(parents=True)
-    (saved / "trainer_state.json").write_text("{}")
-    row = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
-    del row["evaluate_on"]
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(row))
-    assert claim_output(tmp_path, recipe, "digest", {}) == saved
-    for other in ({"seed": 5}, {"gone": 1}):
-        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(row | other))
-        with pytest.raises(UserError, match="another recipe or other data"):
-            claim_output(tmp_path, recipe, "digest", {})

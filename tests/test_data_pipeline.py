@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -153,10 +154,42 @@ def test_a_build_grows_by_whole_shards(tmp_path: Path) -> None:
 def test_a_changed_recipe_is_refused_where_it_would_cost(tmp_path: Path) -> None:
     seeds = write_seeds(tmp_path / "seeds", [good(n) for n in range(4)])
     build(settings(tmp_path, seeds), makers(tmp_path / "log"))
-    with pytest.raises(UserError, match=r"2-episodes was made with other settings \(teacher\)"):
+    with pytest.raises(UserError, match=r"2-episodes was made with other settings \(teacher\.name: told -> another\)"):
         build(settings(tmp_path, seeds), makers(tmp_path / "log", teacher={"name": "another"}))
-    with pytest.raises(UserError, match=r"1-seeds was made with other settings \(seeds\)"):
+    with pytest.raises(UserError, match=r"1-seeds was made with other settings \(.*seeds\.count: null -> 2"):
         build(settings(tmp_path, seeds, seeds={"benchmark": str(seeds), "count": 2}), makers(tmp_path / "log"))
+
+
+def test_corrected_answers_are_other_seeds(tmp_path: Path) -> None:
+    seeds = write_seeds(tmp_path / "seeds", [good(n) for n in range(4)])
+    build(settings(tmp_path, seeds), makers(tmp_path / "log"))
+    seeds.write_text(seeds.read_text().replace("Ada", "Bo"))
+    with pytest.raises(UserError, match=r"seeds\.benchmark: .* with another content"):
+        build(settings(tmp_path, seeds), makers(tmp_path / "log"))
+
+
+def test_a_stage_that_was_removed_is_made_again_with_what_comes_after_it(tmp_path: Path) -> None:
+    seeds = write_seeds(tmp_path / "seeds", [good(n) for n in range(4)])
+    build(settings(tmp_path, seeds), makers(tmp_path / "log"))
+    shutil.rmtree(tmp_path / "build" / STAGES[3])
+    with pytest.raises(UserError, match=r"5-search was made with other settings \(before: the stage before"):
+        build(settings(tmp_path, seeds), makers(tmp_path / "log"))
+    shutil.rmtree(tmp_path / "build" / STAGES[4])
+    assert build(settings(tmp_path, seeds), makers(tmp_path / "log")).card["contents"]["train"]["rows"]
+
+
+def test_files_of_the_users_stay_in_a_build(tmp_path: Path) -> None:
+    seeds = write_seeds(tmp_path / "seeds", [good(n, search=n % 2 == 0) for n in range(8)])
+    build(settings(tmp_path, seeds), makers(tmp_path / "log"))
+    mine = [tmp_path / "build" / place for place in ("7-balanced/notes.json", "dataset/extra.parquet", "notes.txt")]
+    for path in mine:
+        path.write_text("mine")
+    build(settings(tmp_path, seeds, balance={"size": 4}), makers(tmp_path / "log"))
+    assert all(path.read_text() == "mine" for path in mine)
+    (tmp_path / "other" / "build").mkdir(parents=True)
+    (tmp_path / "other" / "build" / "recipe.yaml").write_text("mine")
+    with pytest.raises(UserError, match=r"recipe\.yaml is in it"):
+        build(settings(tmp_path / "other", seeds), makers(tmp_path / "log"))
 
 
 def test_a_teacher_that_is_down_stops_the_build_and_loses_nothing(tmp_path: Path) -> None:

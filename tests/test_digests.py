@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from deepmmsearch import digests
-from deepmmsearch.digests import checkpoint_digest, contents_of, prompt_content, questions_digest
+from deepmmsearch.digests import checkpoint_digest, contents_of, prompt_content, questions_content
 from deepmmsearch.engine import Index
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Question
@@ -94,8 +94,11 @@ def test_questions_are_told_by_everything_that_is_asked_and_accepted() -> None:
         replace(asked, answers=("Oslo",)),
         replace(asked, metadata={"kind": "text"}),
     )
-    assert questions_digest([asked]) == questions_digest(iter([asked])) and questions_digest([asked])[0] == 1
-    found = {questions_digest(rows)[1] for rows in ([asked], [asked, asked], [], *([other] for other in others))}
+    assert questions_content([asked]) == questions_content(iter([asked]))
+    assert questions_content([asked])["name"] == "1 questions"
+    found = {
+        questions_content(rows)["digest"] for rows in ([asked], [asked, asked], [], *([other] for other in others))
+    }
     assert len(found) == 8
 
 

@@ -380,11 +380,11 @@ async def test_half_written_lines_are_no_verdicts(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match="holds no evaluation"):
-        EvalRun(tmp_path)
+    with pytest.raises(UserError, match=r"did not make it \(notes\.txt is in it\)"):
+        EvalRun(tmp_path).describe(described("agent"), [], [])
     run = EvalRun(tmp_path / "run")
     run.describe(described("agent"), [BenchmarkInfo("own")], ["reward"])
-    with pytest.raises(UserError, match="another policy"):
+    with pytest.raises(UserError, match=r"workflows\.agent\.policy: me -> other"):
         EvalRun(tmp_path / "run").describe([Described("agent", "agent", "other")], [], [])
 
 

@@ -7,9 +7,10 @@ import dataclasses
 import inspect
 import json
 import math
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -425,6 +426,36 @@ def weights_of(folder: Path) -> str:
 
 class Stopped(RuntimeError):
     pass
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_finished_run_is_finished_and_another_is_refused(base: Path, tmp_path: Path) -> None:
+    first = play(base, tmp_path / "run", trl={"max_steps": 1})
+    before = contents(tmp_path / "run")
+    again = play(base, tmp_path / "run", trl={"max_steps": 1}, sample_every=3, alarms={"kl": 9.0})
+    assert again == first and contents(tmp_path / "run") == before
+    other = replace(questions()[0], answers=("Veld",))
+    for named, asked, changes in (
+        ("trl.max_steps: 1 -> 2", None, {"trl": {"max_steps": 2}}),
+        ("limits.calls: 10 -> 3", None, {"trl": {"max_steps": 1}, "limits": {"calls": 3}}),
+        ("rollouts.temperature: 1.0 -> 0.5", None, {"trl": {"max_steps": 1}, "rollouts": {"temperature": 0.5}}),
+        ("questions: 4 questions with another content", [other, *questions()[1:]], {"trl": {"max_steps": 1}}),
+    ):
+        with pytest.raises(UserError, match=named):
+            play(base, tmp_path / "run", asked, **changes)
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_run_that_ended_before_its_result_was_written_makes_no_step_more(base: Path, tmp_path: Path) -> None:
+    play(base, tmp_path / "run", trl={"max_steps": 1})
+    result = (tmp_path / "run" / "merged" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run" / "merged")
+    play(base, tmp_path / "run", trl={"max_steps": 1})
+    assert (tmp_path / "run" / "merged" / "model.safetensors").read_bytes() == result
+    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in row] == [1]
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(base: Path, tmp_path: Path) -> None:

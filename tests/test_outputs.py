@@ -6,29 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from deepmmsearch.errors import UserError
-from deepmmsearch.outputs import FILE, Aside, Output, content, digest_of, settings_of
+from deepmmsearch.outputs import FILE, Output, content, digest_of
+from deepmmsearch.settings import Aside, Settings, decisive
 
 
-class Sampler(BaseModel):
+class Sampler(Settings):
     model_config = ConfigDict(extra="allow")
     temperature: float = 0.0
     batch: Aside[int] = Field(default=64, ge=1)
 
 
-class Recipe(BaseModel):
+class Recipe(Settings):
     output: Aside[Path]
     seed: int = 0
     sampler: Sampler = Sampler()
-    many: dict[str, Sampler] = {}
-    data: list[Path] = []
+    many: dict[str, Sampler] = Field(default_factory=dict)
+    data: tuple[Path, ...] = ()
 
 
 def test_what_is_aside_does_not_count_however_deep_it_stands() -> None:
     recipe = Recipe(output=Path("a"), sampler=Sampler(batch=2, top_p=0.5), many={"m": Sampler(temperature=1)})  # type: ignore[call-arg]
-    assert settings_of(recipe) == {
+    assert decisive(recipe) == {
         "seed": 0,
         "sampler": {"temperature": 0.0, "top_p": 0.5},
         "many": {"m": {"temperature": 1}},

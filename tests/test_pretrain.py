@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from deepmmsearch.bundled.lessons import LESSONS  # noqa: E402
 from deepmmsearch.bundled.picture_lessons import view, view_box  # noqa: E402
 from deepmmsearch.bundled.pretrain import Encoder, batches, collate, dense_sample, pretrain  # noqa: E402
 from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, StageSettings  # noqa: E402
+from deepmmsearch.errors import UserError  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,16 @@ def test_pretraining_runs_whole_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     assert model.config.text_config.hidden_size == 256
     assert AutoTokenizer.from_pretrained(folder).chat_template
     assert json.loads((folder / "agent.json").read_text())["prompt"] == "atlas"
-    before = (folder / "model.safetensors").read_bytes()
-    assert pretrain(recipe) == folder
-    assert (folder / "model.safetensors").read_bytes() == before
+    before, said = contents(recipe.output), list[str]()
+    assert pretrain(recipe.model_copy(update={"save_every": 9}), said.append) == folder
+    assert contents(recipe.output) == before and "is finished" in said[0]
+    with pytest.raises(UserError, match=r"keys\.steps: 4 -> 5"):
+        pretrain(recipe.model_copy(update={"keys": recipe.keys.model_copy(update={"steps": 5})}))
+    # finished, but its result was lost: no stage is trained again
+    shutil.rmtree(folder)
+    pretrain(recipe)
+    assert contents(folder).items() <= before.items()
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

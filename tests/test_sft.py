@@ -6,6 +6,8 @@ import dataclasses
 import inspect
 import json
 import random
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -339,9 +341,60 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(base: Path, tmp_path: Pa
 
 
 def test_an_output_folder_of_another_run_is_refused(base: Path, tmp_path: Path) -> None:
+    train(base, tmp_path / "run", trl={"max_steps": 1})
+    before = contents(tmp_path / "run")
+    for changes, named in (
+        ({"trl": {"max_steps": 1, "learning_rate": 0.01}}, "trl.learning_rate: 0.02 -> 0.01"),
+        ({"trl": {"max_steps": 2}}, "trl.max_steps: 1 -> 2"),
+        ({"trl": {"max_steps": 1}, "seed": 3}, "seed: 0 -> 3"),
+        ({"trl": {"max_steps": 1}, "sample": 4}, "data: 9 trajectories -> 4 trajectories"),
+        ({"trl": {"max_steps": 1}, "lora": None}, "lora.r: 8 -> not set"),
+    ):
+        with pytest.raises(UserError, match=re.escape(named)):
+            train(base, tmp_path / "run", **changes)
+    assert contents(tmp_path / "run") == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_another_model_at_the_same_place_is_another_run(base: Path, tmp_path: Path) -> None:
+    place = tmp_path / "base"
+    shutil.copytree(base, place)
+    train(place, tmp_path / "run", trl={"max_steps": 1})
+    model = load_checkpoint(str(place), torch.float32).model
+    with torch.no_grad():
+        next(model.parameters()).add_(0.1)
+    model.save_pretrained(place)
+    with pytest.raises(UserError, match=r"model: .*base with another content"):
+        train(place, tmp_path / "run", trl={"max_steps": 1})
+
+
+def test_a_finished_run_is_finished(base: Path, tmp_path: Path) -> None:
+    first = train(base, tmp_path / "run", trl={"max_steps": 3})
+    before, said = contents(tmp_path / "run"), list[str]()
+    settings = recipe(base, tmp_path / "run", trl={"max_steps": 3, "logging_steps": 7}, threads=1)
+    again = fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), report=said.append)
+    assert "is finished" in said[-1] and "Nothing was changed" in said[-1]
+    assert contents(tmp_path / "run") == before and again == first
+
+
+def test_a_run_that_ended_before_its_result_was_written_makes_no_step_more(base: Path, tmp_path: Path) -> None:
     train(base, tmp_path / "run", trl={"max_steps": 4})
-    with pytest.raises(UserError, match="another recipe or other data"):
-        train(base, tmp_path / "run", trl={"max_steps": 4, "learning_rate": 0.01})
+    result = (tmp_path / "run" / "merged" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "run" / "merged")
+    train(base, tmp_path / "run", trl={"max_steps": 4})
+    assert (tmp_path / "run" / "merged" / "model.safetensors").read_bytes() == result
+    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in row] == [2, 4]
+
+
+def test_a_file_of_the_users_in_the_output_stops_the_run(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("mine")
+    with pytest.raises(UserError, match=r"recipe\.yaml is in it"):
+        train(base, tmp_path / "run")
+    assert contents(tmp_path / "run") == {tmp_path / "run" / "recipe.yaml": b"mine"}
 
 
 def test_the_evaluation_sees_a_model_that_can_generate(base: Path, tmp_path: Path) -> None:
@@ -385,10 +438,10 @@ def test_the_command_trains_on_stored_trajectories(base: Path, tmp_path: Path) -
 
 
 def test_a_sample_is_drawn_with_the_seed(base: Path, tmp_path: Path) -> None:
-    drawn = [train(base, tmp_path / f"{seed}", sample=4, seed=seed, trl={"max_steps": 1}) for seed in (0, 0, 1)]
+    drawn = [train(base, tmp_path / f"{seed}", sample=4, seed=seed, trl={"max_steps": 1}) for seed in (0, 1, 0)]
     assert [result.examples for result in drawn] == [4, 4, 4]
-    digests = [json.loads((tmp_path / f"{seed}" / "run.json").read_text()) for seed in (0, 1)]
-    assert digests[0] != digests[1]
+    made = [json.loads((tmp_path / f"{seed}" / "output.json").read_text())["settings"]["data"] for seed in (0, 1)]
+    assert made[0]["name"] == made[1]["name"] == "4 trajectories" and made[0]["digest"] != made[1]["digest"]
     with pytest.raises(UserError, match=r"sample: 10 was asked for, but there are 9 trajectories"):
         train(base, tmp_path / "more", sample=10)
 

@@ -11,11 +11,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from deepmmsearch import images
-from deepmmsearch.outputs import content, digest_of, settings_of
+from deepmmsearch.outputs import content, digest_of
+from deepmmsearch.settings import decisive
 from deepmmsearch.store import CODEC
 from deepmmsearch.types import Prompt, Question
 
 _CHECKPOINT = (".safetensors", ".bin", ".pt", ".pth", ".json", ".jinja", ".txt", ".model", ".tiktoken")
+_TABLES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt")
 _PIECE = 1 << 20
 _PIECES = 64
 
@@ -23,8 +25,7 @@ _PIECES = 64
 def contents_of(settings: BaseModel | Mapping[str, Any]) -> dict[str, Any]:
     """The settings that can change a result, with checkpoints and indexes by what is in them. `model` and `adapter` may
     be names on the Hub, which are told by the revision that is on this machine."""
-    plain = settings_of(settings) if isinstance(settings, BaseModel) else settings
-    return {name: _content(name, value) for name, value in plain.items()}
+    return {name: _content(name, value) for name, value in decisive(settings).items()}
 
 
 def _content(name: str, value: Any) -> Any:
@@ -79,10 +80,20 @@ def _hub_revision(name: str) -> str:
     return next((Path(path).parent.name for path in found if isinstance(path, str)), "")
 
 
-def questions_digest(questions: Iterable[Question]) -> tuple[int, str]:
-    """How many there are, and which: texts, answers, pictures, metadata, in their order. Reads every picture."""
+def tables_digest(place: Path) -> str:
+    """A file, or the tables of a folder: what is asked, not the pictures."""
+    files = [place] if place.is_file() else sorted(path for path in place.rglob("*") if path.suffix in _TABLES)
+    found: list[str | bytes] = []
+    for path in files:
+        with path.open("rb") as file:
+            found += [path.name, hashlib.file_digest(file, "sha256").digest()]
+    return digest_of(*found)
+
+
+def questions_content(questions: Iterable[Question]) -> dict[str, str]:
+    """Texts, answers, pictures and metadata, in their order. Reads every picture."""
     rows = [json.dumps(CODEC.encode(question, images.digest), sort_keys=True, default=str) for question in questions]
-    return len(rows), digest_of(*rows)
+    return content(f"{len(rows)} questions", digest_of(*rows))
 
 
 def prompt_content(prompt: Prompt) -> dict[str, str]:

@@ -1,40 +1,36 @@
 """Output folders and what they were made with: `output.json` in each names the command and everything that can change
 its result. A folder belongs to one command with one set of settings; anything else in it stops the command.
-
-What cannot change a result is annotated `Aside` where a recipe declares it, and every other setting counts.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import locked, remove_drafts, write_json
 from deepmmsearch.revision import revision
-from deepmmsearch.settings import ASIDE, Aside
 
 FILE = "output.json"
 LOCK = ".lock"
 VERSION = 1
 # what earlier versions wrote, which said too little of the settings
-_EARLIER = ("run.json", "recipe.json", "lessons.json", "demo.json", "1-seeds")
+_EARLIER = ("run.json", "recipe.json", "lessons.json", "demo.json", "stage.json", "1-seeds")
+_FIELDS = ("command", "version", "id", "settings", "parts", "revision", "finished")
 _SHOWN = 6
 _MISSING = "not set"
 
-__all__ = ["Aside", "Output", "content", "differences", "digest_of", "settings_of"]
-
-Settings = Mapping[str, Any]
+Values = Mapping[str, Any]
 
 
 class Output:
-    """The folder that a command writes to.
+    """The folder that a command writes to. `id`, once it is claimed, is of what was made in it: made anew, it has
+    another.
 
     Raises UserError where it is a file, or holds anything that the same command did not make. Logs (*.log), which may
     be written there from the start, and hidden files do not count.
@@ -44,6 +40,7 @@ class Output:
         self.folder = folder
         self._command = command
         self._alone = False
+        self.id = ""
         self._check(self._read())
 
     @contextmanager
@@ -60,38 +57,43 @@ class Output:
                 self._alone = False
 
     def claim(
-        self, settings: Settings, parts: Mapping[str, Settings] | None = None, spare: Collection[str] = ()
+        self,
+        settings: Values,
+        parts: Mapping[str, Values] | None = None,
+        *,
+        spare: Collection[str] = (),
+        clear: Callable[[], None] | None = None,
     ) -> bool:
         """Takes the folder for these settings, and tells whether they are finished in it.
 
         `parts` have names of their own and may join later; `spare`: settings that may differ all the same, by the last
-        word of their name. Raises UserError with the settings that differ.
+        word of their name. Raises UserError with the settings that differ; where `clear` is given, it is called instead
+        to remove what was made with others, and the folder is taken anew.
         """
         wanted = _plain({"settings": settings, "parts": parts or {}})
         with self._locked():
             former = self._read()
             self._check(former)
-            known = {"settings": wanted["settings"], "parts": {}} if former is None else former
-            changed = differences(known["settings"], wanted["settings"], spare)
-            for name in wanted["parts"].keys() & known["parts"].keys():
-                changed += [
-                    f"{name}.{each}" for each in differences(known["parts"][name], wanted["parts"][name], spare)
-                ]
-            if changed:
-                listed = "; ".join(changed[:_SHOWN]) + (f"; and {len(changed) - _SHOWN} more" * (len(changed) > _SHOWN))
-                raise UserError(
-                    f"{self.folder} was made with other settings ({listed}). Choose another output, or remove it."
-                )
-            finished = former is not None and former["finished"]
-            made = {**known, **wanted, "parts": {**known["parts"], **wanted["parts"]}}
+            if former is not None and (changed := _changes(former, wanted, spare)):
+                if clear is None:
+                    listed = "; ".join(changed[:_SHOWN])
+                    listed += f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+                    raise UserError(
+                        f"{self.folder} was made with other settings ({listed}). Choose another output, or remove it."
+                    )
+                clear()
+                former = None
+            made: dict[str, Any] = former or {"command": self._command, "version": VERSION, "id": uuid.uuid4().hex}
+            made = {"finished": False, **made, **wanted, "parts": {**made.get("parts", {}), **wanted["parts"]}}
             if made != former:
-                made |= {"command": self._command, "version": VERSION, "revision": revision(), "finished": finished}
-                write_json(self.folder / FILE, made, durable=True)
-        return finished
+                write_json(self.folder / FILE, {**made, "revision": revision()}, durable=True)
+            self.id = str(made["id"])
+        return bool(made["finished"])
 
     def finish(self) -> None:
         """From now on `claim` tells that it is finished."""
         with self._locked():
+            remove_drafts(self.folder)
             write_json(self.folder / FILE, {**(self._read() or {}), "finished": True}, durable=True)
 
     def _locked(self) -> AbstractContextManager[Any]:
@@ -109,7 +111,7 @@ class Output:
                 raise UserError(
                     f"A newer version of deepmmsearch made {self.folder}. Update, or choose another output."
                 )
-            return {name: found[name] for name in ("command", "version", "settings", "parts", "revision", "finished")}
+            return {name: found[name] for name in _FIELDS}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} cannot be read ({error}). Choose another output, or remove the folder.") from None
 
@@ -135,12 +137,6 @@ class Output:
             )
 
 
-def settings_of(model: BaseModel) -> dict[str, Any]:
-    """The settings of a recipe or a section of one that can change a result."""
-    kept = {name: f for name, f in type(model).model_fields.items() if ASIDE not in f.metadata}
-    return {name: _counted(getattr(model, name)) for name in kept} | _plain(model.model_extra or {})
-
-
 def content(name: object, digest: str) -> dict[str, str]:
     """What is told apart by its content; `name` is only shown."""
     return {"name": str(name), "digest": digest}
@@ -155,22 +151,19 @@ def digest_of(*parts: str | bytes) -> str:
     return found.hexdigest()
 
 
-def _counted(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return settings_of(value)
-    if isinstance(value, Mapping):
-        return {str(name): _counted(each) for name, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_counted(each) for each in value]
-    return value
-
-
 def _plain(value: Any) -> Any:
     """As it is read from the file again."""
     return json.loads(json.dumps(value, default=str))
 
 
-def differences(former: Settings, wanted: Settings, spare: Collection[str] = ()) -> list[str]:
+def _changes(former: Values, wanted: Values, spare: Collection[str]) -> list[str]:
+    changed = differences(former["settings"], wanted["settings"], spare)
+    for name, part in wanted["parts"].items():
+        changed += [f"{name}.{each}" for each in differences(former["parts"].get(name, part), part, spare)]
+    return changed
+
+
+def differences(former: Values, wanted: Values, spare: Collection[str] = ()) -> list[str]:
     """`name: old -> new` of each setting that differs; `spare` are not compared, by the last word of their name."""
     old, new = dict(_flat(former)), dict(_flat(wanted))
     pairs = {name: (old.get(name, _MISSING), new.get(name, _MISSING)) for name in (*old, *new)}
@@ -192,7 +185,7 @@ def _same(before: Any, after: Any) -> bool:
     return bool(before == after)
 
 
-def _flat(settings: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(settings: Values, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in settings.items():
         if isinstance(value, Mapping) and value and set(value) != {"name", "digest"}:
             yield from _flat(value, f"{prefix}{name}.")

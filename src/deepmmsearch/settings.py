@@ -20,6 +20,11 @@ from deepmmsearch.types import Limits
 UNKNOWN, FOREIGN, KIND = "unknown_setting", "foreign_setting", "unknown_kind"
 """Types of errors, each with what is needed to explain it in its context."""
 
+T = TypeVar("T")
+_ASIDE = "aside"
+Aside = Annotated[T, _ASIDE]
+"""A setting that cannot change a result: speed, places, how much is logged or kept. Every other one counts."""
+
 _PYDANTIC_OWN = frozenset(get_args(core_schema.ErrorType))
 
 
@@ -44,11 +49,9 @@ class Settings(BaseModel):
             errors += _details(error)
         raise ValidationError.from_exception_data(cls.__name__, errors)
 
-
-T = TypeVar("T")
-ASIDE = "aside"
-Aside = Annotated[T, ASIDE]
-"""A setting that cannot change a result: speed, places, how much is logged or kept."""
+    def in_full(self) -> Self:
+        """With what stands for a value that is not given, where that is not the default itself."""
+        return self
 
 
 class Recipe(Settings):
@@ -76,7 +79,7 @@ class EndpointSettings(Settings):
 
     model: str | None = None
     base_url: str | None = None
-    key_variable: str = "OPENAI_API_KEY"
+    key_variable: Aside[str] = "OPENAI_API_KEY"
     max_new_tokens: int = Field(default=1024, gt=0)
     timeout: float = Field(default=120.0, gt=0)
 
@@ -205,6 +208,18 @@ def sections(value: Any) -> Iterator[Settings]:
     if isinstance(value, list | tuple):
         for within in value:
             yield from sections(within)
+
+
+def decisive(value: Any) -> Any:
+    """Settings as plain values, those left out that are `Aside`."""
+    if isinstance(value, Settings):
+        value = value.in_full()
+    if isinstance(value, BaseModel):
+        names = [name for name, found in type(value).model_fields.items() if _ASIDE not in found.metadata]
+        return {name: decisive(getattr(value, name)) for name in names} | decisive(value.model_extra or {})
+    if isinstance(value, Mapping):
+        return {str(name): decisive(within) for name, within in value.items()}
+    return [decisive(within) for within in value] if isinstance(value, list | tuple) else value
 
 
 # What a recipe's model says of its own form, for overrides and for those who look for a name

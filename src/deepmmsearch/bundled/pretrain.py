@@ -11,7 +11,7 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,9 @@ from deepmmsearch.bundled.lessons import LESSONS
 from deepmmsearch.bundled.picture_lessons import famous_name, lesson_flags, view, view_box
 from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, StageSettings
 from deepmmsearch.children import call_all
-from deepmmsearch.files import replacing
+from deepmmsearch.files import replacing, write_text
+from deepmmsearch.outputs import Output
+from deepmmsearch.settings import decisive
 from deepmmsearch.train.plots import plot_curves, read_metrics
 
 POOL = 8
@@ -133,6 +135,11 @@ def schedule(step: int, stage: StageSettings) -> float:
     return min(1.0, (step + 1) / stage.warmup) * fade
 
 
+def _save(state: Mapping[str, Any], path: Path) -> None:
+    with replacing(path) as draft:
+        torch.save(state, draft)
+
+
 class Run:
     """One stage's progress: a log of JSON lines, and a state from which an interrupted stage goes on."""
 
@@ -157,8 +164,7 @@ class Run:
     def save(self, step: int, module: nn.Module, optims: list[tuple[torch.optim.Optimizer, float]]) -> None:
         if self.rank == 0:
             state = {"step": step, "module": module.state_dict(), "optims": [o.state_dict() for o, _ in optims]}
-            with replacing(self._state) as draft:
-                torch.save(state, draft)
+            _save(state, self._state)
 
     def resume(self, module: nn.Module, optims: list[tuple[torch.optim.Optimizer, float]]) -> int:
         if not self._state.exists():
@@ -250,7 +256,7 @@ def _lesson_worker(
             run.save(step + 1, model, optims)
     if rank == 0:
         run.log(stage.steps, final=True, **evaluate(model, encode, stage.lessons, 640))
-        torch.save(model.state_dict(), recipe.output / f"{name}.pt")
+        _save(model.state_dict(), recipe.output / f"{name}.pt")
         run.finish()
 
 
@@ -381,7 +387,7 @@ def train_vision(recipe: PretrainRecipe) -> None:
         pixels, grid, labels = dense_batch(random.Random("held out"), "eval", 256)
         _, seen = dense_loss(module["heads"], module["visual"](pixels, grid_thw=grid).pooler_output, labels)  # type: ignore[arg-type]
     run.log(stage.steps, final=True, **{k: round(v, 4) for k, v in seen.items()})
-    torch.save(model.model.visual.state_dict(), recipe.output / "vision.pt")
+    _save(model.model.visual.state_dict(), recipe.output / "vision.pt")
     run.finish()
 
 
@@ -439,7 +445,7 @@ def align(recipe: PretrainRecipe, pictures: int = 1536) -> None:
     last.bias.copy_((solution[:-1].T @ bias + solution[-1]).float())
     spread = y.var(0).float().view(-1, size).mean(1)
     _fit(recipe, visual, targets, spread)
-    torch.save(model.state_dict(), recipe.output / "aligned.pt")
+    _save(model.state_dict(), recipe.output / "aligned.pt")
 
 
 def _heard(stage: LessonStageSettings, encode: Encoder, seed: int) -> set[int]:
@@ -497,10 +503,14 @@ def _run_together(calls: list[tuple[Any, ...]]) -> None:
         pass
 
 
-def pretrain(recipe: PretrainRecipe) -> Path:
-    """All stages; those already finished are skipped, an interrupted one goes on. Returns the checkpoint's folder."""
-    recipe.output.mkdir(parents=True, exist_ok=True)
-    (recipe.output / "recipe.json").write_text(recipe.model_dump_json(indent=2) + "\n")
+def pretrain(recipe: PretrainRecipe, report: Callable[[str], None] = print) -> Path:
+    """All stages; those already finished are skipped, an interrupted one goes on, and where all are finished nothing is
+    changed. Returns the checkpoint's folder. Raises UserError when the output belongs to something else."""
+    output, folder = Output(recipe.output, "pretrain"), recipe.output / "checkpoint"
+    if output.claim(decisive(recipe)) and folder.is_dir():
+        report(f"{recipe.output} is finished, its checkpoint is in {folder}. Nothing was changed.")
+        return folder
+    write_text(recipe.output / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
     calls: list[tuple[Any, ...]] = []
     if not (recipe.output / "text.pt").exists():
         calls += _lesson_calls(recipe, "text")
@@ -514,8 +524,8 @@ def pretrain(recipe: PretrainRecipe) -> Path:
             _run_together(_lesson_calls(recipe, name))
     plot(recipe)
     tokenizer = small.build_tokenizer()
-    folder = recipe.output / "checkpoint"
     small.save_checkpoint(folder, load(recipe, tokenizer, "joint"), tokenizer, CARD)
+    output.finish()
     return folder
 
 

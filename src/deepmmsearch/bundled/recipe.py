@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepmmsearch.settings import Recipe, Settings
+from deepmmsearch.settings import Aside, Recipe, Settings
 
 
 class StageSettings(Settings):
@@ -25,7 +25,7 @@ class PretrainRecipe(Recipe):
     """`deepmmsearch pretrain`: where the result goes and how long each stage lasts (steps of `batch` samples a
     worker)."""
 
-    output: Path
+    output: Aside[Path]
     seed: int = 0
     hidden: int = 256
     layers: int = 5
@@ -37,5 +37,5 @@ class PretrainRecipe(Recipe):
     scenes: LessonStageSettings
     boxes: LessonStageSettings
     joint: LessonStageSettings
-    save_every: int = 100
-    evaluate_every: int = 200
+    save_every: Aside[int] = 100
+    evaluate_every: Aside[int] = 200

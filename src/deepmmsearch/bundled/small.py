@@ -29,6 +29,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from deepmmsearch.atlas import drawing, world
 from deepmmsearch.atlas.names import FAMOUS, FIRST, SECOND
+from deepmmsearch.files import replacing
 
 PATCH, MERGE = 14, 2
 VIEW = (168, 112)
@@ -312,12 +313,12 @@ def save_checkpoint(
     folder: Path, model: Any, tokenizer: PreTrainedTokenizerFast, card: dict[str, Any], dtype: torch.dtype | None = None
 ) -> None:
     """An ordinary checkpoint folder: weights, config, tokenizer, image processor, and agent.json with the agent's
-    settings."""
+    settings; whole or not at all."""
     import copy
     import json
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (copy.deepcopy(model).to(dtype) if dtype else model).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    build_image_processor().save_pretrained(folder)
-    (folder / "agent.json").write_text(json.dumps(card, indent=2) + "\n")
+    with replacing(folder) as draft:
+        (copy.deepcopy(model).to(dtype) if dtype else model).save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        build_image_processor().save_pretrained(draft)
+        (draft / "agent.json").write_text(json.dumps(card, indent=2) + "\n")

@@ -31,6 +31,7 @@ from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, KnownTaxonomy, S
 from deepmmsearch.data.sources import world_folder
 from deepmmsearch.data.tasks import Labeler
 from deepmmsearch.data.taxonomy import KnownLabels, ModelLabels
+from deepmmsearch.digests import contents_of
 from deepmmsearch.judge import Judge
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.settings import Settings
@@ -93,7 +94,10 @@ def run_build(recipe: DataRecipe, watch: Watch = lambda step: None) -> Built:
         rollouts = Players(recipe.rollout_policy, recipe.output, own_world)
     teacher = Players(recipe.teacher, recipe.output, own_world)
     keys = tuple(sorted(set(keys_of(recipe))))
-    makers = Makers(teacher, judges, Labelers(recipe.taxonomy), settings, rollouts, keys)
+    made_with = {"teacher": contents_of(recipe.teacher), "judge": contents_of(recipe.judge), "labels": {}}
+    if recipe.rollout_policy is not None:
+        made_with["rollouts"] = contents_of(recipe.rollout_policy)
+    makers = Makers(teacher, judges, Labelers(recipe.taxonomy), settings, made_with, rollouts, keys)
     return build(BuildSettings.model_validate(_base(recipe)), makers, watch)
 
 

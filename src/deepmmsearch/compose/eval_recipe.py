@@ -14,7 +14,7 @@ from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.faults import FAULTS
 from deepmmsearch.eval.workflows import GIVEN, WORKFLOWS
-from deepmmsearch.settings import LimitSettings, OneOf, Recipe, Settings
+from deepmmsearch.settings import Aside, LimitSettings, OneOf, Recipe, Settings
 
 QUESTIONS = 500
 """How many are asked about a world, where nothing is said."""
@@ -24,10 +24,10 @@ class _Benchmark(Settings):
     """`label`: its name in tables. `sample`: how many questions, drawn with `seed`. `out_of_domain`: unlike what the
     policy was trained on."""
 
-    label: str | None = None
+    label: Aside[str | None] = None
     sample: int | None = Field(default=None, ge=0)
     seed: int = 0
-    out_of_domain: bool = False
+    out_of_domain: Aside[bool] = False
 
 
 class AtlasBenchmarkSettings(_Benchmark):
@@ -42,8 +42,8 @@ class NamedBenchmarkSettings(_Benchmark):
     benchmark; `images`: the folder of its pictures."""
 
     name: str
-    path: Path | None = None
-    images: Path | None = None
+    path: Aside[Path | None] = None
+    images: Aside[Path | None] = None
     split: str | None = None
 
 
@@ -54,8 +54,8 @@ class WorkflowOptions(Settings):
     """`ablates`: the workflow it is compared with. `change`: what differs, where the switches do not say it, such as
     the training data of another policy."""
 
-    ablates: str | None = None
-    change: str | None = None
+    ablates: Aside[str | None] = None
+    change: Aside[str | None] = None
 
 
 class PlayedOptions(WorkflowOptions):
@@ -149,17 +149,17 @@ class EvalRecipe(Recipe):
     `timeout`: seconds for one question. `stop_after_errors`: so many failed questions or verdicts in a row end the run
     (null: never). `worlds`: where atlases are kept; None is beside the output."""
 
-    output: Path
+    output: Aside[Path]
     policies: dict[str, PolicySettings] = Field(default={"bundled": LocalPolicySettings()})
     tools: ToolSettings | None = None
     benchmarks: list[BenchmarkSettings] = Field(min_length=1)
     workflows: dict[str, WorkflowSettings] = Field(min_length=1)
     judges: dict[str, JudgeSettings] = Field(default={"reward": RuleJudgeSettings()}, min_length=1)
-    concurrency: int = Field(default=16, ge=1)
+    concurrency: Aside[int] = Field(default=16, ge=1)
     timeout: float | None = Field(default=None, gt=0)
-    stop_after_errors: int | None = Field(default=8, ge=1)
-    pictures: int = Field(default=24, ge=0)
-    worlds: Path | None = None
+    stop_after_errors: Aside[int | None] = Field(default=8, ge=1)
+    pictures: Aside[int] = Field(default=24, ge=0)
+    worlds: Aside[Path | None] = None
 
     @model_validator(mode="after")
     def _names(self) -> Self:

@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluation import ORACLE, Evaluation, Task, limited
 from deepmmsearch.errors import Failed, UnknownName, UserError
-from deepmmsearch.eval.run import EvalRun, Finished, evaluate
+from deepmmsearch.eval.run import COMMAND, EvalRun, Finished, evaluate
+from deepmmsearch.outputs import Output
 from deepmmsearch.progress import Step, Watch, silent, tracked
+
+RETRIED = ("timeout", "run_calls", "run_money")
+"""Settings that may be others where what failed is played again: they decide whether an episode fails, and no more."""
 
 
 @dataclass
@@ -53,6 +57,7 @@ def play_recipe(
     for name in only:
         if name not in recipe.workflows:
             raise UnknownName("workflow in the recipe", name, recipe.workflows)
+    Output(recipe.output, COMMAND)  # refuses what is not its own before anything is made
     evaluation = Evaluation(recipe)
     run = EvalRun(recipe.output)
     chosen = [name for name in recipe.workflows if not only or name in only]
@@ -62,6 +67,9 @@ def play_recipe(
         [evaluation.described(name) for name in chosen],
         [task.info for task in tasks],
         list(recipe.judges),
+        settings={"timeout": recipe.timeout},
+        parts=evaluation.made_with(chosen, tasks),
+        spare=RETRIED if retry_errors else (),
         recipe=recipe.model_dump(mode="json"),
     )
     # One policy after another: several models need not fit into memory at once.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import ToolsFor, Workflow
 from deepmmsearch.atlas.worlds import Worlds
+from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.eval_recipe import (
     QUESTIONS,
     AgentSettings,
@@ -23,15 +25,26 @@ from deepmmsearch.compose.eval_recipe import (
     SwitchOptions,
     WorkflowOptions,
 )
-from deepmmsearch.compose.judges import build_judge
-from deepmmsearch.compose.policies import build_policy, choose_prompt
+from deepmmsearch.compose.judges import LlmJudgeSettings, build_judge
+from deepmmsearch.compose.policies import (
+    LocalPolicySettings,
+    build_policy,
+    choose_prompt,
+    prompt_for,
+    trained_prompt,
+)
 from deepmmsearch.compose.toolbox import build_toolbox, find_grounder
+from deepmmsearch.digests import contents_of, prompt_content, questions_content
+from deepmmsearch.engine.index import Index
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.eval.faults import with_fault
 from deepmmsearch.eval.run import BenchmarkInfo, Described
 from deepmmsearch.eval.workflows import WORKFLOWS, Setup, Switches
 from deepmmsearch.judge import Judge
-from deepmmsearch.prompts import load_prompt, prompt_names
+from deepmmsearch.outputs import content, digest_of
+from deepmmsearch.policies.agent_card import read_card
+from deepmmsearch.prompts import judge_prompt, load_prompt, prompt_names
+from deepmmsearch.settings import decisive
 from deepmmsearch.types import Policy, Prompt, Question
 
 ORACLE = "oracle"
@@ -39,11 +52,13 @@ ORACLE = "oracle"
 
 @dataclass(frozen=True)
 class Task:
-    """A benchmark ready to be played. `tools`: what every policy searches it with, a grounder of its own aside."""
+    """A benchmark ready to be played. `tools`: what every policy searches it with, a grounder of its own aside.
+    `made_with`: what it is told apart by."""
 
     info: BenchmarkInfo
     questions: Iterable[Question]
     tools: Toolbox | None
+    made_with: Mapping[str, Any]
 
 
 class Evaluation:
@@ -78,7 +93,10 @@ class Evaluation:
             home = self.recipe.worlds or self.recipe.output.parent / "worlds"
             kept = Worlds(home, [settings.seed], count, settings.split)
             info = BenchmarkInfo(label, f"Atlas, seed {settings.seed}", count, out_of_domain=settings.out_of_domain)
-            return Task(info, kept, kept.toolbox(kept.worlds[0]))
+            world = kept.worlds[0]
+            index = content(kept.index(world), Index.open(kept.index(world)).digest())
+            made_with = {**decisive(settings), "questions": questions_content(kept), "index": index}
+            return Task(info, kept, kept.toolbox(world), made_with)
         from deepmmsearch.data.catalog import find_benchmark, open_questions
 
         found = open_questions(
@@ -96,7 +114,37 @@ class Evaluation:
             general=bool(known and known.general),
             out_of_domain=settings.out_of_domain,
         )
-        return Task(info, found, None)
+        return Task(info, found, None, {**decisive(settings), "questions": questions_content(found)})
+
+    def made_with(self, workflows: Iterable[str], tasks: Iterable[Task]) -> dict[str, Mapping[str, Any]]:
+        """Everything that can change a figure, by policy, workflow, benchmark and judge."""
+        recipe = self.recipe
+        parts: dict[str, Mapping[str, Any]] = {}
+        for name in workflows:
+            settings = recipe.workflows[name]
+            played = self.name_of(settings)
+            if played in recipe.policies:
+                parts[f"policies.{played}"] = contents_of(recipe.policies[played])
+            if recipe.tools is not None and not isinstance(settings, DirectSettings | OracleSettings):
+                parts["tools"] = contents_of(recipe.tools)
+            prompts = [prompt_content(prompt) for prompt in self._prompts(settings, played)]
+            told = content(", ".join(p["name"] for p in prompts), digest_of(*(p["digest"] for p in prompts)))
+            parts[f"workflows.{name}"] = {**decisive(settings), "policy": played, "prompt": told}
+        parts |= {f"benchmarks.{task.info.name}": task.made_with for task in tasks}
+        for name, judge in recipe.judges.items():
+            text = judge_prompt(judge.prompt) if isinstance(judge, LlmJudgeSettings) else ""
+            parts[f"judges.{name}"] = {**decisive(judge), "text": digest_of(text) if text else None}
+        return parts
+
+    def _prompts(self, settings: WorkflowOptions, played: str) -> tuple[Prompt, ...]:
+        """What a workflow is played with, told without loading its policy."""
+        if not isinstance(settings, PlayedOptions):
+            return (load_prompt("atlas"),)
+        policy = self.recipe.policies[played]
+        trained = read_card(policy.model or BUNDLED).prompt if isinstance(policy, LocalPolicySettings) else None
+        if isinstance(settings, RagSettings):
+            return rag_prompts(trained, settings.prompt)
+        return (prompt_for(trained, not isinstance(settings, DirectSettings), settings.prompt),)
 
     def described(self, name: str) -> Described:
         settings = self.recipe.workflows[name]
@@ -132,7 +180,7 @@ class Evaluation:
             tools = replace(tools, thumbnails=settings.thumbnails)
         tools_for = _prepared(tools, settings, task)
         if isinstance(settings, RagSettings):
-            query, answer = rag_prompts(policy, settings.prompt)
+            query, answer = rag_prompts(trained_prompt(policy), settings.prompt)
             return Setup(policy, answer, tools_for, label=label, query_prompt=query)
         prompt = choose_prompt(policy, tools, settings.prompt)
         return Setup(policy, prompt, tools_for, settings.limits.limits(), label)
@@ -179,12 +227,11 @@ def _some(questions: Iterable[Question], most: int = 16) -> list[Question]:
     return [question for question, _ in zip(questions, range(most), strict=False)]
 
 
-def rag_prompts(policy: Policy, name: str | None) -> tuple[Prompt, Prompt]:
+def rag_prompts(trained: str | None, name: str | None) -> tuple[Prompt, Prompt]:
     """What the query is written with, and what is answered with: `name`-query and `name`. A policy that speaks only its
-    own language (its card names a set that has a direct form) is asked in that."""
+    own language (it was `trained` with a set that has a direct form) is asked in that."""
     if name is not None:
         return load_prompt(f"{name}-query"), load_prompt(name)
-    trained = getattr(getattr(policy, "card", None), "prompt", None)
     if trained and f"{trained}-direct" in prompt_names():
         return load_prompt(trained), load_prompt(f"{trained}-direct")
     return load_prompt("rag-query"), load_prompt("rag")

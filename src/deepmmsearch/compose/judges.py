@@ -11,7 +11,7 @@ from deepmmsearch.compose.tool_settings import LiveSettings, RecorderSettings
 from deepmmsearch.compose.toolbox import build_recorder
 from deepmmsearch.errors import UserError
 from deepmmsearch.judge import JUDGES, Judge, RuleJudge
-from deepmmsearch.settings import EndpointSettings, OneOf, Settings
+from deepmmsearch.settings import Aside, EndpointSettings, OneOf, Settings
 
 
 class RuleJudgeSettings(Settings):
@@ -37,7 +37,7 @@ class LlmJudgeSettings(EndpointSettings):
     kind: Literal["llm"] = "llm"
     prompt: Literal["evaluation", "reward"] = "evaluation"
     max_new_tokens: int = Field(default=512, gt=0)
-    recorder: RecorderSettings = LiveSettings()
+    recorder: Aside[RecorderSettings] = LiveSettings()
 
 
 JudgeSettings = Annotated[RuleJudgeSettings | LlmJudgeSettings, OneOf(default="rule")]

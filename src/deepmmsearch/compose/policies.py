@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from deepmmsearch.compose.endpoints import chat_model
 from deepmmsearch.compose.toolbox import find_grounder
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.prompts import load_prompt, prompt_names
-from deepmmsearch.settings import EndpointSettings, OneOf, Settings
+from deepmmsearch.settings import Aside, EndpointSettings, OneOf, Settings
 from deepmmsearch.types import Policy, Prompt
 
 if TYPE_CHECKING:
@@ -31,11 +31,14 @@ class LocalPolicySettings(Settings):
     kind: Literal["local"] = "local"
     model: str | None = None
     adapter: str | None = None
-    device: str = "auto"
+    device: Aside[str] = "auto"
     dtype: str = "auto"
     max_new_tokens: int | None = Field(default=None, gt=0)
     temperature: float = Field(default=0.0, ge=0)
     seed: int = 0
+
+    def in_full(self) -> Self:
+        return self.model_copy(update={"model": self.model or str(BUNDLED)})
 
 
 class ChatPolicySettings(EndpointSettings):
@@ -90,13 +93,25 @@ def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None
 def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:
     """The set `name`, else what the policy's card names, else the paper's; its form without tools where there are none.
     It tells of tools beside the searches at its end. Raises UnknownName."""
-    trained = getattr(getattr(policy, "card", None), "prompt", None) or "deepmmsearch-r1"
-    if name is None and tools.text_search is tools.image_search is None and not tools.extra:
-        name = f"{trained}-direct" if f"{trained}-direct" in prompt_names() else "direct"
-    prompt = load_prompt(name or trained)
+    without = tools.text_search is tools.image_search is None and not tools.extra
+    prompt = prompt_for(trained_prompt(policy), not without, name)
     dialect = find_dialect(prompt.dialect)
     told = [said for tool in tools.extra if (said := dialect.about(tool))]
     return replace(prompt, system="\n\n".join([prompt.system, *told])) if told else prompt
+
+
+def trained_prompt(policy: Policy) -> str | None:
+    """What its card names."""
+    named: str | None = getattr(getattr(policy, "card", None), "prompt", None)
+    return named
+
+
+def prompt_for(trained: str | None, searching: bool, name: str | None = None) -> Prompt:
+    """As `choose_prompt`, of a policy that was `trained` with a set and need not be loaded yet."""
+    trained = trained or "deepmmsearch-r1"
+    if name is None and not searching:
+        name = f"{trained}-direct" if f"{trained}-direct" in prompt_names() else "direct"
+    return load_prompt(name or trained)
 
 
 def local_policy(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from deepmmsearch.settings import EndpointSettings, OneOf, Recipe, Settings
+from deepmmsearch.settings import Aside, EndpointSettings, OneOf, Recipe, Settings
 
 BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
 BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]
@@ -26,9 +26,9 @@ class ProviderSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     name: str
-    per_second: float | None = Field(default=None, gt=0)
-    concurrency: int = Field(default=16, ge=1)
-    key_variable: str | None = None
+    per_second: Aside[float | None] = Field(default=None, gt=0)
+    concurrency: Aside[int] = Field(default=16, ge=1)
+    key_variable: Aside[str | None] = None
     optional: bool = False
 
     @property
@@ -137,7 +137,7 @@ class DinoGroundingSettings(_BoxSettings):
     kind: Literal["dino"] = "dino"
     model: str | None = None
     text_threshold: float = Field(default=0.25, ge=0, le=1)
-    device: str = "auto"
+    device: Aside[str] = "auto"
 
 
 class ChatGroundingSettings(_BoxSettings, EndpointSettings):
@@ -235,7 +235,7 @@ class ProviderReaderSettings(Settings):
     model_config = ConfigDict(extra="allow")
 
     kind: str
-    key_variable: str | None = None
+    key_variable: Aside[str | None] = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -304,7 +304,7 @@ class SearchSettings(Recipe):
     not the provider's own. For the numbers see `agent.Toolbox`."""
 
     index: Path | None = None
-    encoders: tuple[str, ...] = ()
+    encoders: Aside[tuple[str, ...]] = ()
     extra: ExtraTools = ()
     summarizer: SummarizerSettings = ExtractiveSummarizerSettings()
     grounding: GroundingSettings = OwnGroundingSettings()

@@ -22,8 +22,11 @@ from deepmmsearch.compose.judges import build_judge
 from deepmmsearch.compose.policies import choose_prompt, policy_grounder
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.compose.training_recipes import AtlasExperiment, DataExperiment, Experiment, FineTuning
+from deepmmsearch.digests import contents_of
+from deepmmsearch.engine.index import Index
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.figures import EXACT, effort, mean_score, measure_exactly
+from deepmmsearch.outputs import Output
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.policies.local.checkpoint import Checkpoint
@@ -34,11 +37,13 @@ from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedGrounder, RecordedImageSearch
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
+from deepmmsearch.train.grpo import COMMAND as GRPO
 from deepmmsearch.train.grpo import GrpoResult, open_checkpoint, train
 from deepmmsearch.train.grpo import trl_settings as grpo_settings
 from deepmmsearch.train.rollout_trainer import NumberedQuestions
 from deepmmsearch.train.rollouts import Player
 from deepmmsearch.train.run import Evaluate
+from deepmmsearch.train.sft import COMMAND as SFT
 from deepmmsearch.train.sft import SftResult
 from deepmmsearch.train.sft import train as fine_tune_on_folders
 from deepmmsearch.train.sft import trl_settings as sft_settings
@@ -53,6 +58,7 @@ if TYPE_CHECKING:
 
 def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
     """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy."""
+    Output(recipe.output, SFT)
     settings = sft_settings(recipe)
     check_start(recipe.model)
     held_out = recipe.evaluate_on
@@ -78,6 +84,7 @@ def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
 
 def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
+    Output(recipe.output, GRPO)
     grpo_settings(recipe)
     check_start(recipe.model, recipe.adapter, recipe.rollouts.backend)
     reward = build_reward(recipe.reward, build_judge(recipe.judge))
@@ -96,16 +103,19 @@ def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = print) ->
             label=recipe.model,
         )
 
-    return train(recipe, source.questions, checkpoint, make_player, source.evaluate, report)
+    made_with = {"indexes": source.indexes}
+    return train(recipe, source.questions, checkpoint, make_player, source.evaluate, report, made_with)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """`tools_for` makes of a grounder the tools of each question; `any_tools` are some of them, to choose a prompt."""
+    """`tools_for` makes of a grounder the tools of each question; `any_tools` are some of them, to choose a prompt;
+    `indexes`: digests of what a world's tools search."""
 
     questions: NumberedQuestions
     tools_for: Callable[[Grounder], Callable[[Question], Toolbox]]
     any_tools: Toolbox
+    indexes: Sequence[str] = ()
     evaluate: Callable[[LocalPolicy, int], Mapping[str, float]] | None = None
 
 
@@ -120,12 +130,15 @@ def _atlas(recipe: AtlasExperiment, report: Watch) -> _Source:
     recorder = Recorder(Cassette(settings.folder / "searches.sqlite"), "cache")
 
     def tools_for(grounder: Grounder) -> Callable[[Question], Toolbox]:
-        found = RecordedGrounder(grounder, recorder, {"provider": "own model", "model": recipe.model})
+        # by content: another model may come to lie at the same place
+        own = {"provider": "own model", "model": contents_of({"model": recipe.model, "adapter": recipe.adapter})}
+        found = RecordedGrounder(grounder, recorder, own)
         tools = {name: _recorded(worlds.toolbox(name), found, recorder, name) for name in worlds.worlds}
         return lambda question: tools[str(question.metadata["world"])]
 
     evaluate = _evaluation(held_out, recipe) if held_out is not None else None
-    return _Source(worlds, tools_for, worlds.toolbox(worlds.worlds[0]), evaluate)
+    indexes = [Index.open(worlds.index(name)).digest() for name in worlds.worlds]
+    return _Source(worlds, tools_for, worlds.toolbox(worlds.worlds[0]), indexes, evaluate)
 
 
 def _recorded(tools: Toolbox, grounder: Grounder, recorder: Recorder, world: str) -> Toolbox:

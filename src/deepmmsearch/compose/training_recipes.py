@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.rewards import RewardSettings
-from deepmmsearch.settings import LimitSettings, OneOf, Settings
+from deepmmsearch.settings import Aside, LimitSettings, OneOf, Settings
 from deepmmsearch.train.recipes import GrpoRecipe, OwnRollouts, SftRecipe
 
 
@@ -19,7 +19,7 @@ class AtlasSettings(Settings):
     """`worlds` of `questions` each, from `seed` on, kept in `folder`; `search_share` of them need a search (0.78 if not
     given). `evaluate` questions of the unseen world `evaluate_seed` measure the policy during training."""
 
-    folder: Path
+    folder: Aside[Path]
     seed: int = 3000
     worlds: int = Field(default=4, gt=0)
     questions: int = Field(default=400, gt=0)
@@ -56,7 +56,7 @@ class AtlasExperiment(Experiment):
 class DataExperiment(Experiment):
     """Questions of `data`, searched with `tools`."""
 
-    data: list[Path] = Field(min_length=1)
+    data: Aside[list[Path]] = Field(min_length=1)
     tools: ToolSettings
 
     @model_validator(mode="after")
@@ -77,7 +77,7 @@ AnyExperiment = Annotated[
 class HeldOut(Settings):
     """`questions` of the unseen world `seed`, kept in `folder`, that measure a policy during training."""
 
-    folder: Path
+    folder: Aside[Path]
     seed: int = 90
     questions: int = Field(default=100, gt=0)
     limits: LimitSettings = LimitSettings()

@@ -18,6 +18,7 @@ Every stage works shard by shard; what is finished is never done again, and a ru
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,28 +35,34 @@ from deepmmsearch.data.overlap import evaluation_prints, row_print
 from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, Mix, Seeds
 from deepmmsearch.data.records import write_rows
 from deepmmsearch.data.sources import Source, open_source
-from deepmmsearch.data.stages import Counts, Stage
+from deepmmsearch.data.stages import COMMAND, Counts, Stage
 from deepmmsearch.data.tables import Row, read_json
 from deepmmsearch.data.tasks import DrawSeeds, JudgeFactory, LabelerFactory, PlayerFactory
 from deepmmsearch.data.verdicts import KeepCorrect, LabelTaxonomy, TellSearch
 from deepmmsearch.data.workers import ShardTask, run_shards
+from deepmmsearch.digests import tables_digest
 from deepmmsearch.errors import UserError
-from deepmmsearch.files import locked, write_json
+from deepmmsearch.files import write_json, write_text
+from deepmmsearch.outputs import Output, content
+from deepmmsearch.settings import decisive
 
 STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
 DATASET = "dataset"
+_FILE = re.compile(r"(train|validation)-\d{5}\.parquet")
 
 
 @dataclass(frozen=True)
 class Makers:
     """Who plays, judges and labels: factories, and in `settings` their settings as plain values, for each of
-    "teacher", "judge", "labels", "rollouts"; when these change, what was made with others is not taken over. `keys`:
-    the environment variables that they need."""
+    "teacher", "judge", "labels", "rollouts". `made_with`: of these what can change a result, with models and indexes by
+    their content; when it changes, what was made with others is not taken over. `keys`: the environment variables that
+    they need."""
 
     players: PlayerFactory
     judges: JudgeFactory
     labelers: LabelerFactory
     settings: Mapping[str, Mapping[str, Any]]
+    made_with: Mapping[str, Mapping[str, Any]]
     rollout_players: PlayerFactory | None = None
     keys: tuple[str, ...] = ()
 
@@ -88,10 +95,9 @@ def build(settings: BuildSettings, makers: Makers, watch: Watch = lambda step: N
     Raises UserError when another run holds the folder, when the recipe changed since an expensive stage was made, or
     when nothing is left for the data set.
     """
-    output = settings.output
-    with locked(output / ".lock", wait=False) as mine:
-        if not mine:
-            raise UserError(f"Another run is at work in {output}. Wait for it, or give another output.")
+    output = Output(settings.output, COMMAND)
+    with output.alone():
+        output.claim({})
         return _Build(settings, makers, watch).run()
 
 
@@ -110,8 +116,7 @@ class _Build:
 
     def run(self) -> Built:
         recipe = {**self.settings.model_dump(mode="json"), **self.makers.settings}
-        self.output.mkdir(parents=True, exist_ok=True)
-        (self.output / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False), encoding="utf-8")
+        write_text(self.output / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
         self.shards = self.source.shards()
         key = self._by_shards()
         key = self._unique(key)
@@ -119,39 +124,40 @@ class _Build:
         return self._dataset()
 
     def _by_shards(self) -> str:
-        s, m = self.settings, self.makers
+        s, m, made_with = self.settings, self.makers, self.makers.made_with
         seeds, episodes, correct, labelled, search, *_ = self.stages
-        pictures = s.pictures.model_dump()
         plans: list[tuple[Stage, dict[str, Any], ShardTask]] = [
             (
                 seeds,
-                {"seeds": _shard_settings(s.seeds), "pictures": pictures},
+                {"seeds": _shard_settings(s.seeds), "pictures": decisive(s.pictures)},
                 DrawSeeds(self.source, seeds, s.pictures),
             ),
             (
                 episodes,
-                {"teacher": m.settings["teacher"], "episodes": _without(s.episodes.model_dump(), "concurrency")},
+                {"teacher": made_with["teacher"], "episodes": decisive(s.episodes)},
                 PlayEpisodes(seeds, episodes, s.episodes, s.pictures, m.players),
             ),
-            (correct, {"judge": m.settings["judge"]}, KeepCorrect(episodes, correct, m.judges)),
+            (correct, {"judge": made_with["judge"]}, KeepCorrect(episodes, correct, m.judges)),
             (
                 labelled,
-                {"labels": m.settings["labels"], "taxonomy": _without(s.taxonomy.model_dump(), "concurrency")},
+                {"labels": made_with["labels"], "taxonomy": decisive(s.taxonomy)},
                 LabelTaxonomy(correct, labelled, s.taxonomy, m.labelers),
             ),
             (
                 search,
                 {
-                    "search": _without(s.search.model_dump(), "concurrency"),
-                    **({"rollouts": m.settings.get("rollouts")} if s.search.by == "rollouts" else {}),
+                    "search": decisive(s.search),
+                    **({"rollouts": made_with.get("rollouts")} if s.search.by == "rollouts" else {}),
                 },
                 TellSearch(labelled, search, s.search, s.episodes, s.pictures, m.rollout_players, m.judges),
             ),
         ]
         self._take_up()
         key, before = "", None
-        for stage, made_with, task in plans:
-            key = stage.claim(made_with, key)
+        # all before the first is run: what is refused is refused at once
+        for stage, wanted, _ in plans:
+            key = stage.claim(wanted, key)
+        for stage, _, task in plans:
             self._run(stage, before, task)
             before = stage
         return key
@@ -184,7 +190,7 @@ class _Build:
     def _unique(self, key: str) -> str:
         before, stage = self.stages[4], self.stages[5]
         settings = self.settings.unique
-        made_with = {"unique": settings.model_dump(mode="json"), "shards": self.shards}
+        made_with = {"unique": decisive(settings), "shards": self.shards}
         key = stage.claim(made_with, key, cheap=True)
         if all(stage.has(shard) for shard in self.shards):
             return key
@@ -214,7 +220,7 @@ class _Build:
     def _balanced(self, key: str) -> str:
         before, stage = self.stages[5], self.stages[6]
         settings = self.settings.balance
-        key = stage.claim({"balance": settings.model_dump()}, key, cheap=True)
+        key = stage.claim({"balance": decisive(settings)}, key, cheap=True)
         if all(stage.has(shard) for shard in self.shards):
             return key
         began = time.perf_counter()
@@ -268,7 +274,8 @@ class _Build:
         if (folder / "card.json").is_file() and (card := read_json(folder / "card.json")).get("key") == key:
             return dict(card)
         for old in folder.glob("*.parquet"):
-            old.unlink()
+            if _FILE.fullmatch(old.name):
+                old.unlink()
         contents = {}
         for split, wanted in (("train", ids - held_out), ("validation", ids & held_out)):
             files = _chunks(self._chosen_rows(wanted), self.settings.splits.rows_per_file)
@@ -335,7 +342,10 @@ def _drawn(seeds: Seeds) -> int:
 
 def _shard_settings(seeds: Seeds) -> dict[str, Any]:
     """What a shard is drawn with: more worlds, or more whole shards, add to a build and change nothing in it."""
-    settings = seeds.model_dump(mode="json")
+    settings: dict[str, Any] = decisive(seeds)
+    for name in ("benchmark", "path"):
+        if settings.get(name) and Path(settings[name]).exists():
+            settings[name] = content(settings[name], tables_digest(Path(settings[name])))
     if isinstance(seeds, AtlasSeeds):
         return _without(settings, "worlds")
     whole = seeds.count is not None and seeds.count % seeds.shard == 0
@@ -343,7 +353,7 @@ def _shard_settings(seeds: Seeds) -> dict[str, Any]:
 
 
 def _without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The settings without those that change the speed but not the result."""
+    """The settings without these."""
     return {name: value for name, value in settings.items() if name not in names}
 
 

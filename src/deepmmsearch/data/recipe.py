@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from deepmmsearch.settings import EndpointSettings, LimitSettings, OneOf, Recipe, Settings
+from deepmmsearch.settings import Aside, EndpointSettings, LimitSettings, OneOf, Recipe, Settings
 
 CATEGORIES = ("Arts", "Place", "People", "Industry", "Science", "Nature", "Entities", "Events")
 """MMSearch-R1's eight (arXiv 2506.20670); the categories of DeepMMSearchVQA are not published."""
@@ -42,7 +42,7 @@ class TableSeeds(_Seeds):
 
     benchmark: str
     path: Path | None = None
-    images: Path | None = None
+    images: Aside[Path | None] = None
     split: str | None = None
     count: int | None = Field(default=None, ge=1)
     shard: int = Field(default=500, ge=1)
@@ -71,7 +71,7 @@ class Episodes(Settings):
 
     turns: int = Field(default=10, ge=1)
     limits: LimitSettings = LimitSettings()
-    concurrency: int = Field(default=16, ge=1)
+    concurrency: Aside[int] = Field(default=16, ge=1)
     attempts: int = Field(default=2, ge=1)
 
 
@@ -80,7 +80,7 @@ class _Taxonomy(Settings):
 
     categories: list[str] = Field(default_factory=lambda: list(CATEGORIES), min_length=1)
     other: str | None = None
-    concurrency: int = Field(default=16, ge=1)
+    concurrency: Aside[int] = Field(default=16, ge=1)
 
 
 class KnownTaxonomy(_Taxonomy):
@@ -121,7 +121,7 @@ class SearchByRollouts(Settings):
 
     by: Literal["rollouts"] = "rollouts"
     rollouts: int = Field(default=8, ge=1)
-    concurrency: int = Field(default=16, ge=1)
+    concurrency: Aside[int] = Field(default=16, ge=1)
 
 
 Search = Annotated[SearchByTrajectory | SearchByRollouts, OneOf("by", default="trajectory")]
@@ -145,7 +145,7 @@ class AgainstTable(_Against):
 
     benchmark: str
     path: Path | None = None
-    images: Path | None = None
+    images: Aside[Path | None] = None
     split: str | None = None
 
 
@@ -192,10 +192,10 @@ class Splits(Settings):
 class BuildSettings(Recipe):
     """Everything but who plays. `output` is the folder of the build; `licence` and `name` stand in the card."""
 
-    name: str = "deepmmsearch-vqa"
-    licence: str = "unknown"
-    output: Path
-    processes: int = Field(default=1, ge=1)
+    name: Aside[str] = "deepmmsearch-vqa"
+    licence: Aside[str] = "unknown"
+    output: Aside[Path]
+    processes: Aside[int] = Field(default=1, ge=1)
     seeds: Seeds
     pictures: Pictures = Pictures()
     episodes: Episodes = Episodes()

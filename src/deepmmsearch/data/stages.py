@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,10 +11,10 @@ from typing import Any
 from deepmmsearch.data.load_report import EXAMPLES
 from deepmmsearch.data.records import read_rows, write_rows
 from deepmmsearch.data.tables import Row, read_json
-from deepmmsearch.errors import UserError
 from deepmmsearch.files import write_json
+from deepmmsearch.outputs import Output, content
 
-MARK = "stage.json"
+COMMAND = "data build"
 
 
 @dataclass
@@ -104,7 +101,7 @@ class Stage:
         return read_rows(self.rows_file(part))
 
     def parts(self) -> list[str]:
-        return sorted(p.stem for p in self.folder.glob("*.json") if p.name != MARK)
+        return sorted(p.stem for p in self.folder.glob("*.json") if self.rows_file(p.stem).is_file())
 
     def counts(self, parts: Iterable[str] | None = None) -> Counts:
         """The sum over these parts, of those that are finished; None is all."""
@@ -114,29 +111,18 @@ class Stage:
         return total
 
     def claim(self, settings: Mapping[str, Any], before: str, *, cheap: bool = False) -> str:
-        """The key of what this stage is made with: its settings and those of the stages before.
+        """Takes the folder for what this stage is made with: its settings and the stage `before`, by its id. Gives its
+        own.
 
-        A folder made with another key is removed where the stage costs nothing (`cheap`), else UserError says what
+        Rows that were made with others are removed where the stage costs nothing (`cheap`), else UserError says what
         differs.
         """
-        plain = json.loads(json.dumps(settings, default=str, sort_keys=True))
-        key = hashlib.sha256(json.dumps([self.name, plain, before]).encode()).hexdigest()[:16]
-        mark = self.folder / MARK
-        if mark.is_file():
-            found = read_json(mark)
-            if found.get("key") == key:
-                return key
-            if not cheap:
-                raise UserError(_explain(self.folder, found.get("settings", {}), plain))
-        if cheap and self.folder.exists():
-            shutil.rmtree(self.folder)
-        write_json(mark, {"key": key, "settings": plain}, durable=True)
-        return key
+        output = Output(self.folder, COMMAND)
+        made_with = {**settings, "before": content("the stage before", before)}
+        output.claim(made_with, clear=self._clear if cheap else None)
+        return output.id
 
-
-def _explain(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    changed = sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
-    what = f"with other settings ({', '.join(changed)})" if changed else "from other data of the stage before"
-    return (
-        f"{folder} was made {what}. Give another output, or remove {folder} and what comes after it to make it again."
-    )
+    def _clear(self) -> None:
+        for part in self.parts():
+            self.counts_file(part).unlink()
+            self.rows_file(part).unlink()

@@ -1,6 +1,7 @@
 """An evaluation on disk: what was played and how it was judged, so that an interrupted one continues by question.
 
-FOLDER/run.json            benchmarks, workflows and judges, when, at which git revision
+FOLDER/output.json         what it was made with: nothing else joins it
+FOLDER/run.json            benchmarks, workflows and judges, at which git revision
 FOLDER/trajectories/       one store of all trajectories, under BENCHMARK/WORKFLOW/QUESTION
 FOLDER/verdicts.jsonl      one line for each trajectory and judge
 """
@@ -9,19 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deepmmsearch.agent.runner import Streak, Workflow, reason, run_all, without_pictures
 from deepmmsearch.errors import Failed, UserError
-from deepmmsearch.files import write_json
+from deepmmsearch.files import locked, write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
+from deepmmsearch.outputs import LOCK, Output, Values
 from deepmmsearch.revision import revision
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
 
+COMMAND = "eval"
 FILE = "run.json"
 KEPT = "What was played is kept."
 
@@ -67,15 +70,10 @@ class BenchmarkInfo:
 
 
 class EvalRun:
-    """The folder of one evaluation. Raises UserError for a folder that holds something else, or an evaluation in which
-    a workflow of the same name was another one."""
+    """The folder of one evaluation, to read or, once it is described, to add to. Raises UserError for a damaged one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file. Give a folder for the evaluation.")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / FILE).is_file():
-            raise UserError(f"{folder} is not empty and holds no evaluation (no {FILE}). Give a new folder.")
         self.store = TrajectoryStore(folder / "trajectories")
         self.info: dict[str, Any] = {"workflows": {}, "benchmarks": {}, "judges": []}
         if (folder / FILE).is_file():
@@ -83,33 +81,45 @@ class EvalRun:
             _end_line(folder / "verdicts.jsonl")
 
     def describe(
-        self, workflows: Iterable[Described], benchmarks: Iterable[BenchmarkInfo], judges: Sequence[str], **facts: Any
+        self,
+        workflows: Sequence[Described],
+        benchmarks: Iterable[BenchmarkInfo],
+        judges: Sequence[str],
+        *,
+        settings: Values | None = None,
+        parts: Mapping[str, Values] | None = None,
+        spare: Collection[str] = (),
+        **facts: Any,
     ) -> None:
-        """Writes what is about to be run. `facts`: anything else that explains the figures."""
-        for workflow in workflows:
-            self._same("workflows", workflow.name, asdict(workflow))
-        for benchmark in benchmarks:
-            former = self.info["benchmarks"].get(benchmark.name, {})
-            self.info["benchmarks"][benchmark.name] = {**former, **asdict(benchmark)}
-        self.info["judges"] = list(dict.fromkeys([*judges, *self.info["judges"]]))
-        self.info |= {"revision": revision(), **facts}
-        self._write()
+        """Takes the folder and writes what is about to be run. Further workflows, benchmarks and judges may join.
 
-    def _same(self, group: str, name: str, described: dict[str, Any]) -> None:
-        former = self.info[group].get(name)
-        if former is not None and former != described:
-            changed = sorted(k for k in described if former.get(k) != described[k])
-            raise UserError(
-                f"{self.folder} holds {name!r} with another {', '.join(changed)}. Choose another output, or remove it."
-            )
-        self.info[group][name] = described
+        `settings`, `parts`, `spare`: what can change the figures, see `outputs.Output.claim`; without `parts` that is
+        what the workflows say of themselves. `facts`: anything else that explains the figures. Raises UserError where
+        the folder holds something else, or one of the same name was another one.
+        """
+        alike = {f"workflows.{w.name}": {**asdict(w), "ablates": None, "change": None} for w in workflows}
+        Output(self.folder, COMMAND).claim(settings or {}, alike if parts is None else parts, spare=spare)
+
+        def add(info: dict[str, Any]) -> None:
+            info["workflows"] |= {workflow.name: asdict(workflow) for workflow in workflows}
+            for benchmark in benchmarks:
+                former = info["benchmarks"].get(benchmark.name, {})
+                info["benchmarks"][benchmark.name] = {**former, **asdict(benchmark)}
+            info["judges"] = list(dict.fromkeys([*judges, *info["judges"]]))
+            info |= {"revision": revision(), **facts}
+
+        self._update(add)
 
     def note(self, benchmark: str, **facts: Any) -> None:
-        self.info["benchmarks"].setdefault(benchmark, {"name": benchmark}).update(facts)
-        self._write()
+        self._update(lambda info: info["benchmarks"].setdefault(benchmark, {"name": benchmark}).update(facts))
 
-    def _write(self) -> None:
-        write_json(self.folder / FILE, self.info)
+    def _update(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Upon what other processes wrote meanwhile."""
+        with locked(self.folder / LOCK):
+            if (self.folder / FILE).is_file():
+                self.info |= _read_json(self.folder / FILE)
+            change(self.info)
+            write_json(self.folder / FILE, self.info)
 
     def judged(self) -> dict[tuple[str, str], Judged]:
         """The last verdict of each trajectory and judge; a half-written line at the end is ignored."""

@@ -66,6 +66,10 @@ class Pictures:
         self._index = {name: new[old] for name, old in self._index.items() if old in new}
         return new
 
+    def digests(self) -> list[str]:
+        """sha256 of each, by number."""
+        return sorted(self._index, key=self._index.__getitem__)
+
     def tokens(self, number: int) -> tuple[int, ...]:
         """The ids that stand for the picture."""
         return self.family.tokens(self._views[number].size)

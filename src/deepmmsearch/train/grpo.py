@@ -5,7 +5,6 @@ The trainer and its rollouts are in `rollout_trainer`; this puts a run together 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
+from deepmmsearch.digests import prompt_content, questions_content
 from deepmmsearch.errors import UserError
+from deepmmsearch.outputs import Output
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.policies.local.adapter import save_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
@@ -40,6 +41,7 @@ from deepmmsearch.train.rollouts import Player
 from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.shards import apart, gathered, shard_layers
 
+COMMAND = "grpo"
 FROZEN = ("vision", "projector")
 CURVES = {
     "reward": ("reward/mean", "reward/correct", "reward/format"),
@@ -90,22 +92,24 @@ def train(
     make_player: MakePlayer,
     evaluate: EvaluatePolicy | None = None,
     report: Callable[[str], None] = print,
+    made_with: Mapping[str, Any] | None = None,
 ) -> GrpoResult:
     """Trains, goes on from the last checkpoint in `recipe.output` where there is one, and writes there recipe.yaml,
-    run.json, metrics.jsonl, curves.png, samples/, adapter/ and merged/.
+    metrics.jsonl, curves.png, samples/, adapter/ and merged/. A finished run is left as it is.
 
     `make_player` gets the model as it was at the start, greedy: tools that ask a model (grounding) ask that one, so
     that they stay the same while the policy learns. `evaluate` gets the policy of the moment, greedy.
+    `made_with`: what else can change the result, beside recipe, questions and prompt.
 
     Raises UserError when there is nothing to train on, an adapter does not fit, or the output belongs to another run.
     """
+    output = Output(recipe.output, COMMAND)
     if not len(questions):
         raise UserError("There are no questions to train on. Check the recipe's data.")
     refuse_untrainable(checkpoint.family, recipe.model)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     settings = trl_settings(recipe)
-    resume = claim_output(recipe.output, recipe, _digest(questions), {"questions": len(questions)})
     if not _vllm(recipe):
         # twins share parameters, not buffers, so the move comes before them
         checkpoint.model.to(settings.device)
@@ -118,6 +122,12 @@ def train(
     frozen = parameter_hash(model, FROZEN)
     player = make_player(policy_of(start, checkpoint, SamplerSettings(max_new_tokens=recipe.rollouts.max_new_tokens)))
     stage = Stage(questions, player, generation, checkpoint, checkpoint.renderer(), eyes)
+    asked = questions_content(questions[number] for number in range(len(questions)))
+    more = {"questions": asked, "prompt": prompt_content(player.prompt), **(made_with or {})}
+    claimed = claim_output(output, recipe, settings, report, **more)
+    result = recipe.output / "merged", recipe.output / "adapter"
+    if claimed.finished:
+        return GrpoResult(*result, claimed.metrics)
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
     measure = _measuring(generation, evaluate) if evaluate is not None and recipe.evaluate_every else None
     trainer = make_trainer(recipe, settings, stage, model, checkpoint, [journal])
@@ -125,7 +135,7 @@ def train(
         trainer.add_callback(Evaluation(measure, recipe.evaluate_every, trainer.callback_handler))
     shard_layers(trainer, checkpoint.model)
     with explained(recipe.output):
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        claimed.train(trainer)
         trained = trainer.accelerator.unwrap_model(trainer.model)
         assert parameter_hash(trained, FROZEN) == frozen, f"training changed frozen weights: {FROZEN}"
         trained = gathered(trainer, trained, lambda: _prepared(open_checkpoint(recipe), recipe))
@@ -133,7 +143,7 @@ def train(
             _save(recipe, checkpoint, trained)
             title = f"GRPO {recipe.output.name}"
             plot_curves(journal.rows, recipe.output / "curves.png", title, panels(journal.rows, CURVES))
-    result = recipe.output / "merged", recipe.output / "adapter"
+            output.finish()
     return GrpoResult(*result, journal.rows[-1] if journal.rows else {})
 
 
@@ -213,12 +223,6 @@ def _save(recipe: GrpoRecipe, checkpoint: Checkpoint, model: PreTrainedModel | P
         save_adapter(model, recipe.output / "adapter")
         model = model.merge_and_unload()
     save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), recipe.output / "merged")
-
-
-def _digest(questions: NumberedQuestions) -> str:
-    """Which questions, in which order; pictures are not read for it."""
-    names = getattr(questions, "names", None) or [questions[i].id for i in range(len(questions))]
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def _describe(row: Mapping[str, Any]) -> str:

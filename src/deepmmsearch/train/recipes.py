@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from deepmmsearch.settings import LimitSettings, OneOf, Recipe, Settings
+from deepmmsearch.settings import Aside, LimitSettings, OneOf, Recipe, Settings
 
 LANGUAGE_LINEAR = r".*(language_model|text_model).*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
@@ -36,18 +36,18 @@ class SftRecipe(Recipe):
     except for what this file decides (see FIXED)."""
 
     model: str
-    data: list[Path] = Field(min_length=1)
+    data: Aside[list[Path]] = Field(min_length=1)
     sample: int | None = Field(default=None, gt=0)
-    output: Path
+    output: Aside[Path]
     lora: Lora | None = Field(default_factory=Lora)
     freeze: tuple[Literal["vision", "projector"], ...] = ("vision", "projector")
     seed: int = 0
-    threads: int | None = Field(default=None, gt=0)
+    threads: Aside[int | None] = Field(default=None, gt=0)
     max_tokens: int = Field(default=8192, gt=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
     save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     cache_features: bool = False
-    evaluate_every: int = Field(default=0, ge=0)
+    evaluate_every: Aside[int] = Field(default=0, ge=0)
     trl: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -73,13 +73,13 @@ class _Rollouts(Settings):
 
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int | None = Field(default=None, gt=0)
-    concurrency: int = Field(default=64, gt=0)
+    concurrency: Aside[int] = Field(default=64, gt=0)
     tool_timeout: float = Field(default=120.0, gt=0)
     failed: Literal["mask", "keep"] = "mask"
     truncated: Literal["mask", "keep"] = "mask"
     flat: Literal["drop", "keep"] = "drop"
     resample: int = Field(default=0, ge=0)
-    share_prompts: bool = True
+    share_prompts: Aside[bool] = True
 
 
 class OwnRollouts(_Rollouts):
@@ -87,7 +87,7 @@ class OwnRollouts(_Rollouts):
     the sampler."""
 
     backend: Literal["local", "slots"] = "local"
-    batch: int = Field(default=64, gt=0)
+    batch: Aside[int] = Field(default=64, gt=0)
 
 
 class VllmRollouts(_Rollouts):
@@ -108,18 +108,18 @@ class GrpoRecipe(Recipe):
 
     model: str
     adapter: Path | None = None
-    output: Path
+    output: Aside[Path]
     lora: Lora = Field(default_factory=Lora)
     seed: int = 0
-    threads: int | None = Field(default=None, gt=0)
+    threads: Aside[int | None] = Field(default=None, gt=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
     save_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     prompt: str | None = None
     limits: LimitSettings = LimitSettings()
     rollouts: RolloutSettings = OwnRollouts()
-    alarms: Alarms = Field(default_factory=Alarms)
-    evaluate_every: int = Field(default=0, ge=0)
-    sample_every: int = Field(default=10, ge=0)
+    alarms: Aside[Alarms] = Field(default_factory=Alarms)
+    evaluate_every: Aside[int] = Field(default=0, ge=0)
+    sample_every: Aside[int] = Field(default=10, ge=0)
     trl: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """What every training run leaves beside its weights, and how an interrupted one goes on.
 
-OUTPUT/recipe.yaml, run.json     what was run, on which data, at which git revision
+OUTPUT/recipe.yaml, output.json  what was run, on which data, at which git revision
 OUTPUT/metrics.jsonl, curves.png what was measured
 OUTPUT/checkpoints/              the trainer's own, from which a run goes on
 OUTPUT/adapter, merged           the result
@@ -21,14 +21,14 @@ import torch
 import yaml
 from peft import PeftModel
 from pydantic import BaseModel
-from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import get_available_reporting_integrations
 from transformers.trainer_callback import CallbackHandler
 
+from deepmmsearch.digests import contents_of
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.files import write_text
-from deepmmsearch.notation import read_yaml
-from deepmmsearch.revision import revision
+from deepmmsearch.outputs import Output
 from deepmmsearch.train.plots import read_metrics
 
 Evaluate = Callable[[PreTrainedModel | PeftModel, int], Mapping[str, float]]
@@ -46,6 +46,14 @@ COMMON: Mapping[str, Any] = {
 }
 
 Config = TypeVar("Config", bound=TrainingArguments)
+
+TRL_ASIDE = frozenset(
+    "logging_steps logging_first_step logging_strategy report_to run_name project disable_tqdm log_level "
+    "save_steps save_strategy save_total_limit dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor "
+    "dataloader_persistent_workers use_cpu gradient_checkpointing gradient_checkpointing_kwargs "
+    "activation_checkpointing trackio_space_id trackio_bucket_id trackio_static_space_id".split()
+)
+"""Settings of TRL that cannot change a result."""
 
 
 def trl_config(
@@ -89,32 +97,48 @@ def _refuse_missing_trackers(asked: str | Sequence[str] | None) -> None:
             raise UnknownName("tracker in trl.report_to, or one that is not installed", name, ["none", *TRACKERS])
 
 
-def claim_output(output: Path, recipe: BaseModel, data: str, facts: Mapping[str, Any]) -> Path | None:
-    """Writes recipe and revision beside the result; gives the checkpoint to go on from. `data` is a digest of what is
-    trained on. Raises UserError when the folder belongs to another recipe or other data."""
-    described = output / "recipe.yaml"
-    resume = last_checkpoint(output / "checkpoints")
-    if resume is not None:
-        former = json.loads((output / "run.json").read_text(encoding="utf-8"))
-        if not _same(recipe, described.read_text(encoding="utf-8")) or former["data"] != data:
-            raise UserError(
-                f"{output} holds a run of another recipe or other data. Choose another output, or remove it."
-            )
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(described, yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    run = {"data": data, **facts, "revision": revision()}
-    write_text(output / "run.json", json.dumps(run, indent=2) + "\n")
-    _truncate_metrics(output / "metrics.jsonl", _step_of(resume) if resume else 0)
-    return resume
+@dataclasses.dataclass(frozen=True)
+class Claimed:
+    """The output of a run. `finished`: its result is there; else `resume` is the checkpoint to go on from."""
+
+    output: Output
+    finished: bool
+    resume: Path | None
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """The last line that was logged."""
+        rows = read_metrics(self.output.folder / "metrics.jsonl")
+        return rows[-1] if rows else {}
+
+    def train(self, trainer: Trainer) -> None:
+        """To the end, from the checkpoint on. Where that is the end already, nothing but its weights is taken."""
+        if self.resume is not None and _is_end(self.resume):
+            # the trainer makes a step before it looks how many it was to make
+            trainer.args.max_steps, trainer.args.num_train_epochs = -1, 0
+        trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
 
 
-def _same(recipe: BaseModel, former: str) -> bool:
-    """Is it the recipe of a former run? One from before a setting existed is, where that setting is not used."""
-    try:
-        read = type(recipe).model_validate(read_yaml(former))
-    except ValueError:  # pydantic's is one
-        return False
-    return read.model_dump(mode="json") == recipe.model_dump(mode="json")
+def claim_output(
+    output: Output, recipe: BaseModel, settings: TrainingArguments, report: Callable[[str], None], **made_with: Any
+) -> Claimed:
+    """Takes the folder for this recipe and for what it was `made_with` beside it, and writes the recipe there. A
+    finished run is left as it is. Raises UserError when the folder belongs to something else."""
+    folder = output.folder
+    wanted = contents_of(recipe) | made_with | {"processes": settings.world_size}
+    wanted["trl"] = {name: value for name, value in wanted["trl"].items() if name not in TRL_ASIDE}
+    if output.claim(wanted) and (folder / "merged").is_dir():
+        report(f"{folder} is finished, its checkpoint is in {folder / 'merged'}. Nothing was changed.")
+        return Claimed(output, True, None)
+    resume = last_checkpoint(folder / "checkpoints")
+    write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    _truncate_metrics(folder / "metrics.jsonl", _step_of(resume) if resume else 0)
+    return Claimed(output, False, resume)
+
+
+def _is_end(checkpoint: Path) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= state["max_steps"])
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -7,7 +7,6 @@ TRL's `SFTTrainer` trains; its preparation of data is bypassed, because labels c
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 
 from deepmmsearch.data.reader import holds_trajectories, read_trajectories
 from deepmmsearch.errors import UserError
+from deepmmsearch.outputs import Output, content, digest_of
 from deepmmsearch.policies.local.adapter import save_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import refuse_untrainable
@@ -67,6 +67,7 @@ class TrajectoryTrainer(SFTTrainer):
         return None
 
 
+COMMAND = "sft"
 MakeEvaluate = Callable[[Checkpoint], Evaluate]
 """Gets the model as it was loaded, before an adapter is put into it."""
 
@@ -85,6 +86,7 @@ def train(
     recipe: SftRecipe, make_evaluate: MakeEvaluate | None = None, report: Callable[[str], None] = print
 ) -> SftResult:
     """`fine_tune` with the recipe's own checkpoint and trajectory folders."""
+    Output(recipe.output, COMMAND)  # refuses what is not its own before anything is loaded
     missing = [str(place) for place in recipe.data if not holds_trajectories(place)]
     if missing:
         raise UserError(f"There are no trajectories in {', '.join(missing)}: {FILE} is missing. Give other data.")
@@ -102,10 +104,11 @@ def fine_tune(
     report: Callable[[str], None] = print,
 ) -> SftResult:
     """Trains, goes on from the last checkpoint in `recipe.output` where there is one, and writes there
-    recipe.yaml, run.json, metrics.jsonl, curves.png and merged/.
+    recipe.yaml, metrics.jsonl, curves.png, adapter/ and merged/. A finished run is left as it is.
 
-    Raises UserError when the output folder belongs to another recipe or other data.
+    Raises UserError when the output folder belongs to another recipe or other data, or to something else.
     """
+    output = Output(recipe.output, COMMAND)
     refuse_untrainable(checkpoint.family, recipe.model)
     settings = trl_settings(recipe)
     # refuses what could not be saved
@@ -117,7 +120,11 @@ def fine_tune(
     examples = _drawn(examples, pictures, recipe)
     tokens = sum(len(example.ids) for example in examples)
     report(f"{len(examples)} trajectories ({left_out} left out), {tokens} tokens, {len(pictures)} pictures")
-    resume = claim_output(recipe.output, recipe, _digest(examples), {"examples": len(examples)})
+    data = content(f"{len(examples)} trajectories", _digest(examples, pictures))
+    claimed = claim_output(output, recipe, settings, report, data=data)
+    merged = recipe.output / "merged"
+    if claimed.finished:
+        return SftResult(merged, len(examples), left_out, claimed.metrics)
     features = encode_pictures(checkpoint.model, pictures) if recipe.cache_features else None
     frozen = parameter_hash(checkpoint.model, recipe.freeze)
     collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
@@ -126,12 +133,10 @@ def fine_tune(
     if evaluate is not None and recipe.evaluate_every:
         trainer.add_callback(Evaluation(evaluate, recipe.evaluate_every, trainer.callback_handler))
     with explained(recipe.output):
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-
+        claimed.train(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
         assert parameter_hash(model, recipe.freeze) == frozen, f"training changed frozen weights: {recipe.freeze}"
         model = gathered(trainer, model, lambda: _prepared(_open_checkpoint(recipe), recipe))
-        merged = recipe.output / "merged"
         if trainer.is_world_process_zero():
             if isinstance(model, PeftModel):
                 save_adapter(model, recipe.output / "adapter")
@@ -140,6 +145,7 @@ def fine_tune(
             save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), merged)
             shown = panels(journal.rows, LOSS_AND_ACCURACY)
             plot_curves(journal.rows, recipe.output / "curves.png", f"SFT {recipe.output.name}", shown)
+            output.finish()
     return SftResult(merged, len(examples), left_out, journal.rows[-1] if journal.rows else {})
 
 
@@ -191,11 +197,12 @@ def trl_settings(recipe: SftRecipe) -> SFTConfig:
     return trl_config(SFTConfig, recipe.trl, defaults=DEFAULTS, fixed=FIXED, output=recipe.output, seed=recipe.seed)
 
 
-def _digest(examples: Sequence[Example]) -> str:
-    content = hashlib.sha256()
+def _digest(examples: Sequence[Example], pictures: Pictures) -> str:
+    seen = pictures.digests()
+    parts: list[str | bytes] = []
     for example in examples:
-        content.update(example.ids.tobytes() + example.mask.tobytes())
-    return content.hexdigest()
+        parts += [example.ids.tobytes(), example.mask.tobytes(), *(seen[number] for number in example.pictures)]
+    return digest_of(*parts)
 
 
 def _describe(row: Mapping[str, Any]) -> str:

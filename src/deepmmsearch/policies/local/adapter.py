@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.files import replacing, write_json
 from deepmmsearch.policies.local.checkpoint import read_object, tensor_names
 
 if TYPE_CHECKING:
@@ -51,8 +51,9 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """The adapter, and which weights it belongs to."""
-    model.save_pretrained(folder)
-    (folder / BASE).write_text(json.dumps({"digest": _digest(model.get_base_model())}) + "\n", encoding="utf-8")
+    with replacing(folder) as draft:
+        model.save_pretrained(draft)
+        write_json(draft / BASE, {"digest": _digest(model.get_base_model())})
 
 
 def check_adapter(folder: str | Path) -> None:
