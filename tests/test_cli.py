@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
-from commands import done
+from commands import done, run
 from deepmmsearch import cli
 from deepmmsearch.cli import COMMANDS, SECTIONS
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import MissingExtra, UserError
 
 
 def test_the_help_lists_every_command_by_section_and_the_exit_codes() -> None:
@@ -44,3 +45,25 @@ def test_how_a_command_ends(
         cli.main()
     out, err = capsys.readouterr()
     assert (ended.value.code, out) == (code, "") and said in err
+
+
+def test_what_is_not_installed_is_named_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for module in ("tantivy", "transformers", "trl"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for arguments, extras in (
+        (("demo",), "local,engine"),
+        (("demo", "--policy", "oracle"), "engine"),
+        (("atlas", "teach", "--out", "lessons"), "engine"),
+        (("sft", "atlas/sft"), "train"),
+        (("grpo", "atlas/grpo"), "train"),
+        (("pretrain", "atlas/base"), "train"),
+        (("merge", "model", "adapter", "merged"), "train"),
+        (("reproduce", "train"), "engine,train"),
+    ):
+        error = run(*arguments).exception
+        assert isinstance(error, MissingExtra), (arguments, error)
+        assert f"pip install 'deepmmsearch[{extras}]'" in str(error), (arguments, error)
+    assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from deepmmsearch.cli import COMMANDS, group
 ROOT = Path(__file__).parent.parent
 UNSET = getattr(click.core, "UNSET", None)  # what newer versions of click say
 # what follows the package's name where no command does; X is filled in when it runs
-PROSE = {"again", "cassette", "made", "X", "COMMAND"}
+PROSE = {"again", "cassette", "import", "made", "X", "COMMAND"}
 # up to what ends a command in a sentence
 COMMAND = re.compile(r"(`?)deepmmsearch (?!--)((?:\\\n|[^`\n.,;)]|(?<=\w)[.,](?=\w)|\.\.\.|\.(?=[/\]]))+)")
 SHORT = re.compile(rf"`((?:{'|'.join(COMMANDS)}) [^`\n]+)`")
@@ -45,7 +45,7 @@ def commands() -> Iterator[tuple[str, str, bool]]:
                 yield place, found, True
 
 
-@pytest.mark.parametrize(("place", "said", "quoted"), commands())
+@pytest.mark.parametrize(("place", "said", "quoted"), list(commands()))
 def test_a_command_that_is_named_exists(place: str, said: str, quoted: bool) -> None:
     words = shlex.split(said)
     if words[0] in PROSE:

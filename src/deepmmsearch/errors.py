@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class UserError(Exception):
@@ -21,13 +22,25 @@ class Failed(UserError):
 class MissingExtra(UserError):
     """An optional dependency is not installed."""
 
-    def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the extra '{extra}'. Install it with: {self.line(extra)}")
+    def __init__(self, feature: str, *extras: str) -> None:
+        named = f"the extra {extras[0]}" if len(extras) == 1 else f"the extras {' and '.join(extras)}"
+        super().__init__(f"{feature} needs {named}. Install with: {self.line(*extras)}")
 
     @staticmethod
-    def line(extra: str) -> str:
-        """The command that installs it."""
-        return f"pip install 'deepmmsearch[{extra}]'"
+    def line(*extras: str) -> str:
+        """The command that installs them."""
+        return f"pip install 'deepmmsearch[{','.join(extras)}]'"
+
+
+# a package that only this extra brings
+_BROUGHT = {"engine": "tantivy", "local": "transformers", "train": "trl"}
+
+
+def need(feature: str, *extras: str) -> None:
+    """Raises MissingExtra, before any work, for what is not installed of `extras`."""
+    missing = [extra for extra in extras if find_spec(_BROUGHT[extra]) is None]
+    if missing:
+        raise MissingExtra(feature, *missing)
 
 
 class UnknownName(UserError):

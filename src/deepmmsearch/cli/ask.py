@@ -87,7 +87,7 @@ def command(
     \b
     Example:  deepmmsearch ask harbour.png "What is the capital of the country whose flag is on the ship?"
               deepmmsearch ask photo.jpg "Who built this?" --index my-index --save asked
-              deepmmsearch ask photo.jpg "Who built this?" --tools recipes/tools/searxng.yaml
+              deepmmsearch ask photo.jpg "Who built this?" --tools tools/searxng
               deepmmsearch ask photo.jpg "What is this?" --base-url http://127.0.0.1:8000/v1 --json
     """
     from deepmmsearch.agent.dialect import find_dialect

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from deepmmsearch.cli.bars import Bars
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import UserError, need
 from deepmmsearch.progress import Step, Watch, tracked
 
 
@@ -82,6 +82,7 @@ def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> 
     from deepmmsearch.atlas.teach import Lessons
     from deepmmsearch.atlas.teach import teach as teach_worlds
 
+    need("Playing worlds", "engine")
     with Bars() as bars:
         teach_worlds(Lessons(worlds, questions, seed, careful), out, bars)
 

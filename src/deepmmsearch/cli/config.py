@@ -24,7 +24,7 @@ def command(context: click.Context) -> None:
     \b
     Example:  deepmmsearch config
               deepmmsearch config set base_url http://127.0.0.1:8000/v1
-              deepmmsearch config set tools recipes/tools/searxng.yaml
+              deepmmsearch config set tools tools/searxng
               deepmmsearch config unset base_url
     """
     if context.invoked_subcommand is None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from deepmmsearch.cli.bars import Bars
-from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.errors import Failed, UserError, need
 from deepmmsearch.progress import Step, Watch
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def command(seed: int, out: Path, questions: int, policy: str, show: int) -> Non
     """
     from deepmmsearch.outputs import Output
 
+    need("The demo", *(["local"] if policy != "oracle" else []), "engine")
     console = Console()
     output = Output(out, "demo")
     began = time.perf_counter()

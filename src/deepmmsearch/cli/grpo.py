@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from deepmmsearch.errors import need
+
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
@@ -21,14 +23,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:  deepmmsearch grpo recipes/atlas/grpo.yaml
               deepmmsearch grpo recipes/atlas/grpo.yaml output=runs/mine trl.learning_rate=1e-5
     """
+    need("Training", "train")
     from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.compose.training import run_grpo
     from deepmmsearch.compose.training_recipes import AnyExperiment
 
-    try:
-        from deepmmsearch.compose.training import run_grpo
-    except ModuleNotFoundError as error:
-        from deepmmsearch.errors import MissingExtra
-
-        raise MissingExtra("Training", "train") from error
     result = run_grpo(load_recipe(recipe, AnyExperiment, overrides), report=click.echo)
     click.echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from deepmmsearch.errors import need
+
 
 @click.command()
 @click.argument("model")
@@ -18,13 +20,12 @@ def command(model: str, adapter: Path, out: Path, dtype: str) -> None:
     \b
     Example:  deepmmsearch merge runs/atlas/base/checkpoint runs/atlas/sft/adapter runs/atlas/merged
     """
-    from deepmmsearch.errors import MissingExtra, UserError
+    from deepmmsearch.errors import UserError
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty. Give a new folder.")
-    try:
-        from deepmmsearch.train.merging import merge
-    except ModuleNotFoundError as error:
-        raise MissingExtra("Merging an adapter", "train") from error
+    need("Merging an adapter", "train")
+    from deepmmsearch.train.merging import merge
+
     merge(model, adapter, out, dtype)
     click.echo(f"The merged checkpoint is in {out}. Try it: deepmmsearch ask IMAGE QUESTION --model {out}")

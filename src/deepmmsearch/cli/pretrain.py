@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from deepmmsearch.errors import need
+
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
@@ -17,14 +19,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:  deepmmsearch pretrain recipes/atlas/base.yaml
               deepmmsearch pretrain recipes/atlas/base.yaml output=runs/mine text.steps=200
     """
+    need("Training", "train")
+    from deepmmsearch.bundled.pretrain import pretrain
     from deepmmsearch.bundled.recipe import PretrainRecipe
     from deepmmsearch.compose.recipe import load_recipe
 
-    try:
-        from deepmmsearch.bundled.pretrain import pretrain
-    except ModuleNotFoundError as error:
-        from deepmmsearch.errors import MissingExtra
-
-        raise MissingExtra("Training", "train") from error
     folder = pretrain(load_recipe(recipe, PretrainRecipe, overrides))
     click.echo(f"The base model is in {folder}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.errors import need
 
 
 @click.command()
@@ -59,13 +60,10 @@ def command(
     missing = [name for name in ("base.yaml", "sft.yaml", "grpo.yaml") if not (recipes / name).is_file()]
     if missing:
         raise UserError(f"{recipes} has no {', '.join(missing)}. Give a folder that holds them: --recipes FOLDER")
-    try:
-        from deepmmsearch.reproduce.study import Study, measure_all, run_jobs
-        from deepmmsearch.reproduce.study_figures import write_study
-    except ModuleNotFoundError as error:
-        from deepmmsearch.errors import MissingExtra
+    need("Training", "engine", "train")
+    from deepmmsearch.reproduce.study import Study, measure_all, run_jobs
+    from deepmmsearch.reproduce.study_figures import write_study
 
-        raise MissingExtra("Training", "train") from error
     study = Study(recipes, out, seeds=tuple(range(seeds)), overrides=overrides, keys=keys)
     at_once = jobs or os.cpu_count() or 1
     # as Ctrl-C does, which reaches the jobs by itself

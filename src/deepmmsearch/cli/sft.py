@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from deepmmsearch.errors import need
+
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
@@ -19,14 +21,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:  deepmmsearch sft recipes/atlas/sft.yaml
               deepmmsearch sft recipes/atlas/sft.yaml output=runs/mine trl.learning_rate=1e-3
     """
+    need("Fine-tuning", "train")
     from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.compose.training import run_sft
     from deepmmsearch.compose.training_recipes import FineTuning
 
-    try:
-        from deepmmsearch.compose.training import run_sft
-    except ModuleNotFoundError as error:
-        from deepmmsearch.errors import MissingExtra
-
-        raise MissingExtra("Fine-tuning", "train") from error
     result = run_sft(load_recipe(recipe, FineTuning, overrides), report=click.echo)
     click.echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")

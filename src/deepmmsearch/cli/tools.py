@@ -58,7 +58,7 @@ def check(
     Example:  deepmmsearch tools check brave
               deepmmsearch tools check searxng url=http://127.0.0.1:8888 --query "capital of Bhutan"
               deepmmsearch tools check serpapi-lens --image crop.png
-              deepmmsearch tools check serper --tools recipes/tools/serper.yaml
+              deepmmsearch tools check serper --tools tools/serper
     """
     from deepmmsearch import images
     from deepmmsearch.compose.toolbox import make_provider

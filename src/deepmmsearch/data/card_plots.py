@@ -56,7 +56,7 @@ def _figure(size: tuple[float, float], title: str) -> Any:
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise MissingExtra("Plots", "data") from error
+        raise MissingExtra("Drawing plots", "data") from error
     # Figure without pyplot: no display is looked for and nothing is kept open
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)

@@ -77,7 +77,7 @@ def schema() -> Any:
     try:
         import pyarrow as pa
     except ModuleNotFoundError as error:
-        raise MissingExtra("Parquet files", "data") from error
+        raise MissingExtra("Reading Parquet files", "data") from error
     picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     types = {
         "image": picture,

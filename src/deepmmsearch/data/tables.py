@@ -162,7 +162,7 @@ def hub_rows(repository: str, config: str | None, split: str) -> Rows:
     try:
         import datasets
     except ModuleNotFoundError as error:
-        raise MissingExtra("Data sets from the Hub", "data") from error
+        raise MissingExtra("Reading data sets from the Hub", "data") from error
     try:
         found = datasets.load_dataset(repository, config, split=split)
     # one border: the library raises a dozen kinds, from its own to those of its HTTP client
@@ -183,5 +183,5 @@ def pyarrow_parquet() -> Any:
     try:
         import pyarrow.parquet as parquet
     except ModuleNotFoundError as error:
-        raise MissingExtra("Parquet files", "data") from error
+        raise MissingExtra("Reading Parquet files", "data") from error
     return parquet

@@ -36,7 +36,7 @@ def plot_curves(
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise MissingExtra("Plots", "train") from error
+        raise MissingExtra("Drawing plots", "train") from error
     # Figure without pyplot: no display is looked for and nothing is kept open
     figure = Figure(figsize=(5.6 * len(panels), 3.4), layout="constrained")
     figure.suptitle(title)
@@ -61,7 +61,7 @@ def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, panel
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
-        raise MissingExtra("Plots", "train") from error
+        raise MissingExtra("Drawing plots", "train") from error
     figure = Figure(figsize=(5.6 * len(panels), 3.6), layout="constrained")
     for axes, (label, name) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for (run, rows), colour in zip(runs.items(), cycle(COLOURS), strict=False):
