@@ -131,7 +131,8 @@ def test_a_signal_ends_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     before = signal.getsignal(signal.SIGTERM)
 
     def kill_when_it_runs() -> None:
-        while not (tmp_path / "pid").exists():
+        # written, not only made
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
