@@ -22,7 +22,7 @@ def test_json_lines_with_pictures_beside_them(tmp_path: Path) -> None:
         {"question": "Why?", "answers": []},
         {"question": "How?", "answer": "so", "image": "gone.jpg"},
     ]
-    asked = open_own(write_lines(tmp_path / "mine.jsonl", rows))
+    asked = open_own(write_lines(tmp_path / "mine.jsonl", rows), images=elsewhere.parent)
     questions = list(asked)
     assert [q.id for q in questions] == ["x", "mine-000001", "mine-000002"]
     assert questions[0].metadata == {"benchmark": "mine", "year": 1843} and questions[0].image is not None

@@ -14,7 +14,7 @@ from PIL import Image
 from deepmmsearch.cli.entries import read_entries
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest, save
-from deepmmsearch.notation import DEEPEST_JSON, read_json, read_yaml
+from deepmmsearch.notation import DEEPEST_JSON, parse_json, read_yaml
 from deepmmsearch.store import TrajectoryStore, from_dict, to_dict
 from deepmmsearch.types import (
     Answer,
@@ -175,17 +175,17 @@ def test_about_an_entry_is_text(theirs: TrajectoryStore) -> None:
 
 def test_a_number_where_floats_belong_may_be_whole() -> None:
     trajectory = Trajectory(Question("q", "?", metadata={"n": 10**30}), Prompt("p", "deepmmsearch-r1", "s"))
-    record = read_json(json.dumps(to_dict(trajectory, digest)).replace("0.0", "0"))
+    record = parse_json(json.dumps(to_dict(trajectory, digest)).replace("0.0", "0"))
     assert from_dict(record, lambda sha: PICTURE) == trajectory
 
 
 def test_json_is_bounded_in_depth_and_digits() -> None:
     deep = "[" * DEEPEST_JSON + "]" * DEEPEST_JSON
-    assert json.dumps(read_json(deep)) == deep and read_json('{"a": [1, {"b": 2.5}]}') == {"a": [1, {"b": 2.5}]}
-    assert read_json("9" * 300) == int("9" * 300) and read_json(f'["{"9" * 999}"]') == ["9" * 999]
+    assert json.dumps(parse_json(deep)) == deep and parse_json('{"a": [1, {"b": 2.5}]}') == {"a": [1, {"b": 2.5}]}
+    assert parse_json("9" * 300) == int("9" * 300) and parse_json(f'["{"9" * 999}"]') == ["9" * 999]
     for text in (f"[{deep}]", '{"a":' * 101 + "1" + "}" * 101, "[" * 100_000, "9" * 301, "-" + "9" * 4300, "[1,]", ""):
         with pytest.raises(ValueError):
-            read_json(text)
+            parse_json(text)
 
 
 @pytest.mark.parametrize(

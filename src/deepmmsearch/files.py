@@ -54,6 +54,15 @@ def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable)
 
 
+def lies_in(path: Path, *folders: Path) -> bool:
+    """Does it lie in one of the folders, links and `..` followed? False for what leads nowhere."""
+    try:
+        found = path.resolve(strict=True)
+    except (OSError, RuntimeError, ValueError):  # a loop, a name with a zero in it
+        return False
+    return any(found.is_relative_to(folder.resolve()) for folder in folders)
+
+
 def remove_drafts(folder: Path) -> None:
     """Removes what killed processes left half-written in `folder`. Nobody may be writing there."""
     for path in folder.iterdir():

@@ -52,7 +52,7 @@ def read_yaml(text: str) -> Any:
         raise ValueError(f"a value of it cannot be read ({type(error).__name__}: {error})") from None
 
 
-def read_json(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Raises ValueError with what is wrong."""
     try:
         value = json.loads(text, parse_int=_whole_number if _LONG_NUMBER.search(text) else None)
@@ -64,6 +64,17 @@ def read_json(text: str) -> Any:
         if not level:
             return value
     raise ValueError(f"it nests more than {DEEPEST_JSON} deep")
+
+
+def without_halves(text: str) -> str:
+    """The text with ? for each half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def json_text(value: Any) -> str:
+    """As JSON that UTF-8 can hold: halves of surrogate pairs stay as JSON writes them."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text == without_halves(text) else json.dumps(value)
 
 
 def _wholes(value: Any) -> list[Any]:

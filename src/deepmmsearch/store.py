@@ -19,7 +19,7 @@ from deepmmsearch import images
 from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import lock_open_file
-from deepmmsearch.notation import read_json
+from deepmmsearch.notation import parse_json
 from deepmmsearch.types import Prompt, Question, Trajectory, Turn
 
 VERSION = 1
@@ -181,7 +181,7 @@ def from_dict(record: Mapping[str, Any], load_image: LoadImage) -> Trajectory:
 
 def _parse(raw: bytes, place: str) -> dict[str, Any]:
     try:
-        line = read_json(raw.decode("utf-8", "surrogatepass"))
+        line = parse_json(raw.decode("utf-8", "surrogatepass"))
         version = line["version"]
         if not isinstance(line["id"], str) or not isinstance(line["trajectory"], dict):
             raise TypeError

@@ -23,7 +23,8 @@ from deepmmsearch import images
 from deepmmsearch.atlas.pages import Page, make_pages
 from deepmmsearch.atlas.world import World
 from deepmmsearch.errors import UserError
-from deepmmsearch.files import replacing
+from deepmmsearch.files import lies_in, replacing
+from deepmmsearch.notation import parse_json
 from deepmmsearch.outputs import differences
 from deepmmsearch.types import Question
 
@@ -143,11 +144,15 @@ def _questions_file(folder: Path) -> Path:
 
 
 def read_question(folder: Path, line: str) -> Question:
-    """The question in one line of an atlas's questions, with its picture."""
-    row: dict[str, Any] = json.loads(line)
+    """The question in one line of an atlas's questions, with its picture, which lies in the atlas. Raises ValueError,
+    KeyError, TypeError, UserError."""
+    row: dict[str, Any] = parse_json(line)
     image = None
     if row.get("image"):
-        image = images.load(folder / row["image"])
+        path = folder / row["image"]
+        if path.exists() and not lies_in(path, folder):
+            raise ValueError(f"its picture {row['image']!r} lies outside of the atlas")
+        image = images.load(path)
     return Question(row["id"], row["question"], (image,) if image else (), tuple(row["answers"]), row["metadata"])
 
 

@@ -276,7 +276,8 @@ def _print_built(console: Console, built: Built) -> None:
 @click.argument("out", type=PLACE)
 @click.option("--to", required=True, metavar="verl|sharegpt|store|parquet", help="What to write.")
 @click.option("--split", default="train", show_default=True, help="Which split of a data set to read.")
-def convert(source: Path, out: Path, to: str, split: str) -> None:
+@click.option("--images", type=PLACE, help="Folder with pictures that rows may name, besides the file's own.")
+def convert(source: Path, out: Path, to: str, split: str, images: Path | None) -> None:
     """Convert SOURCE to OUT: stored trajectories, data sets, verl's Parquet, LLaMA-Factory's ShareGPT, question
     files; or the questions of a benchmark, by its name.
 
@@ -292,7 +293,7 @@ def convert(source: Path, out: Path, to: str, split: str) -> None:
     from deepmmsearch.data.exchange import write_as
 
     try:
-        count, report = write_as(source, out, to, split)
+        count, report = write_as(source, out, to, split, images)
     except ModuleNotFoundError as error:
         raise MissingExtra("Converting", "data") from error
     if report.dropped:

@@ -11,7 +11,7 @@ from typing import Any
 from deepmmsearch.data.layouts import open_table
 from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import Folders, load_picture
-from deepmmsearch.data.tables import Local, Row, Rows, hub_rows
+from deepmmsearch.data.tables import Local, Row, Rows, hub_rows, whole_row
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Question
 
@@ -83,24 +83,35 @@ class Benchmark:
         if chosen not in self.splits:
             raise UserError(f"{self.name} has no split {chosen!r}. It has: {', '.join(self.splits)}.")
         if path is not None:
-            local = (self.open_local or open_table)(Path(path), chosen)
+            local = self._open_local(Path(path), chosen)
             rows, folders = local.rows, local.folders
+            home: Folders = (Path(path) if Path(path).is_dir() else Path(path).parent,)
         elif self.hub is not None:
-            rows, folders = hub_rows(self.hub.repository, self.hub.config, self.hub.splits[chosen]), ()
+            rows, folders, home = hub_rows(self.hub.repository, self.hub.config, self.hub.splits[chosen]), (), ()
         else:
             raise UserError(
                 f"{self.name} is not on the Hugging Face Hub. Download it ({self.source}) and give its folder: --path"
             )
         if self.prepare is not None:
             rows = self.prepare(rows)
-        return QuestionSet(
-            self.name, rows, self.convert, (*((images,) if images else ()), *folders), sample, seed, split=chosen
-        )
+        given = (images,) if images else ()
+        folders, roots = (*given, *folders), (*given, *home)
+        return QuestionSet(self.name, rows, self.convert, folders, sample, seed, split=chosen, roots=roots)
+
+    def _open_local(self, path: Path, split: str) -> Local:
+        try:
+            return (self.open_local or open_table)(path, split)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} is not in the form in which {self.name} is published ({type(error).__name__}: {error}). "
+                f"Fetch it again from {self.source}."
+            ) from None
 
 
 @dataclass
 class QuestionSet:
-    """Questions that are read when they are asked for; `report` counts the latest pass.
+    """Questions that are read when they are asked for; `report` counts the latest pass. Pictures are looked for in
+    `folders`, and must lie in one of `roots` (default: the folders).
 
     A sample takes rows in an order that the seed alone decides, until it has enough that can be loaded: the same files
     and the same seed give the same questions. They come in the order of the rows.
@@ -114,6 +125,7 @@ class QuestionSet:
     seed: int = 0
     split: str = ""
     report: LoadReport = field(default_factory=LoadReport)
+    roots: Folders | None = None
 
     def __iter__(self) -> Iterator[Question]:
         self.report = LoadReport()
@@ -138,41 +150,42 @@ class QuestionSet:
         """The questions of these rows; `report` goes on counting."""
         for number in numbers:
             self.report.rows += 1
-            row = self.rows[number]
+            row: Row = {}
             try:
+                row = whole_row(self.rows[number])
                 draft = self.convert(row, number)
-                question = _finish(draft, self.folders, self.name, self.split)
+                question = self._finish(draft)
             except Skip as skip:
                 self.report.drop(_name_of(row, number), skip)
                 continue
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                self.report.drop(
-                    _name_of(row, number), Skip("row in an unknown format", f"{type(error).__name__}: {error}")
-                )
+            except UserError:
+                raise
+            except Exception as error:  # whatever a row can bring about: it costs that row, and no other
+                told = f"{type(error).__name__}: {error}"[:160]
+                self.report.drop(_name_of(row, number), Skip("row in an unknown format", told))
                 continue
             self.report.loaded += 1
             self.report.notes.update(draft.notes)
             yield question
 
-
-def _finish(draft: Draft, folders: Folders, name: str, split: str) -> Question:
-    if not draft.text.strip():
-        raise Skip("no question")
-    answers = tuple(dict.fromkeys(text for answer in draft.answers if (text := str(answer).strip())))
-    if not answers:
-        raise Skip("no answer")
-    try:
-        image = load_picture(draft.picture, folders, *draft.files)
-    except Skip as skip:
-        if draft.needs_picture or skip.reason != "no picture named":
-            raise
-        image = None
-    metadata = {"benchmark": name, **({"split": split} if split else {}), **draft.metadata}
-    return Question(draft.id, draft.text.strip(), (image,) if image is not None else (), answers, metadata)
+    def _finish(self, draft: Draft) -> Question:
+        if not draft.text.strip():
+            raise Skip("no question")
+        answers = tuple(dict.fromkeys(text for answer in draft.answers if (text := str(answer).strip())))
+        if not answers:
+            raise Skip("no answer")
+        try:
+            image = load_picture(draft.picture, self.folders, *draft.files, roots=self.roots)
+        except Skip as skip:
+            if draft.needs_picture or skip.reason != "no picture named":
+                raise
+            image = None
+        metadata = {"benchmark": self.name, **({"split": self.split} if self.split else {}), **draft.metadata}
+        return Question(draft.id, draft.text.strip(), (image,) if image is not None else (), answers, metadata)
 
 
 def _name_of(row: Row, number: int) -> str:
     for key in ("data_id", "question_id", "questionId", "sample_id", "id", "pid", "index"):
         if row.get(key) not in (None, ""):
-            return str(row[key])
+            return str(row[key])[:120]
     return f"row {number}"

@@ -27,8 +27,9 @@ from deepmmsearch.data.answers import flatten
 from deepmmsearch.data.knowledge import fvqa
 from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import encode, load_picture
-from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json
+from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json, whole_row
 from deepmmsearch.files import replacing, write_json
+from deepmmsearch.notation import json_text, parse_json, without_halves
 from deepmmsearch.renderer import messages
 from deepmmsearch.types import (
     Completion,
@@ -75,20 +76,21 @@ def write_verl(questions: Iterable[Question], path: Path, source: str = "mmsearc
 def verl_row(question: Question, index: int, source: str) -> dict[str, Any]:
     first, *others = question.answers or ("",)
     pictures = [{"bytes": encode(image), "path": None} for image in question.images]
+    urls = question.metadata.get("image_urls")
     return {
-        "prompt": [{"content": question.text, "role": "user"}],
+        "prompt": [{"content": without_halves(question.text), "role": "user"}],
         "images": pictures,
         "reward_model": {
             "candidate_answers": json.dumps(others, ensure_ascii=True),
-            "ground_truth": first,
+            "ground_truth": without_halves(first),
             "style": "rule",
         },
         "data_source": source,
-        "image_urls": question.metadata.get("image_urls"),
+        "image_urls": None if urls is None else without_halves(str(urls)),
         "extra_info": {
             "index": index,
-            "id": question.id,
-            "metadata": json.dumps(dict(question.metadata), ensure_ascii=False),
+            "id": without_halves(question.id),
+            "metadata": json_text(dict(question.metadata)),
         },
     }
 
@@ -99,7 +101,7 @@ def verl_question(row: Row, number: int) -> Question:
     extra = row.get("extra_info") or {}
     metadata = dict(draft.metadata)
     if isinstance(extra, Mapping) and extra.get("metadata"):
-        metadata = json.loads(extra["metadata"])
+        metadata = parse_json(extra["metadata"])
     name = str(extra.get("id") or draft.id) if isinstance(extra, Mapping) else draft.id
     answers = tuple(dict.fromkeys(draft.answers))
     # the first is told by the layout, which knows more than one place for it
@@ -168,26 +170,30 @@ def is_sharegpt(path: Path) -> bool:
     return re.search(r'"(messages|conversations)"\s*:\s*\[', head) is not None
 
 
-def read_sharegpt(path: Path, report: LoadReport | None = None) -> Iterator[Trajectory]:
+def read_sharegpt(path: Path, report: LoadReport | None = None, images: Path | None = None) -> Iterator[Trajectory]:
     """The conversations of a ShareGPT file, ours or anybody's in the dialect of DeepMMSearch-R1 or MMSearch-R1.
-    Conversations that are no episodes are counted in `report` and left out."""
+    Conversations that are no episodes are counted in `report` and left out. Their pictures lie beside the file or below
+    it, or in the folder `images`."""
     from deepmmsearch.data.tables import read_table
 
     rows = read_table(path)
     report = report if report is not None else LoadReport()
+    folders = (path.parent, *((images,) if images else ()))
     for number in range(len(rows)):
         report.rows += 1
-        row = rows[number]
+        row: Row = {}
         try:
-            trajectory = sharegpt_trajectory(row, number, path.parent)
-        except Skip as skip:
-            report.drop(str(row.get("id", f"entry {number}")), skip)
+            row = whole_row(rows[number])
+            trajectory = sharegpt_trajectory(row, number, *folders)
+        except Exception as error:  # whatever an entry can bring about: it costs that entry, and no other
+            skip = error if isinstance(error, Skip) else Skip("entry in an unknown format", str(error)[:160])
+            report.drop(str(row.get("id", f"entry {number}"))[:120], skip)
             continue
         report.loaded += 1
         yield trajectory
 
 
-def sharegpt_trajectory(row: Row, number: int, folder: Path) -> Trajectory:
+def sharegpt_trajectory(row: Row, number: int, *folders: Path) -> Trajectory:
     """Raises Skip for a conversation that is no episode of ours: no question, turns out of order, pictures that do not
     match their placeholders."""
     conversation = [_message(m) for m in (row.get("messages") or row.get("conversations") or [])]
@@ -201,7 +207,7 @@ def sharegpt_trajectory(row: Row, number: int, folder: Path) -> Trajectory:
     placeholders = sum(text.count(PLACEHOLDER) for _, text in conversation)
     if placeholders != len(named):
         raise Skip("pictures and placeholders differ", f"{len(named)} pictures, {placeholders} placeholders")
-    pictures = [_load(name, folder) for name in named]
+    pictures = [load_picture(name, folders) for name in named]
     dialect = str(row.get("dialect") or _dialect(conversation))
     earlier = 2 * int(row.get("history") or 0)
     history = tuple(Exchange(conversation[n][1], conversation[n + 1][1]) for n in range(0, earlier, 2))
@@ -228,12 +234,6 @@ def sharegpt_trajectory(row: Row, number: int, folder: Path) -> Trajectory:
     prompt, turns = _turns(conversation[earlier + 1 :], prompt, pictures)
     stop: Stop | None = "answer" if turns and turns[-1].observation is None else None
     return Trajectory(question, prompt, (), turns, stop, policy=str(row.get("policy") or ""))
-
-
-def _load(name: Any, folder: Path) -> Image:
-    # whoever wrote the file may name any picture of his own disk
-    absolute = isinstance(name, str) and Path(name).is_absolute() and Path(name).is_file()
-    return load_picture(Path(name).read_bytes() if absolute else name, (folder,))
 
 
 def _message(message: Mapping[str, Any]) -> tuple[str, str]:

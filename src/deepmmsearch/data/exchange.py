@@ -16,7 +16,9 @@ from deepmmsearch.store import TrajectoryStore
 FORMATS = ("verl", "sharegpt", "store", "parquet")
 
 
-def write_as(path: Path, out: Path, to: str, split: str = "train") -> tuple[int, LoadReport]:
+def write_as(
+    path: Path, out: Path, to: str, split: str = "train", images: Path | None = None
+) -> tuple[int, LoadReport]:
     """Converts what is at `path` (a store, a data set, verl's Parquet, ShareGPT, a file of questions, a benchmark's
     name) to `out`: a file for verl and ShareGPT, a folder for a store or a data set. Gives the rows written and what
     was left out.
@@ -30,17 +32,17 @@ def write_as(path: Path, out: Path, to: str, split: str = "train") -> tuple[int,
     report = LoadReport()
     if not path.exists() and str(path) in BENCHMARKS.names():
         return _write_benchmark(str(path), out, to, split)
-    trajectories = read_sharegpt(path, report) if is_sharegpt(path) else None
+    trajectories = read_sharegpt(path, report, images) if is_sharegpt(path) else None
     if to == "verl":
-        asked = (t.question for t in trajectories) if trajectories else read_questions(path, split, report)
+        asked = (t.question for t in trajectories) if trajectories else read_questions(path, split, report, images)
         return write_verl(asked, out), report
     files = parquet_files(path, split)
     questions_only = bool(files) and not ParquetRows(files[:1])[0].get("trajectory")
     bare = path.is_file() and not files and trajectories is None
     if to == "parquet" and (questions_only or bare):
-        rows = (question_row(question) for question in read_questions(path, split, report))
+        rows = (question_row(question) for question in read_questions(path, split, report, images))
         return write_rows(rows, out / f"{split}-00000.parquet"), report
-    played = trajectories if trajectories is not None else read_trajectories(path, split)
+    played = trajectories if trajectories is not None else read_trajectories(path, split, report=report)
     if to == "parquet":
         return write_rows((trajectory_row(t) for t in played), out / f"{split}-00000.parquet"), report
     if to == "sharegpt":

@@ -6,7 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepmmsearch.data.tables import Local, MappedRows, ParquetRows, Row, Rows, read_json, read_table
+from deepmmsearch.data.tables import (
+    Local,
+    MappedRows,
+    ParquetRows,
+    Row,
+    Rows,
+    read_json,
+    read_table,
+    refuse_link_out,
+)
 from deepmmsearch.errors import UserError
 
 PICTURES = ("images", "image", "imgs", "pictures")
@@ -19,7 +28,7 @@ def open_table(path: Path, split: str) -> Local:
     _refuse_missing(path)
     own = sorted(p for p in path.rglob("*.parquet") if p.name.lower().startswith(split.lower()))
     if own:
-        return Local(ParquetRows(own), picture_folders(path))
+        return Local(ParquetRows([refuse_link_out(file, path) for file in own]), picture_folders(path))
     found = find_annotations(path, split)
     return Local(read_table(found) if found else read_table(path), picture_folders(path))
 
@@ -34,7 +43,7 @@ def find_annotations(folder: Path, *words: str) -> Path | None:
         raise UserError(
             f"{folder} holds several files that fit: {', '.join(p.name for p in chosen)}. Give one of them."
         )
-    return chosen[0] if chosen else None
+    return refuse_link_out(chosen[0], folder) if chosen else None
 
 
 def picture_folders(folder: Path) -> tuple[Path, ...]:
@@ -46,16 +55,16 @@ def open_infoseek(path: Path, split: str) -> Local:
     and OVEN's pictures in `oven_images/` or `images/`."""
     folder = path if path.is_dir() else path.parent
     _refuse_missing(path)
-    main = path if path.is_file() else folder / f"infoseek_{split}.jsonl"
+    main = path if path.is_file() else refuse_link_out(folder / f"infoseek_{split}.jsonl", folder)
     rows = read_table(main)
     stem = main.name.removesuffix(".jsonl")
     extra: dict[str, dict[str, Any]] = {}
     for kind in ("qtype", "withkb"):
         beside = folder / f"{stem}_{kind}.jsonl"
         if beside.is_file():
-            table = read_table(beside)
+            table = read_table(refuse_link_out(beside, folder))
             for number in range(len(table)):
-                extra.setdefault(str(table[number]["data_id"]), {}).update(table[number])
+                extra.setdefault(str(table[number].get("data_id")), {}).update(table[number])
     ovens = [folder / name for name in ("oven_images", "oven") if (folder / name).is_dir()]
     folders = (*ovens, *picture_folders(folder))
     if not extra:
@@ -68,8 +77,13 @@ def open_vqa(path: Path, split: str) -> Local:
     pictures in `<split>/COCO_<split>_000000000001.jpg`."""
     if path.is_file() or not (path / f"OpenEnded_mscoco_{split}_questions.json").is_file():
         return open_table(path, split)
-    questions = read_json(path / f"OpenEnded_mscoco_{split}_questions.json")["questions"]
-    annotations = read_json(path / f"mscoco_{split}_annotations.json")["annotations"]
+    questions, annotations = (
+        read_json(refuse_link_out(path / name, path))[key]
+        for name, key in (
+            (f"OpenEnded_mscoco_{split}_questions.json", "questions"),
+            (f"mscoco_{split}_annotations.json", "annotations"),
+        )
+    )
     extra = {str(row["question_id"]): row for row in annotations}
     return Local(_joined(questions, "question_id", extra), (path / split, *picture_folders(path)))
 
@@ -80,7 +94,7 @@ def open_aokvqa(path: Path, split: str) -> Local:
         return Local(read_table(path), (path.parent / f"{split}2017", *picture_folders(path.parent)))
     if (found := path / f"aokvqa_v1p0_{split}.json").is_file():
         folders = [path / part for part in (f"{split}2017", f"coco/{split}2017")]
-        return Local(read_table(found), (*folders, *picture_folders(path)))
+        return Local(read_table(refuse_link_out(found, path)), (*folders, *picture_folders(path)))
     return open_table(path, split)
 
 
@@ -88,7 +102,7 @@ def open_evqa(path: Path, split: str) -> Local:
     """`<split>.csv`, pictures of Google Landmarks v2 in `landmarks/a/b/c/<id>.jpg`, of iNaturalist 2021 in
     `inaturalist/` with its `train.json` or `val.json` (number -> file) beside them."""
     folder = path if path.is_dir() else path.parent
-    table = path if path.is_file() else folder / f"{split}.csv"
+    table = path if path.is_file() else refuse_link_out(folder / f"{split}.csv", folder)
     _refuse_missing(table)
     names = ("landmarks", "gldv2", "google-landmarks", "inaturalist", "inat", "inat2021")
     folders = (*(folder / name for name in names if (folder / name).is_dir()), *picture_folders(folder))
@@ -96,7 +110,7 @@ def open_evqa(path: Path, split: str) -> Local:
     for where in dict.fromkeys(folders):
         for listing in ("train.json", "val.json"):
             if (where / listing).is_file():
-                listed = read_json(where / listing)
+                listed = read_json(refuse_link_out(where / listing, folder))
                 for image in listed.get("images", []) if isinstance(listed, dict) else []:
                     files[str(image["id"])] = str(image["file_name"])
     rows = read_table(table)
@@ -111,13 +125,13 @@ def open_livevqa(path: Path, split: str) -> Local:
         return Local(read_table(path), (path.parent, *_subfolders(path.parent)))
     for name in ("benchmark.json", "qa.json"):
         if (path / name).is_file():
-            return Local(read_table(path / name), (path, *_subfolders(path)))
+            return Local(read_table(refuse_link_out(path / name, path)), (path, *_subfolders(path)))
     parts = [part for part in sorted(path.iterdir()) if (part / "benchmark.json").is_file()]
     if not parts:
         return open_table(path, split)
     rows: list[Row] = []
     for part in parts:
-        table = read_table(part / "benchmark.json")
+        table = read_table(refuse_link_out(part / "benchmark.json", path))
         rows += [{**table[number], "part": part.name} for number in range(len(table))]
     return Local(rows, (*parts, *(folder for part in parts for folder in _subfolders(part))))
 
@@ -147,7 +161,9 @@ def open_dynvqa(path: Path, split: str) -> Local:
     months = sorted(path.rglob(f"DynVQA_{split}.*.jsonl"), key=lambda p: p.name)
     if not months:
         raise UserError(f"There is no DynVQA_{split}.*.jsonl in {path}. Give the file.")
-    return Local(read_table(months[-1]), (*picture_folders(path), *picture_folders(months[-1].parent)))
+    return Local(
+        read_table(refuse_link_out(months[-1], path)), (*picture_folders(path), *picture_folders(months[-1].parent))
+    )
 
 
 def _joined(rows: Rows, key: str, extra: Mapping[str, Row]) -> Rows:

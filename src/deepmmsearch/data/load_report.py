@@ -40,6 +40,12 @@ class LoadReport:
         if len(shown) < EXAMPLES:
             shown.append(f"{name}: {skip.detail}" if skip.detail else name)
 
+    @property
+    def left_out(self) -> str:
+        """What was dropped and why, in one line; "" where nothing was."""
+        told = "; ".join(f"{n} x {why} ({self.examples[why][0]})" for why, n in self.dropped.most_common())
+        return f"{self.dropped.total()} of {self.rows} rows left out: {told}" if told else ""
+
     def add(self, other: LoadReport) -> None:
         vars(self).update(vars(self.plus(other)))
 

@@ -14,6 +14,7 @@ from deepmmsearch.data.layouts import find_annotations, picture_folders
 from deepmmsearch.data.load_report import Skip
 from deepmmsearch.data.tables import SUFFIXES, Row, read_table
 from deepmmsearch.errors import UserError
+from deepmmsearch.notation import parse_json
 
 TEXT = ("question", "query", "text", "prompt")
 ANSWERS = ("answers", "answer", "gt_answer", "ground_truth")
@@ -23,20 +24,23 @@ NAME = ("id", "question_id", "data_id", "sample_id")
 
 def open_own(path: Path, images: Path | None = None, sample: int | None = None, seed: int = 0) -> QuestionSet:
     """The questions at `path`, one row each: `question`, `answers` (several: a list, or `|` between them in CSV),
-    `image` (a path beside the file, an address, bytes), `id`; every other column becomes metadata.
+    `image` (a path beside the file or below it, an address, bytes), `id`; every other column becomes metadata. Pictures
+    of any other folder are read where it is given as `images`.
 
     Raises UserError when there is no such file or the folder holds no table.
     """
     table = _find_table(path)
     rows = read_table(table)
-    folders = picture_folders(path if path.is_dir() else table.parent)
+    home = path if path.is_dir() else table.parent
+    allowed = (*((images,) if images else ()), home)
+    folders = (*allowed, *picture_folders(home)[1:])
     delimited = table.suffix.lower() in (".csv", ".tsv")
     stem = path.stem if path.is_file() else path.name
 
     def convert(row: Row, number: int) -> Draft:
         return own_question(row, number, stem, delimited)
 
-    return QuestionSet(stem, rows, convert, (*((images,) if images else ()), *folders), sample, seed)
+    return QuestionSet(stem, rows, convert, folders, sample, seed, roots=allowed)
 
 
 def own_question(row: Row, number: int, name: str = "own", delimited: bool = False) -> Draft:
@@ -49,9 +53,6 @@ def own_question(row: Row, number: int, name: str = "own", delimited: bool = Fal
     given = row.get(key) if key else None
     answers = [part for text in flatten(given) for part in (text.split("|") if delimited else (text,))]
     picture = _first(row, PICTURE)
-    if isinstance(picture, str) and Path(picture).is_absolute():
-        # whoever writes the file may name any picture of his own disk
-        picture = Path(picture).read_bytes() if Path(picture).is_file() else picture
     metadata = _metadata(row.get("metadata"))
     used = {*TEXT, *ANSWERS, *PICTURE, *NAME, "metadata"}
     metadata |= {str(k): v for k, v in row.items() if k not in used and _plain(v)}
@@ -69,7 +70,7 @@ def own_question(row: Row, number: int, name: str = "own", delimited: bool = Fal
 def _metadata(found: Any) -> dict[str, Any]:
     if isinstance(found, str) and found.strip().startswith("{"):
         try:
-            found = json.loads(found)
+            found = parse_json(found)
         except ValueError:
             return {"metadata": found}
     return dict(found) if isinstance(found, Mapping) else {}
@@ -94,7 +95,7 @@ def _first(row: Row, keys: tuple[str, ...]) -> Any:
 
 def _plain(value: Any) -> bool:
     try:
-        json.dumps(value)
-    except (TypeError, ValueError):
+        parse_json(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
         return False
     return True

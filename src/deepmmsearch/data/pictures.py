@@ -16,24 +16,38 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.data.load_report import Skip
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import lies_in
 
 EXTENSIONS = (".jpg", ".jpeg", ".JPEG", ".JPG", ".png", ".PNG", ".webp", ".gif", ".bmp")
 Folders = tuple[Path, ...]
 
 
-def find_file(folders: Folders, *stems: str) -> Path | None:
-    """The first of `stems` that exists in one of the folders, as it stands or with a picture's extension. A stem that
-    leads out of its folder is not looked for."""
-    for stem in stems:
-        relative = PurePosixPath(stem)
-        if not stem or relative.is_absolute() or ".." in relative.parts:
-            continue
+def find_file(folders: Folders, *stems: str, roots: Folders | None = None) -> Path | None:
+    """The first of `stems` that exists in one of the folders, as it stands or with a picture's extension.
+
+    Whoever wrote the rows may name any picture of the reader's disk: raises Skip for one that lies in none of the
+    `roots` (default: the folders), links and absolute paths included.
+    """
+    outside = ""
+    for stem in filter(None, stems):
         for folder in folders:
             for name in (stem, *(stem + extension for extension in EXTENSIONS)):
                 path = folder / name
-                if path.is_file():
+                if not _is_file(path):
+                    continue
+                if lies_in(path, *(folders if roots is None else roots)):
                     return path
+                outside = outside or (stem if ".." not in PurePosixPath(stem).parts else "")
+    if outside:
+        raise Skip("picture outside the folder", f"{outside[:120]}; allow its folder with --images or images:")
     return None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def named_by(address: str) -> str:
@@ -45,16 +59,17 @@ def is_address(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-def load_picture(source: Any, folders: Folders = (), *others: str) -> Image:
+def load_picture(source: Any, folders: Folders = (), *others: str, roots: Folders | None = None) -> Image:
     """The picture that a row names: bytes, base64, a `{bytes, path}` of the `datasets` library, a path within one of
-    `folders`, or an address, which is looked for in the folders by `named_by`, by its last part and by `others`.
+    `folders`, or an address, which is looked for in the folders by `named_by`, by its last part and by `others`;
+    `roots` as for `find_file`.
 
-    Raises Skip: no picture is named, its file is missing, it was never downloaded, it cannot be decoded.
+    Raises Skip: no picture is named, its file is missing or outside, it was never downloaded, it cannot be decoded.
     """
     if isinstance(source, Mapping):
         source = source.get("bytes") or source.get("path")
     if source is None or source == b"" or (isinstance(source, str) and source.strip().lower() in _NOTHING):
-        found = find_file(folders, *others)
+        found = find_file(folders, *others, roots=roots)
         if found is None:
             raise Skip("no picture named")
         return _decode(found)
@@ -63,12 +78,13 @@ def load_picture(source: Any, folders: Folders = (), *others: str) -> Image:
     text = str(source).strip()
     if is_address(text):
         last = PurePosixPath(unquote(urlsplit(text).path)).name
-        found = find_file(folders, named_by(text), *others, last)
+        found = find_file(folders, named_by(text), *others, last, roots=roots)
         if found is None:
             raise Skip("picture not downloaded", text[:120])
         return _decode(found)
     # a path may look like base64, but no path is as long as a picture
-    found = find_file(folders, text, *others, PurePosixPath(text).name) if len(text) < 1024 else None
+    names = (text, *others, PurePosixPath(text).name)
+    found = find_file(folders, *names, roots=roots) if len(text) < 1024 else None
     if found is not None:
         return _decode(found)
     if (embedded := _from_base64(text)) is not None:

@@ -31,6 +31,7 @@ from deepmmsearch.data.pictures import encode
 from deepmmsearch.data.tables import ParquetRows, Row, pyarrow_parquet
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.files import replacing
+from deepmmsearch.notation import json_text, parse_json, without_halves
 from deepmmsearch.store import from_dict, to_dict
 from deepmmsearch.types import Exchange, Question, Trajectory
 
@@ -99,22 +100,23 @@ def schema() -> Any:
 def question_row(question: Question, encoding: Encoding = EXACT, image_hash: str | None = None) -> dict[str, Any]:
     """The row of a question. Raises UserError for metadata that are no JSON."""
     try:
-        metadata = json.dumps(dict(question.metadata), ensure_ascii=False)
+        metadata = json_text(dict(question.metadata))
     except (TypeError, ValueError) as error:
         raise UserError(f"The metadata of question {question.id!r} are no JSON: {error}.") from None
+    category = question.metadata.get("category")
     return {
-        "id": question.id,
-        "question": question.text,
+        "id": without_halves(question.id),
+        "question": without_halves(question.text),
         "image": _picture(encoding(question.image)) if question.image is not None else None,
-        "answers": list(question.answers),
-        "source": str(question.metadata.get("benchmark", "")),
-        "category": question.metadata.get("category"),
+        "answers": list(map(without_halves, question.answers)),
+        "source": without_halves(str(question.metadata.get("benchmark", ""))),
+        "category": None if category is None else without_halves(str(category)),
         "search": None,
         "metadata": metadata,
         "trajectory": None,
         "pictures": [],
         "further_images": [_picture(encoding(image)) for image in question.images[1:]],
-        "history": json.dumps([asdict(e) for e in question.history], ensure_ascii=False) if question.history else None,
+        "history": json_text([asdict(e) for e in question.history]) if question.history else None,
         "image_hash": image_hash,
     }
 
@@ -128,7 +130,7 @@ def with_trajectory(row: Row, trajectory: Trajectory, encoding: Encoding = EXACT
         return str(len(pictures) - 1)
 
     bare = replace(trajectory, question=replace(trajectory.question, images=()))
-    return {**row, "trajectory": json.dumps(to_dict(bare, keep), ensure_ascii=False), "pictures": pictures}
+    return {**row, "trajectory": json_text(to_dict(bare, keep)), "pictures": pictures}
 
 
 def trajectory_row(trajectory: Trajectory, encoding: Encoding = EXACT) -> dict[str, Any]:
@@ -138,18 +140,18 @@ def trajectory_row(trajectory: Trajectory, encoding: Encoding = EXACT) -> dict[s
 def row_question(row: Row, *, picture: bool = True) -> Question:
     """The question of a row; its metadata tell `category` and `search_required` where the row does. `picture` off
     leaves the picture undecoded."""
-    metadata = json.loads(row.get("metadata") or "{}")
+    metadata = _parsed(row, "metadata", "{}")
     if row.get("category"):
         metadata["category"] = row["category"]
     if row.get("search"):
         metadata["search_required"] = row["search"] == "required"
     stored = [row["image"], *(row.get("further_images") or ())] if picture and row.get("image") is not None else []
-    history = tuple(Exchange(**earlier) for earlier in json.loads(row.get("history") or "[]"))
+    history = tuple(Exchange(**earlier) for earlier in _parsed(row, "history", "[]"))
     return Question(
         str(row["id"]),
         str(row["question"]),
         tuple(_load(image, row["id"]) for image in stored),
-        tuple(row["answers"] or ()),
+        tuple(map(str, row["answers"] or ())),
         metadata,
         history,
     )
@@ -160,8 +162,24 @@ def row_trajectory(row: Row, *, picture: bool = True) -> Trajectory:
     if not row.get("trajectory"):
         raise UserError(f"Row {row.get('id')!r} holds a question without a trajectory. Give data with trajectories.")
     pictures = row.get("pictures") or []
-    found = from_dict(json.loads(row["trajectory"]), lambda number: _load(pictures[int(number)], row["id"]))
+
+    def own(number: str) -> Image:
+        if not number.isdecimal() or len(number) > 6 or int(number) >= len(pictures):
+            raise UserError(f"Row {row.get('id')!r} names a picture {number[:80]!r} that it does not hold.")
+        return _load(pictures[int(number)], row["id"])
+
+    found = from_dict(_parsed(row, "trajectory", "{}"), own)
     return replace(found, question=row_question(row, picture=picture))
+
+
+def _parsed(row: Row, column: str, nothing: str) -> Any:
+    try:
+        found = parse_json(row.get(column) or nothing)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"Row {row.get('id')!r} cannot be read: its {column} is not JSON ({error}).") from None
+    if type(found) is not type(json.loads(nothing)):
+        raise UserError(f"Row {row.get('id')!r} cannot be read: its {column} is not such as {nothing}.")
+    return found
 
 
 def write_rows(rows: Iterable[Row], path: Path) -> int:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
+from deepmmsearch.data.load_report import Skip
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.files import lies_in
+from deepmmsearch.notation import parse_json, without_halves
 
 Row = Mapping[str, Any]
+BROKEN = "\0"
+"""The one name in a row that could not be read; its value says why."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".pq")
 
 
@@ -34,13 +40,28 @@ class Local:
     folders: tuple[Path, ...] = ()
 
 
-def read_table(path: Path) -> Rows:
-    """The rows of one file, or of all Parquet files of a folder, in the order of their names.
+def whole_row(row: Row) -> Row:
+    """The row. Raises Skip for one that could not be read."""
+    if BROKEN in row:
+        raise Skip("row that cannot be read", str(row[BROKEN]))
+    return row
 
-    Raises UserError for a file that is missing, broken or of no known kind.
+
+def refuse_link_out(path: Path, folder: Path) -> Path:
+    """The path; UserError for a link that leads out of a folder that somebody else may have made."""
+    if path.exists() and not lies_in(path, folder):
+        raise UserError(f"{path} is a link out of {folder}, which is not followed. Give the file itself.")
+    return path
+
+
+def read_table(path: Path) -> Rows:
+    """The rows of one file, or of all Parquet files of a folder, in the order of their names. A row that cannot be read
+    is BROKEN (`whole_row`).
+
+    Raises UserError for a file that is missing, of no known kind, or holds nothing that can be read.
     """
     if path.is_dir():
-        files = sorted(path.rglob("*.parquet"))
+        files = [refuse_link_out(file, path) for file in sorted(path.rglob("*.parquet"))]
         if not files:
             raise UserError(f"There are no Parquet files in {path}. Name the file to read.")
         return ParquetRows(files)
@@ -50,61 +71,104 @@ def read_table(path: Path) -> Rows:
         case ".parquet" | ".pq":
             return ParquetRows([path])
         case ".jsonl":
-            return list(read_json_lines(path))
+            return read_json_lines(path)
         case ".json":
             return _json_rows(path)
         case ".csv" | ".tsv":
-            return list(_delimited(path))
+            return _delimited(path)
     raise UserError(f"{path} is of no kind read here. Expected one of {', '.join(SUFFIXES)}.")
 
 
-def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Raises UserError where no line can be read."""
+    rows: list[dict[str, Any]] = []
+    with path.open("rb") as lines:
+        for number, raw in enumerate(lines, 1):
+            if not raw.strip():
                 continue
             try:
-                row = json.loads(line)
+                rows.append(_object(_text_of(raw)))
             except ValueError as error:
-                raise UserError(f"{path}, line {number} is not JSON: {error}.") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number} is a {type(row).__name__}, not an object. Expected {{...}}.")
-            yield row
+                rows.append({BROKEN: f"line {number} is not {error}"})
+    return _any_whole(path, rows)
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Raises ValueError, which says what it is not."""
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise ValueError(f"JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"an object but a {type(found).__name__}. Expected {{...}}")
+    return _writable(found)
+
+
+def _writable(value: Any) -> Any:
+    """The JSON value with texts that a file can hold."""
+    text = json.dumps(value, ensure_ascii=False)
+    whole = without_halves(text)
+    return value if whole == text else json.loads(whole)
+
+
+def _any_whole(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if rows and all(BROKEN in row for row in rows):
+        raise UserError(f"{path}, {rows[0][BROKEN]}.")
+    return rows
+
+
+def _text_of(content: bytes) -> str:
+    """Raises ValueError unless it is UTF-8, or UTF-16 with its mark."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16")
+    return content.decode("utf-8-sig")
+
+
+def read_text(path: Path) -> str:
+    """Raises UserError."""
+    try:
+        return _text_of(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
+    except OSError:
+        raise UserError(f"There is no file {path}. Give the path of the data.") from None
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError when the file is missing or no JSON."""
+    """Raises UserError when the file is missing or not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError:
-        raise UserError(f"There is no file {path}. Give the path of the data.") from None
+        return parse_json(read_text(path))
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}.") from None
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
     """A list of objects, or an object that holds one such list (`data`, `questions`, `annotations`, `samples`)."""
-    found = read_json(path)
+    found = _writable(read_json(path))
     if isinstance(found, dict):
         lists = [found[key] for key in ("data", "questions", "annotations", "samples") if key in found]
         found = lists[0] if lists else found
     if isinstance(found, dict) and all(isinstance(value, dict) for value in found.values()):
         found = [{"id": key, **value} for key, value in found.items()]
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    if not isinstance(found, list) or (found and not any(isinstance(row, dict) for row in found)):
         raise UserError(f"{path} holds no list of objects. Expected [{{...}}, ...].")
-    return found
+    return [row if isinstance(row, dict) else {BROKEN: f"it is a {type(row).__name__}"} for row in found]
 
 
-def _delimited(path: Path) -> Iterator[dict[str, Any]]:
+def _delimited(path: Path) -> list[dict[str, Any]]:
     # pictures in base64 (MMBench) are longer than Python's default bound of a field
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+    rows: list[dict[str, Any]] = []
+    reader = csv.DictReader(
+        io.StringIO(read_text(path), newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ","
+    )
+    while True:
         try:
-            for row in reader:
-                yield {name: value for name, value in row.items() if name is not None}
+            rows.append({name: value for name, value in next(reader).items() if name is not None})
+        except StopIteration:
+            return _any_whole(path, rows)
         except csv.Error as error:
-            raise UserError(f"{path}, line {reader.line_num} cannot be read: {error}.") from None
+            rows.append({BROKEN: f"line {reader.line_num} cannot be read: {error}"})
 
 
 class ParquetRows:
@@ -133,7 +197,10 @@ class ParquetRows:
         if not 0 <= index < len(self):
             raise IndexError(index)
         group = bisect_right(self._starts, index) - 1
-        row: Row = self._read(group).slice(index - self._starts[group], 1).to_pylist()[0]
+        try:
+            row: Row = self._read(group).slice(index - self._starts[group], 1).to_pylist()[0]
+        except Exception as error:  # of a damaged file, pyarrow raises nearly anything
+            return {BROKEN: f"row {index + 1} cannot be read ({' '.join(str(error).split())[:120]})"}
         return row
 
     def _read_group(self, group: int) -> Any:
@@ -151,7 +218,8 @@ class MappedRows:
         return len(self._numbers)
 
     def __getitem__(self, index: int, /) -> Row:
-        return self._change(self._rows[self._numbers[index]])
+        row = self._rows[self._numbers[index]]
+        return row if BROKEN in row else self._change(row)
 
 
 def hub_rows(repository: str, config: str | None, split: str) -> Rows:

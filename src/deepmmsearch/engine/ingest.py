@@ -23,6 +23,7 @@ from deepmmsearch.engine.passages import Passage, passages
 from deepmmsearch.engine.store import Record, page_number
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import lies_in
 from deepmmsearch.progress import Watch, silent, tracked
 from deepmmsearch.reading.document import Document, Showing, Unreadable
 from deepmmsearch.reading.files import PAGES, PICTURES, readable_name
@@ -202,6 +203,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _exists(link: Path) -> bool:
+    try:
+        return link.exists()
+    except OSError:  # a link to itself
+        return False
+
+
 def _normal(path: PurePosixPath) -> str:
     return PurePosixPath(os.path.normpath(path)).as_posix()
 
@@ -270,13 +278,11 @@ def _below(path: Path, folder: Path) -> str:
 
 def _refused_link(link: Path, root: Path) -> str | None:
     """Why a link is not followed. What a folder's maker links to is on the disk of whoever indexes it."""
-    try:
-        target = link.resolve(strict=True)
-    except (OSError, RuntimeError):  # it leads nowhere, or to itself
+    if not _exists(link):
         return "a link to nothing"
-    if not target.is_relative_to(root):
+    if not lies_in(link, root):
         return "a link out of the folder"
-    return "a link to a folder" if target.is_dir() else None
+    return "a link to a folder" if link.is_dir() else None
 
 
 def caption(mentions: list[Record], files: list[str]) -> tuple[str, str, str]:

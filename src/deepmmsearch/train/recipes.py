@@ -32,11 +32,13 @@ class Alarms(Settings):
 
 
 class SftRecipe(Recipe):
-    """One experiment. `sample`: so many of the trajectories, drawn with `seed`. `trl` goes to TRL's SFTConfig as it is,
-    except for what this file decides (see FIXED)."""
+    """One experiment. `images`: a folder with pictures that ShareGPT files in `data` may name, besides their own.
+    `sample`: so many of the trajectories, drawn with `seed`. `trl` goes to TRL's SFTConfig as it is, except for what
+    this file decides (see FIXED)."""
 
     model: str
     data: Aside[list[Path]] = Field(min_length=1)
+    images: Aside[Path | None] = None
     sample: int | None = Field(default=None, gt=0)
     output: Aside[Path]
     lora: Lora | None = Field(default_factory=Lora)

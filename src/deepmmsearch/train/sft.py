@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from deepmmsearch.data.load_report import LoadReport
 from deepmmsearch.data.reader import holds_trajectories, read_trajectories
 from deepmmsearch.errors import UserError
 from deepmmsearch.outputs import Output, content, digest_of
@@ -90,10 +91,17 @@ def train(
     missing = [str(place) for place in recipe.data if not holds_trajectories(place)]
     if missing:
         raise UserError(f"There are no trajectories in {', '.join(missing)}: {FILE} is missing. Give other data.")
-    trajectories = (trajectory for place in recipe.data for trajectory in read_trajectories(place))
+
+    def trajectories() -> Iterator[Trajectory]:
+        for place in recipe.data:
+            counted = LoadReport()
+            yield from read_trajectories(place, images=recipe.images, report=counted)
+            if counted.left_out:
+                report(f"{place}: {counted.left_out}")
+
     checkpoint = _open_checkpoint(recipe)
     evaluate = make_evaluate(checkpoint) if make_evaluate is not None else None
-    return fine_tune(recipe, trajectories, checkpoint, evaluate, report)
+    return fine_tune(recipe, trajectories(), checkpoint, evaluate, report)
 
 
 def fine_tune(
