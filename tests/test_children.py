@@ -170,7 +170,7 @@ def test_the_helpers_of_pretraining_start_in_a_hostile_folder(hostile: Path) -> 
     from deepmmsearch.bundled import pretrain
 
     pretrain._run_together([(double, 1), (double, 2)])
-    recipe = pretrain.Recipe.model_construct(text=pretrain.LessonStage(steps=1, workers=2, lessons={}))
+    recipe = pretrain.PretrainRecipe.model_construct(text=pretrain.LessonStageSettings(steps=1, workers=2, lessons={}))
     calls = pretrain._lesson_calls(recipe, "text")
     assert [call[1] for call in calls] == [0, 1]
 
@@ -227,9 +227,9 @@ def test_a_data_build_is_handed_the_keys_that_it_needs() -> None:
             },
         }
     )
-    assert set(builds._keys(recipe)) == {"TEACHER_KEY", "SERPER_API_KEY", "MY_BRAVE"}
+    assert set(builds.keys_of(recipe)) == {"TEACHER_KEY", "SERPER_API_KEY", "MY_BRAVE"}
     local = recipe.model_copy(update={"teacher": builds.PlayerSettings()})
-    assert set(builds._keys(local)) == set()
+    assert set(builds.keys_of(local)) == set()
 
 
 def test_a_stage_is_handed_the_keys_that_were_named(keys: None, tmp_path: Path) -> None:
