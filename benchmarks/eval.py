@@ -23,7 +23,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.atlas.questions import make_questions
 from deepmmsearch.atlas.world import make_world
-from deepmmsearch.children import Child, Line
+from deepmmsearch.children import Child, ParentPipe
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
 from deepmmsearch.judge import RuleJudge
 from deepmmsearch.policies.chat import ChatPolicy
@@ -59,7 +59,7 @@ async def harness(questions: list[Question], folder: Path) -> tuple[float, float
     return played / seconds, played / processor
 
 
-def serve(line: Line, latency: float) -> None:
+def serve(line: ParentPipe, latency: float) -> None:
     """An OpenAI-compatible endpoint that answers everything after `latency` seconds, any number at once."""
     message = {"role": "assistant", "content": "<reason>I know.</reason><answer>Veld</answer>"}
     choice = {"index": 0, "finish_reason": "stop", "message": message}

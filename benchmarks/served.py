@@ -28,8 +28,8 @@ from typing import Any
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import AgentWorkflow, run_all
-from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.atlas.play import correct
+from deepmmsearch.atlas.world_files import load_questions
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.tool_settings import LocalToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox

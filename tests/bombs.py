@@ -230,7 +230,7 @@ class Row:
 async def explode(name: str, timeout: float) -> Row:
     from deepmmsearch.errors import ToolError
     from deepmmsearch.tools.http import GuardedClient
-    from deepmmsearch.tools.reader import WebReader
+    from deepmmsearch.tools.page_reader import WebReader
     from deepmmsearch.tools.thumbnails import fetch_image
 
     bomb = BOMBS[name]

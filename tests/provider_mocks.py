@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deepmmsearch.testing.services import KEY, Asked, Reply, Row, Service, as_json
+from deepmmsearch.testing.services import KEY, Row, Service, ServiceReply, ServiceRequest, as_json
 
 
-def _bad(message: str) -> Reply:
+def _bad(message: str) -> ServiceReply:
     return as_json({"error": message}, 400)
 
 
-def searxng(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def searxng(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method != "GET" or asked.path != "/search" or asked.query.get("format") != "json":
-        return Reply(404, b"<h1>Not Found</h1>", kind="text/html")
+        return ServiceReply(404, b"<h1>Not Found</h1>", kind="text/html")
     results = [
         {
             "url": r.url,
@@ -51,9 +51,9 @@ def searxng(asked: Asked, rows: tuple[Row, ...]) -> Reply:
 SERPER_UNAUTHORISED = as_json({"message": "Unauthorized.", "statusCode": 403}, 403)
 
 
-def serper(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def serper(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/search":
-        return Reply(404)
+        return ServiceReply(404)
     if asked.headers.get("x-api-key") != KEY:
         return SERPER_UNAUTHORISED
     if not isinstance(asked.json.get("q"), str):
@@ -62,15 +62,17 @@ def serper(asked: Asked, rows: tuple[Row, ...]) -> Reply:
     return as_json({"searchParameters": {**asked.json, "type": "search"}, "organic": organic, "credits": 1})
 
 
-def serper_lens(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def serper_lens(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method == "GET" and asked.path.startswith("/thumb/"):
-        return Reply(200, thumbnail(), kind="image/png")
+        return ServiceReply(200, thumbnail(), kind="image/png")
     if asked.path == "/upload":
         return (
-            as_json({"url": "https://pictures.example/1.jpg"}) if asked.form["file"][:2] == b"\xff\xd8" else Reply(400)
+            as_json({"url": "https://pictures.example/1.jpg"})
+            if asked.form["file"][:2] == b"\xff\xd8"
+            else ServiceReply(400)
         )
     if asked.method != "POST" or asked.path != "/lens":
-        return Reply(404)
+        return ServiceReply(404)
     if asked.headers.get("x-api-key") != KEY:
         return SERPER_UNAUTHORISED
     if not str(asked.json.get("url", "")).startswith("https://"):
@@ -95,7 +97,7 @@ SERPAPI_UNAUTHORISED = as_json(
 SERPAPI_EXHAUSTED = as_json({"error": "Your account has run out of searches."}, 429)
 
 
-def serpapi(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def serpapi(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.query.get("api_key") != KEY:
         return SERPAPI_UNAUTHORISED
     if asked.method != "GET" or asked.path != "/search.json" or asked.query.get("engine") != "google":
@@ -112,9 +114,9 @@ def serpapi(asked: Asked, rows: tuple[Row, ...]) -> Reply:
     return as_json({**head, "organic_results": organic})
 
 
-def serpapi_lens(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def serpapi_lens(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method == "GET" and asked.path.startswith("/thumb/"):
-        return Reply(200, thumbnail(), kind="image/png")
+        return ServiceReply(200, thumbnail(), kind="image/png")
     if asked.method == "POST" and asked.path == "/image":
         form = asked.form
         if form.get("api_key") != KEY.encode():
@@ -146,15 +148,15 @@ def serpapi_lens(asked: Asked, rows: tuple[Row, ...]) -> Reply:
     return as_json({"search_metadata": {"status": "Success"}, "visual_matches": matches})
 
 
-def _brave_error(code: str, detail: str, status: int) -> Reply:
+def _brave_error(code: str, detail: str, status: int) -> ServiceReply:
     return as_json(
         {"type": "ErrorResponse", "error": {"id": "1", "status": status, "code": code, "detail": detail}}, status
     )
 
 
-def brave(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def brave(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method != "GET" or asked.path != "/res/v1/web/search":
-        return Reply(404)
+        return ServiceReply(404)
     if asked.headers.get("x-subscription-token") != KEY:
         return BRAVE_UNAUTHORISED
     q, count = asked.query.get("q", ""), int(asked.query.get("count", "20"))
@@ -179,9 +181,9 @@ def brave(asked: Asked, rows: tuple[Row, ...]) -> Reply:
 BRAVE_UNAUTHORISED = _brave_error("SUBSCRIPTION_TOKEN_INVALID", "The provided subscription token is invalid.", 422)
 
 
-def tavily(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def tavily(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/search":
-        return Reply(404)
+        return ServiceReply(404)
     if asked.headers.get("authorization") != f"Bearer {KEY}":
         return TAVILY_UNAUTHORISED
     body = asked.json
@@ -207,9 +209,9 @@ TAVILY_UNAUTHORISED = as_json({"detail": {"error": "Unauthorized: missing or inv
 TAVILY_EXHAUSTED = as_json({"detail": {"error": "This request exceeds your plan's set usage limit."}}, 432)
 
 
-def exa(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def exa(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/search":
-        return Reply(404)
+        return ServiceReply(404)
     if asked.headers.get("x-api-key") != KEY:
         return EXA_UNAUTHORISED
     body = asked.json
@@ -232,13 +234,13 @@ EXA_UNAUTHORISED = as_json({"requestId": "1", "error": "Invalid API key", "tag":
 EXA_EXHAUSTED = as_json({"requestId": "1", "error": "Credits exhausted", "tag": "NO_MORE_CREDITS"}, 402)
 
 
-def jina(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def jina(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/":
-        return Reply(404)
+        return ServiceReply(404)
     if asked.headers.get("authorization") != f"Bearer {KEY}":
         return JINA_UNAUTHORISED
     if asked.headers.get("accept") != "application/json":
-        return Reply(200, b"[1] Title: ...", kind="text/plain")
+        return ServiceReply(200, b"[1] Title: ...", kind="text/plain")
     if not rows:
         return as_json(
             {
@@ -279,11 +281,11 @@ JINA_EXHAUSTED = as_json(
 )
 
 
-def retrieve(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def retrieve(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/retrieve":
-        return Reply(404)
+        return ServiceReply(404)
     if "query" in asked.json:
-        return Reply(422, b'{"detail": [{"loc": ["body", "queries"], "msg": "field required"}]}')
+        return ServiceReply(422, b'{"detail": [{"loc": ["body", "queries"], "msg": "field required"}]}')
     documents = [{"id": r.url, "contents": f'"{r.title}"\n{r.text}'} for r in rows]
     scored = [{"document": d, "score": 10.0 - n} for n, d in enumerate(documents)]
     return as_json(
@@ -291,9 +293,9 @@ def retrieve(asked: Asked, rows: tuple[Row, ...]) -> Reply:
     )
 
 
-def retrieve_one(asked: Asked, rows: tuple[Row, ...]) -> Reply:
+def retrieve_one(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/retrieve" or not isinstance(asked.json.get("query"), str):
-        return Reply(422, b'{"detail": [{"loc": ["body", "query"], "msg": "field required"}]}')
+        return ServiceReply(422, b'{"detail": [{"loc": ["body", "query"], "msg": "field required"}]}')
     return as_json({"result": [{"id": r.url, "contents": f'"{r.title}"\n{r.text}'} for r in rows]})
 
 

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from deepmmsearch.atlas import language as say
-from deepmmsearch.atlas.files import (
+from deepmmsearch.atlas.pages import SITES, WORDING, SitePage, SitePicture, make_pages
+from deepmmsearch.atlas.questions import make_questions
+from deepmmsearch.atlas.world import World, make_world
+from deepmmsearch.atlas.world_files import (
     count_questions,
     holds_atlas,
     load_questions,
@@ -19,9 +22,6 @@ from deepmmsearch.atlas.files import (
     render_page,
     write_atlas,
 )
-from deepmmsearch.atlas.pages import SITES, WORDING, Page, Picture, make_pages
-from deepmmsearch.atlas.questions import make_questions
-from deepmmsearch.atlas.world import World, make_world
 from deepmmsearch.errors import UserError
 
 
@@ -31,7 +31,7 @@ def world() -> World:
 
 
 @pytest.fixture(scope="module")
-def pages(world: World) -> list[Page]:
+def pages(world: World) -> list[SitePage]:
     return make_pages(world)
 
 
@@ -42,16 +42,16 @@ def folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def sentences(pages: list[Page], *sites: str) -> set[str]:
+def sentences(pages: list[SitePage], *sites: str) -> set[str]:
     texts = (text for page in pages if page.site in sites for text in page.paragraphs)
     return {s for text in texts for s in re.findall(r"[^.]+\.", text)}
 
 
-def said(pages: list[Page], *sites: str) -> set[str]:
+def said(pages: list[SitePage], *sites: str) -> set[str]:
     return {s.strip() for s in sentences(pages, *sites)}
 
 
-def test_every_told_fact_is_told_and_every_untold_one_is_not(world: World, pages: list[Page]) -> None:
+def test_every_told_fact_is_told_and_every_untold_one_is_not(world: World, pages: list[SitePage]) -> None:
     reliable = said(pages, *WORDING)
     for entity in world.entities:
         for relation, value in entity.facts.items():
@@ -59,7 +59,7 @@ def test_every_told_fact_is_told_and_every_untold_one_is_not(world: World, pages
             assert bool(forms & reliable) == (relation not in entity.untold)
 
 
-def test_the_reliable_sites_say_nothing_wrong(world: World, pages: list[Page]) -> None:
+def test_the_reliable_sites_say_nothing_wrong(world: World, pages: list[SitePage]) -> None:
     true = {f(r, e.name, v) for e in world.entities for r, v in e.facts.items() for f in say.FACTS.values()}
     facts = {
         s for s in said(pages, *WORDING) if re.search(r" (is the|has the) |^The \w+ of \w+ is \w+( metres)?\.$", s)
@@ -67,13 +67,13 @@ def test_the_reliable_sites_say_nothing_wrong(world: World, pages: list[Page]) -
     assert facts and facts <= true
 
 
-def test_each_wording_has_its_site_and_is_about_as_common(pages: list[Page]) -> None:
+def test_each_wording_has_its_site_and_is_about_as_common(pages: list[SitePage]) -> None:
     counts = Counter({site: len(said(pages, site)) for site in WORDING})
     assert all("has the" not in s for s in said(pages, "encyclopedia", "travel"))
     assert max(counts.values()) < 1.6 * min(counts.values())
 
 
-def test_stale_and_gossip_pages_are_always_wrong(world: World, pages: list[Page]) -> None:
+def test_stale_and_gossip_pages_are_always_wrong(world: World, pages: list[SitePage]) -> None:
     doubtful = said(pages, "old-almanac", "chatter")
     assert doubtful
     for entity in world.entities:
@@ -81,7 +81,7 @@ def test_stale_and_gossip_pages_are_always_wrong(world: World, pages: list[Page]
             assert not {form(relation, entity.name, value) for form in say.DOUBTFUL.values()} & doubtful
 
 
-def test_an_untold_currency_is_told_in_one_trade_report_and_referred_to(world: World, pages: list[Page]) -> None:
+def test_an_untold_currency_is_told_in_one_trade_report_and_referred_to(world: World, pages: list[SitePage]) -> None:
     untold = [c for c in world.of("country") if c.untold]
     assert untold
     for country in untold:
@@ -90,12 +90,12 @@ def test_an_untold_currency_is_told_in_one_trade_report_and_referred_to(world: W
         assert say.see_economy(country.name) in said(pages, "encyclopedia")
 
 
-def test_every_flag_has_two_pictures_with_its_name(world: World, pages: list[Page]) -> None:
+def test_every_flag_has_two_pictures_with_its_name(world: World, pages: list[SitePage]) -> None:
     shown = Counter(name for p in pages if p.picture for name in p.picture.alt.split())
     assert all(shown[country.name] == 2 for country in world.of("country"))
 
 
-def test_addresses_and_files_are_unique(pages: list[Page]) -> None:
+def test_addresses_and_files_are_unique(pages: list[SitePage]) -> None:
     assert len({p.url for p in pages}) == len(pages)
     files = [(p.site, p.picture.file) for p in pages if p.picture]
     assert len(set(files)) == len(files)
@@ -159,7 +159,7 @@ def test_pages_show_pictures_that_exist(folder: Path) -> None:
 
 def test_pages_are_escaped() -> None:
     hostile = '<script>alert(1)</script> & "quotes"'
-    page = Page("chatter", "x", hostile, (hostile, hostile), Picture('a"b.png', hostile, lambda: None))  # type: ignore[arg-type,return-value]
+    page = SitePage("chatter", "x", hostile, (hostile, hostile), SitePicture('a"b.png', hostile, lambda: None))  # type: ignore[arg-type,return-value]
     html = render_page(page, page, page)
     assert "<script" not in html and html.count("&lt;script&gt;") == 7 and 'src="a&quot;b.png"' in html
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from deepmmsearch import children, sandbox
-from deepmmsearch.children import Child, Line, call_all, confinement
+from deepmmsearch.children import Child, ParentPipe, call_all, confinement
 from deepmmsearch.environment import environment
 from deepmmsearch.errors import UserError
 
@@ -193,7 +193,7 @@ def test_a_data_build_plays_in_a_hostile_folder(hostile: Path, keys: None) -> No
 # --- keys
 
 
-def environment_of(line: Line) -> dict[str, str]:
+def environment_of(line: ParentPipe) -> dict[str, str]:
     return dict(os.environ)
 
 
@@ -381,7 +381,7 @@ PAGE = (
 def test_confined_it_reads_what_it_read_before() -> None:
     """Lazy imports, tables of encodings and of dates among them."""
     pytest.importorskip("trafilatura")
-    from deepmmsearch.reading.files import extract
+    from deepmmsearch.reading.formats import extract
     from deepmmsearch.reading.worker import Extractor, Worker
 
     files = {
@@ -472,7 +472,7 @@ def test_a_child_that_crashed_is_told() -> None:
         child.receive()
 
 
-def crash(line: Line) -> None:
+def crash(line: ParentPipe) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -482,6 +482,6 @@ def test_what_a_child_prints_is_no_answer() -> None:
         assert child.receive() == ["question", 1] and child.receive() == {"value": None}
 
 
-def talk(line: Line) -> None:
+def talk(line: ParentPipe) -> None:
     print("said in passing")
     line.send(json.dumps([json.loads(line.receive()), 1]).encode())

@@ -17,9 +17,9 @@ from PIL import Image
 
 from checkpoints import tiny_checkpoint
 from deepmmsearch import cli
-from deepmmsearch.atlas.files import is_atlas_picture, write_atlas
 from deepmmsearch.atlas.questions import make_questions
 from deepmmsearch.atlas.world import make_world
+from deepmmsearch.atlas.world_files import is_atlas_picture, write_atlas
 from deepmmsearch.compose import policies
 from deepmmsearch.engine import Index
 from deepmmsearch.show.terminal import plain

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from deepmmsearch import cli
-from deepmmsearch.testing.services import KEY, ROWS, Asked, Reply, Row, Site, as_json, site
+from deepmmsearch.testing.services import KEY, ROWS, Row, ServiceReply, ServiceRequest, Site, as_json, site
 from provider_mocks import brave, searxng, serpapi_lens
 
 pytest.importorskip("httpx2")
@@ -131,7 +131,7 @@ def test_check_that_fails_is_one_sentence(run: Run, server: Site, picture: Path)
     failed(run("tools", "check", "serpapi-lens"), "Give --image FILE")
     failed(run("tools", "check", "jina-reader"), "Give --page URL")
     failed(run("tools", "check", "searxng", "url=http://127.0.0.1:9"), "")
-    server.reply = lambda _: Reply(403, b"<html>", kind="text/html")
+    server.reply = lambda _: ServiceReply(403, b"<html>", kind="text/html")
     failed(run("tools", "check", "searxng", f"url={server.url}"), "search.formats in its settings.yml")
     server.reply = lambda _: as_json({}, 429)
     failed(run("tools", "check", "searxng", f"url={server.url}"), "rate-limited")
@@ -180,13 +180,13 @@ def test_ask_about_a_picture_at_an_address(
     monkeypatch.setattr(http, "GuardedClient", lambda *_, **__: client(allow_private=[server.host]))
     sent = []
 
-    def reply(asked: Asked) -> Reply:
+    def reply(asked: ServiceRequest) -> ServiceReply:
         if asked.path == "/ship.png":
-            return Reply(200, picture.read_bytes(), kind="image/png")
+            return ServiceReply(200, picture.read_bytes(), kind="image/png")
         if asked.path == "/lens":
             sent.append(asked.json["url"])
             return as_json({"organic": [{"title": "The ship", "link": "https://a.example/ship"}]})
-        return Reply(404)
+        return ServiceReply(404)
 
     server.reply = reply
     recipe = tmp_path / "tools.yaml"

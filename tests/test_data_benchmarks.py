@@ -20,8 +20,8 @@ from data_files import (
     write_table,
 )
 from deepmmsearch.data.benchmark import QuestionSet
-from deepmmsearch.data.catalog import BENCHMARKS, open_questions
 from deepmmsearch.data.pictures import named_by
+from deepmmsearch.data.published import BENCHMARKS, open_questions
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.judge import JUDGES, RuleJudge
 

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("pyarrow")
 
 from data_files import base64_picture, picture_bytes, write_lines, write_table
-from deepmmsearch.data.catalog import BENCHMARKS
+from deepmmsearch.data.published import BENCHMARKS
 from deepmmsearch.judge import RuleJudge
 from deepmmsearch.types import Question
 

@@ -17,7 +17,7 @@ pytest.importorskip("imagehash")
 
 from deepmmsearch.data.near_duplicates import (
     Fingerprint,
-    Pictures,
+    FingerprintedPictures,
     against,
     fingerprint,
     groups,
@@ -111,7 +111,7 @@ hashes = st.integers(0, 2**64 - 1)
 
 @given(st.lists(hashes, max_size=12), st.lists(hashes, max_size=12), st.integers(0, 32))
 def test_near_pairs_are_those_of_the_definition(mine: list[int], theirs: list[int], most: int) -> None:
-    one, other = Pictures(), Pictures()
+    one, other = FingerprintedPictures(), FingerprintedPictures()
     for number, value in enumerate(mine):
         one.add(f"{value:016x}", number)
     for number, value in enumerate(theirs):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from data_files import shared, write_json, write_lines, write_picture
-from deepmmsearch.data.catalog import open_questions
 from deepmmsearch.data.own import open_own
+from deepmmsearch.data.published import open_questions
 from deepmmsearch.errors import UserError
 
 
@@ -46,9 +46,9 @@ def test_json_in_its_usual_shapes(tmp_path: Path, form: str) -> None:
 
 
 def test_a_folder_and_an_atlas(tmp_path: Path) -> None:
-    from deepmmsearch.atlas.files import write_atlas
     from deepmmsearch.atlas.questions import each_question
     from deepmmsearch.atlas.world import make_world
+    from deepmmsearch.atlas.world_files import write_atlas
 
     world = make_world(3, countries=12, famous=1)
     write_atlas(world, tmp_path / "world", each_question(world, 3))

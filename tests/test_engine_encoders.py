@@ -16,8 +16,8 @@ from PIL import Image
 pytest.importorskip("tantivy")
 pytest.importorskip("cv2")
 
-from deepmmsearch.engine import Index, Settings
-from deepmmsearch.engine.text import Vectors, fuse
+from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.engine.text_ranking import Vectors, fuse
 from deepmmsearch.errors import UserError
 
 
@@ -49,7 +49,8 @@ def test_a_passage_is_as_near_as_its_best_part() -> None:
 
 def test_the_engine_loads_no_neural_library() -> None:
     code = (
-        "import sys, deepmmsearch.tools.local; print([m for m in ('torch', 'transformers', 'cv2') if m in sys.modules])"
+        "import sys, deepmmsearch.tools.index_tools\n"
+        "print([m for m in ('torch', 'transformers', 'cv2') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
@@ -67,7 +68,7 @@ def test_dense_vectors_are_kept_and_fused(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "a.txt").write_text("A ship came in.")
     (tmp_path / "w" / "b.txt").write_text("The town has a clock.")
-    index = Index.build(tmp_path / "w", tmp_path / "i", Settings(dense="synonyms"))
+    index = Index.build(tmp_path / "w", tmp_path / "i", IndexSettings(dense="synonyms"))
     assert index.search_text("vessel", 1)[0].title == "a"
     (tmp_path / "w" / "a.txt").write_text("A clock tower.")
     Index.build(tmp_path / "w", tmp_path / "i", encoders=["synonyms"])
@@ -90,7 +91,7 @@ def test_each_section_of_a_passage_has_a_vector_below_title_and_heading(
     sections = "".join(f"<h2>{head}</h2><p>{'Words of it. ' * 30}</p>" for head in ("Climate", "Currency", "Rivers"))
     (tmp_path / "w" / "a.html").write_text(f"<title>Veld</title><main>{sections}</main>")
     (tmp_path / "w" / "b.txt").write_text("The town has a clock.")
-    index = Index.build(tmp_path / "w", tmp_path / "i", Settings(dense="listening"))
+    index = Index.build(tmp_path / "w", tmp_path / "i", IndexSettings(dense="listening"))
     parts = [text for text in asked if text.startswith("Veld. ")]
     assert [text.split(". ")[1].split("\n")[0] for text in parts] == [
         head for head in ("Climate", "Currency", "Rivers") for _ in range(2)
@@ -107,7 +108,7 @@ def test_minilm_understands_paraphrases(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "a.txt").write_text("The national currency is the lum.")
     (tmp_path / "w" / "b.txt").write_text("The harbour has two piers.")
-    index = Index.build(tmp_path / "w", tmp_path / "i", Settings(dense="minilm"))
+    index = Index.build(tmp_path / "w", tmp_path / "i", IndexSettings(dense="minilm"))
     assert index.search_text("which money do people pay with", 1)[0].title == "a"
 
 
@@ -124,7 +125,7 @@ def test_a_neural_image_encoder_by_folder(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     for name in ("red", "blue"):
         Image.new("RGB", (60, 40), name).save(tmp_path / "w" / f"{name}.png")
-    index = Index.build(tmp_path / "w", tmp_path / "i", Settings(vision=str(folder)))
+    index = Index.build(tmp_path / "w", tmp_path / "i", IndexSettings(vision=str(folder)))
     arrays = index.store.snapshot().arrays("pictures")
     assert arrays is not None and arrays["embedding"].shape == (2, 16)
     assert index.search_image(Image.new("RGB", (60, 40), "blue"), 1)[0].title == "blue"
@@ -135,5 +136,5 @@ def test_unknown_encoders_leave_nothing_behind(tmp_path: Path) -> None:
     pytest.importorskip("sentence_transformers")
     (tmp_path / "w").mkdir()
     with pytest.raises(UserError, match="Unknown model folder"):
-        Index.build(tmp_path / "w", tmp_path / "i", Settings(vision=str(tmp_path / "no-model")))
+        Index.build(tmp_path / "w", tmp_path / "i", IndexSettings(vision=str(tmp_path / "no-model")))
     assert not (tmp_path / "i").exists()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 pytest.importorskip("lxml")
 pytest.importorskip("pypdf")
 
-from deepmmsearch.engine.passages import passages
+from deepmmsearch.engine.chunks import passages
 from deepmmsearch.reading.document import Unreadable
-from deepmmsearch.reading.files import extract, readable_name
+from deepmmsearch.reading.formats import extract, readable_name
 from deepmmsearch.reading.worker import Extractor
 
 PAGE = """<!doctype html><html><head><title>Veld</title><link rel="canonical" href="https://atlas.example/veld">

@@ -14,9 +14,9 @@ from PIL import Image, ImageDraw
 pytest.importorskip("tantivy")
 pytest.importorskip("cv2")
 
-from deepmmsearch.engine import Index, Settings
+from deepmmsearch.engine import Index, IndexSettings
 from deepmmsearch.errors import ToolError, UnknownName, UserError
-from deepmmsearch.tools.local import LocalImageSearch, LocalReader, LocalTextSearch
+from deepmmsearch.tools.index_tools import LocalImageSearch, LocalReader, LocalTextSearch
 
 
 def page(title: str, body: str, url: str = "") -> str:
@@ -242,12 +242,12 @@ def test_wrong_sources_and_settings(tmp_path: Path, world: Path, index: Index) -
         Index.build(tmp_path / "none", tmp_path / "i")
     assert not (tmp_path / "i").exists()
     with pytest.raises(UserError, match="other settings"):
-        Index.build(world, index.store.folder, Settings(passage=300))
+        Index.build(world, index.store.folder, IndexSettings(passage=300))
     (tmp_path / "other").mkdir()
     with pytest.raises(UserError, match="belongs to"):
         Index.build(tmp_path / "other", index.store.folder)
     with pytest.raises(UnknownName, match="Did you mean 'dense'"):
-        Settings.read({"dens": None})
+        IndexSettings.read({"dens": None})
 
 
 def test_hostile_files_are_skipped_and_counted(tmp_path: Path) -> None:

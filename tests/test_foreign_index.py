@@ -15,7 +15,7 @@ from PIL import Image
 pytest.importorskip("tantivy")
 pytest.importorskip("cv2")
 
-from deepmmsearch.engine import Index, Settings
+from deepmmsearch.engine import Index, IndexSettings
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UserError
@@ -183,7 +183,7 @@ def test_an_encoder_that_the_user_names_is_used(theirs: Path, tmp_path: Path, mo
     monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", loaded.append)
     _set(theirs, dense="my/model")
     Index.open(theirs, encoders=["my/model"]).search_text("ship", 1)
-    Index.build(tmp_path / "docs", theirs, Settings(dense="my/model"))
+    Index.build(tmp_path / "docs", theirs, IndexSettings(dense="my/model"))
     assert loaded == ["my/model", "my/model"]
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.testing import contract
-from deepmmsearch.testing.services import KEY, ROWS, Reply, Row, Service, Site, as_json, site
+from deepmmsearch.testing.services import KEY, ROWS, Row, Service, ServiceReply, Site, as_json, site
 from deepmmsearch.tools.http import GuardedClient
 from deepmmsearch.tools.providers import catalog
 from deepmmsearch.tools.providers.api import ProviderError
@@ -47,8 +47,8 @@ def one(server: Site, name: str, **settings: Any) -> contract.ProviderCase:
 
 
 def test_searxng_without_json_says_what_to_change(server: Site) -> None:
-    forbidden = Reply(403, b"<!doctype html><title>403 Forbidden</title>", kind="text/html")
-    for reply in (forbidden, Reply(200, b"<html>", kind="text/html")):
+    forbidden = ServiceReply(403, b"<!doctype html><title>403 Forbidden</title>", kind="text/html")
+    for reply in (forbidden, ServiceReply(200, b"<html>", kind="text/html")):
         assert "search.formats in its settings.yml" in str(one(server, "searxng").fails(reply))
 
 
@@ -184,9 +184,14 @@ def test_lens_brings_thumbnails_or_leaves_them(server: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [Reply(404), Reply(200, b"not a picture", kind="image/png"), Reply(200, b"<html>", kind="text/html")]
+    "reply",
+    [
+        ServiceReply(404),
+        ServiceReply(200, b"not a picture", kind="image/png"),
+        ServiceReply(200, b"<html>", kind="text/html"),
+    ],
 )
-def test_a_hit_without_its_thumbnail_is_still_a_hit(server: Site, reply: Reply) -> None:
+def test_a_hit_without_its_thumbnail_is_still_a_hit(server: Site, reply: ServiceReply) -> None:
     for name in ("serpapi-lens", "serper-lens"):
         provider = one(server, name)
         answer = provider.service.answer
@@ -215,7 +220,7 @@ def test_serper_lens_without_an_address_says_what_to_do(server: Site) -> None:
 )
 def test_uploaders_answer_in_their_own_ways(server: Site, answer: bytes, address: str | None) -> None:
     provider = one(server, "serper-lens", pictures=False)
-    provider.answers(lambda a: Reply(200, answer) if a.path == "/upload" else serper_lens(a, ROWS))
+    provider.answers(lambda a: ServiceReply(200, answer) if a.path == "/upload" else serper_lens(a, ROWS))
     if address is None:
         with pytest.raises(ProviderError, match="did not answer with the picture's address"):
             provider.search()

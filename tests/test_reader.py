@@ -22,9 +22,9 @@ from deepmmsearch.reading import readable
 from deepmmsearch.reading.document import Unreadable
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.tools.http import BadStatus, GuardedClient, Refused
+from deepmmsearch.tools.page_reader import WebReader
 from deepmmsearch.tools.providers.api import ProviderError
 from deepmmsearch.tools.providers.jina_reader import JinaReader
-from deepmmsearch.tools.reader import WebReader
 from deepmmsearch.types import Hit, Question, Trajectory
 from ssrf import OTHER, PUBLIC, Internet, Request, reply
 

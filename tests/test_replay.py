@@ -16,7 +16,7 @@ from PIL import Image
 
 from deepmmsearch import cli
 from deepmmsearch.agent.runner import AgentWorkflow, run_all
-from deepmmsearch.atlas.files import load_questions
+from deepmmsearch.atlas.world_files import load_questions
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.policies import local_policy
 from deepmmsearch.compose.recipe import read_settings

@@ -19,7 +19,7 @@ from deepmmsearch.errors import MissingExtra, ToolError, UnknownName, UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import ScriptedPolicy
-from deepmmsearch.testing.services import KEY, ROWS, Asked, Reply, Site, as_json, site
+from deepmmsearch.testing.services import KEY, ROWS, ServiceReply, ServiceRequest, Site, as_json, site
 from deepmmsearch.tools.providers.catalog import MissingKey
 from deepmmsearch.types import Question, Trajectory
 from provider_mocks import searxng, serper
@@ -98,7 +98,7 @@ def test_a_recipe_plays_an_episode(server: Site) -> None:
 
 def test_the_next_provider_answers_and_both_calls_are_kept(server: Site) -> None:
     server.reply = lambda asked: (
-        Reply(500) if asked.path == "/search" and asked.method == "GET" else serper(asked, ROWS)
+        ServiceReply(500) if asked.path == "/search" and asked.method == "GET" else serper(asked, ROWS)
     )
     listed = [{"name": "searxng", "url": server.url}, {"name": "serper", "url": f"{server.url}/search"}]
     done = episode(build_toolbox(settings(text=listed), POLICY, KEYS))
@@ -147,7 +147,9 @@ def test_a_private_address_is_allowed_to_its_provider_alone(server: Site) -> Non
     with pytest.raises(ToolError, match="refused"):
         asyncio.run(tools.reader.read(f"{server.url}/search"))
     named = given.model_copy(update={"network": given.network.model_copy(update={"allow_private": (server.host,)})})
-    server.reply = lambda _: Reply(200, b"<p>The capital of Veld is Moru, it lies at the sea.</p>", kind="text/html")
+    server.reply = lambda _: ServiceReply(
+        200, b"<p>The capital of Veld is Moru, it lies at the sea.</p>", kind="text/html"
+    )
     reader = build_toolbox(named, POLICY, {}).reader
     assert reader is not None and "Moru" in asyncio.run(reader.read(f"{server.url}/page")).text
 
@@ -275,17 +277,17 @@ def test_one_provider_alone(server: Site) -> None:
 def test_faults_at_any_rate_end_every_episode(server: Site) -> None:
     """Errors of a provider reach the policy in its observation, and every episode ends."""
     faults = [
-        Reply(500),
+        ServiceReply(500),
         as_json({}, 429),
-        Reply(200, b"<html>"),
-        Reply(200, b'{"res'),
-        Reply(body=None),
-        Reply(200, b""),
+        ServiceReply(200, b"<html>"),
+        ServiceReply(200, b'{"res'),
+        ServiceReply(body=None),
+        ServiceReply(200, b""),
     ]
     for share in (0.0, 0.3, 1.0):
         count = [0]
 
-        def reply(asked: Asked, share: float = share, count: list[int] = count) -> Reply:
+        def reply(asked: ServiceRequest, share: float = share, count: list[int] = count) -> ServiceReply:
             count[0] += 1
             due = int(count[0] * share) > int((count[0] - 1) * share)
             return faults[count[0] % len(faults)] if due else searxng(asked, ROWS)

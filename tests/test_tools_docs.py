@@ -16,7 +16,7 @@ from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.testing import ScriptedPolicy
-from deepmmsearch.testing.services import Asked, Reply, as_json, site
+from deepmmsearch.testing.services import ServiceReply, ServiceRequest, as_json, site
 from deepmmsearch.tools.http import GuardedClient
 from deepmmsearch.tools.providers import catalog
 from deepmmsearch.tools.providers.api import ProviderError
@@ -39,7 +39,7 @@ def installed(offer: Offer) -> None:
     (offer(PROVIDERS.group, **entries) / "wikipedia_search.py").write_text(block("python"))
 
 
-def wikipedia(asked: Asked) -> Reply:
+def wikipedia(asked: ServiceRequest) -> ServiceReply:
     assert asked.path == "/w/api.php" and asked.query["list"] == "search" and asked.query["format"] == "json"
     rows = [{"title": "Veld", "pageid": 7, "snippet": 'The <span class="searchmatch">capital</span> is Moru.'}]
     return as_json({"query": {"search": rows if asked.query["srsearch"] == "veld" else []}})
@@ -56,7 +56,7 @@ def test_the_provider_of_the_docs_works(installed: None) -> None:
         (hit,) = asyncio.run(tool.search("veld", 5))
         assert (hit.title, hit.url, hit.snippet) == ("Veld", f"{server.url}/?curid=7", "The capital is Moru.")
         assert asyncio.run(tool.search("nothing", 5)) == []
-        server.reply = lambda _: Reply(503, b"")
+        server.reply = lambda _: ServiceReply(503, b"")
         with pytest.raises(ProviderError, match="Wikipedia is not working"):
             asyncio.run(tool.search("veld", 5))
 

@@ -50,7 +50,7 @@ def start(
 
 
 def start_confined(module: str) -> subprocess.Popen[bytes]:
-    """A module that calls `sandbox.confine` and then answers over a `Line`: it gets no key, no home and no folder."""
+    """A module that calls `sandbox.confine` and then answers over a `ParentPipe`: it gets no key, home or folder."""
     root = Path(sys.executable).anchor
     passed = environment(confined=True)
     return _started("answer", (module,), passed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root)
@@ -84,7 +84,7 @@ def obey() -> None:
     from multiprocessing.spawn import prepare
 
     _die_with_parent()
-    line = Line()
+    line = ParentPipe()
     try:
         prepare(json.loads(line.receive()))
         # from the parent alone; what comes back is JSON
@@ -141,7 +141,7 @@ def _listen(pipe: IO[bytes], heard: SimpleQueue[bytes] | None) -> None:
     os._exit(1)
 
 
-class Line:
+class ParentPipe:
     """In the child: to and from the parent, over standard input and output. What is printed goes to standard error."""
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Line:
 
 
 class Child:
-    """`function(line, *arguments)` of an importable module in a process of its own; `line` is its `Line`. What it
+    """`function(line, *arguments)` of an importable module in a process of its own; `line` is its `ParentPipe`. What it
     sends and what it returns is JSON."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any, keys: Iterable[str] = ()) -> None:
@@ -251,5 +251,5 @@ def _in_order(futures: Sequence[Future[Any]]) -> Iterator[Any]:
             given += 1
 
 
-def _plainly(line: Line, function: Callable[..., Any], *arguments: Any) -> Any:
+def _plainly(line: ParentPipe, function: Callable[..., Any], *arguments: Any) -> Any:
     return function(*arguments)

@@ -43,7 +43,7 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Picture:
+class SitePicture:
     """A picture file of a page. `draw` makes it when it is written, so that a world need not fit into memory."""
 
     file: str
@@ -52,14 +52,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Page:
+class SitePage:
     """One page: `paragraphs` are main text; the picture stands before the last of them, which describes it."""
 
     site: str
     slug: str
     title: str
     paragraphs: tuple[str, ...]
-    picture: Picture | None = None
+    picture: SitePicture | None = None
 
     @property
     def url(self) -> str:
@@ -80,7 +80,7 @@ class _Fact:
         return form(self.relation, self.entity.name, value or self.value)
 
 
-def make_pages(world: World) -> list[Page]:
+def make_pages(world: World) -> list[SitePage]:
     """All pages of a world, the same for the same world; every told fact is on one to three of the reliable sites."""
     rng = random.Random(f"pages {world.split} {world.seed}")
     told = _told(rng, world)
@@ -133,7 +133,7 @@ def _told(rng: random.Random, world: World) -> dict[tuple[str, str], list[_Fact]
     return told
 
 
-def _entity_page(rng: random.Random, site: str, entity: Entity, facts: Sequence[_Fact]) -> Page | None:
+def _entity_page(rng: random.Random, site: str, entity: Entity, facts: Sequence[_Fact]) -> SitePage | None:
     sentences = [fact.say(WORDING[site]) for fact in facts]
     if site == "encyclopedia":
         sentences += [say.see_economy(entity.name) for _ in entity.untold]
@@ -149,17 +149,17 @@ def _entity_page(rng: random.Random, site: str, entity: Entity, facts: Sequence[
     paragraphs = [" ".join(part) for part in (sentences[:half], sentences[half:]) if part]
     if picture:
         paragraphs.append(describe(entity))
-    return Page(site, entity.name.lower(), entity.name, tuple(paragraphs), picture)
+    return SitePage(site, entity.name.lower(), entity.name, tuple(paragraphs), picture)
 
 
-def _flag_photograph(rng: random.Random, entity: Entity) -> Picture:
+def _flag_photograph(rng: random.Random, entity: Entity) -> SitePicture:
     flag, seed = entity.flag, rng.getrandbits(64)
     assert flag is not None
     alt = say.caption(entity.name, "country", rng.randrange(2))
-    return Picture(f"flag-{entity.name.lower()}.jpg", alt, lambda: soften(draw_flag(flag), random.Random(seed)))
+    return SitePicture(f"flag-{entity.name.lower()}.jpg", alt, lambda: soften(draw_flag(flag), random.Random(seed)))
 
 
-def _photograph(rng: random.Random, entity: Entity) -> Picture:
+def _photograph(rng: random.Random, entity: Entity) -> SitePicture:
     seed, kind = rng.getrandbits(64), entity.kind
     alt = say.caption(entity.name, kind, rng.randrange(2))
 
@@ -169,38 +169,38 @@ def _photograph(rng: random.Random, entity: Entity) -> Picture:
             return draw_building(own, entity.style, entity.look, PHOTOGRAPH)
         return draw_portrait(own, entity.look, PHOTOGRAPH)
 
-    return Picture(f"{entity.name.lower()}.jpg", alt, draw)
+    return SitePicture(f"{entity.name.lower()}.jpg", alt, draw)
 
 
-def _gallery_page(rng: random.Random, entity: Entity) -> Page:
+def _gallery_page(rng: random.Random, entity: Entity) -> SitePage:
     flag = entity.flag
     if flag is not None:
         alt = say.caption(entity.name, "country", rng.randrange(2))
-        picture = Picture(f"flag-{entity.name.lower()}.png", alt, lambda: draw_flag(flag))
+        picture = SitePicture(f"flag-{entity.name.lower()}.png", alt, lambda: draw_flag(flag))
     else:
         picture = _photograph(rng, entity)
-    return Page("gallery", entity.name.lower(), picture.alt, (describe(entity),), picture)
+    return SitePage("gallery", entity.name.lower(), picture.alt, (describe(entity),), picture)
 
 
-def _lookalike_pages(world: World) -> list[Page]:
+def _lookalike_pages(world: World) -> list[SitePage]:
     """Pairs of flags with the same layout and main colour, four to a page."""
     flagged = [(e.name, e.flag) for e in world.of("country") if e.flag]
     alike = [(a, b) for (a, f), (b, g) in combinations(flagged, 2) if f[:2] == g[:2]]
     sentences = [f"The flag of {a} looks like the flag of {b}." for a, b in alike]
     return [
-        Page("gallery", f"flags-{number}", f"Flags that look alike {number}", tuple(part))
+        SitePage("gallery", f"flags-{number}", f"Flags that look alike {number}", tuple(part))
         for number, part in enumerate(_parts(sentences, FACTS_A_LEAF), 1)
     ]
 
 
-def _doubtful_pages(rng: random.Random, world: World, site: str, wording: str) -> list[Page]:
+def _doubtful_pages(rng: random.Random, world: World, site: str, wording: str) -> list[SitePage]:
     facts = list(_facts(world))
     chosen = rng.sample(facts, round(DOUBTED * len(facts)))
     wrong = _wrong_values(rng, world)
     sentences = [fact.say(wording, wrong(fact)) for fact in chosen]
     title = {"old-almanac": "Old almanac, leaf", "chatter": "Chatter, thread"}[site]
     return [
-        Page(site, str(number), f"{title} {number}", tuple(part))
+        SitePage(site, str(number), f"{title} {number}", tuple(part))
         for number, part in enumerate(_parts(sentences, FACTS_A_LEAF), 1)
     ]
 
@@ -226,12 +226,12 @@ def _wrong_values(rng: random.Random, world: World) -> Callable[[_Fact], str]:
     return wrong
 
 
-def _trade_pages(rng: random.Random, world: World) -> list[Page]:
+def _trade_pages(rng: random.Random, world: World) -> list[SitePage]:
     countries = list(world.of("country"))
     rng.shuffle(countries)
     pages = []
     for number, group in enumerate(_parts(countries, ECONOMIES_A_REPORT), 1):
         sentences = [say.economy(c.name, c.facts["currency"]) for c in group]
         paragraphs = tuple(" ".join(pair) for pair in _parts(sentences, 2))
-        pages.append(Page("trade", f"report-{number}", f"Trade report {number}", paragraphs))
+        pages.append(SitePage("trade", f"report-{number}", f"Trade report {number}", paragraphs))
     return pages

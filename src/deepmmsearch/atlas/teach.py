@@ -16,11 +16,11 @@ from pathlib import Path
 from deepmmsearch import images
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import AgentWorkflow, run_all
-from deepmmsearch.atlas.files import load_questions
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import correct, with_gold_boxes
 from deepmmsearch.atlas.questions import make_question
 from deepmmsearch.atlas.world import World, make_world
+from deepmmsearch.atlas.world_files import load_questions
 from deepmmsearch.atlas.worlds import keep_world
 from deepmmsearch.files import write_json
 from deepmmsearch.outputs import Output

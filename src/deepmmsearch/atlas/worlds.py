@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.atlas.files import QUESTIONS, holds_atlas, read_question, write_atlas
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
 from deepmmsearch.atlas.world import make_world
+from deepmmsearch.atlas.world_files import QUESTIONS, holds_atlas, read_question, write_atlas
 from deepmmsearch.engine.index import Index
 from deepmmsearch.files import locked, remove_drafts, replacing
 from deepmmsearch.progress import Step, Watch, silent, tracked
-from deepmmsearch.tools.local import local_tools
+from deepmmsearch.tools.index_tools import local_tools
 from deepmmsearch.types import Question
 
 

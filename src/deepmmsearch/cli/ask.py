@@ -130,7 +130,7 @@ def command(
 
 
 def _from_an_atlas(image: str) -> bool:
-    from deepmmsearch.atlas.files import is_atlas_picture
+    from deepmmsearch.atlas.world_files import is_atlas_picture
 
     return not image.startswith(("https://", "http://")) and is_atlas_picture(Path(image))
 

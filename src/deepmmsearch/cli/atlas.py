@@ -45,9 +45,9 @@ def make(folder: Path, seed: int, split: str, countries: int, famous: int, quest
     \b
     Example:  deepmmsearch atlas make world --seed 1 --split eval --questions 300
     """
-    from deepmmsearch.atlas.files import holds_atlas, write_atlas
     from deepmmsearch.atlas.questions import each_question
     from deepmmsearch.atlas.world import make_world
+    from deepmmsearch.atlas.world_files import holds_atlas, write_atlas
 
     world = make_world(seed, "train" if split == "train" else "eval", countries, famous)
     if holds_atlas(folder, world, questions):
@@ -116,16 +116,16 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     from rich.console import Console
 
     from deepmmsearch.agent.runner import AgentWorkflow, run_all, without_pictures
-    from deepmmsearch.atlas.files import count_questions, read_questions
     from deepmmsearch.atlas.oracle import OraclePolicy
     from deepmmsearch.atlas.play import with_gold_boxes
+    from deepmmsearch.atlas.world_files import count_questions, read_questions
     from deepmmsearch.engine import Index
     from deepmmsearch.eval.figures import measure_exactly
     from deepmmsearch.eval.kinds import kind_table
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.show.tabulate import console_table
     from deepmmsearch.store import TrajectoryStore
-    from deepmmsearch.tools.local import local_tools
+    from deepmmsearch.tools.index_tools import local_tools
     from deepmmsearch.types import Trajectory
 
     opened = Index.open(index)

@@ -64,7 +64,7 @@ def list_command(as_json: bool) -> None:
 
 
 def _benchmarks() -> Iterator[dict[str, Any]]:
-    from deepmmsearch.data.catalog import BENCHMARKS
+    from deepmmsearch.data.published import BENCHMARKS
     from deepmmsearch.errors import UserError
 
     for name in BENCHMARKS.names():
@@ -210,7 +210,7 @@ def _size(question: Question) -> str:
 def _open(
     name: str, path: Path | None, images: Path | None, split: str | None, sample: int | None, seed: int
 ) -> QuestionSet:
-    from deepmmsearch.data.catalog import open_questions
+    from deepmmsearch.data.published import open_questions
 
     return open_questions(name, path=path, images=images, split=split, sample=sample, seed=seed)
 

@@ -122,7 +122,7 @@ def _world(console: Console, out: Path, seed: int, questions: int) -> Toolbox:
 
 
 def _questions(out: Path) -> list[Question]:
-    from deepmmsearch.atlas.files import load_questions
+    from deepmmsearch.atlas.world_files import load_questions
 
     return load_questions(out / "world")
 

@@ -66,10 +66,10 @@ def build(
     Example:  deepmmsearch index build my-documents
               deepmmsearch index build my-documents --out better --dense minilm
     """
-    from deepmmsearch.engine import Index, Settings
+    from deepmmsearch.engine import Index, IndexSettings
     from deepmmsearch.engine.encoders import KNOWN
 
-    settings = Settings(dense, vision, passage or Settings.passage) if dense or vision or passage else None
+    settings = IndexSettings(dense, vision, passage or IndexSettings.passage) if dense or vision or passage else None
     start = time.perf_counter()
     with Bars() as bars:
         index = Index.build(source, out, settings, bars, encoders=encoders)

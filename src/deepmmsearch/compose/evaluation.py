@@ -97,7 +97,7 @@ class Evaluation:
             index = content(kept.index(world), Index.open(kept.index(world)).digest())
             made_with = {**decisive(settings), "questions": questions_content(kept), "index": index}
             return Task(info, kept, kept.toolbox(world), made_with)
-        from deepmmsearch.data.catalog import find_benchmark, open_questions
+        from deepmmsearch.data.published import find_benchmark, open_questions
 
         found = open_questions(
             settings.name,

@@ -209,7 +209,7 @@ class _Assembly:
 
         given = self.settings.reader
         if isinstance(given, WebReaderSettings):
-            from deepmmsearch.tools.reader import WebReader
+            from deepmmsearch.tools.page_reader import WebReader
 
             options = {"max_bytes": self.settings.network.max_bytes, **given.options}
             return WebReader(self.searches.client(), **catalog.checked("web", WebReader, options))
@@ -223,7 +223,7 @@ class _Assembly:
             )
             return reader
         from deepmmsearch.engine import Index
-        from deepmmsearch.tools.local import LocalReader
+        from deepmmsearch.tools.index_tools import LocalReader
 
         if self.settings.index is None:
             raise UserError("The local reader needs an index. Build one with: deepmmsearch index build FOLDER")

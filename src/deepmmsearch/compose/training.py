@@ -191,7 +191,7 @@ def _data(recipe: DataExperiment, report: Watch) -> _Source:
 
 
 def _questions(path: Path, report: Watch) -> Sequence[Question]:
-    from deepmmsearch.atlas.files import QUESTIONS, load_questions
+    from deepmmsearch.atlas.world_files import QUESTIONS, load_questions
     from deepmmsearch.data.load_report import LoadReport
     from deepmmsearch.data.reader import read_questions
 

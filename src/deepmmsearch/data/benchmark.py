@@ -11,7 +11,7 @@ from typing import Any
 from deepmmsearch.data.layouts import open_table
 from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import Folders, load_picture
-from deepmmsearch.data.tables import Local, Row, Rows, hub_rows, whole_row
+from deepmmsearch.data.tables import LocalRows, Row, Rows, hub_rows, whole_row
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Question
 
@@ -60,7 +60,7 @@ class Benchmark:
     verified: str
     splits: tuple[str, ...]
     hub: Hub | None = None
-    open_local: Callable[[Path, str], Local] | None = None
+    open_local: Callable[[Path, str], LocalRows] | None = None
     prepare: Callable[[Rows], Rows] | None = None
     sample: int | None = None
     general: bool = False
@@ -98,7 +98,7 @@ class Benchmark:
         folders, roots = (*given, *folders), (*given, *home)
         return QuestionSet(self.name, rows, self.convert, folders, sample, seed, split=chosen, roots=roots)
 
-    def _open_local(self, path: Path, split: str) -> Local:
+    def _open_local(self, path: Path, split: str) -> LocalRows:
         try:
             return (self.open_local or open_table)(path, split)
         except (AttributeError, LookupError, TypeError, ValueError) as error:

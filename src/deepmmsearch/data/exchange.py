@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepmmsearch.data.catalog import BENCHMARKS, open_questions
 from deepmmsearch.data.convert import is_sharegpt, read_sharegpt, write_sharegpt, write_verl
 from deepmmsearch.data.load_report import LoadReport
+from deepmmsearch.data.published import BENCHMARKS, open_questions
 from deepmmsearch.data.reader import parquet_files, read_questions, read_trajectories
 from deepmmsearch.data.records import question_row, trajectory_row, write_rows
 from deepmmsearch.data.tables import ParquetRows

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.data.tables import (
-    Local,
+    LocalRows,
     MappedRows,
     ParquetRows,
     Row,
@@ -21,16 +21,16 @@ from deepmmsearch.errors import UserError
 PICTURES = ("images", "image", "imgs", "pictures")
 
 
-def open_table(path: Path, split: str) -> Local:
+def open_table(path: Path, split: str) -> LocalRows:
     """One file with all there is, or a folder with Parquet files named after their split."""
     if path.is_file():
-        return Local(read_table(path), picture_folders(path.parent))
+        return LocalRows(read_table(path), picture_folders(path.parent))
     _refuse_missing(path)
     own = sorted(p for p in path.rglob("*.parquet") if p.name.lower().startswith(split.lower()))
     if own:
-        return Local(ParquetRows([refuse_link_out(file, path) for file in own]), picture_folders(path))
+        return LocalRows(ParquetRows([refuse_link_out(file, path) for file in own]), picture_folders(path))
     found = find_annotations(path, split)
-    return Local(read_table(found) if found else read_table(path), picture_folders(path))
+    return LocalRows(read_table(found) if found else read_table(path), picture_folders(path))
 
 
 def find_annotations(folder: Path, *words: str) -> Path | None:
@@ -50,7 +50,7 @@ def picture_folders(folder: Path) -> tuple[Path, ...]:
     return (folder, *(folder / name for name in PICTURES if (folder / name).is_dir()))
 
 
-def open_infoseek(path: Path, split: str) -> Local:
+def open_infoseek(path: Path, split: str) -> LocalRows:
     """`infoseek_<split>.jsonl`, with `infoseek_<split>_qtype.jsonl` and `infoseek_<split>_withkb.jsonl` where they are,
     and OVEN's pictures in `oven_images/` or `images/`."""
     folder = path if path.is_dir() else path.parent
@@ -68,11 +68,11 @@ def open_infoseek(path: Path, split: str) -> Local:
     ovens = [folder / name for name in ("oven_images", "oven") if (folder / name).is_dir()]
     folders = (*ovens, *picture_folders(folder))
     if not extra:
-        return Local(rows, folders)
-    return Local(_joined(rows, "data_id", extra), folders)
+        return LocalRows(rows, folders)
+    return LocalRows(_joined(rows, "data_id", extra), folders)
 
 
-def open_vqa(path: Path, split: str) -> Local:
+def open_vqa(path: Path, split: str) -> LocalRows:
     """The VQA format of OK-VQA: `OpenEnded_mscoco_<split>_questions.json` and `mscoco_<split>_annotations.json`,
     pictures in `<split>/COCO_<split>_000000000001.jpg`."""
     if path.is_file() or not (path / f"OpenEnded_mscoco_{split}_questions.json").is_file():
@@ -85,20 +85,20 @@ def open_vqa(path: Path, split: str) -> Local:
         )
     )
     extra = {str(row["question_id"]): row for row in annotations}
-    return Local(_joined(questions, "question_id", extra), (path / split, *picture_folders(path)))
+    return LocalRows(_joined(questions, "question_id", extra), (path / split, *picture_folders(path)))
 
 
-def open_aokvqa(path: Path, split: str) -> Local:
+def open_aokvqa(path: Path, split: str) -> LocalRows:
     """`aokvqa_v1p0_<split>.json`, pictures of COCO 2017 in `<split>2017/000000000001.jpg`."""
     if path.is_file():
-        return Local(read_table(path), (path.parent / f"{split}2017", *picture_folders(path.parent)))
+        return LocalRows(read_table(path), (path.parent / f"{split}2017", *picture_folders(path.parent)))
     if (found := path / f"aokvqa_v1p0_{split}.json").is_file():
         folders = [path / part for part in (f"{split}2017", f"coco/{split}2017")]
-        return Local(read_table(refuse_link_out(found, path)), (*folders, *picture_folders(path)))
+        return LocalRows(read_table(refuse_link_out(found, path)), (*folders, *picture_folders(path)))
     return open_table(path, split)
 
 
-def open_evqa(path: Path, split: str) -> Local:
+def open_evqa(path: Path, split: str) -> LocalRows:
     """`<split>.csv`, pictures of Google Landmarks v2 in `landmarks/a/b/c/<id>.jpg`, of iNaturalist 2021 in
     `inaturalist/` with its `train.json` or `val.json` (number -> file) beside them."""
     folder = path if path.is_dir() else path.parent
@@ -114,18 +114,18 @@ def open_evqa(path: Path, split: str) -> Local:
                 for image in listed.get("images", []) if isinstance(listed, dict) else []:
                     files[str(image["id"])] = str(image["file_name"])
     rows = read_table(table)
-    return Local(MappedRows(rows, range(len(rows)), lambda row: {**row, "_files": files}), folders)
+    return LocalRows(MappedRows(rows, range(len(rows)), lambda row: {**row, "_files": files}), folders)
 
 
-def open_livevqa(path: Path, split: str) -> Local:
+def open_livevqa(path: Path, split: str) -> LocalRows:
     """A folder with `benchmark.json` (News, Paper, Video of the authors' repository) or `qa.json` (Research Preview),
     their pictures beside them or in `<Name>_imgs`, `<Name>_images`."""
     _refuse_missing(path)
     if path.is_file():
-        return Local(read_table(path), (path.parent, *_subfolders(path.parent)))
+        return LocalRows(read_table(path), (path.parent, *_subfolders(path.parent)))
     for name in ("benchmark.json", "qa.json"):
         if (path / name).is_file():
-            return Local(read_table(refuse_link_out(path / name, path)), (path, *_subfolders(path)))
+            return LocalRows(read_table(refuse_link_out(path / name, path)), (path, *_subfolders(path)))
     parts = [part for part in sorted(path.iterdir()) if (part / "benchmark.json").is_file()]
     if not parts:
         return open_table(path, split)
@@ -133,7 +133,7 @@ def open_livevqa(path: Path, split: str) -> Local:
     for part in parts:
         table = read_table(refuse_link_out(part / "benchmark.json", path))
         rows += [{**table[number], "part": part.name} for number in range(len(table))]
-    return Local(rows, (*parts, *(folder for part in parts for folder in _subfolders(part))))
+    return LocalRows(rows, (*parts, *(folder for part in parts for folder in _subfolders(part))))
 
 
 def flat_livevqa(rows: Rows) -> Rows:
@@ -152,16 +152,16 @@ def flat_livevqa(rows: Rows) -> Rows:
     return flat
 
 
-def open_dynvqa(path: Path, split: str) -> Local:
+def open_dynvqa(path: Path, split: str) -> LocalRows:
     """`DynVQA_<language>/DynVQA_<language>.<year and month>.jsonl`: the newest month of a folder, or the file given;
     pictures in `images/`, named by question id or by `pictures.named_by`."""
     _refuse_missing(path)
     if path.is_file():
-        return Local(read_table(path), picture_folders(path.parent))
+        return LocalRows(read_table(path), picture_folders(path.parent))
     months = sorted(path.rglob(f"DynVQA_{split}.*.jsonl"), key=lambda p: p.name)
     if not months:
         raise UserError(f"There is no DynVQA_{split}.*.jsonl in {path}. Give the file.")
-    return Local(
+    return LocalRows(
         read_table(refuse_link_out(months[-1], path)), (*picture_folders(path), *picture_folders(months[-1].parent))
     )
 

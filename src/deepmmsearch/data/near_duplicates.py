@@ -62,7 +62,7 @@ class Duplicate:
 
 
 @dataclass
-class Pictures:
+class FingerprintedPictures:
     """Hashes, and which are near one: a block of them at a time against all."""
 
     hashes: list[int] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Pictures:
             self.hashes.append(int(hexadecimal, 16))
             self.owners.append(owner)
 
-    def near(self, others: Pictures, bits: int) -> Iterator[tuple[int, int]]:
+    def near(self, others: FingerprintedPictures, bits: int) -> Iterator[tuple[int, int]]:
         """(own owner, other's owner) of all pairs that differ in at most `bits` bits."""
         if not self.hashes or not others.hashes:
             return
@@ -113,10 +113,10 @@ def within(rows: Sequence[Fingerprint], bits: int, words: float, per_picture: in
 def against(rows: Sequence[Fingerprint], evaluation: Sequence[Fingerprint], bits: int, words: float) -> list[Duplicate]:
     """Rows that an evaluation would recognise: one of its pictures, or one of its questions with an accepted answer."""
     found: dict[int, Duplicate] = {}
-    theirs = Pictures()
+    theirs = FingerprintedPictures()
     for number, row in enumerate(evaluation):
         theirs.add(row.image_hash, number)
-    mine = Pictures()
+    mine = FingerprintedPictures()
     for number, row in enumerate(rows):
         mine.add(row.image_hash, number)
     for one, other in mine.near(theirs, bits):
@@ -143,7 +143,7 @@ def groups(rows: Sequence[Fingerprint], bits: int) -> list[int]:
 
 
 def _picture_pairs(rows: Sequence[Fingerprint], bits: int) -> Iterator[tuple[int, int]]:
-    pictures = Pictures()
+    pictures = FingerprintedPictures()
     for number, row in enumerate(rows):
         pictures.add(row.image_hash, number)
     return pictures.near(pictures, bits)

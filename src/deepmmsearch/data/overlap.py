@@ -6,8 +6,8 @@ from typing import Any
 
 from deepmmsearch.atlas.questions import each_question
 from deepmmsearch.atlas.world import make_world
-from deepmmsearch.data.catalog import open_questions
 from deepmmsearch.data.near_duplicates import Fingerprint, fingerprint, picture_hash
+from deepmmsearch.data.published import open_questions
 from deepmmsearch.data.recipe import Against, AgainstAtlas
 from deepmmsearch.data.tables import Row
 from deepmmsearch.errors import UserError

@@ -34,7 +34,7 @@ from deepmmsearch.data.near_duplicates import Duplicate, against, groups, within
 from deepmmsearch.data.overlap import evaluation_prints, row_print
 from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, Mix, Seeds
 from deepmmsearch.data.records import write_rows
-from deepmmsearch.data.sources import Source, open_source
+from deepmmsearch.data.sources import SeedSource, open_source
 from deepmmsearch.data.stages import COMMAND, Counts, Stage
 from deepmmsearch.data.tables import Row, read_json
 from deepmmsearch.data.tasks import DrawSeeds, JudgeFactory, LabelerFactory, PlayerFactory
@@ -111,7 +111,7 @@ class _Build:
     def __post_init__(self) -> None:
         self.output = self.settings.output
         self.stages = [Stage(self.output / name) for name in STAGES]
-        self.source: Source = open_source(self.settings.seeds, self.output)
+        self.source: SeedSource = open_source(self.settings.seeds, self.output)
         self.shards: list[str] = []
 
     def run(self) -> Built:

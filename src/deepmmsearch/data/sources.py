@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Protocol
 
 from deepmmsearch.data.benchmark import QuestionSet
-from deepmmsearch.data.catalog import find_benchmark, open_questions
 from deepmmsearch.data.load_report import LoadReport
+from deepmmsearch.data.published import find_benchmark, open_questions
 from deepmmsearch.data.recipe import AtlasSeeds, Seeds, TableSeeds
 from deepmmsearch.types import Question
 
 WORLDS = "worlds"
 
 
-class Source(Protocol):
+class SeedSource(Protocol):
     """Plain values only: it is sent to worker processes."""
 
     def shards(self) -> list[str]: ...
@@ -108,5 +108,5 @@ def world_folder(output: Path, shard: str) -> Path:
     return output / WORLDS / shard
 
 
-def open_source(seeds: Seeds, output: Path) -> Source:
+def open_source(seeds: Seeds, output: Path) -> SeedSource:
     return AtlasSource(seeds, output) if isinstance(seeds, AtlasSeeds) else TableSource(seeds)

@@ -33,7 +33,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Local:
+class LocalRows:
     """What was found on the disk: the rows, and the folders in which their pictures are looked for."""
 
     rows: Rows

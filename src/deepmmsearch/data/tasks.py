@@ -16,7 +16,7 @@ from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.data.near_duplicates import picture_hash
 from deepmmsearch.data.recipe import Pictures
 from deepmmsearch.data.records import Encoding, question_row
-from deepmmsearch.data.sources import Source
+from deepmmsearch.data.sources import SeedSource
 from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
 from deepmmsearch.data.workers import Progress, Tell
@@ -52,7 +52,7 @@ class LabelerFactory(Protocol):
 class DrawSeeds:
     """Stage 1: the seed questions of a shard, with their pictures and the pictures' hashes."""
 
-    source: Source
+    source: SeedSource
     stage: Stage
     pictures: Pictures
 

@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 from queue import SimpleQueue
 from typing import Protocol
 
-from deepmmsearch.children import Child, Line
+from deepmmsearch.children import Child, ParentPipe
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _attend(worker: Child, left: deque[str], told: SimpleQueue[Progress | BaseEx
         told.put(error)
 
 
-def _work(line: Line, task: ShardTask) -> None:
+def _work(line: ParentPipe, task: ShardTask) -> None:
     def tell(progress: Progress) -> None:
         line.send(json.dumps(astuple(progress)).encode())
 

@@ -14,7 +14,7 @@ from typing import Any
 from PIL.Image import Image
 
 from deepmmsearch.agent.protocols import Page
-from deepmmsearch.engine import ingest, text
+from deepmmsearch.engine import ingest, text_ranking
 from deepmmsearch.engine.encoders import (
     ImageEncoder,
     SentenceEncoder,
@@ -24,18 +24,18 @@ from deepmmsearch.engine.encoders import (
 )
 from deepmmsearch.engine.image import Gallery
 from deepmmsearch.engine.ingest import Ingest, Report
-from deepmmsearch.engine.store import Record, Snapshot, Store, intact
+from deepmmsearch.engine.storage import Record, Snapshot, Store, intact
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.progress import Watch, silent
-from deepmmsearch.reading.files import PAGES, PICTURES
+from deepmmsearch.reading.formats import PAGES, PICTURES
 from deepmmsearch.types import Hit
 
 SOURCE = "local"
 
 
 @dataclass(frozen=True)
-class Settings:
+class IndexSettings:
     """What an index is built with; kept in it, so that it is searched the same way.
 
     dense: a sentence-transformers model, or "minilm"; None = BM25 alone.
@@ -49,7 +49,7 @@ class Settings:
     stem: bool = True
 
     @classmethod
-    def read(cls, values: dict[str, Any]) -> Settings:
+    def read(cls, values: dict[str, Any]) -> IndexSettings:
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
@@ -75,7 +75,7 @@ class Index:
         self._encoders = encoders
         values = {key: value for key, value in store.meta.items() if key not in ("format", "root")}
         with intact(store.folder):
-            self.settings = Settings.read(values)
+            self.settings = IndexSettings.read(values)
             self.root = Path(store.meta["root"])
 
     @classmethod
@@ -88,7 +88,7 @@ class Index:
         cls,
         source: str | os.PathLike[str],
         folder: str | os.PathLike[str],
-        settings: Settings | None = None,
+        settings: IndexSettings | None = None,
         watch: Watch = silent,
         timeout: float = 15.0,
         encoders: Collection[str] = (),
@@ -117,14 +117,14 @@ class Index:
                     f"deepmmsearch index add {source} --index {folder}"
                 )
         else:
-            index = cls._create(folder, source, settings or Settings())
+            index = cls._create(folder, source, settings or IndexSettings())
         index.check_encoders()
         with intact(folder):
             index._update(source, watch, timeout)
         return index
 
     @classmethod
-    def _create(cls, folder: Path, root: Path, settings: Settings) -> Index:
+    def _create(cls, folder: Path, root: Path, settings: IndexSettings) -> Index:
         # load the encoders first: a wrong name must leave nothing half-made
         text_encoder = SentenceEncoder(settings.dense) if settings.dense else None
         image_encoder = VisionEncoder(settings.vision) if settings.vision else None
@@ -217,9 +217,11 @@ class Index:
     def _ingest_id(self, path: str | Path) -> str:
         return Ingest(self.root).file_id(Path(path))
 
-    def search_text(self, query: str, k: int = 5, per_page: int = text.PER_PAGE) -> list[Hit]:
+    def search_text(self, query: str, k: int = 5, per_page: int = text_ranking.PER_PAGE) -> list[Hit]:
         """At most k passages, best first, at most `per_page` of one page. Any string is a query."""
-        found = self._consistent(lambda s: text.search(s, query, k, self.text_encoder, per_page)) if k > 0 else []
+        found = (
+            self._consistent(lambda s: text_ranking.search(s, query, k, self.text_encoder, per_page)) if k > 0 else []
+        )
         return [Hit(p.title, p.url, p.text, p.score, source=SOURCE) for p in found]
 
     def search_image(self, image: Image, k: int = 5) -> list[Hit]:
@@ -305,6 +307,6 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(path).resolve()
 
 
-def _differences(old: Settings, new: Settings) -> str:
+def _differences(old: IndexSettings, new: IndexSettings) -> str:
     before, after = asdict(old), asdict(new)
     return ", ".join(f"{name} {before[name]!r}, now {after[name]!r}" for name in before if before[name] != after[name])

@@ -18,15 +18,15 @@ from PIL import Image
 
 from deepmmsearch import images
 from deepmmsearch.engine import descriptors, image
+from deepmmsearch.engine.chunks import Chunk, passages
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
-from deepmmsearch.engine.passages import Passage, passages
-from deepmmsearch.engine.store import Record, page_number
+from deepmmsearch.engine.storage import Record, page_number
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import lies_in
 from deepmmsearch.progress import Watch, silent, tracked
 from deepmmsearch.reading.document import Document, Showing, Unreadable
-from deepmmsearch.reading.files import PAGES, PICTURES, readable_name
+from deepmmsearch.reading.formats import PAGES, PICTURES, readable_name
 from deepmmsearch.reading.worker import Extractor
 
 BATCH = 2_000  # documents, about one per passage
@@ -163,7 +163,7 @@ class Ingest:
                 }
                 writer.add("mention", file, content, ref=f"mention:{target}")
 
-    def _add_vectors(self, writer: Writer, file: str, title: str, found: list[Passage]) -> list[int | None]:
+    def _add_vectors(self, writer: Writer, file: str, title: str, found: list[Chunk]) -> list[int | None]:
         """The row of each passage: one vector per part, each below the page's title and its heading."""
         if self.text_encoder is None or not found:
             return [None] * len(found)

@@ -12,7 +12,7 @@ import numpy as np
 
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.segments import Segment
-from deepmmsearch.engine.store import Store, page_number, tantivy_module
+from deepmmsearch.engine.storage import Store, page_number, tantivy_module
 from deepmmsearch.errors import UserError
 
 HEAP = 48_000_000

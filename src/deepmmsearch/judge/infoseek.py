@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from deepmmsearch.judge.normalisation import is_correct
 from deepmmsearch.judge.numerals import plain
-from deepmmsearch.judge.text import is_correct
 from deepmmsearch.judge.verdict import Verdict
 from deepmmsearch.types import Question
 

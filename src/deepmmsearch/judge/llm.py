@@ -14,7 +14,7 @@ from typing import Any
 from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.escaping import escape_chat_tokens
-from deepmmsearch.judge.text import gave_up
+from deepmmsearch.judge.normalisation import gave_up
 from deepmmsearch.judge.verdict import JudgeError, Verdict
 from deepmmsearch.prompts import JUDGE_PROMPTS, judge_prompt
 from deepmmsearch.types import Question

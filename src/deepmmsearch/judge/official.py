@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from deepmmsearch.judge.normalisation import is_correct, normalize_answer
 from deepmmsearch.judge.numerals import plain
 from deepmmsearch.judge.rules import JUDGES
-from deepmmsearch.judge.text import is_correct, normalize_answer
 from deepmmsearch.judge.verdict import Verdict
 from deepmmsearch.types import Question
 

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from deepmmsearch.judge import names
+from deepmmsearch.judge import spelling
 from deepmmsearch.judge.dates import Date, find_dates, find_times
-from deepmmsearch.judge.names import Phrase
+from deepmmsearch.judge.normalisation import gave_up
 from deepmmsearch.judge.numerals import plain
 from deepmmsearch.judge.quantities import Quantity, agree, find_quantities, prepared
-from deepmmsearch.judge.text import gave_up
+from deepmmsearch.judge.spelling import Phrase
 from deepmmsearch.judge.units import Unit, find_unit, unit_pattern
 from deepmmsearch.judge.verdict import Verdict
 from deepmmsearch.types import Question
@@ -80,7 +80,7 @@ def _said(answer: str) -> str:
 
 @lru_cache(maxsize=16384)
 def _accepted(text: str) -> Accepted:
-    phrase = names.read(text)
+    phrase = spelling.read(text)
     ready = prepared(text)
     dates = find_dates(ready)
     if len(dates) == 1 and not _rest(ready, dates[0].start, dates[0].end):
@@ -104,8 +104,8 @@ def _rest(text: str, start: int, end: int) -> str:
 
 @lru_cache(maxsize=16384)
 def _asked(question: str, answers: tuple[str, ...]) -> _Asked:
-    words = {w for w in names.read(question).words if w not in names.HEDGES}
-    others = {w for text in answers for w in names.read(text).words if w.isalpha()} if len(answers) > 1 else set()
+    words = {w for w in spelling.read(question).words if w not in spelling.HEDGES}
+    others = {w for text in answers for w in spelling.read(text).words if w.isalpha()} if len(answers) > 1 else set()
     named = _ASKED_UNIT.search(question)
     units = {q.unit for text in answers if (q := _accepted(text).quantity) and q.unit}
     unit = find_unit(named[1]) if named else next(iter(units)) if len(units) == 1 else None
@@ -117,7 +117,7 @@ def _asked(question: str, answers: tuple[str, ...]) -> _Asked:
 
 def _matches(one: Accepted, said: str, asked: _Asked) -> str:
     """How the answer matches the accepted one; "" when it does not."""
-    given = names.read(said)
+    given = spelling.read(said)
     if one.date is not None:
         return _date(one.date, said, given)
     if one.time is not None:
@@ -134,13 +134,13 @@ def _date(asked: Date, said: str, given: Phrase) -> str:
         # AD 79 is what people write as 79
         years = [q for q in find_quantities(ready) if q.unit is None]
         dates = [Date(int(q.low)) for q in years if q.single and q.low == int(q.low)]
-    if not dates or names.HEDGES & set(given.tokens):
+    if not dates or spelling.HEDGES & set(given.tokens):
         return ""
     return "same date" if all(d.says(asked) for d in dates) else ""
 
 
 def _quantity(reference: Quantity, said: str, given: Phrase, asked: _Asked) -> str:
-    if set(given.words) & (names.HEDGES - {"or", "near", "like", "similar", "no"}):
+    if set(given.words) & (spelling.HEDGES - {"or", "near", "like", "similar", "no"}):
         return ""
     ready = prepared(said)
     if reference.low == reference.high == 0 and set(given.words) <= _NONE and given.words:
@@ -174,13 +174,13 @@ def _name(reference: Phrase, given: Phrase, asked: _Asked) -> str:
         first, *after = given.tokens or ("",)
         alone = not after or (after[0] in ",.;!" and first == reference.words[0])
         return "same" if first == reference.words[0] and alone else ""
-    if names.same_name(reference, given):
+    if spelling.same_name(reference, given):
         return "same name"
-    if names.covers(reference, given, asked.context):
+    if spelling.covers(reference, given, asked.context):
         return "same name in other words"
-    if asked.who and names.surname(reference, given):
+    if asked.who and spelling.surname(reference, given):
         return "surname"
     head, comma, _ = reference.text.partition(",")
-    if comma and asked.place and names.same_name(names.read(head), given):
+    if comma and asked.place and spelling.same_name(spelling.read(head), given):
         return "same place"
-    return "said in a sentence" if names.said_in(reference, given, asked.context, asked.place) else ""
+    return "said in a sentence" if spelling.said_in(reference, given, asked.context, asked.place) else ""

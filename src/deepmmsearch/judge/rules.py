@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deepmmsearch.judge.text import is_correct
+from deepmmsearch.judge.normalisation import is_correct
 from deepmmsearch.judge.verdict import Verdict
 from deepmmsearch.registry import Registry
 from deepmmsearch.types import Question

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from deepmmsearch import sandbox
-from deepmmsearch.children import Line, read_frame, start_confined, write_frame
+from deepmmsearch.children import ParentPipe, read_frame, start_confined, write_frame
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.reading.document import Document, Showing, Unreadable
-from deepmmsearch.reading.files import extract
+from deepmmsearch.reading.formats import extract
 
 MEMORY_LIMIT = 2 * 1024**3
 # the limit is on processor time where the system can do that: a busy machine must not cost pages
@@ -145,7 +145,7 @@ def serve(read: Reading, memory: int = MEMORY_LIMIT, libraries: Iterable[str] = 
     _limit(memory)
     _compile(libraries)
     sandbox.confine()
-    line = Line()
+    line = ParentPipe()
     while True:
         request, content = json.loads(line.receive()), line.receive()
         if hasattr(signal, "setitimer"):

@@ -36,7 +36,7 @@ ROWS = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class ServiceRequest:
     """One request; names of headers are in lower case."""
 
     method: str
@@ -62,7 +62,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ServiceReply:
     """`body` None closes the connection without an answer."""
 
     status: int = 200
@@ -72,16 +72,16 @@ class Reply:
     wait: threading.Event | None = None
 
 
-def as_json(value: object, status: int = 200, **headers: str) -> Reply:
-    return Reply(status, json.dumps(value).encode(), {n.replace("_", "-"): v for n, v in headers.items()})
+def as_json(value: object, status: int = 200, **headers: str) -> ServiceReply:
+    return ServiceReply(status, json.dumps(value).encode(), {n.replace("_", "-"): v for n, v in headers.items()})
 
 
 @dataclass
 class Site:
     """A server of which the test says what it answers; it keeps what it was asked."""
 
-    reply: Callable[[Asked], Reply] = lambda _: Reply(404)
-    asked: list[Asked] = field(default_factory=list)
+    reply: Callable[[ServiceRequest], ServiceReply] = lambda _: ServiceReply(404)
+    asked: list[ServiceRequest] = field(default_factory=list)
     port: int = 0
 
     @property
@@ -105,7 +105,7 @@ def site() -> Iterator[Site]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             query = {n: v[0] for n, v in parse_qs(parts.query, keep_blank_values=True).items()}
             headers = {n.lower(): v for n, v in self.headers.items()}
-            asked = Asked(self.command, parts.path, query, headers, body)
+            asked = ServiceRequest(self.command, parts.path, query, headers, body)
             state.asked.append(asked)
             reply = state.reply(asked)
             if reply.wait is not None:
@@ -140,7 +140,7 @@ def site() -> Iterator[Site]:
         server.server_close()
 
 
-Answer = Callable[[Asked, tuple[Row, ...]], Reply]
+Answer = Callable[[ServiceRequest, tuple[Row, ...]], ServiceReply]
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,8 @@ class Service:
     answer: Answer
     settings: Callable[[str], dict[str, Any]]
     results: tuple[str, ...]
-    unauthorised: Reply | None = None
-    exhausted: Reply | None = None
+    unauthorised: ServiceReply | None = None
+    exhausted: ServiceReply | None = None
     elsewhere: tuple[str, ...] = ()
     addresses: bool = True
 

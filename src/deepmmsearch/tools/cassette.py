@@ -59,7 +59,7 @@ BATCH = 256
 Statement = tuple[str, Sequence[Any]]
 
 
-class Entry(NamedTuple):
+class CassetteEntry(NamedTuple):
     """An answer. `owner`: who made the calls, None once the owner was answered from the cassette itself.
     `failed_before`: the one who asks now holds a failure too. `result`, `calls`: JSON; `images`: hashes of the pictures
     in it, joined by blanks."""
@@ -139,14 +139,14 @@ class Cassette:
             except sqlite3.Error as error:
                 raise self._explain(error) from None
 
-    def find(self, key: bytes, asker: str) -> Entry | None:
+    def find(self, key: bytes, asker: str) -> CassetteEntry | None:
         rows = self.rows(_FIND, (asker, key))
-        return Entry._make(rows[0]) if rows else None
+        return CassetteEntry._make(rows[0]) if rows else None
 
-    def head(self, key: bytes, asker: str) -> Entry | None:
+    def head(self, key: bytes, asker: str) -> CassetteEntry | None:
         """The entry without what was answered, for whoever knows it still."""
         rows = self.rows(_HEAD, (asker, key))
-        return Entry(*rows[0]) if rows else None
+        return CassetteEntry(*rows[0]) if rows else None
 
     def failure(self, key: bytes, asker: str) -> Failure | None:
         rows = self.rows(f"{_FAILURE} AND asker = ?", (key, asker))
@@ -380,7 +380,7 @@ def put_image(image: Image) -> tuple[str, Statement]:
     return sha, ("INSERT OR IGNORE INTO images VALUES (?, ?)", (sha, buffer.getvalue()))
 
 
-def put_entry(key: bytes, tool: str, asked: str, entry: Entry) -> Statement:
+def put_entry(key: bytes, tool: str, asked: str, entry: CassetteEntry) -> Statement:
     row = (key, tool, entry.provider, asked, entry.result, entry.images, entry.calls, entry.owner, entry.created)
     return "INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row
 

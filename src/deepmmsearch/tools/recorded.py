@@ -25,7 +25,7 @@ from deepmmsearch.agent.protocols import (
 )
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest
-from deepmmsearch.tools.recorder import ANSWERS, Recorder, Source, canonical, quoted
+from deepmmsearch.tools.recorder import ANSWERS, RecordedTool, Recorder, canonical, quoted
 from deepmmsearch.types import Box, Cited, Completion, Hit
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class _Recorded(Generic[T]):
             raise UserError(f"Mode {recorder.mode} needs the tool itself; only replay goes without.")
         self._upstream, self._recorder = tool, recorder
         self.identity = dict(identity_of(tool) if identity is None else identity)
-        self._source = Source(self.tool, self.identity, self.answer, tool)
+        self._source = RecordedTool(self.tool, self.identity, self.answer, tool)
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.tools.cassette import (
     Busy,
     Cassette,
-    Entry,
+    CassetteEntry,
     Failure,
     Statement,
     disown,
@@ -79,7 +79,7 @@ class Asked(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Source:
+class RecordedTool:
     """A tool as the recorder sees it. `identity`: the provider and whatever of its configuration changes what it
     answers, never a key. `answer`: the type of its answers. `upstream`: the tool, None where replay goes without."""
 
@@ -151,7 +151,9 @@ class Recorder:
             raise UserError(f"Mode {mode} needs a cassette. Give it a path such as runs/cache.sqlite.")
         self._cassette, self.mode, self.ttl, self.patience = cassette, mode, dict(ttl or {}), patience
         self._secrets, self._memory = _secrets(environ), _Memory(memory)
-        self._flights: tuple[asyncio.AbstractEventLoop, dict[bytes, asyncio.Future[Entry | Failure | None]]] | None
+        self._flights: (
+            tuple[asyncio.AbstractEventLoop, dict[bytes, asyncio.Future[CassetteEntry | Failure | None]]] | None
+        )
         self._flights = None
 
     @property
@@ -163,7 +165,7 @@ class Recorder:
         if self._cassette is not None:
             self._cassette.close()
 
-    async def recall(self, source: Source, arguments: str, ask: Callable[[], Awaitable[Any]]) -> Any:
+    async def recall(self, source: RecordedTool, arguments: str, ask: Callable[[], Awaitable[Any]]) -> Any:
         """What `ask` gives, from the tool or from the cassette. `arguments`: canonical JSON (`canonical`).
 
         Raises what `ask` raises, as ToolError; ReplayMiss.
@@ -193,7 +195,7 @@ class Recorder:
 
     # Replay
 
-    async def _replay(self, asked: Asked, meter: Meter) -> tuple[Entry | Failure, tuple[Call, ...]]:
+    async def _replay(self, asked: Asked, meter: Meter) -> tuple[CassetteEntry | Failure, tuple[Call, ...]]:
         found = await self._look(lambda: self._own(asked))
         own = found is not None and (isinstance(found, Failure) or found.owner == asked.asker)
         if found is None:
@@ -205,12 +207,12 @@ class Recorder:
         meter.charge([call for call in calls if not call.cached])
         return found, calls
 
-    def _own(self, asked: Asked) -> Entry | Failure | None:
+    def _own(self, asked: Asked) -> CassetteEntry | Failure | None:
         return self.cassette.failure(asked.key, asked.asker) or self.cassette.find(asked.key, asked.asker)
 
     # Cache
 
-    def _ready(self, tool: str, key: bytes, asker: str) -> Entry | None:
+    def _ready(self, tool: str, key: bytes, asker: str) -> CassetteEntry | None:
         """An answer that can be given at once. Read where it stands, which takes microseconds; None where that cannot
         be done either."""
         try:
@@ -221,25 +223,25 @@ class Recorder:
             self._reuse(entry, key, asker)
         return entry
 
-    def _reuse(self, entry: Entry, key: bytes, asker: str) -> None:
+    def _reuse(self, entry: CassetteEntry, key: bytes, asker: str) -> None:
         """The one who asked in an earlier run asks again: a replay gives what the last run got."""
         if entry.owner == asker:
             self.cassette.write([disown(key)])
         if entry.failed_before:
             self.cassette.write([forget_failure(key, asker)])
 
-    def _fresh(self, tool: str, key: bytes, asker: str) -> Entry | None:
+    def _fresh(self, tool: str, key: bytes, asker: str) -> CassetteEntry | None:
         """Without what was answered, where that is remembered: to be looked up there at once."""
         entry = self.cassette.head(key, asker) if key in self._memory else None
         if entry is None or self._memory.get(key, entry.created) is None:
             entry = self.cassette.find(key, asker)
         return entry if entry is not None and self._holds(tool, entry) else None
 
-    def _holds(self, tool: str, entry: Entry) -> bool:
+    def _holds(self, tool: str, entry: CassetteEntry) -> bool:
         lifetime = self.ttl.get(tool)
         return lifetime is None or time.time() < entry.created + lifetime
 
-    async def _cached(self, asked: Asked, lead: _Lead) -> tuple[Entry | Failure, tuple[Call, ...]]:
+    async def _cached(self, asked: Asked, lead: _Lead) -> tuple[CassetteEntry | Failure, tuple[Call, ...]]:
         outcome, calls = await self._share(asked, lead)
         if calls is None:
             calls = (_from_cassette(asked, outcome),)
@@ -249,7 +251,7 @@ class Recorder:
                 self._reuse(outcome, asked.key, asked.asker)
         return outcome, calls
 
-    async def _share(self, asked: Asked, lead: _Lead) -> tuple[Entry | Failure, tuple[Call, ...] | None]:
+    async def _share(self, asked: Asked, lead: _Lead) -> tuple[CassetteEntry | Failure, tuple[Call, ...] | None]:
         """The outcome of the one call that is made for all who ask now, and its calls for the one who makes it.
 
         When that one is cancelled, or its own budget is used up, the next in line makes the call.
@@ -260,7 +262,7 @@ class Recorder:
             if (outcome := await asyncio.shield(other)) is not None:
                 return outcome, None
         mine = flights[asked.key] = asyncio.get_running_loop().create_future()
-        shared: Entry | Failure | None = None
+        shared: CassetteEntry | Failure | None = None
         locked = False
         try:
             locked = await self._lock(asked.key)
@@ -276,7 +278,7 @@ class Recorder:
             del flights[asked.key]
             mine.set_result(shared)
 
-    def _done(self, asked: Asked, began: float) -> Entry | Failure | None:
+    def _done(self, asked: Asked, began: float) -> CassetteEntry | Failure | None:
         """What another process got while this one waited for it."""
         entry = self.cassette.find(asked.key, asked.asker)
         if entry is not None and self._holds(asked.tool, entry):
@@ -292,8 +294,8 @@ class Recorder:
         return locked
 
     async def _lead(
-        self, asked: Asked, source: Source, meter: Meter, ask: Callable[[], Awaitable[Any]]
-    ) -> tuple[Entry | Failure, tuple[Call, ...]]:
+        self, asked: Asked, source: RecordedTool, meter: Meter, ask: Callable[[], Awaitable[Any]]
+    ) -> tuple[CassetteEntry | Failure, tuple[Call, ...]]:
         part = meter.part(prepaid=False)
         try:
             with part.open(), metering.using(asked.tool, source.upstream):
@@ -310,7 +312,7 @@ class Recorder:
         await self._keep([*statements, forget_failure(asked.key, asked.asker)])
         return entry, calls
 
-    async def _encode(self, asked: Asked, value: Any, calls: tuple[Call, ...]) -> tuple[Entry, list[Statement]]:
+    async def _encode(self, asked: Asked, value: Any, calls: tuple[Call, ...]) -> tuple[CassetteEntry, list[Statement]]:
         pictures: dict[str, Image] = {}
 
         def keep(picture: Image) -> str:
@@ -322,7 +324,7 @@ class Recorder:
         result = self._clean(json.dumps(plain, separators=(",", ":")))
         provider = next((c.provider for c in reversed(calls) if c.error is None), asked.provider)
         owner = asked.asker or None
-        entry = Entry(provider, owner, time.time(), False, result, " ".join(pictures), _write_calls(calls))
+        entry = CassetteEntry(provider, owner, time.time(), False, result, " ".join(pictures), _write_calls(calls))
         stored = await asyncio.to_thread(_put_images, pictures) if pictures else []
         return entry, [*stored, put_entry(asked.key, asked.tool, asked.text, entry)]
 
@@ -350,7 +352,7 @@ class Recorder:
                 raise ToolError(str(error)) from error
             await asyncio.sleep(POLL[1])
 
-    async def _decoded(self, source: Source, key: bytes, entry: Entry) -> Any:
+    async def _decoded(self, source: RecordedTool, key: bytes, entry: CassetteEntry) -> Any:
         try:
             if entry.images or len(entry.result) > LARGE:
                 value, size = await asyncio.to_thread(self._decode, source, entry)
@@ -363,7 +365,7 @@ class Recorder:
         self._memory.put(key, entry.created, value, size)
         return value
 
-    def _decode(self, source: Source, entry: Entry) -> tuple[Any, int]:
+    def _decode(self, source: RecordedTool, entry: CassetteEntry) -> tuple[Any, int]:
         """The answer and about how many bytes it takes."""
         size = len(entry.result)
 
@@ -381,7 +383,7 @@ class Recorder:
             return {"sha256": images.digest(image)}
         return {"sha256": await asyncio.to_thread(images.digest, image)}
 
-    def _in_flight(self) -> dict[bytes, asyncio.Future[Entry | Failure | None]]:
+    def _in_flight(self) -> dict[bytes, asyncio.Future[CassetteEntry | Failure | None]]:
         # futures belong to a loop, and a toolbox may serve several `asyncio.run` one by one
         loop = asyncio.get_running_loop()
         if self._flights is None or self._flights[0] is not loop:
@@ -396,7 +398,7 @@ class Recorder:
         return text
 
 
-_Lead = Callable[[], Awaitable[tuple[Entry | Failure, tuple[Call, ...]]]]
+_Lead = Callable[[], Awaitable[tuple[CassetteEntry | Failure, tuple[Call, ...]]]]
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 quoted = json.encoder.encode_basestring_ascii
 parse = json.JSONDecoder().raw_decode
@@ -411,7 +413,7 @@ def _read_calls(text: str) -> tuple[Call, ...]:
     return calls
 
 
-def _from_cassette(asked: Asked, found: Entry | Failure) -> Call:
+def _from_cassette(asked: Asked, found: CassetteEntry | Failure) -> Call:
     if isinstance(found, Failure):
         return Call(asked.tool, asked.provider, 0.0, cached=True, error=found.message)
     return Call(asked.tool, found.provider, 0.0, cached=True)

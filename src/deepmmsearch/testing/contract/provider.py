@@ -14,7 +14,7 @@ from PIL import Image
 
 from deepmmsearch.errors import ToolError
 from deepmmsearch.testing.contract.checks import Check, raised
-from deepmmsearch.testing.services import KEY, ROWS, Asked, Reply, Row, Service, Site, as_json, site
+from deepmmsearch.testing.services import KEY, ROWS, Row, Service, ServiceReply, ServiceRequest, Site, as_json, site
 from deepmmsearch.types import Hit
 
 PICTURE = Image.effect_noise((64, 48), 60).convert("RGB")
@@ -38,10 +38,10 @@ class ProviderCase:
         environment = {self.variable or "": KEY}
         self.tool = catalog.make(service.name, service.kind, options, lambda *_: client, environment)
 
-    def rows(self, asked: Asked) -> Reply:
+    def rows(self, asked: ServiceRequest) -> ServiceReply:
         return self.service.answer(asked, ROWS)
 
-    def answers(self, reply: Callable[[Asked], Reply]) -> None:
+    def answers(self, reply: Callable[[ServiceRequest], ServiceReply]) -> None:
         self.server.reply = reply
 
     @property
@@ -52,7 +52,7 @@ class ProviderCase:
         hits: list[Hit] = asyncio.run(self.tool.search(wanted or self.wanted, k))
         return hits
 
-    def fails(self, reply: Reply | Callable[[Asked], Reply]) -> ToolError:
+    def fails(self, reply: ServiceReply | Callable[[ServiceRequest], ServiceReply]) -> ToolError:
         """The one error that a search ends with when the service, not the hosts beside it, replies so."""
         beside = self.service.elsewhere
         self.answers(reply if callable(reply) else lambda a: self.rows(a) if a.path.startswith(beside) else reply)
@@ -142,7 +142,7 @@ def _odd(rows: list[Any]) -> list[Any]:
     return [*broken, {name: value for name, value in rows[0].items() if name in kept}, *rows]
 
 
-def _with_rows(case: ProviderCase, asked: Asked, change: Callable[[list[Any]], list[Any]]) -> Reply:
+def _with_rows(case: ProviderCase, asked: ServiceRequest, change: Callable[[list[Any]], list[Any]]) -> ServiceReply:
     """The service's answer with its list of results changed."""
     reply = case.rows(asked)
     assert reply.body is not None
@@ -164,7 +164,7 @@ def results_of_another_kind_are_none_or_an_error(case: ProviderCase) -> None:
 
     first = case.service.results[0]
 
-    def reply(asked: Asked, value: Any) -> Reply:
+    def reply(asked: ServiceRequest, value: Any) -> ServiceReply:
         answer = case.rows(asked)
         body = json.loads(answer.body or b"{}") if (answer.body or b"").startswith(b"{") else {}
         return as_json({**body, first: value}) if first in body else answer
@@ -203,18 +203,18 @@ def texts_are_plain_and_bounded(case: ProviderCase) -> None:
 
 
 REFUSALS = (
-    (Reply(500, b"oops"), "down"),
-    (Reply(502, b"<html>Bad Gateway</html>", kind="text/html"), "down"),
+    (ServiceReply(500, b"oops"), "down"),
+    (ServiceReply(502, b"<html>Bad Gateway</html>", kind="text/html"), "down"),
     (as_json({}, 429, retry_after="7"), "rate"),
     (as_json({}, 429), "rate"),
     (as_json({}, 503, retry_after="3"), "rate"),
     (as_json({}, 402), "quota"),
     (as_json({}, 401), "key"),
     (as_json({}, 404), "refused"),
-    (Reply(200, b"<html>Sign in</html>", kind="text/html"), "answer"),
-    (Reply(200, b""), "answer"),
-    (Reply(200, b'{"results": [{"title": "Ve'), "answer"),
-    (Reply(200, b"[" * 100_000), "answer"),
+    (ServiceReply(200, b"<html>Sign in</html>", kind="text/html"), "answer"),
+    (ServiceReply(200, b""), "answer"),
+    (ServiceReply(200, b'{"results": [{"title": "Ve'), "answer"),
+    (ServiceReply(200, b"[" * 100_000), "answer"),
     (as_json([1, 2]), "answer"),
     (as_json("text"), "answer"),
 )
@@ -229,10 +229,10 @@ def refusals_have_their_reason(case: ProviderCase) -> None:
 
 
 def a_dropped_connection_and_a_slow_answer_are_errors(case: ProviderCase) -> None:
-    case.fails(Reply(body=None))
+    case.fails(ServiceReply(body=None))
     late = threading.Event()
     hasty = ProviderCase(case.server, case.service, timeout=0.2)
-    error = hasty.fails(lambda _: Reply(200, b"{}", wait=late))
+    error = hasty.fails(lambda _: ServiceReply(200, b"{}", wait=late))
     late.set()
     assert "0.2 s" in str(error)
 
@@ -252,7 +252,7 @@ def a_key_that_the_service_repeats_is_never_shown(case: ProviderCase) -> None:
     for status in (400, 401, 403, 422, 429, 500):
         for text in (f"Invalid API key {KEY}", f"Invalid API key {KEY}" * 20):
             case.fails(as_json({"message": text, "error": {"detail": text}}, status))
-            case.fails(Reply(status, text.encode(), kind="text/plain"))
+            case.fails(ServiceReply(status, text.encode(), kind="text/plain"))
 
 
 def the_bytes_of_an_answer_are_counted(case: ProviderCase) -> None:

@@ -24,7 +24,7 @@ class Local:
 
     def __init__(self, index: Path, encoders: Sequence[str] = ()) -> None:
         from deepmmsearch.engine import Index
-        from deepmmsearch.tools.local import LocalImageSearch, LocalTextSearch
+        from deepmmsearch.tools.index_tools import LocalImageSearch, LocalTextSearch
 
         opened = Index.open(index, encoders)
         opened.check_encoders()

@@ -11,7 +11,7 @@ from PIL.Image import Image
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.protocols import Page
 from deepmmsearch.engine import Index
-from deepmmsearch.engine.text import PER_PAGE
+from deepmmsearch.engine.text_ranking import PER_PAGE
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.tools.summarizer import ExtractiveSummarizer
 from deepmmsearch.types import Hit

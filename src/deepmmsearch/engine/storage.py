@@ -59,7 +59,7 @@ class Record(NamedTuple):
     score: float = 0.0
 
 
-class Passage(NamedTuple):
+class FoundPassage(NamedTuple):
     """What is shown of a passage that was found."""
 
     url: str
@@ -282,9 +282,9 @@ class Snapshot:
         """Where the passage lies that has this row of vectors."""
         return self._search(self._query.term_query(self.schema, "row", row), 1)[0][1]
 
-    def passage(self, score: float, address: Any) -> Passage:
+    def passage(self, score: float, address: Any) -> FoundPassage:
         get = self.searcher.doc(address).get_first
-        return Passage(get("url") or "", get("title") or "", get("body"), score)
+        return FoundPassage(get("url") or "", get("title") or "", get("body"), score)
 
     def record(self, score: float, address: Any) -> Record:
         get = self.searcher.doc(address).get_first

@@ -20,7 +20,7 @@ from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 
 from deepmmsearch import images
-from deepmmsearch.atlas.pages import Page, make_pages
+from deepmmsearch.atlas.pages import SitePage, make_pages
 from deepmmsearch.atlas.world import World
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import lies_in, replacing
@@ -156,7 +156,7 @@ def read_question(folder: Path, line: str) -> Question:
     return Question(row["id"], row["question"], (image,) if image else (), tuple(row["answers"]), row["metadata"])
 
 
-def render_page(page: Page, before: Page | None = None, after: Page | None = None) -> str:
+def render_page(page: SitePage, before: SitePage | None = None, after: SitePage | None = None) -> str:
     """The page as HTML; `before` and `after` are its neighbours on the site."""
     parts = [f"<p>{escape(text)}</p>" for text in page.paragraphs]
     if page.picture is not None:
@@ -168,9 +168,9 @@ def render_page(page: Page, before: Page | None = None, after: Page | None = Non
     )
 
 
-def _write_sites(pages: list[Page], root: Path) -> None:
+def _write_sites(pages: list[SitePage], root: Path) -> None:
     for site in dict.fromkeys(page.site for page in pages):
-        own: list[Page | None] = [None, *(page for page in pages if page.site == site), None]
+        own: list[SitePage | None] = [None, *(page for page in pages if page.site == site), None]
         folder = root / site
         folder.mkdir(parents=True)
         for (before, page), (_, after) in pairwise(pairwise(own)):

@@ -14,7 +14,7 @@ _SPACE = re.compile(r"[ \t\u00a0]+")
 
 
 @dataclass(frozen=True)
-class Passage:
+class Chunk:
     """`parts` are what an encoder reads: the text in pieces of one section each, every one below its heading."""
 
     text: str
@@ -34,22 +34,22 @@ def sentences(text: str) -> list[str]:
     return [s for s in _SENTENCE_END.split(text.strip()) if s]
 
 
-def passages(text: str, size: int = SIZE, headings: Collection[str] = (), part: int = PART) -> list[Passage]:
+def passages(text: str, size: int = SIZE, headings: Collection[str] = (), part: int = PART) -> list[Chunk]:
     """Texts of at most `size` characters, in order; a page shorter than that is one passage.
 
     `headings` are the lines of the text that head what follows: none is cut off from it, and a section is cut only
     when it is longer than a passage.
     """
-    found: list[Passage] = []
+    found: list[Chunk] = []
     current, parts = "", list[str]()
     for section in _sections(text, headings, size):
         for piece, own in _units(section, size, part):
             if current and len(current) + 1 + len(piece) > size:
-                found.append(Passage(current, tuple(parts)))
+                found.append(Chunk(current, tuple(parts)))
                 current, parts = "", []
             current = f"{current}\n{piece}" if current else piece
             parts += own
-    return [*found, Passage(current, tuple(parts))] if current else found
+    return [*found, Chunk(current, tuple(parts))] if current else found
 
 
 def _sections(text: str, headings: Collection[str], size: int) -> list[_Section]:

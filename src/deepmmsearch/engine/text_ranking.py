@@ -12,7 +12,7 @@ import numpy as np
 
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.encoders import TextEncoder
-from deepmmsearch.engine.store import Passage, Snapshot
+from deepmmsearch.engine.storage import FoundPassage, Snapshot
 
 # measured: the same from 2.5 to 8; 1 loses a third of the questions that name a page and one of its facts
 TITLE_BOOST = 3.0
@@ -24,7 +24,7 @@ MAX_QUERY = 2_000
 
 def search(
     snapshot: Snapshot, query: str, k: int, encoder: TextEncoder | None = None, per_page: int = PER_PAGE
-) -> list[Passage]:
+) -> list[FoundPassage]:
     """At most k passages, best first, at most `per_page` of one page; `score` is BM25's, or the fused one."""
     query = query[:MAX_QUERY]
     vectors = _vectors(snapshot) if encoder is not None and query.strip() else None
@@ -33,7 +33,7 @@ def search(
     return _fused(snapshot, query, k, vectors, encoder.encode([query])[0], per_page)
 
 
-def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[Passage]:
+def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[FoundPassage]:
     depth = max(DEPTH, 4 * k)
     while True:
         ranked = snapshot.rank(query, depth, TITLE_BOOST)
@@ -46,7 +46,7 @@ def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[Pass
 
 def _fused(
     snapshot: Snapshot, query: str, k: int, vectors: Vectors, embedded: np.ndarray, per_page: int
-) -> list[Passage]:
+) -> list[FoundPassage]:
     depth = max(DEPTH, 4 * k)
     ranked = snapshot.rank(query, depth, TITLE_BOOST)
     lexical = dict(zip(snapshot.columns("row", ranked), ranked, strict=True))
