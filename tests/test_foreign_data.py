@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from data_files import picture_bytes, write_json, write_lines, write_picture, write_table
-from deepmmsearch.atlas.files import read_questions as read_atlas
-from deepmmsearch.data.catalog import OKVQA, open_questions
+from deepmmsearch.atlas.world_files import read_questions as read_atlas
 from deepmmsearch.data.convert import read_sharegpt
 from deepmmsearch.data.exchange import write_as
 from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.own import open_own
 from deepmmsearch.data.pictures import find_file, load_picture
+from deepmmsearch.data.published import OKVQA, open_questions
 from deepmmsearch.data.reader import read_questions, read_trajectories
 from deepmmsearch.data.records import question_row, row_trajectory, trajectory_row, write_rows
 from deepmmsearch.data.tables import read_table
