@@ -48,14 +48,14 @@ from deepmmsearch.policies.local.checkpoint import Checkpoint
 from deepmmsearch.policies.local.families import find_family
 from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.testing import tiny_tokenizer
-from deepmmsearch.train.collate import Collator, Example, Pictures
+from deepmmsearch.train.collate import Collator, Example, PictureSet
 from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
 from deepmmsearch.train.grpo import FROZEN, make_trainer, trl_settings
 from deepmmsearch.train.lora import Lora, prepare_model
 from deepmmsearch.train.parts import part_of
 from deepmmsearch.train.recipes import GrpoRecipe
-from deepmmsearch.train.rollout_trainer import RolloutTrainer, Stage
-from deepmmsearch.train.rows import Row
+from deepmmsearch.train.rollout_trainer import RolloutSetup, RolloutTrainer
+from deepmmsearch.train.rows import RolloutRow
 from deepmmsearch.train.sft import SftRecipe, TrajectoryTrainer
 from deepmmsearch.train.sft import trl_settings as sft_settings
 from deepmmsearch.types import Observation, Prompt, Question, TextSearch, Trajectory, Turn
@@ -189,7 +189,7 @@ def picture(scale: Scale, seed: int) -> Image.Image:
     return Image.fromarray(rng.integers(0, 255, (28 * height, 28 * width, 3), dtype=np.uint8))
 
 
-def row(scale: Scale, checkpoint: Checkpoint, length: int, number: int, view: Image.Image) -> Row:
+def row(scale: Scale, checkpoint: Checkpoint, length: int, number: int, view: Image.Image) -> RolloutRow:
     """A rollout of `length` tokens with one picture in its prompt; two thirds of the rest count as sampled."""
     # the same prompt for all, then something else for each
     rng = np.random.default_rng(number)
@@ -201,7 +201,9 @@ def row(scale: Scale, checkpoint: Checkpoint, length: int, number: int, view: Im
     rest[rest == checkpoint.family.image_id] = 21
     everything = np.concatenate([np.array(prompt, np.int32), rest])
     mask = (np.arange(length) >= len(prompt)) & (np.arange(length) % 3 != 0)
-    return Row(everything, mask, np.full(length, -5.0, np.float32), len(prompt), (view,), float(number % 2) - 0.5)
+    return RolloutRow(
+        everything, mask, np.full(length, -5.0, np.float32), len(prompt), (view,), float(number % 2) - 0.5
+    )
 
 
 # FLOPs
@@ -247,7 +249,7 @@ def sft_flops(model: Any, scale: Scale) -> float:
     return language + 6 * adapter_weights(model) * tokens + vision_flops(model, scale)
 
 
-def grpo_flops(model: Any, rows: Sequence[Row], shared: bool) -> float:
+def grpo_flops(model: Any, rows: Sequence[RolloutRow], shared: bool) -> float:
     """The update and the reference's forward pass; pictures are encoded once in a run, before."""
     start = rows[0].start
     prompts = 1 if shared else len(rows)
@@ -305,7 +307,7 @@ def trl(scale: Scale, tiny: bool, **changes: Any) -> dict[str, Any]:
 
 def sft(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint) -> Measured:
     made = [row(scale, checkpoint, scale.sft_tokens, n, picture(scale, n)) for n in range(1 + scale.steps)]
-    pictures = Pictures(checkpoint.family)
+    pictures = PictureSet(checkpoint.family)
     examples = [Example(r.ids, r.mask, tuple(pictures.add(view) for view in r.views)) for r in made]
     settings = trl(scale, tiny, per_device_train_batch_size=1, activation_checkpointing=True)
     recipe = SftRecipe(model=checkpoint.source, data=[place], output=place / "sft", trl=settings)
@@ -328,7 +330,7 @@ def sft(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint) -> Measur
 class Updates(RolloutTrainer):
     """Updates on the same rollouts again and again."""
 
-    rows: list[Row]
+    rows: list[RolloutRow]
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
         (batch,) = self._batches([self.rows], sum(int(r.mask.sum()) for r in self.rows))
@@ -353,7 +355,7 @@ def grpo(scale: Scale, place: Path, tiny: bool, checkpoint: Checkpoint, share: b
     eyes = Eyes(checkpoint.model, checkpoint.family)
     model, clock = prepare_model(checkpoint.model, Lora(r=8), FROZEN, 0), Clock()
     # one question, never asked: the rollouts are there
-    stage = Stage([Question("q", "Which?")], None, None, checkpoint, checkpoint.renderer(), eyes)  # type: ignore[arg-type]
+    stage = RolloutSetup([Question("q", "Which?")], None, None, checkpoint, checkpoint.renderer(), eyes)  # type: ignore[arg-type]
     trainer = make_trainer(recipe, trl_settings(recipe), stage, model, checkpoint, [clock], Updates)
     assert isinstance(trainer, Updates)
     trainer.rows = rows

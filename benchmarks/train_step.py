@@ -79,7 +79,7 @@ def rows_of(checkpoint: Any, count: int, shortest: int, longest: int) -> list[An
     import numpy as np
     from PIL import Image
 
-    from deepmmsearch.train.rows import Row
+    from deepmmsearch.train.rows import RolloutRow
 
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 255, (16 * 28, 20 * 28, 3), dtype=np.uint8))
@@ -99,7 +99,9 @@ def rows_of(checkpoint: Any, count: int, shortest: int, longest: int) -> list[An
         mask = np.concatenate([np.zeros(len(prompt), bool), np.arange(length) % 3 != 0])
         everything = np.concatenate([prompt, said]).astype(np.int32)
         everything[(everything == checkpoint.family.image_id) & (np.arange(len(everything)) >= len(prompt))] = 21
-        rows.append(Row(everything, mask, np.zeros(len(everything), np.float32), len(prompt), (picture,), number - 2.0))
+        rows.append(
+            RolloutRow(everything, mask, np.zeros(len(everything), np.float32), len(prompt), (picture,), number - 2.0)
+        )
     return rows
 
 
@@ -112,7 +114,7 @@ def grpo(folder: Path, kind: str, small: bool, out: Path) -> dict[str, Any]:
     from deepmmsearch.train.grpo import FROZEN, make_trainer, trl_settings
     from deepmmsearch.train.lora import prepare_model
     from deepmmsearch.train.recipes import GrpoRecipe
-    from deepmmsearch.train.rollout_trainer import Stage
+    from deepmmsearch.train.rollout_trainer import RolloutSetup
     from deepmmsearch.train.rows import make_batch
 
     checkpoint = load_checkpoint(str(folder), torch.float32)
@@ -121,7 +123,7 @@ def grpo(folder: Path, kind: str, small: bool, out: Path) -> dict[str, Any]:
     recipe = GrpoRecipe(model=str(folder), output=out, trl=trl, rollouts={"share_prompts": kind != "features"})
     model = prepare_model(checkpoint.model, recipe.lora, FROZEN, 0)
     eyes = Eyes(checkpoint.model, checkpoint.family)
-    stage = Stage([object()], None, None, checkpoint, checkpoint.renderer(), eyes)  # type: ignore[arg-type, list-item]
+    stage = RolloutSetup([object()], None, None, checkpoint, checkpoint.renderer(), eyes)  # type: ignore[arg-type, list-item]
     trainer = make_trainer(recipe, trl_settings(recipe), stage, model, checkpoint, [])
     trainer.current_gradient_accumulation_steps = 1
     batch = make_batch(rows, checkpoint.tokenizer.pad_token_id, torch.device("cpu")) | {"share": 1.0}
@@ -152,13 +154,13 @@ def sft(folder: Path, kind: str, small: bool, out: Path) -> dict[str, Any]:
     from peft import PeftModel
 
     from deepmmsearch.policies.local.checkpoint import load_checkpoint
-    from deepmmsearch.train.collate import Collator, Example, Pictures, encode_pictures
+    from deepmmsearch.train.collate import Collator, Example, PictureSet, encode_pictures
     from deepmmsearch.train.grpo import FROZEN
     from deepmmsearch.train.lora import Lora, prepare_model
 
     checkpoint = load_checkpoint(str(folder), torch.float32)
     rows = rows_of(checkpoint, 4, *((450, 550) if small else (500, 1000)))
-    pictures = Pictures(checkpoint.family)
+    pictures = PictureSet(checkpoint.family)
     examples = [Example(row.ids, row.mask, tuple(pictures.add(view) for view in row.views)) for row in rows]
     features = None if kind == "stock" else encode_pictures(checkpoint.model, pictures)
     model = prepare_model(checkpoint.model, Lora(), FROZEN, 0)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deepmmsearch.testing.services import KEY, Row, Service, ServiceReply, ServiceRequest, as_json
+from deepmmsearch.testing.services import KEY, Service, ServiceReply, ServiceRequest, ServiceRow, as_json
 
 
 def _bad(message: str) -> ServiceReply:
     return as_json({"error": message}, 400)
 
 
-def searxng(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def searxng(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method != "GET" or asked.path != "/search" or asked.query.get("format") != "json":
         return ServiceReply(404, b"<h1>Not Found</h1>", kind="text/html")
     results = [
@@ -51,7 +51,7 @@ def searxng(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
 SERPER_UNAUTHORISED = as_json({"message": "Unauthorized.", "statusCode": 403}, 403)
 
 
-def serper(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def serper(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/search":
         return ServiceReply(404)
     if asked.headers.get("x-api-key") != KEY:
@@ -62,7 +62,7 @@ def serper(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     return as_json({"searchParameters": {**asked.json, "type": "search"}, "organic": organic, "credits": 1})
 
 
-def serper_lens(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def serper_lens(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method == "GET" and asked.path.startswith("/thumb/"):
         return ServiceReply(200, thumbnail(), kind="image/png")
     if asked.path == "/upload":
@@ -97,7 +97,7 @@ SERPAPI_UNAUTHORISED = as_json(
 SERPAPI_EXHAUSTED = as_json({"error": "Your account has run out of searches."}, 429)
 
 
-def serpapi(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def serpapi(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.query.get("api_key") != KEY:
         return SERPAPI_UNAUTHORISED
     if asked.method != "GET" or asked.path != "/search.json" or asked.query.get("engine") != "google":
@@ -114,7 +114,7 @@ def serpapi(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     return as_json({**head, "organic_results": organic})
 
 
-def serpapi_lens(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def serpapi_lens(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method == "GET" and asked.path.startswith("/thumb/"):
         return ServiceReply(200, thumbnail(), kind="image/png")
     if asked.method == "POST" and asked.path == "/image":
@@ -154,7 +154,7 @@ def _brave_error(code: str, detail: str, status: int) -> ServiceReply:
     )
 
 
-def brave(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def brave(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method != "GET" or asked.path != "/res/v1/web/search":
         return ServiceReply(404)
     if asked.headers.get("x-subscription-token") != KEY:
@@ -181,7 +181,7 @@ def brave(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
 BRAVE_UNAUTHORISED = _brave_error("SUBSCRIPTION_TOKEN_INVALID", "The provided subscription token is invalid.", 422)
 
 
-def tavily(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def tavily(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/search":
         return ServiceReply(404)
     if asked.headers.get("authorization") != f"Bearer {KEY}":
@@ -209,7 +209,7 @@ TAVILY_UNAUTHORISED = as_json({"detail": {"error": "Unauthorized: missing or inv
 TAVILY_EXHAUSTED = as_json({"detail": {"error": "This request exceeds your plan's set usage limit."}}, 432)
 
 
-def exa(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def exa(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/search":
         return ServiceReply(404)
     if asked.headers.get("x-api-key") != KEY:
@@ -217,7 +217,7 @@ def exa(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     body = asked.json
     if not body.get("query") or not 1 <= body.get("numResults", 10) <= 100 or set(body) & {"text", "highlights"}:
         return as_json({"requestId": "1", "error": "Invalid request body", "tag": "INVALID_REQUEST_BODY"}, 400)
-    texts: Callable[[Row], dict[str, Any]] = (
+    texts: Callable[[ServiceRow], dict[str, Any]] = (
         (lambda r: {"text": r.text})
         if "text" in body["contents"]
         else lambda r: {"highlights": r.text.split("/"), "highlightScores": [0.9]}
@@ -234,7 +234,7 @@ EXA_UNAUTHORISED = as_json({"requestId": "1", "error": "Invalid API key", "tag":
 EXA_EXHAUSTED = as_json({"requestId": "1", "error": "Credits exhausted", "tag": "NO_MORE_CREDITS"}, 402)
 
 
-def jina(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def jina(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/":
         return ServiceReply(404)
     if asked.headers.get("authorization") != f"Bearer {KEY}":
@@ -281,7 +281,7 @@ JINA_EXHAUSTED = as_json(
 )
 
 
-def retrieve(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def retrieve(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/retrieve":
         return ServiceReply(404)
     if "query" in asked.json:
@@ -293,7 +293,7 @@ def retrieve(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
     )
 
 
-def retrieve_one(asked: ServiceRequest, rows: tuple[Row, ...]) -> ServiceReply:
+def retrieve_one(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
     if asked.method != "POST" or asked.path != "/retrieve" or not isinstance(asked.json.get("query"), str):
         return ServiceReply(422, b'{"detail": [{"loc": ["body", "query"], "msg": "field required"}]}')
     return as_json({"result": [{"id": r.url, "contents": f'"{r.title}"\n{r.text}'} for r in rows]})

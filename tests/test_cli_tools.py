@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from deepmmsearch import cli
-from deepmmsearch.testing.services import KEY, ROWS, Row, ServiceReply, ServiceRequest, Site, as_json, site
+from deepmmsearch.testing.services import KEY, ROWS, ServiceReply, ServiceRequest, ServiceRow, Site, as_json, site
 from provider_mocks import brave, searxng, serpapi_lens
 
 pytest.importorskip("httpx2")
@@ -116,7 +116,9 @@ def test_check_reads_a_page(run: Run, server: Site) -> None:
 
 
 def test_what_a_service_says_reaches_the_terminal_as_text(run: Run, server: Site) -> None:
-    server.reply = lambda asked: searxng(asked, (Row("\x1b[2J[red]Veld[/red]\u202e", "https://a.example/1", "\x07x"),))
+    server.reply = lambda asked: searxng(
+        asked, (ServiceRow("\x1b[2J[red]Veld[/red]\u202e", "https://a.example/1", "\x07x"),)
+    )
     code, out, _ = run("tools", "check", "searxng", f"url={server.url}")
     assert code == 0 and "\x1b" not in out and "\x07" not in out and "[red]Veld[/red]" in out
 

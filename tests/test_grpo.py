@@ -38,9 +38,9 @@ from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.recipes import GrpoRecipe
-from deepmmsearch.train.rollout_trainer import RolloutTrainer, Stage, deal
+from deepmmsearch.train.rollout_trainer import RolloutSetup, RolloutTrainer, deal
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
-from deepmmsearch.train.rows import Row, make_batch, make_row
+from deepmmsearch.train.rows import RolloutRow, make_batch, make_row
 from deepmmsearch.train.watch import Alarm, Alarms, check_alarms, figures
 from deepmmsearch.types import Completion, Hit, Limits, Prompt, Question, Trajectory
 
@@ -138,9 +138,9 @@ def play(base: Path, output: Path, asked: Sequence[Question] | None = None, **ch
     return train(settings, asked or questions(), checkpoint, lambda start: player(), report=lambda line: None)
 
 
-def stage(checkpoint: Checkpoint, generation: Any, asked: Sequence[Question] | None = None) -> Stage:
+def stage(checkpoint: Checkpoint, generation: Any, asked: Sequence[Question] | None = None) -> RolloutSetup:
     eyes = Eyes(checkpoint.model, checkpoint.family)
-    return Stage(asked or questions(), player(), generation, checkpoint, checkpoint.renderer(), eyes)
+    return RolloutSetup(asked or questions(), player(), generation, checkpoint, checkpoint.renderer(), eyes)
 
 
 # The loss
@@ -158,7 +158,7 @@ class Spy(RolloutTrainer):
         return loss
 
 
-def own_logps(model: Any, checkpoint: Checkpoint, row: Row) -> Tensor:
+def own_logps(model: Any, checkpoint: Checkpoint, row: RolloutRow) -> Tensor:
     """Log probabilities of a row's tokens after the first: alone, unpadded, pictures through the vision tower."""
     ids = torch.from_numpy(row.ids)[None].long()
     inputs: dict[str, Any] = dict(checkpoint.family.token_types(ids))
@@ -170,7 +170,7 @@ def own_logps(model: Any, checkpoint: Checkpoint, row: Row) -> Tensor:
 
 
 def own_loss(
-    now: Any, sampler: Any, reference: Any, checkpoint: Checkpoint, rows: Sequence[Row], beta: float, clip: float
+    now: Any, sampler: Any, reference: Any, checkpoint: Checkpoint, rows: Sequence[RolloutRow], beta: float, clip: float
 ) -> float:
     """GRPO as DeepMMSearch-R1 prints it: the clipped ratio times the advantage, the k3 estimator of the KL, the mean
     over each rollout's sampled tokens, the mean over rollouts."""
@@ -236,7 +236,7 @@ def test_dropping_groups_without_spread_leaves_the_loss(base: Path, tmp_path: Pa
         async def uneven(trajectory: Trajectory) -> Score:
             return await reward(trajectory) if trajectory.question.id == "q0" else Score(0.5, {})
 
-        shown = Stage(shown.questions, Player(lambda q: TOOLS, PROMPT, uneven), *list(vars(shown).values())[2:])
+        shown = RolloutSetup(shown.questions, Player(lambda q: TOOLS, PROMPT, uneven), *list(vars(shown).values())[2:])
         trainer = make_trainer(settings, trl_settings(settings), shown, model, checkpoint, [], Spy)
         trainer.seen = []
         trainer.train()
@@ -330,7 +330,7 @@ def test_dealing_keeps_every_row_once(sizes: list[int], batches: int, size: int)
 
     empty = np.zeros(0, dtype=np.int32)
     blank = (empty, empty.astype(np.bool_), empty.astype(np.float32))
-    groups = [[Row(*blank, start=g, views=(), advantage=i) for i in range(n)] for g, n in enumerate(sizes)]
+    groups = [[RolloutRow(*blank, start=g, views=(), advantage=i) for i in range(n)] for g, n in enumerate(sizes)]
     rows = [row for group in groups for row in group]
     dealt = deal(groups, batches, size)
     assert len(dealt) == batches

@@ -17,7 +17,7 @@ from PIL import Image
 
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.testing import contract
-from deepmmsearch.testing.services import KEY, ROWS, Row, Service, ServiceReply, Site, as_json, site
+from deepmmsearch.testing.services import KEY, ROWS, Service, ServiceReply, ServiceRow, Site, as_json, site
 from deepmmsearch.tools.http import GuardedClient
 from deepmmsearch.tools.providers import catalog
 from deepmmsearch.tools.providers.api import ProviderError
@@ -62,7 +62,7 @@ def test_searxng_whose_engines_are_silent_is_down(server: Site) -> None:
 def test_markup_goes_and_words_stay_apart(server: Site) -> None:
     provider = one(server, "searxng")
     text = "One<br/>two <b>th</b>ree &lt;b&gt; 5 < 6 > 4 <script>x</script>"
-    provider.answers(lambda asked: provider.service.answer(asked, (Row("Veld", "https://a.example", text),)))
+    provider.answers(lambda asked: provider.service.answer(asked, (ServiceRow("Veld", "https://a.example", text),)))
     assert provider.search()[0].snippet == "One two three <b> 5 < 6 > 4 <script>x</script>"
 
 

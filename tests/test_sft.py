@@ -38,7 +38,7 @@ from deepmmsearch.testing import SPECIAL_TOKENS, tiny_tokenizer
 from deepmmsearch.train.collate import (
     IGNORED,
     Collator,
-    Pictures,
+    PictureSet,
     encode_pictures,
     make_example,
     make_examples,
@@ -163,7 +163,7 @@ def train(base: Path, output: Path, **changes: Any) -> SftResult:
 
 
 def batch_of(checkpoint: Checkpoint, played: Sequence[Trajectory], cached: bool = False) -> dict[str, Any]:
-    pictures = Pictures(checkpoint.family)
+    pictures = PictureSet(checkpoint.family)
     examples, _ = make_examples(played, checkpoint.renderer(), pictures, 500)
     features = encode_pictures(checkpoint.model, pictures) if cached else None
     collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
@@ -189,7 +189,7 @@ def test_labels_are_the_policys_tokens_and_nothing_else(checkpoint: Checkpoint) 
 def test_labels_equal_the_renderers_mask(checkpoint: Checkpoint) -> None:
     for played in trajectories():
         sequence = checkpoint.renderer().sequence(played, teacher=True)
-        example = make_example(played, checkpoint.renderer(), Pictures(checkpoint.family))
+        example = make_example(played, checkpoint.renderer(), PictureSet(checkpoint.family))
         assert example.mask.sum() == sum(sequence.mask)
         assert (example.labels[example.mask] == example.ids[example.mask]).all()
         assert (example.labels[~example.mask] == IGNORED).all()
@@ -226,7 +226,7 @@ def test_kept_features_give_the_same_outputs_as_pixels(checkpoint: Checkpoint) -
 
 
 def test_a_missing_feature_is_never_trained_over(checkpoint: Checkpoint) -> None:
-    pictures = Pictures(checkpoint.family)
+    pictures = PictureSet(checkpoint.family)
     examples, _ = make_examples([play("red", image=picture("red"))], checkpoint.renderer(), pictures, 500)
     damaged = [dataclasses.replace(examples[0], ids=examples[0].ids[examples[0].ids != checkpoint.family.image_id])]
     damaged[0] = dataclasses.replace(damaged[0], mask=examples[0].mask[: len(damaged[0].ids)])
@@ -235,7 +235,7 @@ def test_a_missing_feature_is_never_trained_over(checkpoint: Checkpoint) -> None
 
 
 def test_equal_pictures_are_kept_once(checkpoint: Checkpoint) -> None:
-    pictures = Pictures(checkpoint.family)
+    pictures = PictureSet(checkpoint.family)
     make_examples(trajectories(), checkpoint.renderer(), pictures, 500)
     # 3 questions' pictures, 3 tall thumbnails; the small red one equals the question's red picture in the model's view
     assert len(pictures) == 6
@@ -244,12 +244,12 @@ def test_equal_pictures_are_kept_once(checkpoint: Checkpoint) -> None:
 def test_broken_off_and_too_long_trajectories_are_left_out(checkpoint: Checkpoint) -> None:
     long = play("red", *[search()] * 40)
     played = [play("red"), play("red", stop="error"), play("red", stop="length"), long]
-    examples, left_out = make_examples(played, checkpoint.renderer(), Pictures(checkpoint.family), 200)
+    examples, left_out = make_examples(played, checkpoint.renderer(), PictureSet(checkpoint.family), 200)
     assert (len(examples), left_out) == (1, 3)
     with pytest.raises(UserError, match=r"found 3 trajectories.*over 200 tokens"):
-        make_examples(played[1:], checkpoint.renderer(), Pictures(checkpoint.family), 200)
+        make_examples(played[1:], checkpoint.renderer(), PictureSet(checkpoint.family), 200)
     with pytest.raises(UserError, match="found none"):
-        make_examples([], checkpoint.renderer(), Pictures(checkpoint.family), 200)
+        make_examples([], checkpoint.renderer(), PictureSet(checkpoint.family), 200)
 
 
 @given(st.lists(st.integers(1, 99), min_size=1, max_size=300), st.integers(1, 7), st.integers(0, 3))
@@ -447,7 +447,7 @@ def test_a_sample_is_drawn_with_the_seed(base: Path, tmp_path: Path) -> None:
 
 
 def test_a_sample_keeps_its_pictures_alone(base: Path, checkpoint: Checkpoint, tmp_path: Path) -> None:
-    pictures = Pictures(checkpoint.family)
+    pictures = PictureSet(checkpoint.family)
     examples, _ = make_examples(list(trajectories()), checkpoint.renderer(), pictures, 500)
     before = [pictures.pixels(example.pictures) for example in examples[4:6]]
     used = [number for example in examples[4:6] for number in example.pictures]

@@ -20,7 +20,7 @@ KEY = "sk-secret-0123456789"
 
 
 @dataclass(frozen=True)
-class Row:
+class ServiceRow:
     """One result, before a service puts it into its own format."""
 
     title: str
@@ -29,9 +29,9 @@ class Row:
 
 
 ROWS = (
-    Row("Veld", "https://almanac.example/veld", "The capital of Veld is Moru."),
-    Row("Moru, the city", "https://travel.example/moru?a=1&b=2", "Moru lies at the sea."),
-    Row("Bread", "https://other.example/bread", "How to bake."),
+    ServiceRow("Veld", "https://almanac.example/veld", "The capital of Veld is Moru."),
+    ServiceRow("Moru, the city", "https://travel.example/moru?a=1&b=2", "Moru lies at the sea."),
+    ServiceRow("Bread", "https://other.example/bread", "How to bake."),
 )
 
 
@@ -140,7 +140,7 @@ def site() -> Iterator[Site]:
         server.server_close()
 
 
-Answer = Callable[[ServiceRequest, tuple[Row, ...]], ServiceReply]
+Answer = Callable[[ServiceRequest, tuple[ServiceRow, ...]], ServiceReply]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ PAD_MULTIPLE = 8
 
 @dataclass(frozen=True)
 class Example:
-    """One trajectory ready to batch: placeholders expanded to feature counts; `pictures` index a `Pictures`."""
+    """One trajectory ready to batch: placeholders expanded to feature counts; `pictures` index a `PictureSet`."""
 
     ids: NDArray[np.int32]
     mask: NDArray[np.bool_]
@@ -41,7 +41,7 @@ class Example:
         return np.where(self.mask, self.ids, IGNORED).astype(np.int64)
 
 
-class Pictures:
+class PictureSet:
     """The distinct pictures of a data set as the model sees them, held in memory (3 bytes a pixel)."""
 
     def __init__(self, family: Family) -> None:
@@ -87,7 +87,7 @@ class Pictures:
         return self.family.beside([self._views[n].size for n in numbers])
 
 
-def make_example(trajectory: Trajectory, renderer: Renderer, pictures: Pictures) -> Example:
+def make_example(trajectory: Trajectory, renderer: Renderer, pictures: PictureSet) -> Example:
     """The trajectory as teacher text, its placeholders repeated as often as their pictures have features.
 
     Sampled ids are not used: they may be another model's, and whoever wrote it, the text is what is taught.
@@ -107,7 +107,7 @@ def make_example(trajectory: Trajectory, renderer: Renderer, pictures: Pictures)
 
 
 def make_examples(
-    trajectories: Iterable[Trajectory], renderer: Renderer, pictures: Pictures, max_tokens: int
+    trajectories: Iterable[Trajectory], renderer: Renderer, pictures: PictureSet, max_tokens: int
 ) -> tuple[list[Example], int]:
     """The examples and how many trajectories were left out: those that failed or were broken off (an end of turn
     would be taught where the text was cut) and those longer than `max_tokens` with their pictures (a sequence is never
@@ -133,7 +133,7 @@ def make_examples(
 
 
 @torch.no_grad()
-def encode_pictures(model: PreTrainedModel, pictures: Pictures, batch_size: int = 64) -> list[torch.Tensor]:
+def encode_pictures(model: PreTrainedModel, pictures: PictureSet, batch_size: int = 64) -> list[torch.Tensor]:
     """The features [tokens, hidden] of each picture, on the CPU: a frozen vision tower need not see it every epoch."""
     model.eval()
     features: list[torch.Tensor] = []
@@ -162,7 +162,7 @@ class Collator:
     def __init__(
         self,
         examples: Sequence[Example],
-        pictures: Pictures,
+        pictures: PictureSet,
         pad_token: int,
         features: Sequence[torch.Tensor] | None = None,
     ) -> None:

@@ -36,7 +36,7 @@ from deepmmsearch.train.merging import save_merged
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.recipes import GrpoRecipe, VllmRollouts
-from deepmmsearch.train.rollout_trainer import NumberedQuestions, RolloutTrainer, Stage
+from deepmmsearch.train.rollout_trainer import NumberedQuestions, RolloutSetup, RolloutTrainer
 from deepmmsearch.train.rollouts import Player
 from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.shards import apart, gathered, shard_layers
@@ -121,7 +121,7 @@ def train(
     start.sync(model)
     frozen = parameter_hash(model, FROZEN)
     player = make_player(policy_of(start, checkpoint, SamplerSettings(max_new_tokens=recipe.rollouts.max_new_tokens)))
-    stage = Stage(questions, player, generation, checkpoint, checkpoint.renderer(), eyes)
+    setup = RolloutSetup(questions, player, generation, checkpoint, checkpoint.renderer(), eyes)
     asked = questions_content(questions[number] for number in range(len(questions)))
     more = {"questions": asked, "prompt": prompt_content(player.prompt), **(made_with or {})}
     claimed = claim_output(output, recipe, settings, report, **more)
@@ -130,7 +130,7 @@ def train(
         return GrpoResult(*result, claimed.metrics)
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
     measure = _measuring(generation, evaluate) if evaluate is not None and recipe.evaluate_every else None
-    trainer = make_trainer(recipe, settings, stage, model, checkpoint, [journal])
+    trainer = make_trainer(recipe, settings, setup, model, checkpoint, [journal])
     if measure is not None:
         trainer.add_callback(Evaluation(measure, recipe.evaluate_every, trainer.callback_handler))
     shard_layers(trainer, checkpoint.model)
@@ -168,13 +168,13 @@ def trl_settings(recipe: GrpoRecipe) -> GRPOConfig:
 def make_trainer(
     recipe: GrpoRecipe,
     settings: GRPOConfig,
-    stage: Stage,
+    setup: RolloutSetup,
     model: PreTrainedModel | PeftModel,
     checkpoint: Checkpoint,
     callbacks: list[TrainerCallback],
     kind: type[RolloutTrainer] = RolloutTrainer,
 ) -> RolloutTrainer:
-    numbers = list(range(len(stage.questions)))
+    numbers = list(range(len(setup.questions)))
     trainer = kind(
         model=model,
         args=settings,
@@ -182,7 +182,7 @@ def make_trainer(
         processing_class=checkpoint.tokenizer,
         callbacks=callbacks,
         recipe=recipe,
-        stage=stage,
+        setup=setup,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

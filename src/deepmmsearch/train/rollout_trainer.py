@@ -33,7 +33,7 @@ from deepmmsearch.train.generation import Generation, sampler_settings, vllm_gen
 from deepmmsearch.train.order import EachEpoch
 from deepmmsearch.train.recipes import GrpoRecipe
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
-from deepmmsearch.train.rows import Row, make_batch, make_row, picture_inputs
+from deepmmsearch.train.rows import RolloutRow, make_batch, make_row, picture_inputs
 from deepmmsearch.train.shared import groups_of, shared_logps
 from deepmmsearch.train.watch import Alarm, check_alarms, figures
 from deepmmsearch.types import Policy, Question
@@ -52,7 +52,7 @@ class NumberedQuestions(Protocol):
 
 
 @dataclass(frozen=True)
-class Stage:
+class RolloutSetup:
     """Everything rollouts need. `generation` is None where vLLM samples: TRL starts it with the trainer."""
 
     questions: NumberedQuestions
@@ -67,11 +67,11 @@ class RolloutTrainer(GRPOTrainer):
     """TRL's trainer over our rollouts. The generation batch of each process holds whole groups, so that advantages are
     local."""
 
-    def __init__(self, *args: Any, recipe: GrpoRecipe, stage: Stage, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, recipe: GrpoRecipe, setup: RolloutSetup, **kwargs: Any) -> None:
         super().__init__(*args, reward_funcs=_never_called, **kwargs)
-        self._recipe, self._stage = recipe, stage
+        self._recipe, self._setup = recipe, setup
         self._buffered: list[dict[str, Any]] | None = None
-        self._scored: list[Row] = []
+        self._scored: list[RolloutRow] = []
         self._logps: Tensor | None = None
         self._clock = {"rollouts": 0.0, "update": 0.0}
         local = self.args.per_device_train_batch_size * self.args.steps_per_generation
@@ -123,31 +123,31 @@ class RolloutTrainer(GRPOTrainer):
         sampled = sum(r.trajectory.sampled_tokens for r in played if self._reward_of(r) is not None)
         return self._batches([self._rows(*group) for group in zip(groups, rewards, advantages, strict=True)], sampled)
 
-    def _rows(self, group: list[Rollout], rewards: list[float | None], advantages: list[float]) -> list[Row]:
+    def _rows(self, group: list[Rollout], rewards: list[float | None], advantages: list[float]) -> list[RolloutRow]:
         """The group's rows; none where it teaches nothing and is dropped."""
         # bnpo divides by the tokens of a batch, so what is left out of one would change its loss
         if self._recipe.rollouts.flat == "drop" and self.loss_type != "bnpo" and is_flat(rewards):
             return []
         return [
-            make_row(rollout, self._stage.renderer, self._stage.eyes, None if reward is None else advantage)
+            make_row(rollout, self._setup.renderer, self._setup.eyes, None if reward is None else advantage)
             for rollout, reward, advantage in zip(group, rewards, advantages, strict=True)
         ]
 
     def _generation(self) -> Generation:
-        """The stage's, or vLLM's, which TRL starts."""
-        if self._stage.generation is not None:
-            return self._stage.generation
+        """The setup's, or vLLM's, which TRL starts."""
+        if self._setup.generation is not None:
+            return self._setup.generation
         args = self.args
         server = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
         settings = sampler_settings(self._recipe)
         base_url = server if args.vllm_mode == "server" else None
-        made = vllm_generation(self.vllm_generation, self._stage.checkpoint, settings, base_url)
-        self._stage = replace(self._stage, generation=made)
+        made = vllm_generation(self.vllm_generation, self._setup.checkpoint, settings, base_url)
+        self._setup = replace(self._setup, generation=made)
         return made
 
     async def _play(self, questions: list[int], policy: Policy) -> list[list[Rollout]]:
         """The groups; those without spread are replaced by other questions as often as the recipe says."""
-        step, player = self.state.global_step, self._stage.player
+        step, player = self.state.global_step, self._setup.player
         count, groups = self.num_generations, await self._groups(questions, step, player, policy)
         # each process draws its own
         rng = random.Random(f"{self.args.seed} {step} {self.accelerator.process_index}")
@@ -156,7 +156,7 @@ class RolloutTrainer(GRPOTrainer):
         for _ in range(self._recipe.rollouts.resample):
             if not flat:
                 break
-            others = [rng.randrange(len(self._stage.questions)) for _ in flat]
+            others = [rng.randrange(len(self._setup.questions)) for _ in flat]
             for i, group in zip(flat, await self._groups(others, step, player, policy), strict=True):
                 groups[i] = group
             flat = [i for i in flat if is_flat([self._reward_of(r) for r in groups[i]])]
@@ -166,7 +166,7 @@ class RolloutTrainer(GRPOTrainer):
         return groups
 
     async def _groups(self, questions: list[int], step: int, player: Player, policy: Policy) -> list[list[Rollout]]:
-        asked = [self._stage.questions[number] for number in questions]
+        asked = [self._setup.questions[number] for number in questions]
         size = self.num_generations
         played = await player.play([numbered(q, step, member) for q in asked for member in range(size)], policy)
         return [played[i : i + size] for i in range(0, len(played), size)]
@@ -175,7 +175,7 @@ class RolloutTrainer(GRPOTrainer):
         settings = self._recipe.rollouts
         return counted(rollout, settings.failed == "mask", settings.truncated == "mask")
 
-    def _batches(self, groups: list[list[Row]], sampled: int) -> list[dict[str, Any]]:
+    def _batches(self, groups: list[list[RolloutRow]], sampled: int) -> list[dict[str, Any]]:
         """The groups dealt to the round's batches, with what the reference and the sampling policy say of them.
 
         `sampled`: tokens of all rollouts that count, dropped groups included. `share`: how many rows a batch has of
@@ -185,7 +185,7 @@ class RolloutTrainer(GRPOTrainer):
         device, size = self.accelerator.device, self.args.per_device_train_batch_size
         batches = []
         for rows in dealt:
-            batch = make_batch(rows or [_nothing(self._stage.renderer)], self._tokenizer.pad_token_id, device)
+            batch = make_batch(rows or [_nothing(self._setup.renderer)], self._tokenizer.pad_token_id, device)
             batches.append(batch | {"share": len(rows) / size})
         total = self.accelerator.gather(torch.tensor(float(sampled), device=device)).sum()
         stale = self.args.gradient_accumulation_steps % (self.args.steps_per_generation * self.num_iterations) != 0
@@ -242,8 +242,8 @@ class RolloutTrainer(GRPOTrainer):
                 attention_mask=attention_mask,
                 labels=input_ids.masked_fill(~sampled, -100),
                 fused_lm_head=True,
-                **self._stage.eyes.family.token_types(input_ids),
-                **picture_inputs(rows, self._stage.eyes),
+                **self._setup.eyes.family.token_types(input_ids),
+                **picture_inputs(rows, self._setup.eyes),
             )
         logps = out.log_probs[:, -logits_to_keep:]
         self._logps = logps.detach()
@@ -259,7 +259,7 @@ class RolloutTrainer(GRPOTrainer):
         causal = model.get_base_model() if isinstance(model, PeftModel) else model
         with self.accelerator.autocast():
             found = [
-                shared_logps(causal, own, width, self._stage.eyes, self.temperature) for own in groups_of(self._scored)
+                shared_logps(causal, own, width, self._setup.eyes, self.temperature) for own in groups_of(self._scored)
             ]
         logps = torch.cat([one for one, _ in found])
         self._logps = logps.detach()
@@ -335,7 +335,7 @@ class RolloutTrainer(GRPOTrainer):
         return None
 
 
-def deal(groups: Sequence[Sequence[Row]], batches: int, size: int) -> list[list[Row]]:
+def deal(groups: Sequence[Sequence[RolloutRow]], batches: int, size: int) -> list[list[RolloutRow]]:
     """The groups' rows in as many batches of at most `size`; groups stay together where `size` holds whole groups, and
     batches are about equally long."""
     rows = [row for group in groups for row in group]
@@ -345,10 +345,10 @@ def deal(groups: Sequence[Sequence[Row]], batches: int, size: int) -> list[list[
     return [rows[i * each : (i + 1) * each] for i in range(batches)]
 
 
-def _nothing(renderer: Renderer) -> Row:
+def _nothing(renderer: Renderer) -> RolloutRow:
     """A row without anything to learn, for a batch whose groups were all dropped."""
     ids = np.array([renderer.end_id, renderer.end_id], dtype=np.int32)
-    return Row(ids, np.zeros(2, dtype=np.bool_), np.zeros(2, dtype=np.float32), 1, ())
+    return RolloutRow(ids, np.zeros(2, dtype=np.bool_), np.zeros(2, dtype=np.float32), 1, ())
 
 
 def _all_failed(played: Sequence[Rollout]) -> str:

@@ -22,7 +22,7 @@ from deepmmsearch.types import TokenSequence
 
 
 @dataclass(frozen=True)
-class Row:
+class RolloutRow:
     """One rollout as tokens, placeholders expanded; the first `start` tokens are the prompt. `views` are its pictures
     in order, as the model sees them. `advantage` is 0 and `mask` empty for a rollout that is left out."""
 
@@ -34,7 +34,7 @@ class Row:
     advantage: float = 0.0
 
 
-def make_row(rollout: Rollout, renderer: Renderer, eyes: Eyes, advantage: float | None) -> Row:
+def make_row(rollout: Rollout, renderer: Renderer, eyes: Eyes, advantage: float | None) -> RolloutRow:
     """`advantage` None leaves the rollout out of the loss. Raises UserError where the sampler hid its token ids."""
     sequence = renderer.sequence(rollout.trajectory)
     features = [eyes.features(view) for view in sequence.images]
@@ -49,7 +49,7 @@ def make_row(rollout: Rollout, renderer: Renderer, eyes: Eyes, advantage: float 
     else:
         start = mask.index(1)
     keep = np.array(mask, dtype=np.bool_) & (advantage is not None)
-    return Row(
+    return RolloutRow(
         np.array(ids, dtype=np.int32),
         keep,
         np.array(logprobs, dtype=np.float32),
@@ -66,7 +66,7 @@ def _check(sequence: TokenSequence, image_id: int | None, features: int) -> None
     assert image_id not in sampled, "an image placeholder was sampled"
 
 
-def make_batch(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str, Any]:
+def make_batch(rows: Sequence[RolloutRow], pad: int, device: torch.device) -> dict[str, Any]:
     """What TRL's loss reads: prompt_ids, prompt_mask [rows, longest prompt], padded on the left; completion_ids,
     completion_mask, tool_mask, sampling_per_token_logps [rows, longest completion], on the right; advantages [rows];
     and the rows themselves, from which their pictures are taken."""
@@ -98,7 +98,7 @@ def make_batch(rows: Sequence[Row], pad: int, device: torch.device) -> dict[str,
     return {name: tensor.to(device) for name, tensor in tensors.items()} | {"rows": list(rows)}
 
 
-def picture_inputs(rows: Sequence[Row], eyes: Eyes) -> dict[str, Any]:
+def picture_inputs(rows: Sequence[RolloutRow], eyes: Eyes) -> dict[str, Any]:
     """`view_inputs` of all pictures of a batch, in order."""
     return view_inputs([view for row in rows for view in row.views], eyes)
 

@@ -26,7 +26,7 @@ from deepmmsearch.policies.local.adapter import save_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.store import FILE
-from deepmmsearch.train.collate import Collator, Example, Pictures, encode_pictures, make_examples
+from deepmmsearch.train.collate import Collator, Example, PictureSet, encode_pictures, make_examples
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.merging import save_merged
 from deepmmsearch.train.order import LengthGrouped
@@ -123,7 +123,7 @@ def fine_tune(
     will_shard(settings)
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    pictures = Pictures(checkpoint.family)
+    pictures = PictureSet(checkpoint.family)
     examples, left_out = make_examples(trajectories, checkpoint.renderer(), pictures, recipe.max_tokens)
     examples = _drawn(examples, pictures, recipe)
     tokens = sum(len(example.ids) for example in examples)
@@ -157,7 +157,7 @@ def fine_tune(
     return SftResult(merged, len(examples), left_out, journal.rows[-1] if journal.rows else {})
 
 
-def _drawn(examples: list[Example], pictures: Pictures, recipe: SftRecipe) -> list[Example]:
+def _drawn(examples: list[Example], pictures: PictureSet, recipe: SftRecipe) -> list[Example]:
     """Those that the recipe's `sample` chooses; `pictures` holds only theirs afterwards."""
     if recipe.sample is None:
         return examples
@@ -205,7 +205,7 @@ def trl_settings(recipe: SftRecipe) -> SFTConfig:
     return trl_config(SFTConfig, recipe.trl, defaults=DEFAULTS, fixed=FIXED, output=recipe.output, seed=recipe.seed)
 
 
-def _digest(examples: Sequence[Example], pictures: Pictures) -> str:
+def _digest(examples: Sequence[Example], pictures: PictureSet) -> str:
     seen = pictures.digests()
     parts: list[str | bytes] = []
     for example in examples:

@@ -16,19 +16,21 @@ from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import DynamicCache
 
 from deepmmsearch.policies.local.vision import Eyes
-from deepmmsearch.train.rows import Row, view_inputs
+from deepmmsearch.train.rows import RolloutRow, view_inputs
 
 # tokens whose logits are in memory at once: 1024 x 152 k x 4 bytes = 0.6 GB
 CHUNK = 1024
 
 
-def groups_of(rows: Sequence[Row]) -> Iterator[list[Row]]:
+def groups_of(rows: Sequence[RolloutRow]) -> Iterator[list[RolloutRow]]:
     """Neighbouring rows with the same prompt and the same pictures in it."""
     for _, group in groupby(rows, key=lambda row: (row.ids[: row.start].tobytes(), tuple(map(id, row.views[:1])))):
         yield list(group)
 
 
-def shared_logps(model: Any, rows: Sequence[Row], width: int, eyes: Eyes, temperature: float) -> tuple[Tensor, Tensor]:
+def shared_logps(
+    model: Any, rows: Sequence[RolloutRow], width: int, eyes: Eyes, temperature: float
+) -> tuple[Tensor, Tensor]:
     """Log probabilities and entropies [rows, width] of what follows the prompt, 0 where nothing was sampled.
 
     `model` is the language model with its head, an adapter's layers within; `rows` have one prompt. No gradient
@@ -79,7 +81,7 @@ def _axes(positions: Tensor) -> Tensor:
     return positions if len(positions) > 1 else positions[0]
 
 
-def _views_within(row: Row, eyes: Eyes) -> int:
+def _views_within(row: RolloutRow, eyes: Eyes) -> int:
     """How many of the row's pictures stand in its prompt."""
     tokens, count = int((row.ids[: row.start] == eyes.family.image_id).sum()), 0
     for view in row.views:

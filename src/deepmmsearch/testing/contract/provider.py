@@ -14,7 +14,17 @@ from PIL import Image
 
 from deepmmsearch.errors import ToolError
 from deepmmsearch.testing.contract.checks import Check, raised
-from deepmmsearch.testing.services import KEY, ROWS, Row, Service, ServiceReply, ServiceRequest, Site, as_json, site
+from deepmmsearch.testing.services import (
+    KEY,
+    ROWS,
+    Service,
+    ServiceReply,
+    ServiceRequest,
+    ServiceRow,
+    Site,
+    as_json,
+    site,
+)
 from deepmmsearch.types import Hit
 
 PICTURE = Image.effect_noise((64, 48), 60).convert("RGB")
@@ -190,12 +200,15 @@ def only_web_addresses_are_addresses(case: ProviderCase) -> None:
         "https://" + "x" * 3000,
     )
     for place in places:
-        case.answers(lambda asked, url=place: case.service.answer(asked, (Row("Veld", url, "text"),)))  # type: ignore[misc]
+        case.answers(lambda asked, url=place: case.service.answer(asked, (ServiceRow("Veld", url, "text"),)))  # type: ignore[misc]
         assert [(h.title, h.url) for h in case.search()] == [("Veld", "")], place
 
 
 def texts_are_plain_and_bounded(case: ProviderCase) -> None:
-    rows = (Row(" Bold <b>and</b> &lt;i&gt; &amp; \n two\tlines ", "https://a.example/1", "x" * 200_000), ROWS[1])
+    rows = (
+        ServiceRow(" Bold <b>and</b> &lt;i&gt; &amp; \n two\tlines ", "https://a.example/1", "x" * 200_000),
+        ROWS[1],
+    )
     case.answers(lambda asked: case.service.answer(asked, rows))
     first = case.search()[0]
     assert first.title.split("\n")[0].startswith("Bold and") and "<b>" not in first.title
