@@ -86,6 +86,14 @@ def test_the_oracle_plays_nearly_perfectly_and_a_second_run_goes_on(world: Path,
     assert "Played 0 questions, 30 were" in nothing
 
 
+def test_play_adds_to_no_other_experiment(world: Path, index: Path, tmp_path: Path) -> None:
+    given = ("atlas", "play", world, "--index", index, "--out", tmp_path / "out", "--limit", "1")
+    done(*given)
+    error = run(*given, "--prompt", "atlas-direct").exception
+    assert isinstance(error, UserError) and "prompt: atlas -> atlas-direct" in str(error)
+    assert "Played 0 questions" in done(*given)
+
+
 def test_directly_it_knows_only_what_it_sees_or_remembers(world: Path, index: Path, tmp_path: Path) -> None:
     done("atlas", "play", world, "--index", index, "--out", tmp_path / "out", "--prompt", "atlas-direct")
     for trajectory in TrajectoryStore(tmp_path / "out"):

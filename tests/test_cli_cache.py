@@ -102,6 +102,17 @@ def test_an_export_of_version_1_comes_back_without_its_turns(tmp_path: Path) -> 
     assert "2 answers, 0 failures, 1 pictures" in said("import", tmp_path / "copy.sqlite", tmp_path / "old.jsonl")
 
 
+def test_an_export_replaces_an_export_and_no_file_of_the_users(tmp_path: Path) -> None:
+    path = record(tmp_path / "c.sqlite", "a")
+    for name in ("o.jsonl", "o.jsonl.gz"):
+        said("export", path, tmp_path / name)
+        said("export", path, tmp_path / name)
+        (tmp_path / name).write_text("mine")
+        error = cache("export", path, tmp_path / name).exception
+        assert isinstance(error, UserError) and "is not an exported cassette" in str(error)
+        assert (tmp_path / name).read_text() == "mine"
+
+
 def test_only_one_tool_is_exported(tmp_path: Path) -> None:
     path = record(tmp_path / "c.sqlite", "a", "down")
     assert "1 answers, 1 failures, 0 pictures" in said("export", path, tmp_path / "o.jsonl", "--tool", "text_search")

@@ -189,6 +189,16 @@ def test_an_evaluation_of_an_earlier_version_is_refused_and_can_still_be_read(re
     assert "report.html" in done("report", tmp_path / "run")
 
 
+def test_a_report_replaces_no_file_of_the_users(recipe: Row, tmp_path: Path) -> None:
+    (tmp_path / "report.md").write_text("mine")
+    error = run("report", tmp_path / "run", "--out", tmp_path).exception
+    assert isinstance(error, UserError) and "report.md is in it" in str(error)
+    assert (tmp_path / "report.md").read_text() == "mine" and not (tmp_path / "report.html").exists()
+    for _ in range(2):
+        done("report", tmp_path / "run", "--out", tmp_path / "page")
+    assert (tmp_path / "page" / "report.html").is_file()
+
+
 def test_files_of_the_users_stay_or_stop_the_command(recipe: Row, tmp_path: Path) -> None:
     (tmp_path / "run" / "notes.txt").write_text("mine")
     again(tmp_path, recipe)
@@ -213,4 +223,6 @@ def test_other_limits_and_switches_are_another_workflow(tmp_path: Path, worlds: 
         ("workflows.oracle.crop", False, "workflows.oracle.crop: true -> false"),
     ):
         assert named in refusal(tmp_path, changed(made, place, value))
+    assert "benchmarks.atlas.seed: 5 -> 77" in refusal(tmp_path, changed(made, "benchmarks.0.seed", 77))
+    assert not list(worlds.glob("eval-77-*")), "no world is made for a run that is refused"
     assert "nothing left" in again(tmp_path, made)

@@ -157,3 +157,24 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 
 def test_parts_of_a_digest_are_told_apart() -> None:
     assert digest_of("ab", "c") != digest_of("a", "bc") and digest_of("a") == digest_of(b"a")
+
+
+def test_what_is_known_first_can_be_refused_first(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    output = Output(out, "sft")
+    output.expect({"seed": 1}, {})
+    assert not out.exists(), "nothing is taken"
+    output.claim({"seed": 0, "data": content("9 rows", "a1")}, {"workflows.agent": {"calls": 3, "texts": "x"}})
+    output.expect({"seed": 0}, {"workflows.agent": {"calls": 3}, "workflows.new": {"calls": 9}})
+    with pytest.raises(UserError, match=r"\(seed: 0 -> 1; workflows\.agent\.calls: 3 -> 4\)"):
+        output.expect({"seed": 1}, {"workflows.agent": {"calls": 4}})
+
+
+def test_where_a_command_makes_but_a_few_files_only_those_count(tmp_path: Path) -> None:
+    (tmp_path / "notes.md").write_text("mine")
+    Output(tmp_path, "report", makes=["report.html"]).claim({})
+    Output(tmp_path, "report", makes=["report.html"]).claim({})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "report.html").write_text("mine")
+    with pytest.raises(UserError, match=r"report\.html is in it"):
+        Output(tmp_path / "other", "report", makes=["report.html"])

@@ -19,6 +19,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.eval.claims import Finding
 from deepmmsearch.eval.figures import EXACT, Played, Results, load_results, measure
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, Judged
+from deepmmsearch.outputs import Output
 from deepmmsearch.progress import Step
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reproduce.study import Job, Study, measure_all, recipe_of, run_jobs
@@ -147,10 +148,35 @@ def test_a_signal_ends_the_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_jobs_that_are_done_are_skipped(tmp_path: Path) -> None:
     told: list[object] = []
+    Output(tmp_path, "reproduce train").claim({})
     for name in ("one", "two"):
         (tmp_path / name).touch()
     run_jobs(Given(Path("recipes"), tmp_path), 2, told.append)
     assert told == [Step("Jobs", 2, 2)]
+
+
+def test_a_job_with_other_settings_is_refused_before_any_is_run(tmp_path: Path) -> None:
+    class Taught(Study):
+        def jobs(self) -> list[Job]:
+            # no such command, so it fails at once
+            given = ("tune", str(self.recipes / "sft.yaml"), f"output={self.out / 'one'}", f"threads={self.threads}")
+            return [Job("one", (*given, *self.overrides), self.out / "one")]
+
+    (tmp_path / "sft.yaml").write_text("seed: 0")
+    study = Taught(tmp_path, tmp_path / "out")
+    (study.out / "one").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"did not make it \(one is in it\)"):
+        run_jobs(study, 1)
+    (study.out / "one").rmdir()
+    with pytest.raises(UserError, match="The job one failed"):
+        run_jobs(replace(study, overrides=("trl.max_steps=2",)), 1)
+    (study.out / "one").mkdir()
+    run_jobs(replace(study, overrides=("trl.max_steps=2",), threads=3), 1)
+    with pytest.raises(UserError, match=r"one\.trl\.max_steps: 2 -> 4"):
+        run_jobs(replace(study, overrides=("trl.max_steps=4",)), 1)
+    (tmp_path / "sft.yaml").write_text("seed: 1")
+    with pytest.raises(UserError, match=r"one\.recipe: sft\.yaml with another content"):
+        run_jobs(replace(study, overrides=("trl.max_steps=2",)), 1)
 
 
 def test_findings_say_what_the_figures_show() -> None:

@@ -199,6 +199,10 @@ def _picture(value: Any, load: LoadImage) -> Any:
     return load(value["sha256"])
 
 
+PLAIN = Codec(kinds=False)
+"""For records of one type alone."""
+
+
 def _as_it_is(value: Any, load: LoadImage) -> Any:
     return value
 

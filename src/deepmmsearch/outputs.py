@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,13 @@ class Output:
     another.
 
     Raises UserError where it is a file, or holds anything that the same command did not make. Logs (*.log), which may
-    be written there from the start, and hidden files do not count.
+    be written there from the start, and hidden files do not count; where the command `makes` but a few files, only
+    those do.
     """
 
-    def __init__(self, folder: Path, command: str) -> None:
+    def __init__(self, folder: Path, command: str, makes: Collection[str] = ()) -> None:
         self.folder = folder
-        self._command = command
+        self._command, self._makes = command, makes
         self._alone = False
         self.id = ""
         self._check(self._read())
@@ -55,6 +56,14 @@ class Output:
                 yield
             finally:
                 self._alone = False
+
+    def expect(self, settings: Values, parts: Mapping[str, Values], spare: Collection[str] = ()) -> None:
+        """Raises as `claim` does, and takes nothing: for what is known before the rest is read or made. What is not
+        given is not compared."""
+        former = self._read()
+        wanted = _plain({"settings": settings, "parts": parts})
+        if former is not None and (changed := _changes(former, wanted, spare, given=True)):
+            raise self._refusal(changed)
 
     def claim(
         self,
@@ -76,11 +85,7 @@ class Output:
             self._check(former)
             if former is not None and (changed := _changes(former, wanted, spare)):
                 if clear is None:
-                    listed = "; ".join(changed[:_SHOWN])
-                    listed += f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
-                    raise UserError(
-                        f"{self.folder} was made with other settings ({listed}). Choose another output, or remove it."
-                    )
+                    raise self._refusal(changed)
                 clear()
                 former = None
             made: dict[str, Any] = former or {"command": self._command, "version": VERSION, "id": uuid.uuid4().hex}
@@ -95,6 +100,11 @@ class Output:
         with self._locked():
             remove_drafts(self.folder)
             write_json(self.folder / FILE, {**(self._read() or {}), "finished": True}, durable=True)
+
+    def _refusal(self, changed: Sequence[str]) -> UserError:
+        listed = "; ".join(changed[:_SHOWN])
+        listed += f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
+        return UserError(f"{self.folder} was made with other settings ({listed}). Choose another output, or remove it.")
 
     def _locked(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._alone else locked(self.folder / LOCK)
@@ -120,6 +130,8 @@ class Output:
             names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
             if FILE in names:
                 return  # made just now, by a process beside this one: `claim` looks again
+            if self._makes:
+                names = [name for name in names if name in self._makes]
             if earlier := [name for name in names if name in _EARLIER]:
                 raise UserError(
                     f"An earlier version of deepmmsearch made {self.folder} and did not write down with which settings "
@@ -156,17 +168,18 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
-def _changes(former: Values, wanted: Values, spare: Collection[str]) -> list[str]:
-    changed = differences(former["settings"], wanted["settings"], spare)
+def _changes(former: Values, wanted: Values, spare: Collection[str], given: bool = False) -> list[str]:
+    changed = differences(former["settings"], wanted["settings"], spare, given)
     for name, part in wanted["parts"].items():
-        changed += [f"{name}.{each}" for each in differences(former["parts"].get(name, part), part, spare)]
+        changed += [f"{name}.{each}" for each in differences(former["parts"].get(name, part), part, spare, given)]
     return changed
 
 
-def differences(former: Values, wanted: Values, spare: Collection[str] = ()) -> list[str]:
-    """`name: old -> new` of each setting that differs; `spare` are not compared, by the last word of their name."""
+def differences(former: Values, wanted: Values, spare: Collection[str] = (), given: bool = False) -> list[str]:
+    """`name: old -> new` of each setting that differs; `spare` are not compared, by the last word of their name, and
+    with `given` nor are those that are not wanted."""
     old, new = dict(_flat(former)), dict(_flat(wanted))
-    pairs = {name: (old.get(name, _MISSING), new.get(name, _MISSING)) for name in (*old, *new)}
+    pairs = {name: (old.get(name, _MISSING), new.get(name, _MISSING)) for name in (*(() if given else old), *new)}
     return [
         f"{name}: {_show(*pair)}"
         for name, pair in pairs.items()

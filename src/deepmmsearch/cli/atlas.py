@@ -119,9 +119,11 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     from deepmmsearch.atlas.oracle import OraclePolicy
     from deepmmsearch.atlas.play import with_gold_boxes
     from deepmmsearch.atlas.world_files import count_questions, read_questions
+    from deepmmsearch.digests import prompt_content, questions_content
     from deepmmsearch.engine import Index
     from deepmmsearch.eval.figures import measure_exactly
     from deepmmsearch.eval.kinds import kind_table
+    from deepmmsearch.outputs import Output, content
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.show.tabulate import console_table
     from deepmmsearch.store import TrajectoryStore
@@ -132,6 +134,10 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     if not opened.stats()["passages"]:
         raise UserError(f"The index {index} holds no pages. Run: deepmmsearch index build {folder}/sites --out {index}")
     tools = local_tools(opened)
+    output = Output(out, "atlas play")
+    asked, searched = questions_content(read_questions(folder)), content(index, opened.digest())
+    told = prompt_content(load_prompt(prompt))
+    output.claim({"policy": policy, "prompt": told, "questions": asked, "index": searched})
     store = TrajectoryStore(out)
     done = set(store.ids())
     count = min(count_questions(folder), limit or sys.maxsize)

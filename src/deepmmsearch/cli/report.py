@@ -36,11 +36,15 @@ def command(runs: tuple[Path, ...], out: Path | None, judge: str | None, title: 
     Example:  deepmmsearch report runs/eval/atlas
               deepmmsearch report runs/eval/sft runs/eval/rl --out runs/eval/both --judge exact
     """
+    from deepmmsearch.eval.report import PAGES
     from deepmmsearch.eval.run import FILE, EvalRun
+    from deepmmsearch.outputs import Output
 
     for folder in runs:
         if not (folder / FILE).is_file():
             raise UserError(f"{folder} holds no evaluation (no {FILE}). Run: deepmmsearch eval RECIPE")
+    if out is not None and out not in runs:
+        Output(out, "report", makes=PAGES).claim({})
     write_all([EvalRun(folder) for folder in runs], out or runs[0], judge, title or "", examples, click.echo)
 
 

@@ -57,19 +57,24 @@ def play_recipe(
     for name in only:
         if name not in recipe.workflows:
             raise UnknownName("workflow in the recipe", name, recipe.workflows)
-    Output(recipe.output, COMMAND)  # refuses what is not its own before anything is made
     evaluation = Evaluation(recipe)
     run = EvalRun(recipe.output)
     chosen = [name for name in recipe.workflows if not only or name in only]
     opened = limited(recipe.benchmarks, benchmarks)
+    settings, spare = {"timeout": recipe.timeout}, RETRIED if retry_errors else ()
+    parts = evaluation.made_with(chosen, opened)
+    # before a world is made or a picture read
+    Output(recipe.output, COMMAND).expect(settings, parts, spare)
     tasks = [evaluation.task(settings) for settings in tracked(opened, "Opening benchmarks", len(opened), watch)]
+    for task in tasks:
+        parts[f"benchmarks.{task.info.name}"] |= task.contents
     run.describe(
         [evaluation.described(name) for name in chosen],
         [task.info for task in tasks],
         list(recipe.judges),
-        settings={"timeout": recipe.timeout},
-        parts=evaluation.made_with(chosen, tasks),
-        spare=RETRIED if retry_errors else (),
+        settings=settings,
+        parts=parts,
+        spare=spare,
         recipe=recipe.model_dump(mode="json"),
     )
     # One policy after another: several models need not fit into memory at once.

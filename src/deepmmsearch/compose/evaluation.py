@@ -53,12 +53,12 @@ ORACLE = "oracle"
 @dataclass(frozen=True)
 class Task:
     """A benchmark ready to be played. `tools`: what every policy searches it with, a grounder of its own aside.
-    `made_with`: what it is told apart by."""
+    `contents`: what it is told apart by, beside its settings."""
 
     info: BenchmarkInfo
     questions: Iterable[Question]
     tools: Toolbox | None
-    made_with: Mapping[str, Any]
+    contents: Mapping[str, Any]
 
 
 class Evaluation:
@@ -95,8 +95,7 @@ class Evaluation:
             info = BenchmarkInfo(label, f"Atlas, seed {settings.seed}", count, out_of_domain=settings.out_of_domain)
             world = kept.worlds[0]
             index = content(kept.index(world), Index.open(kept.index(world)).digest())
-            made_with = {**decisive(settings), "questions": questions_content(kept), "index": index}
-            return Task(info, kept, kept.toolbox(world), made_with)
+            return Task(info, kept, kept.toolbox(world), {"questions": questions_content(kept), "index": index})
         from deepmmsearch.data.published import find_benchmark, open_questions
 
         found = open_questions(
@@ -114,12 +113,13 @@ class Evaluation:
             general=bool(known and known.general),
             out_of_domain=settings.out_of_domain,
         )
-        return Task(info, found, None, {**decisive(settings), "questions": questions_content(found)})
+        return Task(info, found, None, {"questions": questions_content(found)})
 
-    def made_with(self, workflows: Iterable[str], tasks: Iterable[Task]) -> dict[str, Mapping[str, Any]]:
-        """Everything that can change a figure, by policy, workflow, benchmark and judge."""
+    def made_with(self, workflows: Iterable[str], benchmarks: Iterable[BenchmarkSettings]) -> dict[str, dict[str, Any]]:
+        """Everything that can change a figure, by policy, workflow, benchmark and judge; the contents of benchmarks,
+        which take longer, are their tasks'."""
         recipe = self.recipe
-        parts: dict[str, Mapping[str, Any]] = {}
+        parts: dict[str, dict[str, Any]] = {f"benchmarks.{b.label or b.name}": decisive(b) for b in benchmarks}
         for name in workflows:
             settings = recipe.workflows[name]
             played = self.name_of(settings)
@@ -130,7 +130,6 @@ class Evaluation:
             prompts = [prompt_content(prompt) for prompt in self._prompts(settings, played)]
             told = content(", ".join(p["name"] for p in prompts), digest_of(*(p["digest"] for p in prompts)))
             parts[f"workflows.{name}"] = {**decisive(settings), "policy": played, "prompt": told}
-        parts |= {f"benchmarks.{task.info.name}": task.made_with for task in tasks}
         for name, judge in recipe.judges.items():
             text = judge_prompt(judge.prompt) if isinstance(judge, LlmJudgeSettings) else ""
             parts[f"judges.{name}"] = {**decisive(judge), "text": digest_of(text) if text else None}

@@ -42,7 +42,7 @@ from deepmmsearch.train.grpo import GrpoResult, open_checkpoint, train
 from deepmmsearch.train.grpo import trl_settings as grpo_settings
 from deepmmsearch.train.rollout_trainer import NumberedQuestions
 from deepmmsearch.train.rollouts import Player
-from deepmmsearch.train.run import Evaluate
+from deepmmsearch.train.run import Evaluate, made_with
 from deepmmsearch.train.sft import COMMAND as SFT
 from deepmmsearch.train.sft import SftResult
 from deepmmsearch.train.sft import train as fine_tune_on_folders
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
     """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy."""
-    Output(recipe.output, SFT)
+    Output(recipe.output, SFT).expect(made_with(recipe), {})
     settings = sft_settings(recipe)
     check_start(recipe.model)
     held_out = recipe.evaluate_on
@@ -84,7 +84,7 @@ def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
 
 def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = print) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
-    Output(recipe.output, GRPO)
+    Output(recipe.output, GRPO).expect(made_with(recipe), {})
     grpo_settings(recipe)
     check_start(recipe.model, recipe.adapter, recipe.rollouts.backend)
     reward = build_reward(recipe.reward, build_judge(recipe.judge))
@@ -103,8 +103,8 @@ def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = print) ->
             label=recipe.model,
         )
 
-    made_with = {"indexes": source.indexes}
-    return train(recipe, source.questions, checkpoint, make_player, source.evaluate, report, made_with)
+    contents = {"indexes": source.indexes}
+    return train(recipe, source.questions, checkpoint, make_player, source.evaluate, report, contents)
 
 
 @dataclass(frozen=True)

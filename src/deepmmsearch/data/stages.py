@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.data.load_report import EXAMPLES
 from deepmmsearch.data.records import read_rows, write_rows
 from deepmmsearch.data.tables import Row, read_json
@@ -43,12 +44,15 @@ class Counts:
             shown.append(name)
 
     def to_dict(self) -> dict[str, Any]:
-        counters = {"dropped": dict(self.dropped.most_common()), "notes": dict(self.notes.most_common())}
-        return {**vars(self), **counters}
+        """The most frequent first."""
+        row: dict[str, Any] = PLAIN.encode(self, no_picture)
+        return row | {name: dict(getattr(self, name).most_common()) for name in ("dropped", "notes")}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Counts:
-        return cls(**{**row, "dropped": Counter(row["dropped"]), "notes": Counter(row["notes"])})
+        """Raises UserError for what another version counted."""
+        counts: Counts = PLAIN.decode(row, cls, no_picture)
+        return counts
 
     def plus(self, other: Counts) -> Counts:
         examples = {

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.eval.faults import followed
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, Judged
 from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare, quantile
@@ -169,8 +170,9 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
     rows: dict[str, Played] = {}
     shown: dict[str, GalleryEpisode] = {}
     for run in folders:
-        workflows |= {name: Described(**row) for name, row in run.info["workflows"].items()}
-        benchmarks |= {name: BenchmarkInfo(**row) for name, row in run.info["benchmarks"].items()}
+        info = run.info
+        workflows |= {n: PLAIN.decode(row, Described, no_picture) for n, row in info["workflows"].items()}
+        benchmarks |= {n: PLAIN.decode(row, BenchmarkInfo, no_picture) for n, row in info["benchmarks"].items()}
         judges += [j for j in run.info["judges"] if j not in judges]
         verdicts: dict[str, dict[str, Judged]] = {}
         for (id, name), verdict in run.judged().items():

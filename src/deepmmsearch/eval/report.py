@@ -20,20 +20,21 @@ from deepmmsearch.show.page import render_page
 from deepmmsearch.show.tabulate import markdown_table, plain_markdown
 
 VERDICTS = ("all", "right", "wrong")
+PAGES = ("report.html", "report.md", "report.json")
 
 
 def write_reports(results: Results, folder: Path, lead: str = "", more: Sequence[Section] = ()) -> list[Path]:
-    """report.html, report.md and report.json in `folder`; each appears whole or not at all. `more` stands first."""
+    """PAGES in `folder`; each appears whole or not at all. `more` stands first."""
     shown = [*more, *sections(results)]
-    texts = {
-        "report.html": render_html(results, shown, lead),
-        "report.md": render_markdown(results, shown, lead),
-        "report.json": json.dumps(summary(results), indent=2, ensure_ascii=False) + "\n",
-    }
-    for name, text in texts.items():
+    texts = (
+        render_html(results, shown, lead),
+        render_markdown(results, shown, lead),
+        json.dumps(summary(results), indent=2, ensure_ascii=False) + "\n",
+    )
+    for name, text in zip(PAGES, texts, strict=True):
         # A model may write half a surrogate pair, which has no UTF-8.
         write_text(folder / name, text, errors="replace")
-    return [folder / name for name in texts]
+    return [folder / name for name in PAGES]
 
 
 def render_html(results: Results, shown: Sequence[Section], lead: str = "") -> str:

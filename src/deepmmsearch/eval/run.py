@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.agent.runner import Streak, Workflow, reason, run_all, without_pictures
+from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.files import locked, write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
@@ -129,8 +130,8 @@ class EvalRun:
             for raw in path.read_bytes().splitlines(keepends=True):
                 if raw.endswith(b"\n") and raw.strip():
                     try:
-                        row = Judged(**json.loads(raw))
-                    except (ValueError, TypeError):
+                        row: Judged = PLAIN.decode(json.loads(raw), Judged, no_picture)
+                    except (ValueError, UserError):
                         continue  # two pieces of lines: a write that was interrupted, and what followed
                     found[row.id, row.judge] = row
         return found

@@ -22,6 +22,7 @@ from deepmmsearch.compose.evaluation import Evaluation
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.figures import EXACT, Results, load_results
 from deepmmsearch.eval.run import EvalRun
+from deepmmsearch.outputs import Output, content, digest_of
 from deepmmsearch.progress import Step, Watch, silent, tracked
 
 # the seed of the first that teaches
@@ -116,11 +117,12 @@ def run_jobs(study: Study, at_once: int, watch: Watch = silent) -> None:
     """Runs what is not done yet, `at_once` jobs at a time, each as soon as what it starts from is there. Whatever ends
     this, a job that failed or a signal, ends the jobs that still run; they continue the next time.
 
-    Raises UserError with the last line and the log of a job that failed.
+    Raises UserError with the last line and the log of a job that failed, and where the folder holds a job of the same
+    name with other settings.
     """
     jobs = study.jobs()
+    Output(study.out, "reproduce train").claim({}, {job.name: _made_with(job, study) for job in jobs})
     left = [job for job in jobs if not job.result.exists()]
-    study.out.mkdir(parents=True, exist_ok=True)
     running: dict[Future[float], Job] = {}
     started: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(at_once) as pool, _terminating(started):
@@ -137,6 +139,20 @@ def run_jobs(study: Study, at_once: int, watch: Watch = silent) -> None:
                 job = running.pop(future)
                 watch(f"{job.name}: done in {future.result() / 60:.1f} min")
     watch(Step("Jobs", len(jobs), len(jobs)))
+
+
+def _made_with(job: Job, study: Study) -> dict[str, Any]:
+    """A job's command: its recipe by content, and what is set in it, wherever the study lies."""
+    made: dict[str, Any] = {"command": job.command[0]}
+    for word in job.command[1:]:
+        name, equals, value = word.replace(f"{study.out}/", "").partition("=")
+        if equals and name != "threads":
+            made[name] = value
+        elif not equals and word.endswith(".yaml") and Path(word).is_file():
+            made["recipe"] = content(Path(word).name, digest_of(Path(word).read_bytes()))
+        elif not equals:
+            made["arguments"] = f"{made.get('arguments', '')} {name}".strip()
+    return made
 
 
 @contextmanager

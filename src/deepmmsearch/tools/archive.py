@@ -109,7 +109,10 @@ def count(cassette: Cassette) -> Count:
 
 
 def export(cassette: Cassette, path: Path, tools: Sequence[str] = ()) -> Count:
-    """Writes all of it, or what `tools` recorded, to `path`, which appears when it is whole. Raises UserError."""
+    """Writes all of it, or what `tools` recorded, to `path`, which appears when it is whole. An export that is there is
+    replaced. Raises UserError where `path` is any other file, or cannot be written."""
+    if path.exists() and not _is_export(path):
+        raise UserError(f"{path} is there already, and is not an exported cassette. Give another file.")
     chosen = f"WHERE tool IN ({','.join('?' * len(tools))})" if tools else ""
     counts = dict.fromkeys(("entry", "failure", "image"), 0)
     wanted: set[str] = set()
@@ -189,6 +192,14 @@ def _opened(path: Path, mode: str, *, zipped: bool) -> IO[str]:
         opened: IO[str] = gzip.open(path, mode, encoding="utf-8")  # type: ignore[assignment]  # noqa: SIM115
         return opened
     return path.open(mode, encoding="utf-8")
+
+
+def _is_export(path: Path) -> bool:
+    try:
+        with _opened(path, "rt", zipped=path.suffix == ".gz") as lines:
+            return bool(_row(lines.readline(LONGEST_LINE), path, 1).get("format") == FORMAT)
+    except (OSError, EOFError, UnicodeDecodeError, UserError):
+        return False
 
 
 def _say(lines: IO[str], row: dict[str, Any]) -> None:

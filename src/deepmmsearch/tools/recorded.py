@@ -23,9 +23,10 @@ from deepmmsearch.agent.protocols import (
     Summarizer,
     TextSearchTool,
 )
+from deepmmsearch.codec import PLAIN
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest
-from deepmmsearch.tools.recorder import ANSWERS, RecordedTool, Recorder, canonical, quoted
+from deepmmsearch.tools.recorder import RecordedTool, Recorder, canonical, quoted
 from deepmmsearch.types import Box, Cited, Completion, Hit
 
 T = TypeVar("T")
@@ -136,7 +137,7 @@ class RecordedMatcher(_Recorded[Matcher]):
     answer = list[Hit]
 
     async def match(self, image: Image, hits: Sequence[Hit]) -> list[Hit]:
-        asked = canonical({"image": await self._recorder.picture(image), "hits": ANSWERS.encode(hits, digest)})
+        asked = canonical({"image": await self._recorder.picture(image), "hits": PLAIN.encode(hits, digest)})
         marked: list[Hit] = await self._recall(asked, lambda: self._tool.match(image, hits))
         return marked
 

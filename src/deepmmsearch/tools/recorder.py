@@ -27,7 +27,7 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.agent import metering
 from deepmmsearch.agent.metering import BudgetSpent, Meter
-from deepmmsearch.codec import Codec, Decoder, no_picture
+from deepmmsearch.codec import PLAIN, Decoder, no_picture
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.tools.cassette import (
     Busy,
@@ -51,8 +51,6 @@ MODES: tuple[Mode, ...] = ("live", "cache", "replay")
 LARGE = 250_000
 # Seconds between two looks at a key that another process holds: from, to.
 POLL = (0.002, 0.05)
-# How tools' answers are written: pictures apart, and no kinds, for a tool answers with one type alone.
-ANSWERS = Codec(kinds=False)
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|COOKIE|CREDENTIAL|AUTH", re.IGNORECASE)
 
@@ -98,7 +96,7 @@ class RecordedTool:
 
     @cached_property
     def read(self) -> Decoder:
-        return ANSWERS.decoder(self.answer)
+        return PLAIN.decoder(self.answer)
 
 
 class _Memory:
@@ -320,7 +318,7 @@ class Recorder:
             pictures[sha] = picture
             return sha
 
-        plain = ANSWERS.encode(value, keep)
+        plain = PLAIN.encode(value, keep)
         result = self._clean(json.dumps(plain, separators=(",", ":")))
         provider = next((c.provider for c in reversed(calls) if c.error is None), asked.provider)
         owner = asked.asker or None
@@ -405,11 +403,11 @@ parse = json.JSONDecoder().raw_decode
 
 
 def _write_calls(calls: Sequence[Call]) -> str:
-    return json.dumps(ANSWERS.encode(calls, no_picture), separators=(",", ":"))
+    return json.dumps(PLAIN.encode(calls, no_picture), separators=(",", ":"))
 
 
 def _read_calls(text: str) -> tuple[Call, ...]:
-    calls: tuple[Call, ...] = ANSWERS.decode(json.loads(text), tuple[Call, ...], no_picture)
+    calls: tuple[Call, ...] = PLAIN.decode(json.loads(text), tuple[Call, ...], no_picture)
     return calls
 
 

@@ -92,14 +92,14 @@ def train(
     make_player: MakePlayer,
     evaluate: EvaluatePolicy | None = None,
     report: Callable[[str], None] = print,
-    made_with: Mapping[str, Any] | None = None,
+    contents: Mapping[str, Any] | None = None,
 ) -> GrpoResult:
     """Trains, goes on from the last checkpoint in `recipe.output` where there is one, and writes there recipe.yaml,
     metrics.jsonl, curves.png, samples/, adapter/ and merged/. A finished run is left as it is.
 
     `make_player` gets the model as it was at the start, greedy: tools that ask a model (grounding) ask that one, so
     that they stay the same while the policy learns. `evaluate` gets the policy of the moment, greedy.
-    `made_with`: what else can change the result, beside recipe, questions and prompt.
+    `contents`: what else can change the result, beside recipe, questions and prompt.
 
     Raises UserError when there is nothing to train on, an adapter does not fit, or the output belongs to another run.
     """
@@ -123,7 +123,7 @@ def train(
     player = make_player(policy_of(start, checkpoint, SamplerSettings(max_new_tokens=recipe.rollouts.max_new_tokens)))
     setup = RolloutSetup(questions, player, generation, checkpoint, checkpoint.renderer(), eyes)
     asked = questions_content(questions[number] for number in range(len(questions)))
-    more = {"questions": asked, "prompt": prompt_content(player.prompt), **(made_with or {})}
+    more = {"questions": asked, "texts": prompt_content(player.prompt), **(contents or {})}
     claimed = claim_output(output, recipe, settings, report, **more)
     result = recipe.output / "merged", recipe.output / "adapter"
     if claimed.finished:

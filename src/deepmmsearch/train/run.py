@@ -119,14 +119,19 @@ class Claimed:
         trainer.train(resume_from_checkpoint=str(self.resume) if self.resume else None)
 
 
+def made_with(recipe: BaseModel) -> dict[str, Any]:
+    """What of a recipe can change the result."""
+    found = contents_of(recipe)
+    return found | {"trl": {name: value for name, value in found["trl"].items() if name not in TRL_ASIDE}}
+
+
 def claim_output(
-    output: Output, recipe: BaseModel, settings: TrainingArguments, report: Callable[[str], None], **made_with: Any
+    output: Output, recipe: BaseModel, settings: TrainingArguments, report: Callable[[str], None], **contents: Any
 ) -> Claimed:
-    """Takes the folder for this recipe and for what it was `made_with` beside it, and writes the recipe there. A
-    finished run is left as it is. Raises UserError when the folder belongs to something else."""
+    """Takes the folder for this recipe and the `contents` of what it names, and writes the recipe there. A finished run
+    is left as it is. Raises UserError when the folder belongs to something else."""
     folder = output.folder
-    wanted = contents_of(recipe) | made_with | {"processes": settings.world_size}
-    wanted["trl"] = {name: value for name, value in wanted["trl"].items() if name not in TRL_ASIDE}
+    wanted = made_with(recipe) | contents | {"processes": settings.world_size}
     if output.claim(wanted) and (folder / "merged").is_dir():
         report(f"{folder} is finished, its checkpoint is in {folder / 'merged'}. Nothing was changed.")
         return Claimed(output, True, None)
