@@ -19,9 +19,10 @@ from deepmmsearch.atlas.names import FIRST, SECOND, split_of  # noqa: E402
 from deepmmsearch.bundled import small  # noqa: E402
 from deepmmsearch.bundled.lessons import LESSONS  # noqa: E402
 from deepmmsearch.bundled.picture_lessons import view, view_box  # noqa: E402
-from deepmmsearch.bundled.pretrain import Encoder, batches, collate, dense_sample, pretrain  # noqa: E402
+from deepmmsearch.bundled.pretrain import Encoder, _followed, batches, collate, dense_sample, pretrain  # noqa: E402
 from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, StageSettings  # noqa: E402
 from deepmmsearch.errors import UserError  # noqa: E402
+from deepmmsearch.progress import Step  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,19 @@ def test_only_assistant_tokens_are_learnt(tokenizer) -> None:  # type: ignore[no
     assert "Locate" not in text and "<|im_end|>" in text
 
 
+def test_stages_in_other_processes_are_followed_by_their_logs(tmp_path: Path) -> None:
+    lessons = LessonStageSettings(steps=100, lessons={"copying": 1})
+    stages = dict.fromkeys(("text", "keys", "scenes", "boxes", "joint"), lessons)
+    recipe = PretrainRecipe(output=tmp_path, vision=StageSettings(steps=9), align=StageSettings(steps=9), **stages)
+    (tmp_path / "text.log.jsonl").write_text(
+        '{"step": 50, "loss": 1.5, "samples": 800}\n{"step": 60, "copying": 0.5}\n'
+    )
+    told: list[str | Step] = []
+    with _followed(recipe, ["text", "vision"], told.append):
+        assert told == [Step("Stage text", 50, 100, "loss 1.500"), Step("Stage vision", 0, 9)]
+    assert told[-2:] == [Step("Stage text", 100, 100), Step("Stage vision", 9, 9)]
+
+
 @pytest.mark.slow
 def test_pretraining_runs_whole_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     from transformers import AutoTokenizer, Qwen2_5_VLForConditionalGeneration
@@ -146,14 +160,18 @@ def test_pretraining_runs_whole_and_leaves_a_checkpoint(tmp_path: Path) -> None:
         save_every=2,
         evaluate_every=2,
     )
-    folder = pretrain(recipe)
+    told: list[str | Step] = []
+    folder = pretrain(recipe, told.append)
+    for name in ("text", "vision", "align", "keys", "scenes", "boxes", "joint"):
+        steps = [step for step in told if isinstance(step, Step) and step.stage == f"Stage {name}"]
+        assert steps[0].done == 0 and steps[-1].done == steps[-1].total
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     assert model.config.text_config.hidden_size == 256
     assert AutoTokenizer.from_pretrained(folder).chat_template
     assert json.loads((folder / "agent.json").read_text())["prompt"] == "atlas"
-    before, said = contents(recipe.output), list[str]()
+    before, said = contents(recipe.output), list[str | Step]()
     assert pretrain(recipe.model_copy(update={"save_every": 9}), said.append) == folder
-    assert contents(recipe.output) == before and "is finished" in said[0]
+    assert contents(recipe.output) == before and "is finished" in str(said[0])
     with pytest.raises(UserError, match=r"keys\.steps: 4 -> 5"):
         pretrain(recipe.model_copy(update={"keys": recipe.keys.model_copy(update={"steps": 5})}))
     # finished, but its result was lost: no stage is trained again

@@ -33,6 +33,7 @@ from deepmmsearch.cli.sft import command
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
+from deepmmsearch.progress import Step
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import SPECIAL_TOKENS, tiny_tokenizer
 from deepmmsearch.train.collate import (
@@ -430,9 +431,14 @@ def test_the_command_trains_on_stored_trajectories(base: Path, tmp_path: Path) -
         store.append(played, str(number))
     settings = recipe(base, tmp_path / "run", data=[tmp_path / "played"]).model_dump(mode="json")
     (tmp_path / "sft.yaml").write_text(yaml.safe_dump(settings))
-    result = CliRunner().invoke(command, [str(tmp_path / "sft.yaml"), "trl.max_steps=2", "lora.r=4"])
+    result = CliRunner().invoke(
+        command, [str(tmp_path / "sft.yaml"), "trl.max_steps=2", "lora.r=4", "trl.logging_steps=1"]
+    )
     assert result.exit_code == 0, result.output
-    assert "9 trajectories (0 left out)" in result.output and "2/2  loss" in result.output
+    assert "9 trajectories (0 left out)" in result.stdout
+    lines = result.stderr.splitlines()
+    assert lines[0] == "Reading trajectories: ..." and "Training: 0 of 2" in lines
+    assert lines[-1].startswith("Training: 2 of 2, ") and "loss " in lines[-1]
     assert (tmp_path / "run" / "merged" / "model.safetensors").exists()
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["lora"]["r"] == 4
 
@@ -457,9 +463,10 @@ def test_a_sample_keeps_its_pictures_alone(base: Path, checkpoint: Checkpoint, t
     for example, pixels in zip(examples[4:6], before, strict=True):
         again = pictures.pixels([new[number] for number in example.pictures])
         assert all(torch.equal(pixels[name], again[name]) for name in ("pixel_values", "image_grid_thw"))
-    lines: list[str] = []
+    told: list[str | Step] = []
     settings = recipe(base, tmp_path / "run", sample=1, trl={"max_steps": 1})
-    fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), report=lines.append)
+    fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), report=told.append)
+    lines = [said for said in told if isinstance(said, str)]
     chosen = random.Random(settings.seed).sample(range(len(examples)), 1)[0]
     assert lines[0].endswith(f" {len(set(examples[chosen].pictures))} pictures")
 

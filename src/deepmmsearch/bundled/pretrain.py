@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import json
 import random
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +43,7 @@ from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, Sta
 from deepmmsearch.children import call_all
 from deepmmsearch.files import replacing, write_text
 from deepmmsearch.outputs import Output
+from deepmmsearch.progress import Step, Watch, silent
 from deepmmsearch.settings import decisive
 from deepmmsearch.train.plots import plot_curves, read_metrics
 
@@ -153,7 +156,6 @@ class Run:
             row = {"stage": self.name, "step": step, "seconds": round(time.monotonic() - self._started, 1), **values}
             with self._log.open("a") as file:
                 file.write(json.dumps(row) + "\n")
-            print(" ".join(f"{k} {v}" for k, v in row.items()), flush=True)
 
     def loss(self, step: int, loss: float, every: int = 50) -> None:
         self._ema = loss if not self._ema else 0.95 * self._ema + 0.05 * loss
@@ -503,7 +505,36 @@ def _run_together(calls: list[tuple[Any, ...]]) -> None:
         pass
 
 
-def pretrain(recipe: PretrainRecipe, report: Callable[[str], None] = print) -> Path:
+@contextmanager
+def _followed(recipe: PretrainRecipe, names: Sequence[str], report: Watch) -> Iterator[None]:
+    """Tells how far the stages are, which may run in other processes: what their logs say."""
+
+    over = threading.Event()
+
+    def tell() -> None:
+        for name in names:
+            log = recipe.output / f"{name}.log.jsonl"
+            losses = [row for row in (read_metrics(log) if log.exists() else []) if "loss" in row]
+            step, note = (losses[-1]["step"], f"loss {losses[-1]['loss']:.3f}") if losses else (0, "")
+            report(Step(f"Stage {name}", min(step, getattr(recipe, name).steps - 1), getattr(recipe, name).steps, note))
+
+    def follow() -> None:
+        while not over.wait(1):
+            tell()
+
+    follower = threading.Thread(target=follow, daemon=True)
+    tell()
+    follower.start()
+    try:
+        yield
+    finally:
+        over.set()
+        follower.join()
+    for name in names:
+        report(Step(f"Stage {name}", getattr(recipe, name).steps, getattr(recipe, name).steps))
+
+
+def pretrain(recipe: PretrainRecipe, report: Watch = silent) -> Path:
     """All stages; those already finished are skipped, an interrupted one goes on, and where all are finished nothing is
     changed. Returns the checkpoint's folder. Raises UserError when the output belongs to something else."""
     output, folder = Output(recipe.output, "pretrain"), recipe.output / "checkpoint"
@@ -511,17 +542,20 @@ def pretrain(recipe: PretrainRecipe, report: Callable[[str], None] = print) -> P
         report(f"{recipe.output} is finished, its checkpoint is in {folder}. Nothing was changed.")
         return folder
     write_text(recipe.output / "recipe.json", recipe.model_dump_json(indent=2) + "\n")
-    calls: list[tuple[Any, ...]] = []
+    calls: dict[str, list[tuple[Any, ...]]] = {}
     if not (recipe.output / "text.pt").exists():
-        calls += _lesson_calls(recipe, "text")
+        calls["text"] = _lesson_calls(recipe, "text")
     if not (recipe.output / "vision.pt").exists():
-        calls.append((train_vision, recipe))
-    _run_together(calls)
+        calls["vision"] = [(train_vision, recipe)]
+    with _followed(recipe, list(calls), report):
+        _run_together([call for stage in calls.values() for call in stage])
     if not (recipe.output / "aligned.pt").exists():
-        align(recipe)
+        with _followed(recipe, ["align"], report):
+            align(recipe)
     for name in ("keys", "scenes", "boxes", "joint"):
         if not (recipe.output / f"{name}.pt").exists():
-            _run_together(_lesson_calls(recipe, name))
+            with _followed(recipe, [name], report):
+                _run_together(_lesson_calls(recipe, name))
     plot(recipe)
     tokenizer = small.build_tokenizer()
     small.save_checkpoint(folder, load(recipe, tokenizer, "joint"), tokenizer, CARD)

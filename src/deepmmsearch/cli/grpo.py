@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import need
 
 
@@ -28,5 +29,6 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     from deepmmsearch.compose.training import run_grpo
     from deepmmsearch.compose.training_recipes import AnyExperiment
 
-    result = run_grpo(load_recipe(recipe, AnyExperiment, overrides), report=click.echo)
+    with Bars() as bars:
+        result = run_grpo(load_recipe(recipe, AnyExperiment, overrides), bars)
     click.echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")

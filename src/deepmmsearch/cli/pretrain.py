@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import need
 
 
@@ -24,5 +25,6 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     from deepmmsearch.bundled.recipe import PretrainRecipe
     from deepmmsearch.compose.recipe import load_recipe
 
-    folder = pretrain(load_recipe(recipe, PretrainRecipe, overrides))
+    with Bars() as bars:
+        folder = pretrain(load_recipe(recipe, PretrainRecipe, overrides), bars)
     click.echo(f"The base model is in {folder}")

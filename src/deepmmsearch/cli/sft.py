@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import need
 
 
@@ -26,5 +27,6 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     from deepmmsearch.compose.training import run_sft
     from deepmmsearch.compose.training_recipes import FineTuning
 
-    result = run_sft(load_recipe(recipe, FineTuning, overrides), report=click.echo)
+    with Bars() as bars:
+        result = run_sft(load_recipe(recipe, FineTuning, overrides), bars)
     click.echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")

@@ -30,7 +30,7 @@ from deepmmsearch.outputs import Output
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.policies.local.checkpoint import Checkpoint
-from deepmmsearch.progress import Watch
+from deepmmsearch.progress import Watch, silent
 from deepmmsearch.rewards import build_reward
 from deepmmsearch.settings import LimitSettings
 from deepmmsearch.tools.cassette import Cassette
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
+def run_sft(recipe: FineTuning, report: Watch = silent) -> SftResult:
     """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy."""
     Output(recipe.output, SFT).expect(made_with(recipe), {})
     settings = sft_settings(recipe)
@@ -82,7 +82,7 @@ def run_sft(recipe: FineTuning, report: Watch = print) -> SftResult:
     return fine_tune_on_folders(recipe, make_evaluate, report)
 
 
-def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = print) -> GrpoResult:
+def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = silent) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
     Output(recipe.output, GRPO).expect(made_with(recipe), {})
     grpo_settings(recipe)

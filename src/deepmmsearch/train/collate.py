@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest
 from deepmmsearch.policies.local.families import Family
+from deepmmsearch.progress import Watch, silent, tracked
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.types import Trajectory
 
@@ -133,11 +134,14 @@ def make_examples(
 
 
 @torch.no_grad()
-def encode_pictures(model: PreTrainedModel, pictures: PictureSet, batch_size: int = 64) -> list[torch.Tensor]:
+def encode_pictures(
+    model: PreTrainedModel, pictures: PictureSet, batch_size: int = 64, watch: Watch = silent
+) -> list[torch.Tensor]:
     """The features [tokens, hidden] of each picture, on the CPU: a frozen vision tower need not see it every epoch."""
     model.eval()
     features: list[torch.Tensor] = []
-    for start in range(0, len(pictures), batch_size):
+    starts = range(0, len(pictures), batch_size)
+    for start in tracked(starts, "Batches of pictures", len(starts), watch):
         numbers = range(start, min(start + batch_size, len(pictures)))
         pixels = {name: value.to(model.device) for name, value in pictures.pixels(numbers).items()}
         output = model.get_image_features(**pixels, return_dict=True)

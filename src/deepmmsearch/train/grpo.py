@@ -24,6 +24,7 @@ from deepmmsearch.policies.local.adapter import save_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import refuse_untrainable
 from deepmmsearch.policies.local.vision import Eyes
+from deepmmsearch.progress import Watch, silent
 from deepmmsearch.train.generation import (
     LocalGeneration,
     SamplerSettings,
@@ -91,7 +92,7 @@ def train(
     checkpoint: Checkpoint,
     make_player: MakePlayer,
     evaluate: EvaluatePolicy | None = None,
-    report: Callable[[str], None] = print,
+    report: Watch = silent,
     contents: Mapping[str, Any] | None = None,
 ) -> GrpoResult:
     """Trains, goes on from the last checkpoint in `recipe.output` where there is one, and writes there recipe.yaml,
@@ -227,4 +228,4 @@ def _save(recipe: GrpoRecipe, checkpoint: Checkpoint, model: PreTrainedModel | P
 
 def _describe(row: Mapping[str, Any]) -> str:
     shown = [("reward", "reward/mean"), ("right", "reward/correct"), ("searches", "search/each"), ("kl", "kl")]
-    return "  ".join(f"{label} {row[name]:.3f}" for label, name in shown if row.get(name) is not None)
+    return ", ".join(f"{label} {row[name]:.3f}" for label, name in shown if row.get(name) is not None)

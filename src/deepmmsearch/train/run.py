@@ -29,6 +29,7 @@ from deepmmsearch.digests import contents_of
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.files import write_text
 from deepmmsearch.outputs import Output
+from deepmmsearch.progress import Step, Watch
 from deepmmsearch.train.plots import read_metrics
 
 Evaluate = Callable[[PreTrainedModel | PeftModel, int], Mapping[str, float]]
@@ -126,7 +127,7 @@ def made_with(recipe: BaseModel) -> dict[str, Any]:
 
 
 def claim_output(
-    output: Output, recipe: BaseModel, settings: TrainingArguments, report: Callable[[str], None], **contents: Any
+    output: Output, recipe: BaseModel, settings: TrainingArguments, report: Watch, **contents: Any
 ) -> Claimed:
     """Takes the folder for this recipe and the `contents` of what it names, and writes the recipe there. A finished run
     is left as it is. Raises UserError when the folder belongs to something else."""
@@ -182,10 +183,11 @@ def panels(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, tuple[str, ..
 
 
 class Journal(TrainerCallback):
-    """Appends each logged line to metrics.jsonl as it comes, and says it in words: what `describe` makes of it."""
+    """Appends each logged line to metrics.jsonl as it comes, and tells of each optimizer step with what `describe`
+    makes of the last line."""
 
-    def __init__(self, path: Path, report: Callable[[str], None], describe: Callable[[Mapping[str, Any]], str]) -> None:
-        self._path, self._report, self._describe = path, report, describe
+    def __init__(self, path: Path, report: Watch, describe: Callable[[Mapping[str, Any]], str]) -> None:
+        self._path, self._report, self._describe, self._said = path, report, describe, ""
         self._started: tuple[float, int] | None = None
         self.rows: list[dict[str, Any]] = read_metrics(path)
 
@@ -199,6 +201,14 @@ class Journal(TrainerCallback):
     ) -> None:
         if self._started is None:
             self._started = (time.perf_counter(), state.global_step)
+            self._tell(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._tell(state)
+
+    def _tell(self, state: TrainerState) -> None:
+        if state.is_world_process_zero:
+            self._report(Step("Training", state.global_step, state.max_steps, self._said))
 
     def on_log(
         self,
@@ -216,8 +226,7 @@ class Journal(TrainerCallback):
             seconds, steps = time.perf_counter() - self._started[0], state.global_step - self._started[1]
             samples = args.train_batch_size * args.gradient_accumulation_steps * args.world_size * steps
             row["samples_per_second"] = round(samples / seconds, 2)
-            left = (state.max_steps - state.global_step) * seconds / max(1, steps)
-            self._report(f"{state.global_step}/{state.max_steps}  {self._describe(row)}  {_minutes(left)} left")
+            self._said = self._describe(row)
         self.write(row)
 
 
@@ -259,7 +268,3 @@ def _truncate_metrics(path: Path, step: int) -> None:
     """What was logged after the checkpoint will be logged again."""
     rows = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -25,6 +25,7 @@ from deepmmsearch.outputs import Output, content, digest_of
 from deepmmsearch.policies.local.adapter import save_adapter
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.families import refuse_untrainable
+from deepmmsearch.progress import Watch, silent, tracked
 from deepmmsearch.store import FILE
 from deepmmsearch.train.collate import Collator, Example, PictureSet, encode_pictures, make_examples
 from deepmmsearch.train.lora import prepare_model
@@ -83,9 +84,7 @@ class SftResult:
     metrics: Mapping[str, Any]
 
 
-def train(
-    recipe: SftRecipe, make_evaluate: MakeEvaluate | None = None, report: Callable[[str], None] = print
-) -> SftResult:
+def train(recipe: SftRecipe, make_evaluate: MakeEvaluate | None = None, report: Watch = silent) -> SftResult:
     """`fine_tune` with the recipe's own checkpoint and trajectory folders."""
     Output(recipe.output, COMMAND)  # refuses what is not its own before anything is loaded
     missing = [str(place) for place in recipe.data if not holds_trajectories(place)]
@@ -109,7 +108,7 @@ def fine_tune(
     trajectories: Iterable[Trajectory],
     checkpoint: Checkpoint,
     evaluate: Evaluate | None = None,
-    report: Callable[[str], None] = print,
+    report: Watch = silent,
 ) -> SftResult:
     """Trains, goes on from the last checkpoint in `recipe.output` where there is one, and writes there
     recipe.yaml, metrics.jsonl, curves.png, adapter/ and merged/. A finished run is left as it is.
@@ -124,6 +123,7 @@ def fine_tune(
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
     pictures = PictureSet(checkpoint.family)
+    trajectories = tracked(trajectories, "Reading trajectories", None, report)
     examples, left_out = make_examples(trajectories, checkpoint.renderer(), pictures, recipe.max_tokens)
     examples = _drawn(examples, pictures, recipe)
     tokens = sum(len(example.ids) for example in examples)
@@ -133,7 +133,7 @@ def fine_tune(
     merged = recipe.output / "merged"
     if claimed.finished:
         return SftResult(merged, len(examples), left_out, claimed.metrics)
-    features = encode_pictures(checkpoint.model, pictures) if recipe.cache_features else None
+    features = encode_pictures(checkpoint.model, pictures, watch=report) if recipe.cache_features else None
     frozen = parameter_hash(checkpoint.model, recipe.freeze)
     collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
     journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
@@ -215,4 +215,4 @@ def _digest(examples: Sequence[Example], pictures: PictureSet) -> str:
 
 def _describe(row: Mapping[str, Any]) -> str:
     accuracy = row.get("mean_token_accuracy", float("nan"))
-    return f"loss {row['loss']:.4f}  token accuracy {accuracy:.3f}  {row['samples_per_second']:.1f} samples/s"
+    return f"loss {row['loss']:.4f}, token accuracy {accuracy:.3f}"
