@@ -92,6 +92,7 @@ def command(
     """
     from deepmmsearch.agent.dialect import find_dialect
     from deepmmsearch.agent.runner import AgentWorkflow
+    from deepmmsearch.cli.recipe_file import tell_keys
     from deepmmsearch.compose.asking import read_question
     from deepmmsearch.compose.policies import build_policy, choose_prompt
     from deepmmsearch.compose.toolbox import build_toolbox
@@ -101,6 +102,7 @@ def command(
     kind, model, base_url = defaults.chosen_model(context, kind, model, base_url)
     tools, index = defaults.chosen_tools(context, tools, index)
     settings = _policy_settings(kind, model, base_url, timeout)
+    tell_keys(settings)
     toolbox_settings = _tool_settings(tools, index, encoders)
     _refuse_bad_places(toolbox_settings, save)
     console = Console(highlight=False, quiet=as_json)
@@ -195,7 +197,7 @@ def _store(console: Console, folder: Path, entry: Entry) -> None:
 
 def _tool_settings(tools: str | None, index: Path | None, encoders: tuple[str, ...]) -> ToolSettings:
     """What --tools and --index say: a kind, a file, or the local index where there is one."""
-    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, SearchSettings, ToolSettings
 
     if tools == "none" or (tools is None and index is None):
@@ -204,7 +206,7 @@ def _tool_settings(tools: str | None, index: Path | None, encoders: tuple[str, .
         return LocalToolSettings(index=index, encoders=encoders)
     if "/" not in tools and not tools.endswith((".yaml", ".yml")) and not Path(tools).is_file():
         raise UnknownName("tools", tools, ("none", "local", "FILE.yaml", "tools/NAME"))
-    settings: ToolSettings = load_recipe(Path(tools), ToolSettings, () if index is None else [f"index={index}"])
+    settings: ToolSettings = open_recipe(Path(tools), ToolSettings, () if index is None else [f"index={index}"])
     if isinstance(settings, SearchSettings):
         settings.encoders = (*settings.encoders, *encoders)
     return settings

@@ -239,10 +239,10 @@ def build(recipe: Path, overrides: tuple[str, ...]) -> None:
     """
     from rich.console import Console
 
+    from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.data_build import DataRecipe, run_build
-    from deepmmsearch.compose.recipe import load_recipe
 
-    settings = load_recipe(recipe, DataRecipe, overrides)
+    settings = open_recipe(recipe, DataRecipe, overrides)
     with Bars() as bars:
         built = run_build(settings, lambda step: bars(_told(step)))
     _print_built(Console(), built)

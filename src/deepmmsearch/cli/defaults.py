@@ -27,6 +27,7 @@ SETTINGS = {
     "index": "the index that is searched",
     "save": "the folder in which questions and answers are kept",
     "encoders": "models that an index may name for its vectors, besides the usual ones, divided by commas",
+    "variables": "environment variables that a recipe may send as keys, besides the services' own, divided by commas",
 }
 INDEX = "index"
 """The index folder where nobody names one."""
@@ -52,9 +53,14 @@ def option(name: str, *declarations: str, **attributes: Any) -> Callable[[Any], 
     return click.option(*declarations, envvar=variable(name), **attributes)
 
 
-def several(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...]:
+def several(context: click.Context | None, parameter: click.Parameter | None, value: str | None) -> tuple[str, ...]:
     """The callback of an option that takes names divided by commas."""
     return tuple(filter(None, (name.strip() for name in (value or "").split(","))))
+
+
+def variables() -> tuple[str, ...]:
+    """The environment variables that recipes may send as keys. Raises UserError when the file cannot be used."""
+    return several(None, None, os.environ.get(variable("variables")) or read_config().get("variables"))
 
 
 def config_file() -> Path:

@@ -148,7 +148,7 @@ def _problem(name: str, value: str) -> str:
             from deepmmsearch.compose.toolbox import build_toolbox
             from deepmmsearch.policies.human import HumanPolicy
 
-            build_toolbox(load_recipe(Path(value), ToolSettings), HumanPolicy())
+            build_toolbox(load_recipe(Path(value), ToolSettings, variables=defaults.variables()), HumanPolicy())
         elif name == "index":
             from deepmmsearch.engine import Index
 

@@ -33,11 +33,11 @@ def command(
     Example:  deepmmsearch eval recipes/eval/atlas.yaml
               deepmmsearch eval recipes/eval/atlas.yaml output=runs/eval/mine concurrency=8 --only agent
     """
+    from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.compose.evaluate import play_recipe
-    from deepmmsearch.compose.recipe import load_recipe
 
-    loaded = load_recipe(recipe, EvalRecipe, overrides)
+    loaded = open_recipe(recipe, EvalRecipe, overrides)
     with Bars() as bars:
         run = play_recipe(loaded, only, benchmarks, retry_errors=retry_errors, watch=bars)
     if report:

@@ -25,10 +25,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
               deepmmsearch grpo recipes/atlas/grpo.yaml output=runs/mine trl.learning_rate=1e-5
     """
     need("Training", "train")
-    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.training import run_grpo
     from deepmmsearch.compose.training_recipes import AnyExperiment
 
     with Bars() as bars:
-        result = run_grpo(load_recipe(recipe, AnyExperiment, overrides), bars)
+        result = run_grpo(open_recipe(recipe, AnyExperiment, overrides), bars)
     click.echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")

@@ -75,13 +75,16 @@ def calibrate(
 
 
 def _model(base_url: str, model: str | None, prompt: str, cassette: Path | None) -> Judge:
+    from deepmmsearch.cli.recipe_file import tell_keys
     from deepmmsearch.compose.judges import LlmJudgeSettings, build_judge
     from deepmmsearch.compose.recipe import read_settings
 
     row: dict[str, object] = {"model": model, "base_url": base_url, "prompt": prompt}
     if cassette is not None:
         row["recorder"] = {"cassette": cassette}
-    return build_judge(read_settings(row, LlmJudgeSettings, "the command line"))
+    settings = read_settings(row, LlmJudgeSettings, "the command line")
+    tell_keys(settings)
+    return build_judge(settings)
 
 
 def _as_json(found: Agreement) -> dict[str, object]:

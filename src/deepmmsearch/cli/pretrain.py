@@ -23,8 +23,8 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     need("Training", "train")
     from deepmmsearch.bundled.pretrain import pretrain
     from deepmmsearch.bundled.recipe import PretrainRecipe
-    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.cli.recipe_file import open_recipe
 
     with Bars() as bars:
-        folder = pretrain(load_recipe(recipe, PretrainRecipe, overrides), bars)
+        folder = pretrain(open_recipe(recipe, PretrainRecipe, overrides), bars)
     click.echo(f"The base model is in {folder}")

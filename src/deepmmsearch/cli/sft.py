@@ -23,10 +23,10 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
               deepmmsearch sft recipes/atlas/sft.yaml output=runs/mine trl.learning_rate=1e-3
     """
     need("Fine-tuning", "train")
-    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.training import run_sft
     from deepmmsearch.compose.training_recipes import FineTuning
 
     with Bars() as bars:
-        result = run_sft(load_recipe(recipe, FineTuning, overrides), bars)
+        result = run_sft(open_recipe(recipe, FineTuning, overrides), bars)
     click.echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")

@@ -127,10 +127,10 @@ def _needs(known: Listing, environ: Mapping[str, str]) -> Text:
 
 
 def _settings(recipe: Path | None) -> SearchSettings:
-    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.tool_settings import SearchSettings, ToolSettings
 
-    found = SearchSettings() if recipe is None else load_recipe(recipe, ToolSettings)
+    found = SearchSettings() if recipe is None else open_recipe(recipe, ToolSettings)
     if not isinstance(found, SearchSettings):
         raise UserError(f"{recipe} names no tools. Give a file as in recipes/tools.")
     return found

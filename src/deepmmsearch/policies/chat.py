@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 OFFICIAL = "https://api.openai.com/v1"
+KEY_VARIABLE = "OPENAI_API_KEY"
 # Qwen2.5-VL's own bounds: a picture within them is not resized again by the server, so boxes are in pixels of what was
 # sent.
 MIN_PIXELS, MAX_PIXELS = 56 * 56, 1280 * 28 * 28
@@ -51,7 +52,7 @@ class ChatPolicy:
         model: str | None = None,
         base_url: str | None = None,
         *,
-        key_variable: str = "OPENAI_API_KEY",
+        key_variable: str = KEY_VARIABLE,
         max_new_tokens: int = 1024,
         temperature: float = 0.0,
         seed: int | None = None,

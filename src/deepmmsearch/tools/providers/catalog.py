@@ -104,8 +104,7 @@ def make(
     if module and extra and importlib.util.find_spec(module) is None:
         raise MissingExtra(f"The provider {name}", extra)
     if "client" in parameters:
-        usual = {n: p.default for n, p in settings_of(loaded, INJECTED).items() if n not in settings}
-        arguments["client"] = client_for(_addresses(settings), _addresses({**usual, **settings}))
+        arguments["client"] = client_for(_addresses(settings), addresses(loaded, settings))
     return loaded(**arguments)
 
 
@@ -127,6 +126,11 @@ def find_key(name: str, variable: str | None, environ: Mapping[str, str]) -> str
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise UserError(f"What {variable} holds is not a key: it has blanks or other characters that keys do not have.")
     return key
+
+
+def addresses(loaded: type, settings: Mapping[str, Any]) -> list[str]:
+    """Those that a provider asks: of its settings, and its usual ones where they are not set."""
+    return _addresses({n: p.default for n, p in settings_of(loaded, INJECTED).items()} | dict(settings))
 
 
 def _addresses(settings: Mapping[str, Any]) -> list[str]:
