@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -132,14 +132,6 @@ def write_seeds(folder: Path, rows: list[dict[str, Any]]) -> Path:
 def good(number: int, search: bool = True, kind: str = "Arts") -> dict[str, Any]:
     script = [SEARCH, says("Ada")] if search else [says("Ada")]
     return {"question": f"Who made number {number}?", "answers": ["Ada"], "kind": kind, "script": script}
-
-
-@dataclass
-class Watched:
-    steps: list[Any] = field(default_factory=list)
-
-    def __call__(self, step: Any) -> None:
-        self.steps.append(step)
 
 
 def main(arguments: list[str]) -> None:

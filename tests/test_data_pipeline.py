@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from data_files import grid, write_lines
-from data_players import CROP, SEARCH, WHOLE, Watched, good, makers, moody_judge, says, write_seeds
+from data_players import CROP, SEARCH, WHOLE, good, makers, moody_judge, says, write_seeds
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("imagehash")
@@ -27,6 +27,7 @@ from deepmmsearch.data.reader import read_questions, read_trajectories
 from deepmmsearch.data.recipe import BuildSettings
 from deepmmsearch.data.stages import Stage
 from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.progress import Step
 from deepmmsearch.store import TrajectoryStore
 
 
@@ -65,8 +66,8 @@ def test_every_stage_keeps_and_drops_what_it_should(tmp_path: Path) -> None:
         {**good(18), "image": "gone.png"},
     ]
     seeds = write_seeds(tmp_path / "seeds", rows)
-    seen = Watched()
-    built = build(settings(tmp_path, seeds), makers(tmp_path / "log"), seen)
+    seen: list[str | Step] = []
+    built = build(settings(tmp_path, seeds), makers(tmp_path / "log"), seen.append)
 
     dropped = {s["stage"]: s["dropped"] for s in built.card["stages"]}
     assert dropped["1-seeds"] == {"picture file missing": 1}
@@ -88,8 +89,8 @@ def test_every_stage_keeps_and_drops_what_it_should(tmp_path: Path) -> None:
     assert {t.question.metadata["category"] for t in kept} == {"Arts", "Nature", "People"}
     assert all(t.question.metadata["search_required"] == bool(t.searches) for t in kept)
     assert {q.id for q in read_questions(built.dataset)} == {t.question.id for t in read_trajectories(built.dataset)}
-    last = [step for step in seen.steps if step.stage == "2-episodes"][-1]
-    assert (last.done, last.kept) == (19, 15)
+    last = [step for step in seen if isinstance(step, Step) and step.stage == "2-episodes"][-1]
+    assert last == Step("2-episodes", 19, 19, "kept 79%")
 
 
 def test_the_card_tells_everything(tmp_path: Path) -> None:

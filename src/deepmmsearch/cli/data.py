@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepmmsearch import progress
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import MissingExtra
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from deepmmsearch.data.benchmark import QuestionSet
     from deepmmsearch.data.load_report import LoadReport
-    from deepmmsearch.data.pipeline import Built, Step
+    from deepmmsearch.data.pipeline import Built
     from deepmmsearch.types import Question
 
 PLACE = click.Path(path_type=Path)
@@ -244,14 +243,8 @@ def build(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     settings = open_recipe(recipe, DataRecipe, overrides)
     with Bars() as bars:
-        built = run_build(settings, lambda step: bars(_told(step)))
+        built = run_build(settings, bars)
     _print_built(Console(), built)
-
-
-def _told(step: Step) -> progress.Step:
-    kept = f"kept {step.kept / step.done:.0%}" if step.done else ""
-    cost = f"${step.cost:,.2f}" if step.cost else ""
-    return progress.Step(step.stage, step.done, step.total or None, ", ".join(filter(None, (kept, cost))))
 
 
 def _print_built(console: Console, built: Built) -> None:

@@ -26,13 +26,14 @@ from deepmmsearch.compose.policies import (
 )
 from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
-from deepmmsearch.data.pipeline import Built, Makers, Watch, build
+from deepmmsearch.data.pipeline import Built, Makers, build
 from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, KnownTaxonomy, SearchByRollouts, Taxonomy
 from deepmmsearch.data.sources import world_folder
 from deepmmsearch.data.tasks import Labeler
 from deepmmsearch.data.taxonomy import KnownLabels, ModelLabels
 from deepmmsearch.digests import contents_of
 from deepmmsearch.judge import Judge
+from deepmmsearch.progress import Watch, silent
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.settings import Settings
 from deepmmsearch.types import Policy, Question
@@ -82,7 +83,7 @@ class DataRecipe(BuildSettings):
         return {"teacher": self.teacher} | ({"rollout_policy": self.rollout_policy} if self.rollout_policy else {})
 
 
-def run_build(recipe: DataRecipe, watch: Watch = lambda step: None) -> Built:
+def run_build(recipe: DataRecipe, watch: Watch = silent) -> Built:
     """Everything that can be checked is checked before the first seed is drawn."""
     own_world = isinstance(recipe.seeds, AtlasSeeds)
     judges = Judges(recipe.judge)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from deepmmsearch.digests import tables_digest
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import write_json, write_text
 from deepmmsearch.outputs import Output, content
+from deepmmsearch.progress import Step, Watch, silent
 from deepmmsearch.settings import decisive
 
 STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
@@ -68,20 +69,6 @@ class Makers:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a watcher is told: `done` of `total` rows of a stage, how many were kept, what the build cost so far."""
-
-    stage: str
-    done: int
-    total: int
-    kept: int
-    cost: float
-
-
-Watch = Callable[[Step], None]
-
-
-@dataclass(frozen=True)
 class Built:
     """`dataset` is the folder with the files; `card` what stands in its card.json."""
 
@@ -89,7 +76,7 @@ class Built:
     card: Mapping[str, Any]
 
 
-def build(settings: BuildSettings, makers: Makers, watch: Watch = lambda step: None) -> Built:
+def build(settings: BuildSettings, makers: Makers, watch: Watch = silent) -> Built:
     """Runs what is missing of the build in `settings.output`, and gives the data set.
 
     Raises UserError when another run holds the folder, when the recipe changed since an expensive stage was made, or
@@ -177,15 +164,15 @@ class _Build:
         finished = stage.counts(self.shards)
         done, kept = finished.rows, finished.kept
         self.cost += finished.cost
-        self.watch(Step(stage.name, done, total, kept, self.cost))
+        self._tell(stage, done, kept, total or None)
         # starting processes costs more than judging and labelling, which wait for a model at most
         heavy = isinstance(task, DrawSeeds | PlayEpisodes) or self.settings.search.by == "rollouts"
         processes = self.settings.processes if heavy else 1
         for news in run_shards(task, missing, processes, self.makers.keys):
             done, kept, self.cost = done + news.done, kept + news.kept, self.cost + news.cost
-            self.watch(Step(stage.name, done, max(total, done), kept, self.cost))
-        counted = stage.counts(self.shards)
-        self.watch(Step(stage.name, counted.rows, counted.rows, counted.kept, self.cost))
+            # the total is an estimate: where it is passed, it is not known
+            self._tell(stage, done, kept, total if done < total else None)
+        self._told(stage)
 
     def _unique(self, key: str) -> str:
         before, stage = self.stages[4], self.stages[5]
@@ -244,7 +231,12 @@ class _Build:
 
     def _told(self, stage: Stage) -> None:
         counted = stage.counts(self.shards)
-        self.watch(Step(stage.name, counted.rows, counted.rows, counted.kept, self.cost))
+        self._tell(stage, counted.rows, counted.kept, counted.rows)
+
+    def _tell(self, stage: Stage, done: int, kept: int, total: int | None) -> None:
+        share = f"kept {kept / done:.0%}" if done else ""
+        cost = f"${self.cost:,.2f}" if self.cost else ""
+        self.watch(Step(stage.name, done, total, ", ".join(filter(None, (share, cost)))))
 
     def _dataset(self) -> Built:
         unique = self.stages[5]
