@@ -1,4 +1,8 @@
-"""How a family of models takes pictures: their size, their pixels, and the tokens that stand for them in the text."""
+"""How a family of models takes pictures: their size, their pixels, and the tokens that stand for them in the text.
+
+Families are found through the entry-point group `deepmmsearch.families`, by the `model_type` of a checkpoint's
+config.json.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokeniz
 from deepmmsearch import images
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.agent_card import AgentCard
+from deepmmsearch.registry import Registry
 
 SQUARE_TOWERS = ("clip_vision_model", "siglip_vision_model")
 
@@ -47,6 +52,11 @@ class Family:
         least, most, multiple = self._own_bounds()
         self.bounds = (card.min_pixels or least, card.max_pixels or most, multiple)
         self._views: dict[int, tuple[weakref.ref[Image.Image], Image.Image]] = {}
+
+    @classmethod
+    def fits(cls, config: PreTrainedConfig, processor: BaseImageProcessor) -> bool:
+        """Is the checkpoint one of those that this family knows? Others of its model type are played as unknown."""
+        return True
 
     def view(self, image: Image.Image) -> Image.Image:
         kept = self._views.get(id(image))
@@ -103,6 +113,10 @@ class PatchGrid(Family):
 
     trains = grids = True
 
+    @classmethod
+    def fits(cls, config: PreTrainedConfig, processor: BaseImageProcessor) -> bool:
+        return bool(getattr(processor, "merge_size", None))
+
     def tokens(self, size: tuple[int, int]) -> tuple[int, ...]:
         cell = self.bounds[2]
         assert size[0] % cell == size[1] % cell == 0, f"a view of {size} is not in multiples of {cell}"
@@ -129,6 +143,10 @@ class FixedSquare(Family):
     """LLaVA: every picture becomes one square, and so a fixed number of features."""
 
     trains = True
+
+    @classmethod
+    def fits(cls, config: PreTrainedConfig, processor: BaseImageProcessor) -> bool:
+        return config.vision_config.model_type in SQUARE_TOWERS
 
     def tokens(self, size: tuple[int, int]) -> tuple[int, ...]:
         vision = self.config.vision_config
@@ -179,6 +197,14 @@ class Tiles(Family):
         return 1, int(self._size("longest_edge") or 448) ** 2, 1
 
 
+FAMILIES = Registry[type[Family]](
+    "deepmmsearch.families",
+    "family of models",
+    lambda found: isinstance(found, type) and issubclass(found, Family),
+    "a subclass of Family; docs/extending.md shows one",
+)
+
+
 def placeholder(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> str:
     """What the chat template writes for a picture."""
     number = getattr(config, "image_token_id", None)
@@ -193,17 +219,10 @@ def find_family(
     processor: BaseImageProcessor,
     card: AgentCard | None = None,
 ) -> Family:
-    kind: type[Family] = Family
-    if getattr(processor, "merge_size", None):
-        kind = PatchGrid
-    elif config.model_type == "llava" and config.vision_config.model_type in (
-        "clip_vision_model",
-        "siglip_vision_model",
-    ):
-        kind = FixedSquare
-    elif config.model_type in ("idefics3", "smolvlm"):
-        kind = Tiles
-    return kind(config, tokenizer, processor, card)
+    """Raises UserError where a package's family cannot be imported."""
+    # successors of Qwen2-VL share its processor before anybody has named them
+    kind = FAMILIES.find(config.model_type) if config.model_type in FAMILIES.names() else PatchGrid
+    return (kind if kind.fits(config, processor) else Family)(config, tokenizer, processor, card)
 
 
 def refuse_untrainable(family: Family, source: str) -> None:
