@@ -26,6 +26,8 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
     SmolVLMImageProcessorPil,
+    VipLlavaConfig,
+    VipLlavaForConditionalGeneration,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.utils import logging as transformers_logging
@@ -73,7 +75,7 @@ def tiny_model(tokenizer: Any, family: str = "qwen2_5_vl", seed: int = 0) -> Pre
         "tie_word_embeddings": False,
     }
     model: PreTrainedModel
-    if family in ("llava", *TILED):
+    if family in ("llava", "vipllava", *TILED):
         model = _square(family, text, id_of("<image>" if family in TILED else "<|image_pad|>"))
     elif family == "qwen2_vl":
         vision |= {"embed_dim": 16, "hidden_size": HIDDEN, "mlp_ratio": 2}
@@ -104,6 +106,10 @@ def _square(family: str, text: dict[str, Any], image_token: int) -> PreTrainedMo
     language = LlamaConfig(**text | rotary)
     shape: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
     shape |= {"num_attention_heads": 2, "image_size": 28, "patch_size": 7}
+    if family == "vipllava":
+        tower = CLIPVisionConfig(**shape, projection_dim=16)
+        settings = {"vision_config": tower, "text_config": language, "image_token_index": image_token}
+        return VipLlavaForConditionalGeneration(VipLlavaConfig(**settings, vision_feature_layers=[-1, -2]))
     if family == "llava":
         tower = CLIPVisionConfig(**shape, projection_dim=16)
         return LlavaForConditionalGeneration(
@@ -118,7 +124,7 @@ def _square(family: str, text: dict[str, Any], image_token: int) -> PreTrainedMo
 
 def tiny_parts(family: str = "qwen2_5_vl") -> tuple[Any, Any]:
     """Tokenizer and image processor."""
-    if family == "llava":
+    if family in ("llava", "vipllava"):
         return tiny_tokenizer(), CLIPImageProcessorPil(
             size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}
         )

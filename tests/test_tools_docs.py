@@ -1,25 +1,18 @@
-"""docs/tools.md: its provider works as it stands there, its recipe loads, its table is that of the code."""
+"""docs/tools.md: its recipe loads, its table is that of the code."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-import ssl
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
 
-from conftest import Offer
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.testing import ScriptedPolicy
-from deepmmsearch.testing.services import ServiceReply, ServiceRequest, as_json, site
-from deepmmsearch.tools.http import GuardedClient
 from deepmmsearch.tools.providers import catalog
-from deepmmsearch.tools.providers.api import ProviderError
 from deepmmsearch.tools.providers.catalog import PROVIDERS
 
 pytest.importorskip("httpx2")
@@ -30,42 +23,6 @@ def block(language: str) -> str:
     found = re.search(rf"^```{language}\n(.*?)^```", DOCS.read_text(), re.DOTALL | re.MULTILINE)
     assert found is not None
     return found[1]
-
-
-@pytest.fixture
-def installed(offer: Offer) -> None:
-    """The documented provider, installed as its documented pyproject.toml says."""
-    entries = tomllib.loads(block("toml"))["project"]["entry-points"][PROVIDERS.group]
-    (offer(PROVIDERS.group, **entries) / "wikipedia_search.py").write_text(block("python"))
-
-
-def wikipedia(asked: ServiceRequest) -> ServiceReply:
-    assert asked.path == "/w/api.php" and asked.query["list"] == "search" and asked.query["format"] == "json"
-    rows = [{"title": "Veld", "pageid": 7, "snippet": 'The <span class="searchmatch">capital</span> is Moru.'}]
-    return as_json({"query": {"search": rows if asked.query["srsearch"] == "veld" else []}})
-
-
-def test_the_provider_of_the_docs_works(installed: None) -> None:
-    assert len(block("python").splitlines()) <= 26, "20 lines and blank ones"
-    assert catalog.listing("wikipedia").about == "Wikipedia's own search, in one language."
-    with site() as server:
-        server.reply = wikipedia
-        client = GuardedClient(allow_private=[server.host], verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-        settings = {"url": f"{server.url}/w/api.php"}
-        tool = catalog.make("wikipedia", "text", settings, lambda *_: client, {})
-        (hit,) = asyncio.run(tool.search("veld", 5))
-        assert (hit.title, hit.url, hit.snippet) == ("Veld", f"{server.url}/?curid=7", "The capital is Moru.")
-        assert asyncio.run(tool.search("nothing", 5)) == []
-        server.reply = lambda _: ServiceReply(503, b"")
-        with pytest.raises(ProviderError, match="Wikipedia is not working"):
-            asyncio.run(tool.search("veld", 5))
-
-
-def test_a_recipe_may_name_it(installed: None) -> None:
-    tools = build_toolbox(
-        read_settings({"text": "wikipedia", "reader": "none"}, ToolSettings, "tools"), ScriptedPolicy("x"), {}
-    )
-    assert tools.text_search is not None and tools.text_search.name == "wikipedia"  # type: ignore[attr-defined]
 
 
 def test_the_recipe_of_the_docs_becomes_a_toolbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

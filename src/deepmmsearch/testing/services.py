@@ -151,7 +151,8 @@ class Service:
     rows; it checks method, path, KEY and parameters as the real one does. `settings`: the provider's, for a service at
     an address. `results`: where in the JSON answer the list of results stands, innermost last. `unauthorised`,
     `exhausted`: how it refuses a wrong key and an empty account, None where it needs no key. `elsewhere`: beginnings of
-    paths that stand for other hosts, which must never see the key. `addresses`: its hits have addresses.
+    paths that stand for other hosts, which must never see the key. `addresses`: its hits have
+    the rows' addresses, not ones that the provider makes of something else.
     """
 
     name: str

@@ -48,6 +48,7 @@ class Eyes:
         self._lock = threading.Lock()
         self._features: OrderedDict[str, PictureFeatures] = OrderedDict()
         self._kind: type[Any] | None = None
+        self._in_one = False  # does the model hold the features of all pictures in one tensor, or in a list?
         self._encode: Callable[..., Any] = getattr(model, "get_image_features")  # noqa: B009
         self._arguments = set(inspect.signature(self._encode).parameters)
 
@@ -61,7 +62,7 @@ class Eyes:
         pixels = self.family.inputs([view])
         given = {k: v.to(self._model.device) for k, v in pixels.items() if k in self._arguments}
         out = self._encode(**given, return_dict=True)
-        self._kind = type(out)
+        self._kind, self._in_one = type(out), isinstance(out.pooler_output, Tensor)
         deep = tuple(layer[0] for layer in getattr(out, "deepstack_features", None) or ())
         tokens = out.pooler_output[0]
         ids = self.family.ids(view.size, len(tokens))
@@ -81,7 +82,8 @@ class Eyes:
         """The model's arguments that carry the pictures of a batch, in order."""
         if not features or self._kind is None:
             return {}
-        fields: dict[str, Any] = {"pooler_output": [f.tokens for f in features]}
+        tokens = [f.tokens for f in features]
+        fields: dict[str, Any] = {"pooler_output": torch.cat(tokens) if self._in_one else tokens}
         if features[0].deep:
             fields["deepstack_features"] = [list(layer) for layer in zip(*(f.deep for f in features), strict=True)]
         return {"mm_encoder_outputs": {"image": self._kind(**fields)}}

