@@ -112,6 +112,17 @@ def test_another_experiment_is_refused_with_what_differs(
     assert "direct: nothing left to play" in again(tmp_path, recipe)
 
 
+def test_the_only_model_of_an_endpoint_is_told_by_its_name(recipe: Row, server: Endpoint, tmp_path: Path) -> None:
+    recipe = changed(changed(recipe, "policies.m.model", None), "output", str(tmp_path / "served"))
+    again(tmp_path, recipe)
+    server.models[:] = ["other"]
+    try:
+        assert "policies.m.model: the endpoint's only model with another content" in refusal(tmp_path, recipe)
+    finally:
+        server.models[:] = ["vlm"]
+    assert "nothing left to play" in again(tmp_path, recipe)
+
+
 def test_corrected_answers_are_other_questions(recipe: Row, tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in ROWS))

@@ -33,11 +33,13 @@ def _content(name: str, value: Any) -> Any:
         return contents_of(value)
     if isinstance(value, list):
         return [_content(name, each) for each in value]
-    if name == "index" and value is not None:
+    if not isinstance(value, str | Path):
+        return value
+    if name == "index" and (Path(value) / "meta.json").is_file():
         from deepmmsearch.engine.index import Index
 
         return content(value, Index.open(value).digest())
-    if name in ("model", "adapter") and value is not None:
+    if name in ("model", "adapter"):
         return content(value, checkpoint_digest(value))
     return value
 

@@ -23,6 +23,7 @@ from deepmmsearch.compose.policies import (
     PlayerPolicySettings,
     build_policy,
     choose_prompt,
+    policy_content,
 )
 from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
@@ -95,9 +96,8 @@ def run_build(recipe: DataRecipe, watch: Watch = silent) -> Built:
         rollouts = Players(recipe.rollout_policy, recipe.output, own_world)
     teacher = Players(recipe.teacher, recipe.output, own_world)
     keys = tuple(sorted(set(keys_of(recipe))))
-    made_with = {"teacher": contents_of(recipe.teacher), "judge": contents_of(recipe.judge), "labels": {}}
-    if recipe.rollout_policy is not None:
-        made_with["rollouts"] = contents_of(recipe.rollout_policy)
+    made_with = {name: _made_with(player) for name, player in recipe.players().items()}
+    made_with |= {"judge": contents_of(recipe.judge), "labels": {}, "rollouts": made_with.pop("rollout_policy", {})}
     makers = Makers(teacher, judges, Labelers(recipe.taxonomy), settings, made_with, rollouts, keys)
     return build(BuildSettings.model_validate(_base(recipe)), makers, watch)
 
@@ -163,6 +163,10 @@ def _tools_for(tools: Toolbox, gold_boxes: bool) -> Callable[[Question], Toolbox
     if tools.grounder is not None:
         tools = replace(tools, grounder=None)
     return with_gold_boxes(tools)
+
+
+def _made_with(player: PlayerSettings) -> dict[str, Any]:
+    return contents_of(player) | {"policy": policy_content(player.policy)}
 
 
 def _plain(settings: BaseModel) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from deepmmsearch.compose.policies import (
     LocalPolicySettings,
     build_policy,
     choose_prompt,
+    policy_content,
     prompt_for,
     trained_prompt,
 )
@@ -124,7 +125,7 @@ class Evaluation:
             settings = recipe.workflows[name]
             played = self.name_of(settings)
             if played in recipe.policies:
-                parts[f"policies.{played}"] = contents_of(recipe.policies[played])
+                parts[f"policies.{played}"] = policy_content(recipe.policies[played])
             if recipe.tools is not None and not isinstance(settings, DirectSettings | OracleSettings):
                 parts["tools"] = contents_of(recipe.tools)
             prompts = [prompt_content(prompt) for prompt in self._prompts(settings, played)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -15,7 +16,9 @@ from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.endpoints import chat_model
 from deepmmsearch.compose.toolbox import find_grounder
+from deepmmsearch.digests import contents_of
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.outputs import content
 from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.settings import Aside, EndpointSettings, OneOf, Settings
 from deepmmsearch.types import Policy, Prompt
@@ -88,6 +91,19 @@ def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None
     from deepmmsearch.policies.human import HumanPolicy
 
     return HumanPolicy()
+
+
+def policy_content(settings: Model | HumanPolicySettings | OraclePolicySettings) -> dict[str, Any]:
+    """What can change how it plays. An endpoint's only model is told by the name that the endpoint gives now."""
+    found = contents_of(settings)
+    if isinstance(settings, ChatPolicySettings) and settings.model is None:
+        model = chat_model(settings)
+        try:
+            asyncio.run(model.check())
+        except UserError:  # it is down, and what was played can still be judged and shown
+            model.model = None
+        found["model"] = content("the endpoint's only model", model.model or "")
+    return found
 
 
 def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:
