@@ -61,7 +61,7 @@ DECIDED = {
     "ExtractiveSummarizerSettings": ("sentences encoder kind", ""),
     "FineTuning": (
         "model sample lora freeze seed max_tokens dtype save_dtype cache_features trl evaluate_on",
-        "data output threads evaluate_every needs",
+        "data images output threads evaluate_every needs",
     ),
     "HeldOut": ("seed questions limits prompt max_new_tokens", "folder"),
     "HumanPolicySettings": ("kind", ""),

@@ -168,6 +168,8 @@ def test_what_cannot_change_a_result_may_differ(
     recipe: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     monkeypatch.setenv("OTHER_KEY", "key")
+    monkeypatch.setenv("DEEPMMSEARCH_CONFIG", str(tmp_path / "config.toml"))
+    done("config", "set", "variables", "OTHER_KEY")
     assert "nothing left to play" in again(tmp_path, changed(recipe, place, SAME[place]))
 
 
