@@ -209,6 +209,8 @@ def test_a_recipe_offers_it_and_the_prompt_tells_of_it(both: tuple[Tool, ...]) -
     assert "<visit>...</visit>: reads the page at the address between the tags." in system
     with pytest.raises(UnknownName, match="setting of the tool visit"):
         make_tool("visit", {"greting": "x"})
+    with pytest.raises(UserError, match="The tool visit: greeting: Input should be a valid string"):
+        make_tool("visit", {"greeting": 3})
     with pytest.raises(UnknownName, match="Did you mean 'visit'"):
         build_toolbox(read_settings(settings | {"extra": "visi"}, ToolSettings, "a recipe"), HumanPolicy())
 

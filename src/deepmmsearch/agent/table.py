@@ -6,14 +6,14 @@ the papers' two searches among them. An answer and a malformed turn are actions 
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, assert_never, runtime_checkable
 
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.arguments import check_settings
+from deepmmsearch.errors import UserError
 from deepmmsearch.registry import Registry
 from deepmmsearch.types import Action, Answer, ImageSearch, Limits, Malformed, Observation, TextSearch, Trajectory, Use
 
@@ -83,16 +83,9 @@ TOOLS: Registry[type[Tool]] = Registry(
 
 def make_tool(name: str, settings: Mapping[str, Any]) -> Tool:
     """The tool; `settings` are its constructor's arguments. Raises UnknownName for an unknown tool or setting,
-    UserError for a setting that is missing and for a class that is not a tool."""
+    UserError for a setting that is missing or of another kind, and for a class that is not a tool."""
     found = TOOLS.find(name)
-    known = inspect.signature(found).parameters
-    for setting in settings:
-        if setting not in known:
-            raise UnknownName(f"setting of the tool {name}", setting, known)
-    try:
-        tool = found(**settings)
-    except TypeError as error:
-        raise UserError(f"The tool {name} cannot be made from its settings: {error}.") from None
+    tool = found(**check_settings(f"tool {name}", found, settings, ()))
     if not isinstance(tool, Tool) or tool.name != name:
         raise UserError(f"The tool {name!r} of {TOOLS.origin(name)} lacks a method, or calls itself by another name.")
     return tool
