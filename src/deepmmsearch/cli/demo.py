@@ -57,11 +57,12 @@ def command(seed: int, out: Path, questions: int, policy: str, show: int) -> Non
 
     need("The demo", *(["local"] if policy != "oracle" else []), "engine")
     console = Console()
-    output = Output(out, "demo")
+    output, made_with = Output(out, "demo"), {"seed": seed, "questions": questions}
+    output.expect(made_with, {})
     began = time.perf_counter()
     with Bars() as bars, bars.during("Loading the model"):
         player = _player(policy)
-    output.claim({"seed": seed, "questions": questions})
+    output.claim(made_with)
     tools = _world(console, out, seed, questions)
     asked = _questions(out)
     asyncio.run(_show(console, player, tools, _chosen(asked, show)))
