@@ -102,6 +102,16 @@ def test_what_cannot_be_asked_is_told_before_anything_is_played(
         asked.ask(text, *pictures)
 
 
+def test_a_history_is_of_pairs_and_a_closed_agent_answers_no_more() -> None:
+    with agent() as asked:
+        for history in (["ab"], [("a", "b", "c")], [("a", None)]):
+            with pytest.raises(UserError, match="pairs of texts"):
+                asked.ask("Which?", history=history)  # type: ignore[arg-type]
+        assert asked.ask("Which?", history=[("Who?", "Ada")]).answer == "Ferner"
+    with pytest.raises(UserError, match="closed"):
+        asked.ask("Which?")
+
+
 def test_limits_are_the_dialects_unless_others_are_given() -> None:
     assert Agent(ScriptedPolicy(), prompt="mmsearch-r1").workflow.limits.calls == 3
     assert Agent(ScriptedPolicy(), prompt="deepmmsearch-r1").workflow.limits == Limits()

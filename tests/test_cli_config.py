@@ -110,6 +110,7 @@ def test_unknown_settings_and_files_are_refused() -> None:
     assert "Did you mean 'tools'" in refused("config", "unset", "tool")
     assert "Did you mean 'index'" in refused("config", "get", "indx")
     assert "There is no recipe web.yaml" in refused("config", "set", "tools", "web.yaml")
+    assert "an OpenAI-compatible endpoint" in refused("config", "set", "base_url", "ftp://x")
 
 
 def test_option_before_environment_before_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -93,6 +93,8 @@ def check(name: str, value: object, place: str = "") -> None:
         raise UnknownName("setting", name, SETTINGS)
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{place}{name} is {value!r}. Give {SETTINGS[name]}, in quotes.")
+    if name == "base_url" and not value.startswith(("http://", "https://")):
+        raise UserError(f"{place}{name} is {value!r}. Give {SETTINGS[name]}.")
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def command(place: Path, id: str | None, as_json: bool, tokens: bool, model: str
     else:
         facts = " | ".join(value for value in (entry.id, *entry.about.values()) if value)
         console.print(Text(terminal.plain(facts), "dim"), soft_wrap=True)
-        terminal.show_trajectory(console, entry.trajectory, store.folder)
+        terminal.show_trajectory(console, entry.trajectory, store.folder, told=bool(entry.about))
 
 
 def _place_and_id(context: click.Context, place: Path, id: str | None) -> tuple[Path, str | None]:

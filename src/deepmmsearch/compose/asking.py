@@ -148,6 +148,8 @@ async def read_question(
         raise UserError('The question is empty. Give one in quotes, such as "Whose flag is this?".')
     if len(text) > LONGEST_QUESTION:
         raise UserError(f"The question has {len(text)} characters, at most {LONGEST_QUESTION} are taken. Shorten it.")
+    if not all(isinstance(e, tuple | list) and len(e) == 2 and all(isinstance(s, str) for s in e) for e in history):
+        raise UserError("history holds something else than pairs of texts. Give (question, answer) for each exchange.")
     loaded = tuple([await _picture(picture) for picture in pictures])
     seen = "|".join([*map(images.digest, loaded), text])
     name = hashlib.sha256(seen.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -188,10 +190,14 @@ class _Loop:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
         self._lock = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         with self._lock:
+            if self._closed:
+                work.close()
+                raise UserError("The agent is closed. Ask within its `with` block, or load it again.")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="deepmmsearch", daemon=True).start()
@@ -219,6 +225,7 @@ class _Loop:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._loop.stop)
                 self._loop = None

@@ -96,13 +96,17 @@ def _answer(console: Console, trajectory: Trajectory, answer: str) -> None:
             console.print(Text(f"      {_one_line(source.sentence)}", "dim"), soft_wrap=True)
 
 
-def show_trajectory(console: Console, trajectory: Trajectory, crop_folder: Path | None = None) -> None:
+def show_trajectory(
+    console: Console, trajectory: Trajectory, crop_folder: Path | None = None, *, told: bool = False
+) -> None:
+    """The whole episode. `told`: its id and model stand above it already, as the store has them."""
     question = trajectory.question
     console.print(Text(plain(question.text), "bold"))
     sizes = ", ".join(f"{image.width} x {image.height}" for image in question.images)
     size = f"picture{'s' if len(question.images) > 1 else ''} {sizes}" if sizes else "no picture"
     known = f"accepted answers: {' / '.join(question.answers)}" if question.answers else ""
-    facts = (question.id, size, f"prompt {trajectory.prompt.name}", trajectory.policy, known)
+    named = ("", "") if told else (question.id, trajectory.policy)
+    facts = (named[0], size, f"prompt {trajectory.prompt.name}", named[1], known)
     console.print(Text(_one_line(" | ".join(f for f in facts if f)), "dim"))
     for count in range(1, len(trajectory.turns) + 1):
         turn = trajectory.turns[count - 1]
