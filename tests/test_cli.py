@@ -21,7 +21,7 @@ def test_the_help_lists_every_command_by_section_and_the_exit_codes() -> None:
         for name in commands:
             assert f"\n  {name} " in f"\n{below}", (section, name)
     assert len(COMMANDS) == sum(map(len, SECTIONS.values()))
-    for code in ("0 done", "1 not answered or failed", "2 something in what you gave", "130 interrupted"):
+    for code in ("0 done", "1 not answered or failed", "2 something that you have to correct", "130 interrupted"):
         assert code in " ".join(text.split())
 
 

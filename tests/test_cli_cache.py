@@ -170,7 +170,7 @@ def test_a_broken_file_leaves_the_cassette_as_it_was(tmp_path: Path) -> None:
 def test_prune_removes_what_was_named_and_pictures_without_an_answer(tmp_path: Path) -> None:
     path = record(tmp_path / "c.sqlite", "a", "b", "down")
     size = path.stat().st_size
-    assert "Would go: 1 answers, 0 failures" in said("prune", path, "--tool", "image_search", "--dry-run")
+    assert "Would be removed: 1 answers, 0 failures" in said("prune", path, "--tool", "image_search", "--dry-run")
     assert "Removed: 0 answers, 1 failures, 0 pictures" in said("prune", path, "--failures")
     assert "Removed: 0 answers" in said("prune", path, "--older-than", "1h")
     assert "Removed: 2 answers, 0 failures, 0 pictures" in said("prune", path, "--provider", "searxng")

@@ -50,7 +50,7 @@ def test_add_stats_remove(folder: Path) -> None:
     assert "1 added" in run(folder, "add", "extra.txt").stdout
     assert "files      3" in run(folder, "stats").stdout
     assert json.loads(run(folder, "stats", "--json").stdout)["files"] == 3
-    assert "1 files removed." in run(folder, "remove", "extra.txt").stdout
+    assert "Files removed: 1." in run(folder, "remove", "extra.txt").stdout
 
 
 @pytest.mark.parametrize(

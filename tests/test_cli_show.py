@@ -67,7 +67,7 @@ def test_a_trajectory_turn_by_turn(folder: Path) -> None:
 def test_several_are_listed(folder: Path) -> None:
     TrajectoryStore(folder).append(replace(trajectory("q2", "Tavo"), stop="answer"))
     out = show(folder).output
-    assert out.index("q1") < out.index("q2") and "2 stored, the newest last" in out
+    assert out.index("q1") < out.index("q2") and "2 stored, newest last" in out
     assert "Answer: Tavo" in show(folder, "q2").output
 
 

@@ -13,16 +13,16 @@ from deepmmsearch.errors import UnknownName, UserError
 
 SECTIONS = {
     "Ask": {
-        "ask": ("ask", "Ask a question about a picture; the turns are shown as they happen."),
+        "ask": ("ask", "Ask a question about a picture; each turn is shown as it happens."),
         "show": ("show", "List stored questions; show one of them turn by turn, token by token or as JSON."),
         "config": ("config", "Your own defaults for model, endpoint, tools and index."),
-        "doctor": ("doctor", "What is installed, configured and reachable here; for you, or for a bug report."),
+        "doctor": ("doctor", "Show what is installed, configured and reachable here; for bug reports."),
         "demo": ("demo", "Make an invented world, index it, and watch the bundled model answer questions about it."),
     },
     "Search": {
         "index": ("index", "Build, change, search and serve an index of your own documents and pictures."),
         "tools": ("tools", "The search providers: what each needs and costs; check one with a real call."),
-        "cache": ("cache", "Recorded tool calls: show, pass on, merge and thin out a cassette."),
+        "cache": ("cache", "Recorded tool calls: show, export, import and prune a cassette."),
     },
     "Questions and training sets": {
         "data": ("data", "Benchmarks and your own questions; build training sets; convert between formats."),
@@ -32,10 +32,10 @@ SECTIONS = {
         "recipes": ("recipes", "The recipes that come with the package: list, show and copy them."),
     },
     "Measure": {
-        "eval": ("evaluate", "Play workflows over benchmarks, judge the answers, write the tables."),
+        "eval": ("evaluate", "Play workflows over benchmarks, judge the answers, and write the tables."),
         "report": ("report", "Tables and a gallery of one or more evaluations, as one page."),
-        "reproduce": ("reproduce", "The papers' tables and training curves again, on invented worlds."),
-        "judge": ("judge", "How well a judge of answers agrees with people."),
+        "reproduce": ("reproduce", "Reproduce the papers' tables and training curves on invented worlds."),
+        "judge": ("judge", "Measure how well a judge of answers agrees with people."),
     },
     "Train": {
         "sft": ("sft", "Supervised fine-tuning on trajectories."),
@@ -83,7 +83,7 @@ def group(context: click.Context) -> None:
               deepmmsearch ask picture.png "What is the capital of the country whose flag is on the ship?"
 
     Every command and subcommand has --help with an example. Exit codes: 0 done or answered, 1 not answered or failed,
-    2 something in what you gave, 130 interrupted.
+    2 something that you have to correct, 130 interrupted.
     """
     # a file that cannot be read must not keep `config` and `doctor` from saying so
     if context.invoked_subcommand in ("ask", "show", "index"):

@@ -40,32 +40,52 @@ NOTHING_TO_SEARCH = (
 @click.command()
 @click.argument("image")
 @click.argument("question")
-@defaults.option("index", "--index", type=PLACE, help="The index to search.  [default: ./index, if any]")
+@defaults.option("index", "--index", type=PLACE, help="The index to search.  [default: ./index, if there is one]")
 @defaults.option(
     "model", "--model", metavar="M", help="A checkpoint folder, a name on the Hub, or the endpoint's name for it."
 )
 @defaults.option(
     "base_url", "--base-url", metavar="URL", help="An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1."
 )
-@click.option("--policy", "kind", metavar="local|chat|human", help="Who plays.  [default: local, chat with --base-url]")
+@click.option(
+    "--policy",
+    "kind",
+    metavar="local|chat|human",
+    help="Who answers: a model run here, an endpoint, or you.  [default: local, or chat with --base-url]",
+)
 @defaults.option(
     "tools",
     "--tools",
     metavar="none|local|FILE",
-    help="What may be used; FILE as in recipes/tools, or a name such as tools/searxng.  [default: local, if any index]",
+    help="What to search with: nothing, your index, or what FILE or a name such as tools/searxng says.  "
+    "[default: local, if there is an index]",
 )
 @click.option("--prompt", metavar="SET", help="The prompt set, or a folder with one.  [default: the model's own]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the turns.")
-@defaults.option("save", "--save", metavar="DIR", type=PLACE, help="Keep the trajectory and its crops there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of the turns, for programs.")
+@defaults.option(
+    "save",
+    "--save",
+    metavar="DIR",
+    type=PLACE,
+    help="Keep the question, every turn and the crops in this folder, for `deepmmsearch show`.",
+)
 @defaults.option(
     "encoders",
     "--encoders",
     metavar="NAMES",
     callback=defaults.several,
-    help="Models that the index may name for its vectors, besides the usual ones; divided by commas.",
+    help="Models, separated by commas, that the index may load for its vectors besides the usual ones.",
 )
-@click.option("--calls", type=click.IntRange(0, 100), help="Most tool calls.  [default: the dialect's, 10 or 3]")
-@click.option("--timeout", type=click.FloatRange(0.1), default=120.0, show_default=True, help="Seconds, per request.")
+@click.option(
+    "--calls", type=click.IntRange(0, 100), help="At most this many tool calls.  [default: the dialect's, 10 or 3]"
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    default=120.0,
+    show_default=True,
+    help="Seconds for each request to an endpoint.",
+)
 def command(
     image: str,
     question: str,
@@ -81,8 +101,8 @@ def command(
     calls: int | None,
     timeout: float,
 ) -> None:
-    """Ask QUESTION about the picture IMAGE (a file or a web address); the turns are shown as they happen, the answer
-    with its sources.
+    """Ask QUESTION about the picture IMAGE (a file or a web address). Shows each turn as it happens, then the answer
+    with its sources. Exit code 1 if there is no answer. Set your own defaults with `deepmmsearch config`.
 
     \b
     Example:  deepmmsearch ask harbour.png "What is the capital of the country whose flag is on the ship?"

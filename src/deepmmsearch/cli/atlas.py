@@ -25,7 +25,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seed", type=int, required=True, help="Another seed, another world.")
+@click.option("--seed", type=int, required=True, help="Which world; each seed gives another.")
 @click.option(
     "--split",
     type=click.Choice(["eval", "train"]),
@@ -33,14 +33,28 @@ def command() -> None:
     show_default=True,
     help="Worlds of the two splits share no name and no flag, except the famous countries'.",
 )
-@click.option("--countries", type=click.IntRange(12, 80), default=24, show_default=True, help="Unknown countries.")
-@click.option("--famous", type=click.IntRange(1, 12), default=6, show_default=True, help="Countries known by heart.")
-@click.option("--questions", type=click.IntRange(min=0), default=300, show_default=True, help="Questions to write.")
+@click.option(
+    "--countries",
+    type=click.IntRange(12, 80),
+    default=24,
+    show_default=True,
+    help="How many countries that no model knows.",
+)
+@click.option(
+    "--famous",
+    type=click.IntRange(1, 12),
+    default=6,
+    show_default=True,
+    help="How many countries that everybody knows.",
+)
+@click.option(
+    "--questions", type=click.IntRange(min=0), default=300, show_default=True, help="How many questions to write."
+)
 def make(folder: Path, seed: int, split: str, countries: int, famous: int, questions: int) -> None:
     """Write the world of a seed into FOLDER: websites, questions, their pictures.
 
-    FOLDER must be new or empty; where this very world is there already, nothing is changed. Nothing is left
-    half-written.
+    FOLDER must be new or empty; if it already holds exactly this world, nothing is changed. The world appears whole or
+    not at all.
 
     \b
     Example:  deepmmsearch atlas make world --seed 1 --split eval --questions 300
@@ -61,20 +75,22 @@ def make(folder: Path, seed: int, split: str, countries: int, famous: int, quest
 
 @command.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of trajectories to write to.")
-@click.option("--worlds", type=click.IntRange(min=1), default=16, show_default=True, help="Training worlds to play.")
-@click.option("--questions", type=click.IntRange(min=1), default=400, show_default=True, help="Questions a world.")
+@click.option(
+    "--worlds", type=click.IntRange(min=1), default=16, show_default=True, help="How many training worlds to play."
+)
+@click.option("--questions", type=click.IntRange(min=1), default=400, show_default=True, help="Questions per world.")
 @click.option("--seed", type=int, default=1000, show_default=True, help="Seed of the first world.")
 @click.option(
     "--careful",
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Share of what is known by heart that is looked up all the same.",
+    help="Share of the facts known by heart that the oracle looks up anyway.",
 )
 def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> None:
-    """Play the oracle on training worlds through the real engine, for supervised fine-tuning.
+    """Let the oracle play training worlds with the real engine, for supervised fine-tuning.
 
-    An interrupted run goes on with the world it was at.
+    An interrupted run continues with the world that it was working on.
 
     \b
     Example:  deepmmsearch atlas teach --out runs/atlas/teacher --worlds 16 --questions 400
@@ -99,11 +115,11 @@ def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> 
     show_default=True,
     help="With tools, or answering directly.",
 )
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many questions.")
+@click.option("--limit", type=click.IntRange(min=1), help="Play only this many questions, from the first on.")
 def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: int | None) -> None:
     """Play the questions of an atlas through its index and store the trajectories.
 
-    Questions whose trajectories are in --out already are skipped, so an interrupted run goes on where it was.
+    Questions whose trajectories are in --out already are skipped, so an interrupted run continues where it stopped.
     Ends with accuracy and searches by kind of question. The oracle reads what the tools return, never the world: its
     accuracy is the upper bound for any policy with these tools.
 

@@ -1,4 +1,4 @@
-"""`deepmmsearch cache`: what a cassette of recorded tool calls holds, passing it on, thinning it out."""
+"""`deepmmsearch cache`: cassettes of recorded tool calls, shown, exported, imported and pruned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _tools = click.option("--tool", "tools", multiple=True, metavar="NAME", help="On
 
 @click.group(name="cache")
 def command() -> None:
-    """Show, pass on, merge and thin out a cassette: the file in which tool calls are recorded.
+    """Show, export, import and prune a cassette: the file in which tool calls are recorded.
 
     \b
     Example:  deepmmsearch cache stats runs/cache.sqlite
@@ -33,7 +33,7 @@ def command() -> None:
 @_cassette
 @json_option
 def stats(cassette: Path, as_json: bool) -> None:
-    """What CASSETTE holds, by tool and provider, and what its calls took.
+    """Show what CASSETTE holds, by tool and provider, and what its calls took.
 
     \b
     Example:  deepmmsearch cache stats runs/cache.sqlite
@@ -67,7 +67,7 @@ def stats(cassette: Path, as_json: bool) -> None:
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @_tools
 def export_command(cassette: Path, file: Path, tools: tuple[str, ...]) -> None:
-    """Write CASSETTE to FILE as JSON lines, compressed where its name ends in .gz.
+    """Write CASSETTE to FILE as JSON lines, compressed if its name ends in .gz.
 
     \b
     Example:  deepmmsearch cache export runs/cache.sqlite recorded.jsonl.gz
@@ -86,7 +86,8 @@ def export_command(cassette: Path, file: Path, tools: tuple[str, ...]) -> None:
 @_cassette
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 def import_command(cassette: Path, file: Path) -> None:
-    """Add an exported FILE to CASSETTE, which is made if need be. Where both hold an answer, the newer one stays.
+    """Add an exported FILE to CASSETTE, which is created if it does not exist. Where both hold an answer, the newer one
+    is kept.
 
     \b
     Example:  deepmmsearch cache import runs/cache.sqlite recorded.jsonl.gz
@@ -105,10 +106,10 @@ def import_command(cassette: Path, file: Path) -> None:
 @_cassette
 @_tools
 @click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only this provider.")
-@click.option("--older-than", metavar="AGE", help="Only what is older, such as 12h or 30d.")
-@click.option("--failures", is_flag=True, help="Only errors; answers stay.")
-@click.option("--all", "everything", is_flag=True, help="All of it.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@click.option("--older-than", metavar="AGE", help="Only calls older than this, such as 12h or 30d.")
+@click.option("--failures", is_flag=True, help="Only failed calls; answers stay.")
+@click.option("--all", "everything", is_flag=True, help="Everything.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 def prune(
     cassette: Path,
     tools: tuple[str, ...],
@@ -118,7 +119,7 @@ def prune(
     everything: bool,
     dry_run: bool,
 ) -> None:
-    """Remove recorded calls from CASSETTE and give their room back. At least one option says which.
+    """Remove recorded calls from CASSETTE and free their disk space. Say which with at least one option.
 
     \b
     Example:  deepmmsearch cache prune runs/cache.sqlite --older-than 30d --dry-run
@@ -133,13 +134,13 @@ def prune(
         raise UserError("Say what to remove: --older-than 30d, --tool, --provider, --failures or --all.")
     before = time.time() - read_age(older_than) if older_than else None
     if not cassette.is_file():
-        raise UserError(f"There is no cassette {cassette}.")
+        raise UserError(f"There is no cassette {cassette}. Check the path.")
     with Cassette(cassette) as opened:
         held = holdings(opened)
         _refuse_unknown(tools, {h.tool for h in held})
         _refuse_unknown(providers, {h.provider for h in held}, "provider")
         gone = remove(opened, before=before, tools=tools, providers=providers, failures_only=failures, dry=dry_run)
-    click.echo(f"{'Would go' if dry_run else 'Removed'}: {gone.sentence}.")
+    click.echo(f"{'Would be removed' if dry_run else 'Removed'}: {gone.sentence}.")
 
 
 def _refuse_unknown(names: tuple[str, ...], known: set[str], kind: str = "tool") -> None:

@@ -18,8 +18,8 @@ from deepmmsearch.files import write_text
 def command(context: click.Context) -> None:
     """Your own defaults for `ask`, `show` and `index`: model, endpoint (base_url), tools, index, and where to save.
 
-    An option counts before the environment variable (DEEPMMSEARCH_MODEL, DEEPMMSEARCH_BASE_URL, ...), the variable
-    before the file. Keys are never kept in the file: they come from the environment alone.
+    An option wins over an environment variable (DEEPMMSEARCH_MODEL, DEEPMMSEARCH_BASE_URL, ...), and a variable wins
+    over the file. API keys are never stored in the file; they come from the environment only.
 
     \b
     Example:  deepmmsearch config
@@ -34,7 +34,7 @@ def command(context: click.Context) -> None:
 @command.command(name="list")
 @json_option
 def list_command(as_json: bool = False) -> None:
-    """All settings, their values, and where each value comes from.
+    """List all settings, their values, and where each value comes from.
 
     \b
     Example:  deepmmsearch config list
@@ -51,7 +51,7 @@ def list_command(as_json: bool = False) -> None:
 @command.command()
 @click.argument("name")
 def get(name: str) -> None:
-    """Print the value of one setting as it counts now; exit code 1 where it has none.
+    """Print the current value of one setting. Exit code 1 if it has none.
 
     \b
     Example:  deepmmsearch config get model

@@ -1,7 +1,7 @@
 """A user's own defaults: a TOML file in the user's configuration folder, and environment variables above it.
 
-An option on the command line counts before the environment, the environment before the file. What belongs together is
-not mixed: a model goes with its endpoint, an index with the tools that search it.
+An option on the command line wins over the environment, the environment over the file. What belongs together is not
+mixed: a model goes with its endpoint, an index with the tools that search it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from deepmmsearch.errors import UnknownName, UserError
 SETTINGS = {
     "model": "a checkpoint folder, a name on the Hub, or what the endpoint calls it",
     "base_url": "an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1",
-    "tools": "what may be searched with: none, local, or a file as in recipes/tools",
-    "index": "the index that is searched",
+    "tools": "what to search with: none, local, or a file as in recipes/tools",
+    "index": "the index to search",
     "save": "the folder in which questions and answers are kept",
-    "encoders": "models that an index may name for its vectors, besides the usual ones, divided by commas",
-    "variables": "environment variables that a recipe may send as keys, besides the services' own, divided by commas",
+    "encoders": "models, separated by commas, that an index may load for its vectors besides the usual ones",
+    "variables": "environment variables, separated by commas, that a recipe may send as keys besides the services' own",
 }
 INDEX = "index"
 """The index folder where nobody names one."""
@@ -86,8 +86,8 @@ def check(name: str, value: object, place: str = "") -> None:
     """Raises UnknownName or UserError for what is not a setting; no message holds the value of a secret."""
     if _SECRET_NAME.search(name) or _SECRET_VALUE.search(str(value)):
         raise UserError(
-            f"{place}{name} holds a key or a password. Keys are not kept in the configuration, but in the environment: "
-            "OPENAI_API_KEY for an endpoint; `deepmmsearch tools` names the variable of each search provider."
+            f"{place}{name} holds a key or a password. Keys are never stored in the configuration; put them into the "
+            "environment: OPENAI_API_KEY for an endpoint; `deepmmsearch tools` names the variable of each provider."
         )
     if name not in SETTINGS:
         raise UnknownName("setting", name, SETTINGS)

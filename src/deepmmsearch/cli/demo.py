@@ -28,19 +28,25 @@ AGENT, DIRECT, NO_CROP = "with tools", "answering directly", "without crop"
 
 
 @click.command()
-@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another world and other questions.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to write."
+    "--seed", type=int, default=1, show_default=True, help="Which world and questions; each seed gives others."
 )
-@click.option("--questions", type=click.IntRange(1, 2000), default=100, show_default=True, help="Questions to score.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, help="Folder to write to."
+)
+@click.option(
+    "--questions", type=click.IntRange(1, 2000), default=100, show_default=True, help="How many questions to score."
+)
 @click.option(
     "--policy",
     default="bundled",
     show_default=True,
     metavar="bundled|oracle|FOLDER",
-    help="The bundled model, the perfect player (upper bound for these tools), or a checkpoint of your own.",
+    help="The bundled model, a perfect player (the upper bound for these tools), or your own checkpoint.",
 )
-@click.option("--show", type=click.IntRange(0, 4), default=3, show_default=True, help="Questions shown turn by turn.")
+@click.option(
+    "--show", type=click.IntRange(0, 4), default=3, show_default=True, help="How many questions to show turn by turn."
+)
 def command(seed: int, out: Path, questions: int, policy: str, show: int) -> None:
     """Make a world that the model has never seen, index it, and watch the model answer questions about its pictures.
 

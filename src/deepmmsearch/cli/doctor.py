@@ -38,13 +38,13 @@ class Fact:
 
 
 @click.command()
-@click.option("--check", is_flag=True, help="Ask the endpoint that is your default whether it is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--check", is_flag=True, help="Also ask your default endpoint (base_url) whether it answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 def command(check: bool, as_json: bool) -> None:
-    """What is installed here, which keys are set (their names alone), your defaults and where each comes from, the GPU,
-    and the room on the disk. Paste it into a bug report: nothing secret is in it.
+    """Show what is installed here, which keys are set (names only), your defaults and where each comes from, the GPU,
+    and free disk space. Made for bug reports: nothing secret is printed.
 
-    Exit code 1 where --check finds the endpoint out of reach.
+    With --check, the exit code is 1 if the endpoint cannot be reached.
 
     \b
     Example:  deepmmsearch doctor

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PLACE = click.Path(path_type=Path)
 _index_option = defaults.option(
-    "index", "--index", "folder", default=defaults.INDEX, show_default=True, type=PLACE, help="The index folder."
+    "index", "--index", "folder", default=defaults.INDEX, show_default=True, type=PLACE, help="Folder of the index."
 )
 
 _encoders_option = defaults.option(
@@ -30,7 +30,7 @@ _encoders_option = defaults.option(
     "--encoders",
     metavar="NAMES",
     callback=defaults.several,
-    help="Models that the index may name for its vectors, besides the usual ones; divided by commas.",
+    help="Models, separated by commas, that the index may load for its vectors besides the usual ones.",
 )
 
 
@@ -47,9 +47,13 @@ def command() -> None:
 
 @command.command()
 @click.argument("source", metavar="FOLDER", type=PLACE)
-@defaults.option("index", "--out", default=defaults.INDEX, show_default=True, type=PLACE, help="The index folder.")
-@click.option("--dense", metavar="MODEL", help="Dense vectors too: a sentence-transformers model, or minilm (offline).")
-@click.option("--vision", metavar="MODEL", help="A SigLIP, CLIP or DINO model for pictures, through transformers.")
+@defaults.option("index", "--out", default=defaults.INDEX, show_default=True, type=PLACE, help="Folder of the index.")
+@click.option(
+    "--dense", metavar="MODEL", help="Add dense text vectors: a sentence-transformers model, or minilm (offline)."
+)
+@click.option(
+    "--vision", metavar="MODEL", help="Add picture vectors: a SigLIP, CLIP or DINO model, run with transformers."
+)
 @click.option("--passage", type=click.IntRange(100, 20_000), help="The longest passage, in characters.  [default: 900]")
 @_encoders_option
 def build(
@@ -84,7 +88,7 @@ def build(
 @_index_option
 @_encoders_option
 def add(paths: tuple[Path, ...], folder: Path, encoders: tuple[str, ...]) -> None:
-    """Add files or folders to an index, or replace what is there of them.
+    """Add files or folders to an index; what it already holds of them is replaced.
 
     \b
     Example:  deepmmsearch index add notes.md photos/ --index index
@@ -101,21 +105,21 @@ def add(paths: tuple[Path, ...], folder: Path, encoders: tuple[str, ...]) -> Non
 @click.argument("names", metavar="PATHS-OR-URLS...", nargs=-1, required=True)
 @_index_option
 def remove(names: tuple[str, ...], folder: Path) -> None:
-    """Take files, folders or urls out of an index (the files themselves stay).
+    """Remove files, folders or URLs from an index; the files themselves stay.
 
     \b
     Example:  deepmmsearch index remove notes.md https://example.org/page
     """
     from deepmmsearch.engine import Index
 
-    click.echo(f"{Index.open(folder).remove(names)} files removed.")
+    click.echo(f"Files removed: {Index.open(folder).remove(names)}.")
 
 
 @command.command()
 @_index_option
 @json_option
 def stats(folder: Path, as_json: bool) -> None:
-    """What an index holds.
+    """Show what an index holds.
 
     \b
     Example:  deepmmsearch index stats --index index
@@ -140,7 +144,7 @@ def stats(folder: Path, as_json: bool) -> None:
 def search(
     query: str | None, image: Path | None, k: int, as_json: bool, folder: Path, encoders: tuple[str, ...]
 ) -> None:
-    """Search with words or with a picture; shows hits with their scores.
+    """Search with words or with a picture; show the hits with their scores.
 
     \b
     Example:  deepmmsearch index search "national anthem of Kenya"
@@ -162,8 +166,15 @@ def search(
 
 @command.command()
 @_index_option
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on; there is no key.")
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="The port; 0 picks a free one."
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="The address to listen on. No key is asked for: whoever reaches it can search.",
+)
 @_encoders_option
 def serve(folder: Path, port: int, host: str, encoders: tuple[str, ...]) -> None:
     """Answer POST /retrieve over HTTP: {"queries": [...], "topk": 3, "return_scores": true} or {"query": "..."}.

@@ -1,4 +1,4 @@
-"""`deepmmsearch judge`: how far a judge of answers can be trusted."""
+"""`deepmmsearch judge`: how well a judge of answers agrees with people."""
 
 from __future__ import annotations
 
@@ -30,15 +30,21 @@ def command() -> None:
 @command.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--rule", metavar="NAME", help="exact, reward, official, …, or module:function.  [default: reward]")
-@click.option("--base-url", metavar="URL", help="A language model judges instead: an OpenAI-compatible endpoint.")
-@click.option("--model", metavar="M", help="The endpoint's name for it.  [default: its only one]")
+@click.option("--base-url", metavar="URL", help="Let a language model judge: an OpenAI-compatible endpoint.")
+@click.option("--model", metavar="M", help="The endpoint's name for the model.  [default: its only one]")
 @click.option(
-    "--prompt", default="evaluation", show_default=True, metavar="evaluation|reward", help="Rules for that model."
+    "--prompt",
+    default="evaluation",
+    show_default=True,
+    metavar="evaluation|reward",
+    help="The rules given to that model.",
 )
-@click.option("--cassette", type=click.Path(path_type=Path), help="File that keeps what the model said.")
-@click.option("--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Requests at once.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--show", type=click.IntRange(0), default=10, show_default=True, help="Disagreements to print.")
+@click.option("--cassette", type=click.Path(path_type=Path), help="File in which the model's replies are recorded.")
+@click.option(
+    "--concurrency", type=click.IntRange(1, 256), default=16, show_default=True, help="Requests at the same time."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@click.option("--show", type=click.IntRange(0), default=10, show_default=True, help="How many disagreements to print.")
 def calibrate(
     file: Path | None,
     rule: str | None,
@@ -50,10 +56,10 @@ def calibrate(
     as_json: bool,
     show: int,
 ) -> None:
-    """Agreement of a judge with FILE, JSON lines of question, answers, answer and correct.
+    """Measure how well a judge agrees with FILE: JSON lines with question, answers, answer and correct.
 
-    Without FILE the golden pairs are used that come with the package: made from the papers' rules, hard ones among
-    them. Prints accuracy, Cohen's kappa, the confusion and where the judge is wrong.
+    Without FILE, the labelled pairs that come with the package are used; they follow the papers' rules, and some are
+    hard. Prints accuracy, Cohen's kappa, the confusion matrix, and where the judge is wrong.
 
     \b
     Example:  deepmmsearch judge calibrate --rule exact

@@ -31,7 +31,7 @@ class _Commands(click.Group):
 
 @click.command(cls=_Commands)
 def command() -> None:
-    """Make the papers' tables and curves anew, on invented worlds and on this machine.
+    """Reproduce the papers' tables and curves on invented worlds, on this machine.
 
     \b
     Example:  deepmmsearch reproduce eval --questions 50

@@ -1,4 +1,4 @@
-"""What programs read: one JSON object a line. docs/commands.md tells the names, which are the same everywhere."""
+"""What programs read: one JSON object per line. docs/commands.md tells the names, which are the same everywhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]]) -> None:

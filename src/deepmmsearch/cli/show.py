@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 @click.argument("place", metavar="[DIR]", envvar=defaults.variable("save"), type=click.Path(path_type=Path))
 @click.argument("id", metavar="[ID]", required=False)
 @json_option
-@click.option("--tokens", is_flag=True, help="Token by token; those that the loss counts are green.")
+@click.option("--tokens", is_flag=True, help="Show every token; those that count for the loss are green.")
 @click.option(
-    "--model", metavar="M", help="Whose tokenizer: a checkpoint folder or a name on the Hub.  [default: bundled]"
+    "--model",
+    metavar="M",
+    help="The model whose tokenizer is used: a checkpoint folder or a name on the Hub.  [default: bundled]",
 )
 def command(place: Path, id: str | None, as_json: bool, tokens: bool, model: str | None) -> None:
-    """List the questions stored in the folder DIR, the newest last; or show the one with ID, the beginning of an ID,
-    or the word last.
+    """List the questions stored in the folder DIR, newest last, or show one of them: ID is its id, the beginning of its
+    id, or the word last.
 
-    DIR is what `ask --save`, `demo`, `eval` and training write. Left out, it is the setting save of
-    `deepmmsearch config`.
+    DIR is a folder that `ask --save`, `demo`, `eval` or training wrote. Without DIR, the folder is the one set as save
+    with `deepmmsearch config`.
 
     \b
     Example:  deepmmsearch show asked
@@ -89,7 +91,7 @@ def _list(console: Console, store: TrajectoryStore, as_json: bool) -> None:
         return
     for entry in entries:
         console.print(_line(entry), soft_wrap=True)
-    hint = f"{len(store)} stored, the newest last. Show one with: deepmmsearch show {store.folder} ID"
+    hint = f"{len(store)} stored, newest last. Show one with: deepmmsearch show {store.folder} ID"
     console.print(hint, style="dim", markup=False, soft_wrap=True)
 
 

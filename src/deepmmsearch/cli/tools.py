@@ -30,7 +30,7 @@ QUERY = "highest mountain of Bhutan"
 @json_option
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """The search providers: what each needs, whether that is here, and its price. Docs: docs/tools.md.
+    """List the search providers: what each needs, whether you have it, and what it costs (docs/tools.md).
 
     \b
     Example:  deepmmsearch tools
@@ -46,8 +46,14 @@ def command(context: click.Context, as_json: bool) -> None:
 @click.argument("given", metavar="[SETTING=VALUE]...", nargs=-1)
 @click.option("--query", default=QUERY, show_default=True, help="What to search for.")
 @click.option("--image", type=click.Path(path_type=Path), help="Search with this picture instead of words.")
-@click.option("--page", metavar="URL", help="Read this page, for providers that read pages.")
-@click.option("--tools", "recipe", metavar="FILE", type=click.Path(path_type=Path), help="Take its settings from here.")
+@click.option("--page", metavar="URL", help="Read this page (for providers that read pages).")
+@click.option(
+    "--tools",
+    "recipe",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Tools file or recipe to take its settings from.",
+)
 @click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
 def check(
     name: str, given: tuple[str, ...], query: str, image: Path | None, page: str | None, recipe: Path | None, k: int
@@ -102,7 +108,9 @@ def _list(as_json: bool) -> None:
         )
     console = Console(highlight=False)
     console.print(table)
-    console.print("Prices are the vendors' at their smallest paid plan; a recipe's prices: override them.", style="dim")
+    console.print(
+        "Prices are those of the vendors' smallest paid plans; `prices:` in a recipe overrides them.", style="dim"
+    )
 
 
 def _key_set(known: Listing, environ: Mapping[str, str]) -> bool:
