@@ -272,7 +272,7 @@ def test_endpoint_trouble(run: Run, picture: Path) -> None:
     with endpoint(lambda _: said("x")) as server:
         gone = server.url
     failed(run("ask", picture, "Whose?", "--base-url", gone, "--model", "m"), "Nothing answers at", 1)
-    failed(run("ask", picture, "Whose?", "--base-url", "nonsense", "--model", "m"), "is no address")
+    failed(run("ask", picture, "Whose?", "--base-url", "nonsense", "--model", "m"), "is not the address")
     failed(run("ask", picture, "Whose?", "--policy", "chat", "--model", "m"), "No key")
     for reply, message, timeout, code in (
         (lambda _: late(), "did not answer within", 0.2, 1),

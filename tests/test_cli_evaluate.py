@@ -105,6 +105,35 @@ def test_an_endpoint_that_is_down_for_a_few_questions_is_said_once_too(
     assert "All 6 questions failed, the last with: Nothing answers at" in told.err
 
 
+def test_what_all_failed_fails_again_when_nothing_is_left_to_play(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with endpoint(lambda _: said("x")) as server:
+        gone = server.url
+    asked = asked_directly(tmp_path, gone, 3, 3)
+    for _ in range(2):
+        assert through_main(monkeypatch, "eval", asked) == 1
+        assert "All 3 questions failed, the last with: Nothing answers at" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
+def test_a_judge_that_never_gave_a_verdict_makes_no_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with endpoint(lambda _: said("x")) as server:
+        gone = server.url
+    judges = {"l": {"kind": "llm", "base_url": gone, "model": "j"}}
+    replies = iter(["<reason>r</reason><answer>I do not know</answer>"])
+    with endpoint(lambda _: said(next(replies, "<reason>r</reason><answer>x</answer>"))) as server:
+        asked = asked_directly(tmp_path, server.url, 4, 1)
+        for _ in range(2):
+            assert through_main(monkeypatch, "eval", asked, "judges=" + json.dumps(judges)) == 1
+            told = capsys.readouterr()
+            assert "All 3 verdicts of the judge l failed, the last with: Nothing answers at" in told.err
+            assert len(server.asked) == 4
+    assert not (tmp_path / "run" / "report.json").exists()
+
+
 def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="deepmmsearch eval RECIPE"):
         run("report", str(tmp_path))

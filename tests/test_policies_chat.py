@@ -152,7 +152,7 @@ def test_endpoints_that_are_down_or_slow() -> None:
         ask(gone, model=None)
     with endpoint(lambda _: late()) as server, pytest.raises(EndpointError, match=r"within 0\.2 s"):
         ask(server.url, timeout=0.2)
-    with pytest.raises(UserError, match="is no address"):
+    with pytest.raises(UserError, match="is not the address"):
         ask("127.0.0.1:8000")
 
 

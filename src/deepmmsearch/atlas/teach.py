@@ -63,6 +63,7 @@ def teach(lessons: Lessons, folder: Path, watch: Watch = silent) -> None:
     for seed in range(lessons.seed, lessons.seed + lessons.worlds):
         mark = folder / f"world-{seed}.json"
         if mark.exists():
+            watch(f"World {seed}: already in {folder}")
             continue
         kept = 0
         for row in _world_rows(seed, lessons, watch):

@@ -138,7 +138,7 @@ def _questions_file(folder: Path) -> Path:
     path = Path(folder) / QUESTIONS
     if not path.is_file():
         raise UserError(
-            f"{folder} is no atlas: it has no {QUESTIONS}. Make one with: deepmmsearch atlas make {folder} --seed 1"
+            f"{folder} is not an atlas: it has no {QUESTIONS}. Make one with: deepmmsearch atlas make {folder} --seed 1"
         )
     return path
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluation import ORACLE, Evaluation, Task, limited
 from deepmmsearch.errors import Failed, UnknownName, UserError
-from deepmmsearch.eval.run import COMMAND, EvalRun, Finished, evaluate
+from deepmmsearch.eval.run import COMMAND, EvalRun, Finished, evaluate, raise_if_all_failed
 from deepmmsearch.outputs import Output
 from deepmmsearch.progress import Step, Watch, silent, tracked
 
@@ -24,6 +24,7 @@ class _Tally:
     played: int = 0
     score: float = 0.0
     errors: int = 0
+    unjudged: int = 0
     cost: float = 0.0
     error: str | None = None
 
@@ -32,12 +33,14 @@ class _Tally:
         self.played += 1
         self.score += finished.score
         self.errors += trajectory.error is not None
+        self.unjudged += not finished.judged
         self.cost += trajectory.cost
         self.error = trajectory.error or self.error
 
     def __str__(self) -> str:
         text = f"{self.score / max(1, self.played):.0%} right"
         text += f", {self.errors} failed" if self.errors else ""
+        text += f", {self.unjudged} without a verdict" if self.unjudged else ""
         return text + (f", ${self.cost:.2f}" if self.cost else "")
 
 
@@ -91,6 +94,7 @@ def play_recipe(
     if played and played == sum(tally.errors for tally in tallies):
         last = [tally.error for tally in tallies if tally.error][-1]
         raise Failed(f"All {played} questions failed, the last with: {last} Run again with --retry-errors.")
+    raise_if_all_failed(run, [(task.info.name, name) for name in chosen for task in tasks], recipe.judges)
     return run
 
 

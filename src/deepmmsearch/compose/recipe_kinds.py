@@ -58,7 +58,7 @@ def kind_of(row: Mapping[str, Any], source: str) -> RecipeKind:
     if ACCELERATE in row:
         raise UserError(f"{source} is a configuration of accelerate. Use it with: accelerate launch --config_file")
     listed = ", ".join(kind.name for kind in KINDS)
-    raise UserError(f"{source} is no recipe: its settings ({', '.join(row)}) belong to none of {listed}.")
+    raise UserError(f"{source} is not a recipe: its settings ({', '.join(row)}) belong to none of {listed}.")
 
 
 def kind_of_file(path: Path) -> str:

@@ -38,6 +38,6 @@ def find_recipe(name: str | Path) -> Path:
     close = difflib.get_close_matches(asked, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UserError(
-        f"There is no recipe {name}: it is no file here, and none of that name comes with the package.{hint} See "
-        "those that do with: deepmmsearch recipes list"
+        f"There is no recipe {name}: there is no such file here, and none of that name comes with the package.{hint} "
+        "See those that do with: deepmmsearch recipes list"
     )

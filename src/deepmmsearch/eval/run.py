@@ -20,6 +20,7 @@ from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.files import locked, write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
+from deepmmsearch.judge.verdict import NOT_ASKED
 from deepmmsearch.outputs import LOCK, Output, Values
 from deepmmsearch.revision import revision
 from deepmmsearch.store import TrajectoryStore
@@ -151,6 +152,7 @@ class Finished:
     id: str
     trajectory: Trajectory
     score: float
+    judged: bool = True
 
 
 async def evaluate(
@@ -198,7 +200,8 @@ async def evaluate(
         id = prefix + trajectory.question.id
         await writer.write(id, trajectory if trajectory.question.id in shown else without_pictures(trajectory))
         rows = await judging.judge(id, trajectory, judges)
-        report(Finished(id, trajectory, rows[0].score if rows else 0.0))
+        judged = bool(rows) and rows[0].error is None
+        report(Finished(id, trajectory, rows[0].score if rows else 0.0, judged or not judges))
 
     played = 0
     finishing: set[asyncio.Task[None]] = set()
@@ -254,6 +257,25 @@ def stored_errors(store: TrajectoryStore) -> Iterator[tuple[str, str | None]]:
     """Id and error of every trajectory, without loading pictures."""
     for line in store.lines():
         yield str(line["id"]), line["trajectory"].get("error")
+
+
+def raise_if_all_failed(run: EvalRun, names: Iterable[tuple[str, str]], judges: Iterable[str]) -> None:
+    """Raises Failed where every question of these benchmarks and workflows failed, now or earlier, or where a judge
+    was asked and never gave a verdict: figures of that would look like those of a model that is always wrong."""
+    prefixes = tuple(f"{benchmark}/{name}/" for benchmark, name in names)
+    errors = {id: error for id, error in stored_errors(run.store) if id.startswith(prefixes)}
+    if errors and all(errors.values()):
+        last = list(errors.values())[-1]
+        raise Failed(f"All {len(errors)} questions failed, the last with: {last} Run again with --retry-errors.")
+    verdicts = run.judged()
+    for judge in judges:
+        rows = [verdicts[id, judge] for id, error in errors.items() if error is None and (id, judge) in verdicts]
+        failed = [row.error for row in rows if row.error is not None]
+        if failed and all(row.error or row.reason in NOT_ASKED for row in rows):
+            raise Failed(
+                f"All {len(failed)} verdicts of the judge {judge} failed, the last with: {failed[-1]} "
+                f"{KEPT} It is judged when you run again."
+            )
 
 
 class _Judging:
@@ -314,7 +336,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}). Remove the folder, or choose another output.") from None
     if not isinstance(found, dict) or not isinstance(found.get("workflows"), dict):
-        raise UserError(f"{path} describes no evaluation. Choose another output.")
+        raise UserError(f"{path} does not describe an evaluation. Choose another output.")
     return found
 
 

@@ -15,7 +15,7 @@ from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.escaping import escape_chat_tokens
 from deepmmsearch.judge.normalisation import gave_up
-from deepmmsearch.judge.verdict import JudgeError, Verdict
+from deepmmsearch.judge.verdict import GAVE_UP, NO_ANSWER, JudgeError, Verdict
 from deepmmsearch.prompts import JUDGE_PROMPTS, judge_prompt
 from deepmmsearch.types import Question
 
@@ -43,7 +43,7 @@ class LlmJudge:
     async def judge(self, question: Question, answer: str | None) -> Verdict:
         """Giving up is wrong without asking. Raises JudgeError when the model fails or will not say one word."""
         if answer is None or gave_up(answer):
-            return Verdict(0.0, "no answer" if answer is None or not answer.strip() else "gave up")
+            return Verdict(0.0, NO_ANSWER if answer is None or not answer.strip() else GAVE_UP)
         conversation: list[dict[str, Any]] = [_said("user", self._text(question, answer))]
         reply = ""
         for _ in range(self.retries + 1):

@@ -7,6 +7,10 @@ from typing import Protocol
 
 from deepmmsearch.types import Question
 
+NO_ANSWER, GAVE_UP = "no answer", "gave up"
+NOT_ASKED = (NO_ANSWER, GAVE_UP)
+"""Reasons of a verdict for which nobody was asked."""
+
 
 class JudgeError(Exception):
     """No verdict could be had: the model behind the judge is down, or does not answer in one word."""

@@ -217,7 +217,7 @@ class ChatPolicy:
                 )
             return EndpointError(f"{where} refused the request (HTTP {error.status_code}): {said}.")
         return EndpointError(
-            f"{where} answered something that is no chat completion ({self._said(error)}). "
+            f"{where} answered something that is not a chat completion ({self._said(error)}). "
             "Check that it is an OpenAI-compatible endpoint."
         )
 
@@ -230,7 +230,7 @@ class ChatPolicy:
 
 
 class _Nonsense(Exception):
-    """A reply that parses but is no chat completion."""
+    """A reply that parses but is not a chat completion."""
 
 
 @dataclass(frozen=True)
@@ -302,5 +302,5 @@ def _usage(reply: Any) -> tuple[int | None, int | None]:
 
 def _checked_url(url: str) -> str:
     if not re.match(r"https?://[^/\s]+", url):
-        raise UserError(f"{url!r} is no address of an endpoint. Give one such as http://127.0.0.1:8000/v1.")
+        raise UserError(f"{url!r} is not the address of an endpoint. Give one such as http://127.0.0.1:8000/v1.")
     return url.rstrip("/")

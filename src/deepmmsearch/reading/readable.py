@@ -41,7 +41,7 @@ def read(request: Mapping[str, str], content: bytes) -> dict[str, Any]:
     elif kind in ("", "text/plain", "text/markdown"):
         page = {"text": decode(content[: 4 * longest], request["charset"])}
     else:
-        raise Unreadable(f"it is no page, but {kind[:80]}")
+        raise Unreadable(f"it is not a page, but {kind[:80]}")
     text = str(page["text"])[:longest].strip()
     if not text:
         raise Unreadable("it has no text; it may be made by scripts")

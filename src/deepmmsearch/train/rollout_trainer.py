@@ -78,7 +78,7 @@ class RolloutTrainer(GRPOTrainer):
         if local % self.num_generations:
             raise UserError(
                 f"A process plays {local} rollouts a time (per_device_train_batch_size x steps_per_generation), "
-                f"which is no multiple of the groups of {self.num_generations} (trl.num_generations)."
+                f"which is not a multiple of the groups of {self.num_generations} (trl.num_generations)."
             )
         every = self.args.steps_per_generation * self.num_iterations
         if self.args.save_strategy == "steps" and self.args.save_steps * self.args.gradient_accumulation_steps % every:
