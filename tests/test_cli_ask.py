@@ -277,7 +277,7 @@ def test_endpoint_trouble(run: Run, picture: Path) -> None:
     for reply, message, timeout, code in (
         (lambda _: late(), "did not answer within", 0.2, 1),
         (lambda _: error("this model takes no image input"), "refuses the picture", 60, 1),
-        (lambda _: (200, "text/html", b"<h1>It works!</h1>"), "no chat completion", 60, 1),
+        (lambda _: (200, "text/html", b"<h1>It works!</h1>"), "not a chat completion", 60, 1),
         (lambda _: error("The model `vln` does not exist", 404), "Did you mean 'vlm'", 60, 2),
     ):
         with endpoint(reply) as server:

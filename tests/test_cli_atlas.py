@@ -104,7 +104,7 @@ def test_directly_it_knows_only_what_it_sees_or_remembers(world: Path, index: Pa
 
 def test_play_refuses_what_is_not_there(world: Path, index: Path, tmp_path: Path) -> None:
     cases = {
-        "no atlas": ("atlas", "play", tmp_path, "--index", index, "--out", tmp_path / "o"),
+        "not an atlas": ("atlas", "play", tmp_path, "--index", index, "--out", tmp_path / "o"),
         "ndex": ("atlas", "play", world, "--index", tmp_path, "--out", tmp_path / "o"),
     }
     for words, arguments in cases.items():

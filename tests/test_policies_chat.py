@@ -171,7 +171,7 @@ def test_an_unknown_model_gets_the_nearest_name() -> None:
     with endpoint(lambda _: missing) as server, pytest.raises(EndpointError, match="does not serve the model 'vln'"):
         server.models = []
         ask(server.url, model="vln")
-    with endpoint(lambda _: said("x")) as server, pytest.raises(EndpointError, match="no chat completions"):
+    with endpoint(lambda _: said("x")) as server, pytest.raises(EndpointError, match="not a chat completions"):
         server.models = []
         ask(f"{server.url}/v2")
 
@@ -190,7 +190,7 @@ def test_an_unknown_model_gets_the_nearest_name() -> None:
     ],
 )
 def test_nonsense_is_one_sentence(reply: Answer) -> None:
-    assert "no chat completion" in fails(reply)
+    assert "not a chat completion" in fails(reply)
 
 
 @pytest.mark.parametrize("reply", [(200, "text/html", b"<html>"), as_json({"error": {"message": "boom"}})])

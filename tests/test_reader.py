@@ -163,7 +163,7 @@ def test_pdf_by_its_first_bytes() -> None:
         (b" \n ", "text/html", "empty"),
         (b"<html><body><script>start()</script></body></html>", "text/html", "no text"),
         (b"<div>" * 5000 + b"deep", "text/html", "nested"),
-        (b"MZ\x90\x00", "application/octet-stream", "no page, but application/octet-stream"),
+        (b"MZ\x90\x00", "application/octet-stream", "not a page, but application/octet-stream"),
         (b"\x00\x01\x02\x03" * 100, "text/plain", "encoding"),
     ],
 )
