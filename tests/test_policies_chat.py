@@ -171,7 +171,7 @@ def test_an_unknown_model_gets_the_nearest_name() -> None:
     with endpoint(lambda _: missing) as server, pytest.raises(EndpointError, match="does not serve the model 'vln'"):
         server.models = []
         ask(server.url, model="vln")
-    with endpoint(lambda _: said("x")) as server, pytest.raises(EndpointError, match="not a chat completions"):
+    with endpoint(lambda _: said("x")) as server, pytest.raises(EndpointError, match="has no chat completions"):
         server.models = []
         ask(f"{server.url}/v2")
 
