@@ -168,9 +168,10 @@ def test_the_first_that_fails_ends_the_others() -> None:
 def test_the_helpers_of_pretraining_start_in_a_hostile_folder(hostile: Path) -> None:
     pytest.importorskip("torch")
     from deepmmsearch.bundled import pretrain
+    from deepmmsearch.bundled.pretrain_recipe import LessonStageSettings, PretrainRecipe
 
     pretrain._run_together([(double, 1), (double, 2)])
-    recipe = pretrain.PretrainRecipe.model_construct(text=pretrain.LessonStageSettings(steps=1, workers=2, lessons={}))
+    recipe = PretrainRecipe.model_construct(text=LessonStageSettings(steps=1, workers=2, lessons={}))
     calls = pretrain._lesson_calls(recipe, "text")
     assert [call[1] for call in calls] == [0, 1]
 

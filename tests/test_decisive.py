@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from deepmmsearch.bundled.recipe import PretrainRecipe
+from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
@@ -162,6 +162,6 @@ def test_what_is_aside_of_trl_are_settings_of_trl() -> None:
     pytest.importorskip("trl")
     from trl import GRPOConfig, SFTConfig
 
-    from deepmmsearch.train.run import TRL_ASIDE
+    from deepmmsearch.train.trl_settings import TRL_ASIDE
 
     assert {f.name for kind in (GRPOConfig, SFTConfig) for f in fields(kind)} >= TRL_ASIDE

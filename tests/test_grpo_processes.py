@@ -29,8 +29,8 @@ from trl.trainer.utils import RepeatSampler
 
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.train.order import EachEpoch
+from deepmmsearch.train.output import last_checkpoint
 from deepmmsearch.train.plots import read_metrics
-from deepmmsearch.train.run import last_checkpoint
 from deepmmsearch.train.sft import fine_tune
 
 ROOT = Path(__file__).parent.parent

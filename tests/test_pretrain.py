@@ -17,17 +17,22 @@ from deepmmsearch.atlas import language as say  # noqa: E402
 from deepmmsearch.atlas.drawing import draw_scene, famous_flags, random_flag  # noqa: E402
 from deepmmsearch.atlas.names import FIRST, SECOND, split_of  # noqa: E402
 from deepmmsearch.bundled import small  # noqa: E402
+from deepmmsearch.bundled.fast_vision import speed_up_vision  # noqa: E402
+from deepmmsearch.bundled.induction import start_with_induction  # noqa: E402
+from deepmmsearch.bundled.lesson_batches import Encoder, batches, collate  # noqa: E402
 from deepmmsearch.bundled.lessons import LESSONS  # noqa: E402
 from deepmmsearch.bundled.picture_lessons import view, view_box  # noqa: E402
-from deepmmsearch.bundled.pretrain import Encoder, _followed, batches, collate, dense_sample, pretrain  # noqa: E402
-from deepmmsearch.bundled.recipe import LessonStageSettings, PretrainRecipe, StageSettings  # noqa: E402
+from deepmmsearch.bundled.pretrain import _followed, pretrain  # noqa: E402
+from deepmmsearch.bundled.pretrain_recipe import LessonStageSettings, PretrainRecipe, StageSettings  # noqa: E402
+from deepmmsearch.bundled.small_tokenizer import build_tokenizer  # noqa: E402
+from deepmmsearch.bundled.vision_stage import dense_sample  # noqa: E402
 from deepmmsearch.errors import UserError  # noqa: E402
 from deepmmsearch.progress import Step  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def tokenizer():  # type: ignore[no-untyped-def]
-    return small.build_tokenizer()
+    return build_tokenizer()
 
 
 def test_every_lesson_is_spoken_in_whole_words(tokenizer) -> None:  # type: ignore[no-untyped-def]
@@ -76,7 +81,7 @@ def test_vision_shortcuts_change_nothing(tokenizer) -> None:  # type: ignore[no-
     grid = torch.tensor([[1, 8, 12]] * 3)
     with torch.no_grad():
         slow = model.model.visual(pixels, grid_thw=grid).pooler_output
-        small.speed_up_vision(model)
+        speed_up_vision(model)
         fast = model.model.visual(pixels, grid_thw=grid).pooler_output
     torch.testing.assert_close(slow, fast, atol=1e-5, rtol=1e-4)
 
@@ -95,7 +100,7 @@ def test_the_start_copies_before_any_training(tokenizer) -> None:  # type: ignor
         return float(torch.nn.functional.cross_entropy(logits, ids[0, half + 1 :]))
 
     before = loss()
-    small.start_with_induction(model, {})
+    start_with_induction(model, {})
     assert loss() < before - 0.2, f"{before} -> {loss()}"
 
 

@@ -72,7 +72,7 @@ RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.par
 
 def recipe_model(recipe: Path) -> Any:
     """The settings that a recipe is read as: by its folder, else by what it is called after."""
-    from deepmmsearch.bundled.recipe import PretrainRecipe
+    from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
     from deepmmsearch.compose.data_build import DataRecipe
     from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.compose.tool_settings import ToolSettings

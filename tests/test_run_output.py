@@ -18,7 +18,7 @@ from tests.checkpoints import tiny_checkpoint
 from commands import run
 from deepmmsearch.errors import MissingExtra, UnknownName
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
-from deepmmsearch.train import run as runs
+from deepmmsearch.train import trl_settings
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.sft import fine_tune
 
@@ -76,7 +76,7 @@ def test_what_grpo_measures_reaches_tensorboard_without_a_warning(base: Path, tm
 def test_a_tracker_that_is_not_installed_is_said_before_anything_starts(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setattr(trl_settings, "get_available_reporting_integrations", lambda: ["tensorboard"])
     out = tmp_path / "run"
     source = {"data": [str(tmp_path)]} if kind == "sft" else {"atlas": {"folder": str(out)}}
     recipe = tmp_path / "recipe.yaml"
@@ -95,7 +95,7 @@ def test_the_name_that_transformers_gave_up_is_understood(tmp_path: Path) -> Non
     from trl import SFTConfig
 
     def made(**given: object) -> SFTConfig:
-        return runs.trl_config(SFTConfig, given, defaults={}, fixed={}, output=tmp_path, seed=0)
+        return trl_settings.trl_config(SFTConfig, given, defaults={}, fixed={}, output=tmp_path, seed=0)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")

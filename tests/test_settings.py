@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from deepmmsearch.bundled.recipe import PretrainRecipe
+from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.policies import ChatPolicySettings, LocalPolicySettings, PolicySettings

@@ -19,7 +19,8 @@ from deepmmsearch.atlas.drawing import (
 )
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.bundled.lesson import Lesson
-from deepmmsearch.bundled.small import BOX, LABEL, VIEW
+from deepmmsearch.bundled.small import VIEW
+from deepmmsearch.bundled.small_tokenizer import BOX, LABEL
 from deepmmsearch.prompts import grounding_prompt
 
 _FAMOUS_FLAGS = {flag: name for name, flag in famous_flags().items()}

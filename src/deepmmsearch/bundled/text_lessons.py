@@ -14,7 +14,7 @@ from deepmmsearch.atlas.drawing import (
 from deepmmsearch.atlas.names import FAMOUS, Names, Split
 from deepmmsearch.atlas.world import RELATIONS
 from deepmmsearch.bundled.lesson import Lesson
-from deepmmsearch.bundled.small import TAGS
+from deepmmsearch.bundled.small_tokenizer import TAGS
 
 ALL_RELATIONS = tuple(r for relations in RELATIONS.values() for r in relations)
 KNOWN_BY_HEART = [(c, r, v) for c, facts in FAMOUS.items() for r, v in facts.items()]

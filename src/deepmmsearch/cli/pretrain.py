@@ -22,7 +22,7 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     """
     need("Training", "train")
     from deepmmsearch.bundled.pretrain import pretrain
-    from deepmmsearch.bundled.recipe import PretrainRecipe
+    from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
     from deepmmsearch.cli.recipe_file import open_recipe
 
     with Bars() as bars:

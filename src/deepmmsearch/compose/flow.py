@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deepmmsearch.bundled.recipe import PretrainRecipe
+from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.recipe_kinds import ACCELERATE, kind_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepmmsearch.bundled.recipe import PretrainRecipe
+from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.tool_settings import ToolSettings

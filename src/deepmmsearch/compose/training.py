@@ -40,9 +40,10 @@ from deepmmsearch.train.generation import SamplerSettings, Twin, policy_of
 from deepmmsearch.train.grpo import COMMAND as GRPO
 from deepmmsearch.train.grpo import GrpoResult, open_checkpoint, train
 from deepmmsearch.train.grpo import trl_settings as grpo_settings
+from deepmmsearch.train.metrics import Evaluate
+from deepmmsearch.train.output import made_with
 from deepmmsearch.train.rollout_trainer import NumberedQuestions
 from deepmmsearch.train.rollouts import Player
-from deepmmsearch.train.run import Evaluate, made_with
 from deepmmsearch.train.sft import COMMAND as SFT
 from deepmmsearch.train.sft import SftResult
 from deepmmsearch.train.sft import train as fine_tune_on_folders

@@ -34,13 +34,15 @@ from deepmmsearch.train.generation import (
 )
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.merging import save_merged
+from deepmmsearch.train.metrics import Evaluate, EvaluateCallback, MetricsJournal, panels
+from deepmmsearch.train.output import claim_output, explained
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.recipes import GrpoRecipe, VllmRollouts
 from deepmmsearch.train.rollout_trainer import NumberedQuestions, RolloutSetup, RolloutTrainer
 from deepmmsearch.train.rollouts import Player
-from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.shards import apart, gathered, shard_layers
+from deepmmsearch.train.trl_settings import trl_config
 
 COMMAND = "grpo"
 FROZEN = ("vision", "projector")
@@ -129,11 +131,11 @@ def train(
     result = recipe.output / "merged", recipe.output / "adapter"
     if claimed.finished:
         return GrpoResult(*result, claimed.metrics)
-    journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
+    journal = MetricsJournal(recipe.output / "metrics.jsonl", report, _describe)
     measure = _measuring(generation, evaluate) if evaluate is not None and recipe.evaluate_every else None
     trainer = make_trainer(recipe, settings, setup, model, checkpoint, [journal])
     if measure is not None:
-        trainer.add_callback(Evaluation(measure, recipe.evaluate_every, trainer.callback_handler))
+        trainer.add_callback(EvaluateCallback(measure, recipe.evaluate_every, trainer.callback_handler))
     shard_layers(trainer, checkpoint.model)
     with explained(recipe.output):
         claimed.train(trainer)

@@ -30,12 +30,14 @@ from deepmmsearch.store import FILE
 from deepmmsearch.train.collate import Collator, Example, PictureSet, encode_pictures, make_examples
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.merging import save_merged
+from deepmmsearch.train.metrics import Evaluate, EvaluateCallback, MetricsJournal, panels
 from deepmmsearch.train.order import LengthGrouped
+from deepmmsearch.train.output import claim_output, explained
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves
 from deepmmsearch.train.recipes import SftRecipe
-from deepmmsearch.train.run import Evaluate, Evaluation, Journal, claim_output, explained, panels, trl_config
 from deepmmsearch.train.shards import gathered, shard_layers, will_shard
+from deepmmsearch.train.trl_settings import trl_config
 from deepmmsearch.types import Trajectory
 
 # what the data and the output folder dictate: a recipe that sets one of these is refused
@@ -136,10 +138,10 @@ def fine_tune(
     features = encode_pictures(checkpoint.model, pictures, watch=report) if recipe.cache_features else None
     frozen = parameter_hash(checkpoint.model, recipe.freeze)
     collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
-    journal = Journal(recipe.output / "metrics.jsonl", report, _describe)
+    journal = MetricsJournal(recipe.output / "metrics.jsonl", report, _describe)
     trainer = _make_trainer(recipe, settings, checkpoint, examples, collator, journal)
     if evaluate is not None and recipe.evaluate_every:
-        trainer.add_callback(Evaluation(evaluate, recipe.evaluate_every, trainer.callback_handler))
+        trainer.add_callback(EvaluateCallback(evaluate, recipe.evaluate_every, trainer.callback_handler))
     with explained(recipe.output):
         claimed.train(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
@@ -183,7 +185,7 @@ def _make_trainer(
     checkpoint: Checkpoint,
     examples: Sequence[Example],
     collator: Collator,
-    journal: Journal,
+    journal: MetricsJournal,
 ) -> TrajectoryTrainer:
     model = _prepared(checkpoint, recipe)
     lengths = [len(example.ids) for example in examples]
