@@ -147,6 +147,18 @@ def test_a_trajectory_in_a_table_has_its_own_pictures(tmp_path: Path) -> None:
             row_trajectory({**whole, "trajectory": json.dumps(told)})
 
 
+@pytest.mark.parametrize("given", [{"path": "{}"}, {"bytes": "{}"}, {"bytes": "{}", "path": "{}"}])
+def test_a_picture_in_a_table_is_bytes_and_no_path(tmp_path: Path, private: Path, given: dict[str, str]) -> None:
+    named = {key: value.format(private / "passport.jpg") for key, value in given.items()}
+    whole = question_row(Question("q", "Who?", answers=("Ada",)))
+    write_table(tmp_path / "q.parquet", [{**whole, "image": named, "pictures": [named]}])
+    report = LoadReport()
+    assert not list(read_questions(tmp_path / "q.parquet", report=report)) and report.dropped.total() == 1
+    told = {"id": "q", "question": "Who?", "answers": ["Ada"], "image": named}
+    asked = open_own(write_table(tmp_path / "theirs" / "own.parquet", [told]))
+    assert not list(asked) and asked.report.dropped == {OUTSIDE: 1}
+
+
 def test_names_that_no_disk_takes(tmp_path: Path) -> None:
     for name in ("x" * 300, "a\0b", "a/" * 2000, "\ud800", "https://[", "//[::1/x.jpg", "."):
         with pytest.raises((Skip, ValueError)):

@@ -214,7 +214,9 @@ def _picture(data: bytes) -> dict[str, Any]:
     return {"bytes": data, "path": None}
 
 
-def _load(picture: Mapping[str, Any], name: str) -> Image:
-    if not picture.get("bytes"):
-        raise UserError(f"Row {name!r} names a picture outside of the file ({picture.get('path')!r}). Embed it.")
-    return images.load(picture["bytes"], name=f"the picture of row {name!r}")
+def _load(picture: Any, name: str) -> Image:
+    content = picture.get("bytes") if isinstance(picture, Mapping) else None
+    # a text would be taken for a path
+    if not isinstance(content, bytes) or not content:
+        raise UserError(f"Row {name!r} names a picture outside of the file. Embed it.")
+    return images.load(content, name=f"the picture of row {name!r}")

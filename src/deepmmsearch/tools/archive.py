@@ -20,7 +20,9 @@ from typing import IO, Any
 from deepmmsearch import images
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import replacing
-from deepmmsearch.tools.cassette import READABLE, VERSION, Cassette, Statement, hash_key
+from deepmmsearch.notation import parse_json, without_halves
+from deepmmsearch.tools.cassette import Cassette, Statement, hash_key, read_calls
+from deepmmsearch.tools.cassette_form import LATEST, READABLE, VERSION
 
 FORMAT = "deepmmsearch cassette"
 LONGEST_LINE = 64_000_000
@@ -94,10 +96,10 @@ def holdings(cassette: Cassette) -> list[Holding]:
             kind = "answers" if table == "entries" else "failures"
             row[kind] = row.get(kind, 0) + 1
             row["bytes"] = row.get("bytes", 0) + length
-            for call in json.loads(calls):
-                if not call["cached"]:
-                    row["seconds"] = row.get("seconds", 0.0) + call["seconds"]
-                    row["cost"] = row.get("cost", 0.0) + call["cost"]
+            for call in read_calls(calls):
+                if not call.cached:
+                    row["seconds"] = row.get("seconds", 0.0) + call.seconds
+                    row["cost"] = row.get("cost", 0.0) + call.cost
             row["oldest"] = min(created, row.get("oldest", math.inf))
             row["newest"] = max(created, row.get("newest", -math.inf))
     rows = [Holding(tool, provider, **row) for (tool, provider), row in found.items()]
@@ -225,7 +227,7 @@ def _statements(cassette: Cassette, path: Path) -> Iterator[Statement]:
                 continue  # version 1
             yield _statement(row, path, number)
             brought.add(row.get("image"))
-            wanted.update(row["entry"]["images"].split() if "entry" in row else ())
+            wanted.update(row["entry"]["images"].split() if "entry" in row and "image" not in row else ())
     for sha in sorted(wanted - brought):
         if not cassette.rows("SELECT 1 FROM images WHERE sha = ?", (sha,)):
             raise UserError(f"{path} lacks the picture {sha}, so some answers could not be given. Export it again.")
@@ -233,8 +235,8 @@ def _statements(cassette: Cassette, path: Path) -> Iterator[Statement]:
 
 def _row(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
+        row = parse_json(line)
+    except ValueError:
         row = None
     if not isinstance(row, dict):
         raise UserError(f"{path}, line {number}: this is no line of an exported cassette. Export it again.")
@@ -255,9 +257,14 @@ def _statement(row: dict[str, Any], path: Path, number: int) -> Statement:
     for column, kind in columns.items():
         if not isinstance(given[column], kind) or isinstance(given[column], bool):
             raise UserError(f"{place}: {column} is of the wrong kind. Export it again.")
+        # what the database could not hold
+        if isinstance(given[column], str) and given[column] != without_halves(given[column]):
+            raise UserError(f"{place}: {column} is not text. Export it again.")
+    if not 0 <= given["created"] <= LATEST:
+        raise UserError(f"{place}: created is a time that no calendar knows. Export it again.")
     for column in ("asked", "result", "calls"):
         if column in columns:
-            _row('{"value":' + given[column] + "}", path, number)
+            _refuse_unreadable(column, given[column], place)
     values = [given[column] for column in columns]
     names, key = list(columns), ["asker"]
     if "asked" in columns:
@@ -269,6 +276,18 @@ def _statement(row: dict[str, Any], path: Path, number: int) -> Statement:
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed} WHERE excluded.created > created",
         values,
     )
+
+
+def _refuse_unreadable(column: str, text: str, place: str) -> None:
+    """Raises UserError for what the recorder would not read: JSON, and calls as they are kept."""
+    try:
+        value = read_calls(text) if column == "calls" else parse_json(text)
+        if column == "asked" and not (isinstance(value, dict) and text.isascii()):
+            raise ValueError
+    except (UserError, ValueError):
+        raise UserError(
+            f"{place}: this is no line of an exported cassette ({column} cannot be read). Export it again."
+        ) from None
 
 
 def _image_statement(row: dict[str, Any], place: str) -> Statement:

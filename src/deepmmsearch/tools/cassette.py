@@ -25,27 +25,23 @@ from typing import Any, NamedTuple
 from PIL.Image import Image
 
 from deepmmsearch import images
+from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.errors import UserError
+from deepmmsearch.notation import parse_json
+from deepmmsearch.tools.cassette_form import (
+    APPLICATION,
+    READABLE,
+    SCHEMA,
+    VERSION,
+    refuse_neighbours,
+    refuse_schema,
+    refuse_values,
+)
+from deepmmsearch.types import Call
 
 if sys.platform != "win32":
     import fcntl
 
-VERSION = 2
-# Version 1 had a table of turns besides, and its calls did not tell when they began.
-READABLE = (1, VERSION)
-# "DMMS", where `file` and sqlite3 look for what a database belongs to
-APPLICATION = 0x444D4D53
-
-_SCHEMA = (
-    """CREATE TABLE entries (
-        key BLOB PRIMARY KEY, tool TEXT NOT NULL, provider TEXT NOT NULL, asked TEXT NOT NULL, result TEXT NOT NULL,
-        images TEXT NOT NULL, calls TEXT NOT NULL, owner TEXT, created REAL NOT NULL)""",
-    """CREATE TABLE failures (
-        key BLOB NOT NULL, asker TEXT NOT NULL, tool TEXT NOT NULL, provider TEXT NOT NULL, asked TEXT NOT NULL,
-        kind TEXT NOT NULL, message TEXT NOT NULL, calls TEXT NOT NULL, created REAL NOT NULL,
-        PRIMARY KEY (key, asker))""",
-    "CREATE TABLE images (sha TEXT PRIMARY KEY, png BLOB NOT NULL)",
-)
 _FAILED_BEFORE = "EXISTS (SELECT 1 FROM failures f WHERE f.key = entries.key AND f.asker = ?)"
 _FIND = f"SELECT provider, owner, created, {_FAILED_BEFORE}, result, images, calls FROM entries WHERE key = ?"
 _HEAD = f"SELECT provider, owner, created, {_FAILED_BEFORE} FROM entries WHERE key = ?"
@@ -96,7 +92,7 @@ class Cassette:
 
     def _start(self) -> None:
         self._process = os.getpid()
-        self._reader = self._open()
+        self._reader = self._open(first=True)
         self._reader.execute(f"PRAGMA busy_timeout = {READ_PATIENCE}")
         self._writer: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cassette")
@@ -162,7 +158,8 @@ class Cassette:
         rows = self.rows("SELECT png FROM images WHERE sha = ?", (sha,))
         if not rows:
             raise UserError(f"{self.path} lacks the picture {sha}. Record it again, or import a complete file.")
-        return images.load(rows[0][0], name=f"the picture {sha[:12]} in {self.path}")
+        # a text would be taken for a path
+        return images.load(bytes(rows[0][0]), name=f"the picture {sha[:12]} in {self.path}")
 
     # Writing
 
@@ -275,7 +272,7 @@ class Cassette:
 
     # Opening
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, *, first: bool = False) -> sqlite3.Connection:
         if self.path.is_dir():
             raise UserError(f"{self.path} is a folder, not a cassette. Give a file such as runs/cache.sqlite.")
         if self.read_only and not self.path.is_file():
@@ -283,9 +280,13 @@ class Cassette:
         try:
             if not self.read_only:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+            refuse_neighbours(self.path)
+            refuse_neighbours(self.path.resolve())
             connection = self._connect()
             try:
                 self._prepare(connection)
+                if first:
+                    refuse_values(connection, self.path)
             except BaseException:
                 connection.close()
                 raise
@@ -319,8 +320,10 @@ class Cassette:
                 f"{self.path} is a cassette of version {version}, this is {VERSION}. Update deepmmsearch, or give "
                 "another file."
             )
-        elif version != VERSION and not self.read_only:
+        refuse_schema(connection, self.path)
+        if version not in (0, VERSION) and not self.read_only:
             self._upgrade(connection)
+        connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA mmap_size = 268435456")
 
@@ -329,7 +332,7 @@ class Cassette:
         connection.execute("BEGIN IMMEDIATE")
         # another process may have been faster
         if not connection.execute("PRAGMA application_id").fetchone()[0]:
-            for table in _SCHEMA:
+            for table in SCHEMA:
                 connection.execute(table)
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -371,6 +374,15 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 def _place(key: bytes) -> int:
     # Byte 0 is the writers'. Two keys may share a byte, which makes one of them wait and no more.
     return 1 + (int.from_bytes(key[:8], "big") >> 2)
+
+
+def read_calls(text: str) -> tuple[Call, ...]:
+    """The calls of an entry or a failure. Raises UserError for what are none."""
+    try:
+        calls: tuple[Call, ...] = PLAIN.decode(parse_json(text), tuple[Call, ...], no_picture)
+    except ValueError as error:
+        raise UserError(f"A cassette holds calls that cannot be read ({error}). Record it again.") from None
+    return calls
 
 
 def put_image(image: Image) -> tuple[str, Statement]:

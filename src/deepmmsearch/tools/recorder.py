@@ -29,6 +29,7 @@ from deepmmsearch.agent import metering
 from deepmmsearch.agent.metering import BudgetSpent, Meter
 from deepmmsearch.codec import PLAIN, Decoder, no_picture
 from deepmmsearch.errors import ToolError, UnknownName, UserError
+from deepmmsearch.notation import parse_json
 from deepmmsearch.tools.cassette import (
     Busy,
     Cassette,
@@ -41,6 +42,7 @@ from deepmmsearch.tools.cassette import (
     put_entry,
     put_failure,
     put_image,
+    read_calls,
 )
 from deepmmsearch.types import Call
 
@@ -201,7 +203,10 @@ class Recorder:
         if found is None:
             message = f"{self.cassette.path} holds no answer to {asked.sentence}. Record it with mode cache."
             return Failure("miss", message, "", 0.0), (Call(asked.tool, asked.provider, 0.0, error=message),)
-        calls = _read_calls(found.calls) if own else (_from_cassette(asked, found),)
+        try:
+            calls = read_calls(found.calls) if own else (_from_cassette(asked, found),)
+        except UserError as error:
+            raise ToolError(str(error)) from error
         meter.charge([call for call in calls if not call.cached])
         return found, calls
 
@@ -298,7 +303,7 @@ class Recorder:
         try:
             with part.open(), metering.using(asked.tool, source.upstream):
                 value = await ask()
-            calls = _read_calls(self._clean(_write_calls(part.calls)))
+            calls = read_calls(self._clean(_write_calls(part.calls)))
             entry, statements = await self._encode(asked, value, calls)
         # the border to a provider's code: what it raises is recorded as the episode will see it, and so is an answer
         # that is none
@@ -306,7 +311,7 @@ class Recorder:
             made = self._clean(_write_calls(part.calls))
             failure = Failure(_kind(error), self._clean(_say(error)), made, time.time())
             await self._keep([self._failed(asked, failure)])
-            return failure, _read_calls(made)
+            return failure, read_calls(made)
         await self._keep([*statements, forget_failure(asked.key, asked.asker)])
         return entry, calls
 
@@ -373,7 +378,7 @@ class Recorder:
             size += 3 * picture.width * picture.height
             return picture
 
-        return source.read(parse(entry.result)[0], load), size
+        return source.read(parse_json(entry.result), load), size
 
     async def picture(self, image: Image) -> dict[str, str]:
         """A picture as an argument: by its hash."""
@@ -399,16 +404,10 @@ class Recorder:
 _Lead = Callable[[], Awaitable[tuple[CassetteEntry | Failure, tuple[Call, ...]]]]
 canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
 quoted = json.encoder.encode_basestring_ascii
-parse = json.JSONDecoder().raw_decode
 
 
 def _write_calls(calls: Sequence[Call]) -> str:
     return json.dumps(PLAIN.encode(calls, no_picture), separators=(",", ":"))
-
-
-def _read_calls(text: str) -> tuple[Call, ...]:
-    calls: tuple[Call, ...] = PLAIN.decode(json.loads(text), tuple[Call, ...], no_picture)
-    return calls
 
 
 def _from_cassette(asked: Asked, found: CassetteEntry | Failure) -> Call:
