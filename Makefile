@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint install-run install-dev bench clean
+.PHONY: demo test test-slow check-recipes lint install-run install-dev bench clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
@@ -15,6 +15,12 @@ test: install-dev lint
 # All slow tests, or with PART=1/2 one half of them.
 test-slow: install-dev
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu' $(if $(PART),--part $(PART))
+
+# Every shipped recipe is built. What this machine lacks (keys, data, a GPU) is told; a wrong setting prints no plan.
+check-recipes: install-dev
+	set -e; for name in $$($(BIN)/deepmmsearch recipes list --json | sed -n '/"accelerate"/d; s/.*"name": "\([^"]*\)".*/\1/p'); do \
+		echo "$$name"; { $(BIN)/deepmmsearch check $$name --json || test $$? = 2; } | $(BIN)/python -m json.tool > /dev/null; \
+	done
 
 lint: install-dev
 	$(BIN)/ruff check src tests benchmarks

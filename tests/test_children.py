@@ -216,6 +216,7 @@ def test_the_process_that_reads_strangers_files_has_no_home_either(keys: None) -
 
 def test_a_data_build_is_handed_the_keys_that_it_needs() -> None:
     from deepmmsearch.compose import data_build as builds
+    from deepmmsearch.compose.keys import keys_of
 
     recipe = builds.DataRecipe.model_validate(
         {
@@ -228,9 +229,9 @@ def test_a_data_build_is_handed_the_keys_that_it_needs() -> None:
             },
         }
     )
-    assert set(builds.keys_of(recipe)) == {"TEACHER_KEY", "SERPER_API_KEY", "MY_BRAVE"}
+    assert set(keys_of(recipe)) == {"TEACHER_KEY", "SERPER_API_KEY", "MY_BRAVE"}
     local = recipe.model_copy(update={"teacher": builds.PlayerSettings()})
-    assert set(builds.keys_of(local)) == set()
+    assert set(keys_of(local)) == set()
 
 
 def test_a_stage_is_handed_the_keys_that_were_named(keys: None, tmp_path: Path) -> None:

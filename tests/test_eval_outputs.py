@@ -93,7 +93,6 @@ OTHERS = {
     "timeout": (5.0, "timeout: null -> 5.0"),
     "workflows.direct.limits": ({"tokens": 5}, "workflows.direct.limits.tokens: 8192 -> 5"),
     "workflows.direct.prompt": ("rag", "workflows.direct.prompt: direct -> rag"),
-    "workflows.direct.kind": ("agent", "workflows.direct.kind: direct -> agent"),
     "benchmarks.0.sample": (1, "benchmarks.mine.sample: 2 -> 1"),
     "benchmarks.0.seed": (4, "benchmarks.mine.seed: 0 -> 4"),
     "judges.reward.rule": ("exact", "judges.reward.rule: reward -> exact"),

@@ -18,6 +18,7 @@ from tests.checkpoints import tiny_checkpoint
 from commands import run
 from deepmmsearch.errors import MissingExtra, UnknownName
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
+from deepmmsearch.store import FILE
 from deepmmsearch.train import trl_settings
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.sft import fine_tune
@@ -78,9 +79,12 @@ def test_a_tracker_that_is_not_installed_is_said_before_anything_starts(
 ) -> None:
     monkeypatch.setattr(trl_settings, "get_available_reporting_integrations", lambda: ["tensorboard"])
     out = tmp_path / "run"
-    source = {"data": [str(tmp_path)]} if kind == "sft" else {"atlas": {"folder": str(out)}}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / FILE).write_text("{}\n")
+    source = {"data": [str(tmp_path / "data")]} if kind == "sft" else {"atlas": {"folder": str(out)}}
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump({"model": str(tmp_path / "nowhere"), "output": str(out)} | source))
+    model = tiny_checkpoint(tmp_path / "model")
+    recipe.write_text(yaml.safe_dump({"model": str(model), "output": str(out)} | source))
     for asked in ("wandb", "[tensorboard, trackio]"):
         error = run(kind, recipe, f"trl.report_to={asked}").exception
         assert isinstance(error, MissingExtra), repr(error)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+
+LISTED = 40
+"""How many names a message lists."""
 
 
 class UserError(Exception):
@@ -33,7 +36,13 @@ class MissingExtra(UserError):
 
 
 # a package that only this extra brings
-_BROUGHT = {"engine": "tantivy", "local": "transformers", "train": "trl"}
+_BROUGHT = {
+    "data": "imagehash",
+    "dense": "sentence_transformers",
+    "engine": "tantivy",
+    "local": "transformers",
+    "train": "trl",
+}
 
 
 def need(feature: str, *extras: str) -> None:
@@ -41,6 +50,14 @@ def need(feature: str, *extras: str) -> None:
     missing = [extra for extra in extras if find_spec(_BROUGHT[extra]) is None]
     if missing:
         raise MissingExtra(feature, *missing)
+
+
+def all_of(problems: Sequence[UserError]) -> UserError:
+    """One error for several, which lists them; one alone is itself."""
+    if len(problems) == 1:
+        return problems[0]
+    listed = "\n".join(f"- {problem}" for problem in problems)
+    return UserError(f"{len(problems)} things have to be put right:\n{listed}")
 
 
 class UnknownName(UserError):
@@ -51,7 +68,9 @@ class UnknownName(UserError):
         names = sorted(known)
         close = difflib.get_close_matches(found, names, n=1)
         hint = f" Did you mean {within + close[0]!r}?" if close else ""
-        super().__init__(f"Unknown {kind} {within + found!r}.{hint} Known: {', '.join(names) or 'none'}.")
+        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+        listed = ", ".join(names[:LISTED]) or "none"
+        super().__init__(f"Unknown {kind} {within + found!r}.{hint} Known: {listed}{more}.")
 
 
 class ToolError(Exception):

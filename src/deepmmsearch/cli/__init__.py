@@ -30,6 +30,7 @@ SECTIONS = {
     },
     "Recipes": {
         "recipes": ("recipes", "The recipes that come with the package: list, show and copy them."),
+        "check": ("check", "What a recipe is missing, what it will make, and what it takes; nothing is written."),
     },
     "Measure": {
         "eval": ("evaluate", "Play workflows over benchmarks, judge the answers, and write the tables."),

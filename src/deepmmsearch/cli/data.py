@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.check import dry_run, ready
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import MissingExtra
 
@@ -227,7 +228,8 @@ def _print_report(console: Console, report: LoadReport) -> None:
 @command.command()
 @click.argument("recipe", type=PLACE)
 @click.argument("overrides", nargs=-1)
-def build(recipe: Path, overrides: tuple[str, ...]) -> None:
+@dry_run
+def build(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Build a training set as RECIPE says: seeds, a teacher's episodes, judged, labelled, without duplicates, balanced.
 
     An interrupted run goes on where it was: what was played, judged or labelled is never paid for twice.
@@ -242,6 +244,7 @@ def build(recipe: Path, overrides: tuple[str, ...]) -> None:
     from deepmmsearch.compose.data_build import DataRecipe, run_build
 
     settings = open_recipe(recipe, DataRecipe, overrides)
+    ready(settings, recipe, dry_run)
     with Bars() as bars:
         built = run_build(settings, bars)
     _print_built(Console(), built)

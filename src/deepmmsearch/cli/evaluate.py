@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.check import dry_run, ready
 
 
 @click.command()
@@ -16,6 +17,7 @@ from deepmmsearch.cli.bars import Bars
 @click.option("--benchmark", "benchmarks", multiple=True, metavar="NAME", help="Only this benchmark of the recipe.")
 @click.option("--retry-errors", is_flag=True, help="Play again what failed in an earlier run.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, .md and .json.")
+@dry_run
 def command(
     recipe: Path,
     overrides: tuple[str, ...],
@@ -23,6 +25,7 @@ def command(
     benchmarks: tuple[str, ...],
     retry_errors: bool,
     report: bool,
+    dry_run: bool,
 ) -> None:
     """Play every workflow of RECIPE over every benchmark, judge the answers, write trajectories, verdicts and a report.
 
@@ -38,6 +41,7 @@ def command(
     from deepmmsearch.compose.evaluate import play_recipe
 
     loaded = open_recipe(recipe, EvalRecipe, overrides)
+    ready(loaded, recipe, dry_run, only=only, benchmarks=benchmarks)
     with Bars() as bars:
         run = play_recipe(loaded, only, benchmarks, retry_errors=retry_errors, watch=bars)
     if report:

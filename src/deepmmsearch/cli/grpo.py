@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from deepmmsearch.cli.bars import Bars
-from deepmmsearch.errors import need
+from deepmmsearch.cli.check import dry_run, ready
 
 
 @click.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1)
-def command(recipe: Path, overrides: tuple[str, ...]) -> None:
+@dry_run
+def command(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
     """Train a policy with GRPO on its own episodes with live tools, as RECIPE says; an interrupted run goes on where it
     was.
 
@@ -24,11 +25,13 @@ def command(recipe: Path, overrides: tuple[str, ...]) -> None:
     Example:  deepmmsearch grpo recipes/atlas/grpo.yaml
               deepmmsearch grpo recipes/atlas/grpo.yaml output=runs/mine trl.learning_rate=1e-5
     """
-    need("Training", "train")
     from deepmmsearch.cli.recipe_file import open_recipe
-    from deepmmsearch.compose.training import run_grpo
     from deepmmsearch.compose.training_recipes import AnyExperiment
 
+    loaded = open_recipe(recipe, AnyExperiment, overrides)
+    ready(loaded, recipe, dry_run)
+    from deepmmsearch.compose.training import run_grpo
+
     with Bars() as bars:
-        result = run_grpo(open_recipe(recipe, AnyExperiment, overrides), bars)
+        result = run_grpo(loaded, bars)
     click.echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")

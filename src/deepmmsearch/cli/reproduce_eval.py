@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.check import dry_run, ready
 
 if TYPE_CHECKING:
     from deepmmsearch.eval.claims import Claim
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 @click.option("--faults/--no-faults", default=True, show_default=True, help="Play with broken tools too.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/eval/reproduce"), show_default=True)
 @click.option("--concurrency", type=click.IntRange(1, 512), default=32, show_default=True, help="Questions at once.")
-def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, out: Path, concurrency: int) -> None:
+@dry_run
+def command(
+    models: tuple[str, ...], questions: int, seed: int, faults: bool, out: Path, concurrency: int, dry_run: bool
+) -> None:
     """Play direct answers, RAG, agents and ablations on a world that no model has seen; print Table 1 and the claims.
 
     Without --model the bundled model plays. Claims that need a second model (base for the prompt agent, sft and rl for
@@ -50,8 +54,10 @@ def command(models: tuple[str, ...], questions: int, seed: int, faults: bool, ou
 
     console = Console(highlight=False)
     folders = read_models(models)
+    recipe = make_recipe(folders, questions, seed, faults, out, concurrency)
+    ready(recipe, f"the atlas, seed {seed}, {questions} questions", dry_run)
     with Bars() as bars:
-        run = play_recipe(make_recipe(folders, questions, seed, faults, out, concurrency), watch=bars)
+        run = play_recipe(recipe, watch=bars)
     results = load_results([run], title=f"the atlas, seed {seed}, {questions} questions")
     found = claims(results, roles(list(folders)))
     for section in (accuracy(results), costs(results)):

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.check import dry_run, ready
 from deepmmsearch.errors import need
 
 
@@ -29,6 +30,7 @@ from deepmmsearch.errors import need
     help="Environment variable that a job needs; others stay here.",
 )
 @click.argument("overrides", nargs=-1)
+@dry_run
 def command(
     scale: str,
     out: Path,
@@ -38,6 +40,7 @@ def command(
     jobs: int | None,
     keys: tuple[str, ...],
     overrides: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Train base, SFT and GRPO from scratch and measure each on questions about worlds that none has seen.
 
@@ -62,9 +65,11 @@ def command(
         raise UserError(f"{recipes} has no {', '.join(missing)}. Give a folder that holds them: --recipes FOLDER")
     need("Training", "engine", "train")
     from deepmmsearch.reproduce.study import Study, measure_all, run_jobs
+    from deepmmsearch.reproduce.study_check import check_study
     from deepmmsearch.reproduce.study_figures import write_study
 
     study = Study(recipes, out, seeds=tuple(range(seeds)), overrides=overrides, keys=keys)
+    ready(check_study(study), "the training study", dry_run)
     at_once = jobs or os.cpu_count() or 1
     # as Ctrl-C does, which reaches the jobs by itself
     signal.signal(signal.SIGTERM, signal.default_int_handler)

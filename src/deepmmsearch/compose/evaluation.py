@@ -128,7 +128,7 @@ class Evaluation:
                 parts[f"policies.{played}"] = policy_content(recipe.policies[played])
             if recipe.tools is not None and not isinstance(settings, DirectSettings | OracleSettings):
                 parts["tools"] = contents_of(recipe.tools)
-            prompts = [prompt_content(prompt) for prompt in self._prompts(settings, played)]
+            prompts = [prompt_content(prompt) for prompt in self.prompts(settings, played)]
             told = content(", ".join(p["name"] for p in prompts), digest_of(*(p["digest"] for p in prompts)))
             parts[f"workflows.{name}"] = {**decisive(settings), "policy": played, "prompt": told}
         for name, judge in recipe.judges.items():
@@ -136,7 +136,7 @@ class Evaluation:
             parts[f"judges.{name}"] = {**decisive(judge), "text": digest_of(text) if text else None}
         return parts
 
-    def _prompts(self, settings: WorkflowOptions, played: str) -> tuple[Prompt, ...]:
+    def prompts(self, settings: WorkflowOptions, played: str) -> tuple[Prompt, ...]:
         """What a workflow is played with, told without loading its policy."""
         if not isinstance(settings, PlayedOptions):
             return (load_prompt("atlas"),)

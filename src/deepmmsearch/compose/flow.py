@@ -29,22 +29,23 @@ def is_path(name: str) -> bool:
     return outside or path.exists() or (len(path.parts) == 2 and path.parent.is_dir())
 
 
-def reads(recipe: Recipe) -> list[Path]:
-    """The files and folders that have to be there."""
-    return list(dict.fromkeys(_read(recipe)))
+def reads(recipe: Recipe) -> dict[Path, str]:
+    """The files and folders that have to be there, with the settings that name them."""
+    return dict(_read(recipe))
 
 
-def _read(recipe: Recipe) -> Iterator[Path]:
+def _read(recipe: Recipe) -> Iterator[tuple[Path, str]]:
     for section in sections(recipe):
         values: dict[str, Any] = {**section.__dict__, **(section.model_extra or {})}
         for name in _PATHS:
             given = values.get(name)
-            yield from map(Path, given if isinstance(given, list | tuple) else [given] if given else [])
+            listed = given if isinstance(given, list | tuple) else [given] if given else []
+            yield from ((Path(path), name) for path in listed)
         if not isinstance(section, EndpointSettings):
-            named = [values.get(name) for name in _PERHAPS]
-            yield from (Path(name) for name in named if isinstance(name, str) and is_path(name))
+            perhaps = [(values.get(name), name) for name in _PERHAPS]
+            yield from ((Path(given), name) for given, name in perhaps if isinstance(given, str) and is_path(given))
         if isinstance(section, ReplaySettings):
-            yield section.cassette
+            yield section.cassette, "cassette"
 
 
 def makes(recipe: Recipe) -> dict[Path, str]:

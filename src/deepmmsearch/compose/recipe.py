@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from deepmmsearch.compose.keys import refuse_others
 from deepmmsearch.compose.shipped import find_recipe
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.errors import UnknownName, UserError, all_of
 from deepmmsearch.notation import read_yaml
 from deepmmsearch.settings import FOREIGN, KIND, UNKNOWN, choices, inner, names
 
@@ -53,11 +53,12 @@ def read_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> dict[s
 
 
 def read_settings(row: Any, model: Any, source: str) -> Any:
-    """The row as a `model`; `source` is what messages call it. Raises UserError, UnknownName."""
+    """The row as a `model`; `source` is what messages call it. Raises UserError with all that is wrong, UnknownName
+    where that is one name."""
     try:
         return TypeAdapter(model).validate_python(row)
     except ValidationError as error:
-        raise explain(error, model, source)[0] from None
+        raise all_of(explain(error, model, source)) from None
 
 
 def _override(row: dict[str, Any], override: str, model: Any) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
+from PIL.Image import new as new_picture
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.metering import Budget, Ledger, Purse
@@ -64,7 +65,7 @@ def build_toolbox(settings: ToolSettings, policy: Policy, environ: Mapping[str, 
     policy cannot do; MissingExtra."""
     if isinstance(settings, NoToolSettings):
         return Toolbox()
-    return _Assembly(settings, environ).toolbox(policy)
+    return Assembly(settings, environ).toolbox(policy)
 
 
 def make_provider(
@@ -112,7 +113,7 @@ def _card_dialect(policy: Policy) -> str:
 
 
 @dataclass
-class _Assembly:
+class Assembly:
     """Puts one toolbox together."""
 
     settings: LocalToolSettings | ProviderToolSettings
@@ -151,7 +152,7 @@ class _Assembly:
             crop_padding=s.crop_padding,
             thumbnails=s.thumbnails,
             matcher=self.matcher(recorder) if image is not None else None,
-            extra=tuple(make_tool(tool.name, tool.options) for tool in s.extra),
+            extra=self.extra_tools(),
             ledger=self.ledger(),
             **self.summarizers(policy, recorder),
         )
@@ -287,6 +288,9 @@ class _Assembly:
         spoken = written if recorder is None else RecordedCondenser(written, recorder)
         return {"condenser": spoken, "stand_in": extractive}
 
+    def extra_tools(self) -> tuple[Any, ...]:
+        return tuple(make_tool(tool.name, tool.options) for tool in self.settings.extra)
+
     # The run
 
     def ledger(self) -> Ledger:
@@ -340,3 +344,18 @@ class _Unasked:
 
 def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
+
+
+async def try_tools(tools: Toolbox) -> None:
+    """One search with each tool: a backend that is down is found before anything else is done. Raises UserError."""
+    searches = []
+    if tools.text_search is not None:
+        searches.append(("text search", tools.text_search.search("capital of France", 1)))
+    if tools.image_search is not None:
+        searches.append(("image search", tools.image_search.search(new_picture("RGB", (64, 64), "white"), 1)))
+    for name, search in searches:
+        try:
+            await search
+        # whatever goes wrong now would go wrong in every episode
+        except Exception as error:
+            raise UserError(f"The {name} does not work: {error} Repair it, or choose other tools.") from error

@@ -12,15 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
-
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.atlas.play import play_worlds
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.judges import build_judge
 from deepmmsearch.compose.policies import choose_prompt, policy_grounder
-from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.compose.toolbox import build_toolbox, try_tools
 from deepmmsearch.compose.training_recipes import AtlasExperiment, DataExperiment, Experiment, FineTuning
 from deepmmsearch.digests import contents_of
 from deepmmsearch.engine.index import Index
@@ -182,7 +180,7 @@ def _data(recipe: DataExperiment, report: Watch) -> _Source:
             "so no reward can be given. Remove them or add answers."
         )
     tools = build_toolbox(recipe.tools, HumanPolicy())
-    asyncio.run(_try(tools))
+    asyncio.run(try_tools(tools))
 
     def tools_for(grounder: Grounder) -> Callable[[Question], Toolbox]:
         box = tools if tools.grounder is not None else replace(tools, grounder=grounder)
@@ -204,18 +202,3 @@ def _questions(path: Path, report: Watch) -> Sequence[Question]:
     for reason, count in rows.dropped.items():
         report(f"{path}: {count} of {rows.rows} rows left out: {reason} (the first: {rows.examples[reason][0]})")
     return found
-
-
-async def _try(tools: Toolbox) -> None:
-    """One search with each tool: a backend that is down is found before the model is loaded. Raises UserError."""
-    searches = []
-    if tools.text_search is not None:
-        searches.append(("text search", tools.text_search.search("capital of France", 1)))
-    if tools.image_search is not None:
-        searches.append(("image search", tools.image_search.search(Image.new("RGB", (64, 64), "white"), 1)))
-    for name, search in searches:
-        try:
-            await search
-        # whatever goes wrong now would go wrong in every rollout
-        except Exception as error:
-            raise UserError(f"The {name} does not work: {error} Repair it, or choose other tools.") from error

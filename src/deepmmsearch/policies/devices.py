@@ -12,3 +12,9 @@ def describe_devices() -> str:
     names += ["Apple's GPU"] if torch.backends.mps.is_available() else []
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     return f"{torch.__version__}, {cuda}: {', '.join(names) or 'no GPU, models run on the processor'}"
+
+
+def count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
