@@ -13,7 +13,7 @@ import pytest
 
 from commands import run
 from deepmmsearch.compose.check import check_recipe
-from deepmmsearch.compose.plan import Plan
+from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.recipe_kinds import ACCELERATE, kind_of
 from deepmmsearch.compose.shipped import shipped_recipes
@@ -46,7 +46,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def checked(name: str, *overrides: str, **given: Any) -> Plan:
+def checked(name: str, *overrides: str, **given: Any) -> RunPlan:
     path = shipped_recipes()[name]
     return check_recipe(load_recipe(path, kind_of(ROWS[name], name).model, overrides), **given)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from deepmmsearch.compose.plan import Plan
+    from deepmmsearch.compose.plan import RunPlan
 
 dry_run = click.option(
     "--dry-run", is_flag=True, help="Only say what is missing, what would be made, and what it takes."
@@ -48,16 +48,16 @@ def ready(recipe: Any, source: Path | str, dry_run: bool, **chosen: Any) -> None
     """Before a run of a recipe, or of a plan that was made already: raises UserError with all that is missing; a dry
     run shows the plan and ends here."""
     from deepmmsearch.compose.check import check_recipe
-    from deepmmsearch.compose.plan import Plan
+    from deepmmsearch.compose.plan import RunPlan
 
-    plan = recipe if isinstance(recipe, Plan) else check_recipe(recipe, **chosen)
+    plan = recipe if isinstance(recipe, RunPlan) else check_recipe(recipe, **chosen)
     if dry_run:
         finish(plan, str(source))
         sys.exit(0)
     plan.refuse()
 
 
-def finish(plan: Plan, title: str, as_json: bool = False) -> None:
+def finish(plan: RunPlan, title: str, as_json: bool = False) -> None:
     """Shows the plan and ends with 2 where something is missing."""
     if as_json:
         click.echo(json.dumps(_as_json(plan, title)))
@@ -67,7 +67,7 @@ def finish(plan: Plan, title: str, as_json: bool = False) -> None:
         sys.exit(2)
 
 
-def _as_json(plan: Plan, title: str) -> dict[str, Any]:
+def _as_json(plan: RunPlan, title: str) -> dict[str, Any]:
     return {
         "recipe": title,
         "missing": plan.missing,
@@ -81,7 +81,7 @@ def _as_json(plan: Plan, title: str) -> dict[str, Any]:
     }
 
 
-def _show(plan: Plan, title: str) -> None:
+def _show(plan: RunPlan, title: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
@@ -112,7 +112,7 @@ def _show(plan: Plan, title: str) -> None:
         console.print(Text("\nNothing is missing.", "green"))
 
 
-def _table(plan: Plan) -> Any:
+def _table(plan: RunPlan) -> Any:
     from rich.table import Table
     from rich.text import Text
 

@@ -11,10 +11,10 @@ from deepmmsearch.compose.check_parts import Parts, StandIn
 from deepmmsearch.compose.check_play import check_build, check_evaluation, narrowed
 from deepmmsearch.compose.check_training import check_grpo, check_pretrain, check_sft
 from deepmmsearch.compose.data_build import DataRecipe
-from deepmmsearch.compose.estimate import UNKNOWN_PARAMETERS, Player, episodes
+from deepmmsearch.compose.estimate import UNKNOWN_PARAMETERS, Tempo, episodes
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.flow import makes
-from deepmmsearch.compose.plan import Plan
+from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.recipe_kinds import KINDS
 from deepmmsearch.compose.tool_settings import LocalToolSettings, ProviderToolSettings
 from deepmmsearch.compose.training_recipes import AtlasExperiment, DataExperiment, FineTuning
@@ -30,7 +30,7 @@ def check_recipe(
     benchmarks: Sequence[str] = (),
     coming: Collection[Path] = (),
     size: float = UNKNOWN_PARAMETERS,
-) -> Plan:
+) -> RunPlan:
     """Everything in it is built but the weights of models. `network`: ask endpoints, search providers and the Hub too.
     `only`, `benchmarks`: as of `play_recipe`. `coming`: what will be there when the recipe
     runs; `size`: parameters of a model that is not here and whose name does not tell.
@@ -39,7 +39,7 @@ def check_recipe(
     """
     if isinstance(recipe, EvalRecipe):
         recipe = narrowed(recipe, only, benchmarks)
-    plan = Plan()
+    plan = RunPlan()
     parts = Parts(plan, network, size=size)
     if isinstance(recipe, Recipe):
         parts.inputs(recipe, coming)
@@ -57,7 +57,7 @@ def check_recipe(
             check_pretrain(recipe, parts)
         case LocalToolSettings() | ProviderToolSettings():
             tools = parts.tools(recipe, StandIn("a model", AgentCard()))
-            plan.work.append(episodes("a question", 1, Player(endpoint="the model's"), tools, plan.assumed))
+            plan.work.append(episodes("a question", 1, Tempo(endpoint="the model's"), tools, plan.assumed))
     command = next((kind.command for kind in KINDS if isinstance(recipe, tuple(models(kind.model)))), "")
     if hasattr(recipe, "output"):
         parts.folder(recipe.output, command, int(plan.room))

@@ -19,7 +19,7 @@ from deepmmsearch.compose.endpoints import chat_model
 from deepmmsearch.compose.estimate import BENCHMARKS, UNKNOWN_PARAMETERS, UNKNOWN_QUESTIONS, parameters_of
 from deepmmsearch.compose.flow import is_path, makers, reads
 from deepmmsearch.compose.judges import JudgeSettings, LlmJudgeSettings, build_judge
-from deepmmsearch.compose.plan import Plan
+from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.policies import ChatPolicySettings, LocalPolicySettings, PlayerPolicySettings, PolicySettings
 from deepmmsearch.compose.tool_settings import (
     AutoMatcherSettings,
@@ -70,7 +70,7 @@ class Parts:
     """`network`: may endpoints, search providers and the Hub be asked? `gone`: inputs that are not there, of which
     nothing more is said. `size`: parameters of a model of which nothing is known."""
 
-    plan: Plan
+    plan: RunPlan
     network: bool = False
     gone: frozenset[Path] = frozenset()
     size: float = UNKNOWN_PARAMETERS

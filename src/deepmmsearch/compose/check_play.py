@@ -7,7 +7,7 @@ from typing import Any
 
 from deepmmsearch.compose.check_parts import Parts
 from deepmmsearch.compose.data_build import DataRecipe, PlayerSettings
-from deepmmsearch.compose.estimate import TEXT_SEARCHES, WORLD_QUESTION, Player, Work, episodes, judged
+from deepmmsearch.compose.estimate import TEXT_SEARCHES, WORLD_QUESTION, Tempo, Work, episodes, judged
 from deepmmsearch.compose.eval_recipe import (
     QUESTIONS,
     AtlasBenchmarkSettings,
@@ -121,7 +121,7 @@ def _work(
     atlas = isinstance(benchmark, AtlasBenchmarkSettings)
     given: dict[str, Any] = {"concurrency": recipe.concurrency}
     if isinstance(workflow, OracleSettings):
-        return episodes(name, questions, Player(), None, parts.plan.assumed, **given) if atlas else None
+        return episodes(name, questions, Tempo(), None, parts.plan.assumed, **given) if atlas else None
     if isinstance(workflow, DirectSettings):
         given |= {"images": 0, "texts": 0, "turns": 1}
     elif isinstance(workflow, RagSettings):
@@ -131,7 +131,7 @@ def _work(
         if workflow.text_searches is not None:
             given["texts"] = min(TEXT_SEARCHES, workflow.text_searches)
     searched = None if atlas else tools
-    return episodes(name, questions, Player.of(recipe.policies[player]), searched, parts.plan.assumed, **given)
+    return episodes(name, questions, Tempo.of(recipe.policies[player]), searched, parts.plan.assumed, **given)
 
 
 def check_build(recipe: DataRecipe, parts: Parts) -> None:
@@ -179,7 +179,7 @@ def _played(
     return episodes(
         name,
         questions,
-        Player.of(settings.policy),
+        Tempo.of(settings.policy),
         tools,
         parts.plan.assumed,
         limits=limits,

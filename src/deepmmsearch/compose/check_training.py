@@ -11,7 +11,7 @@ from deepmmsearch.compose.check_parts import Parts, StandIn
 from deepmmsearch.compose.estimate import (
     UNKNOWN_QUESTIONS,
     WORLD_QUESTION,
-    Player,
+    Tempo,
     Work,
     episodes,
     judged,
@@ -79,8 +79,8 @@ def check_grpo(recipe: AtlasExperiment | DataExperiment, parts: Parts) -> None:
         rollouts = settings.max_steps * batch / settings.num_iterations
     parameters, concurrency = parts.parameters(recipe.model), recipe.rollouts.concurrency
     vllm = recipe.rollouts.backend.startswith("vllm")
-    player = Player(endpoint="vLLM") if vllm else Player(parameters=parameters)
-    played = episodes("rollouts", rollouts, player, tools, plan.assumed, limits=recipe.limits, concurrency=concurrency)
+    tempo = Tempo(endpoint="vLLM") if vllm else Tempo(parameters=parameters)
+    played = episodes("rollouts", rollouts, tempo, tools, plan.assumed, limits=recipe.limits, concurrency=concurrency)
     tokens = rollouts * length(played)
     plan.work += [played, training("updates", rollouts, tokens, parameters, 6, plan.assumed)]
     if (work := judged("judge", rollouts, recipe.judge, concurrency)) is not None:

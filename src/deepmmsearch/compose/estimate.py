@@ -76,14 +76,15 @@ class Assumptions:
 
 
 @dataclass(frozen=True)
-class Player:
-    """Who plays: behind an endpoint, in this process with so many parameters, or without a model (the oracle)."""
+class Tempo:
+    """How fast whoever plays writes a turn: behind an endpoint, in this process with so many parameters, or without a
+    model (the oracle)."""
 
     endpoint: str | None = None
     parameters: float = 0
 
     @classmethod
-    def of(cls, settings: object) -> Player:
+    def of(cls, settings: object) -> Tempo:
         if isinstance(settings, EndpointSettings):
             return cls(endpoint=settings.base_url or "api.openai.com")
         if getattr(settings, "kind", "local") != "local":
@@ -101,7 +102,7 @@ class Player:
 def episodes(
     name: str,
     questions: float,
-    player: Player,
+    tempo: Tempo,
     tools: ToolSettings | None,
     assumed: Assumptions,
     *,
@@ -117,7 +118,7 @@ def episodes(
     images = min(images, allowed.image_searches, allowed.calls) if _has(tools, "image") else 0
     texts = min(texts, allowed.calls - images) if _has(tools, "text") else 0
     played = turns if turns is not None else images + texts + 1
-    share = SMALL_SHARE if 0 < player.parameters < SMALL else 1.0
+    share = SMALL_SHARE if 0 < tempo.parameters < SMALL else 1.0
     read = share * (played * PROMPT + OBSERVATION * played * (played - 1) / 2)
     written = share * played * WRITTEN
     tokens = questions * (read + written)
@@ -130,18 +131,18 @@ def episodes(
     pages = texts * pages_of(tools)
     calls = {"image": questions * images, "text": questions * texts, "pages": questions * pages}
     money = questions * (images * prices["image"] + texts * prices["text"] + pages * prices["page"])
-    seconds = player.seconds(questions * played, tokens, concurrency)
+    seconds = tempo.seconds(questions * played, tokens, concurrency)
     if isinstance(tools, ProviderToolSettings):
         seconds += questions * (images + texts) * SEARCH / concurrency
-    if player.endpoint or player.parameters:
+    if tempo.endpoint or tempo.parameters:
         first, each, turn = (f"{share * tokens:,.0f}" for tokens in (PROMPT, OBSERVATION, WRITTEN))
         assumed.add(f"A first turn reads about {first} tokens, each observation adds {each}, a turn writes {turn}.")
-    if player.endpoint:
+    if tempo.endpoint:
         assumed.add(
             f"A turn behind an endpoint takes {TURN:g} s, a search {SEARCH:g} s, as many at once as `concurrency` "
             "says. What its tokens cost is not known here and not in the sum."
         )
-    elif player.parameters:
+    elif tempo.parameters:
         assumed.add(f"This machine reaches {speed():.0e} operations a second.")
     return Work(
         name, questions, questions * played, {n: c for n, c in calls.items() if c}, questions * read,

@@ -12,7 +12,7 @@ from deepmmsearch.errors import MissingExtra, UserError, all_of, need
 
 
 @dataclass
-class Plan:
+class RunPlan:
     """`problems`: everything without which it cannot run; `notes`: what is good to know. `makes`: what is where
     afterwards. `room`: bytes that are needed on the disk."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.check import check_recipe
 from deepmmsearch.compose.estimate import BUNDLED_PARAMETERS
-from deepmmsearch.compose.plan import Plan
+from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 from deepmmsearch.reproduce.study import Study
@@ -16,9 +16,9 @@ from deepmmsearch.reproduce.study import Study
 MODELS = {"pretrain": PretrainRecipe, "sft": FineTuning, "grpo": AnyExperiment}
 
 
-def check_study(study: Study) -> Plan:
+def check_study(study: Study) -> RunPlan:
     """What one job makes the next one reads, so it is not missing."""
-    whole = Plan()
+    whole = RunPlan()
     jobs = study.jobs()
     coming = {job.result for job in jobs} | {study.out / job.name for job in jobs}
     for job in jobs:
