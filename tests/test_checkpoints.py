@@ -165,6 +165,20 @@ def test_a_text_model_is_not_taken(place: Path, tmp_path: Path) -> None:
         read_parts(model / "config.json")
 
 
+def test_a_path_into_a_folder_that_is_not_there_is_no_name_on_the_hub() -> None:
+    with pytest.raises(UserError, match="Unknown model folder 'rums/atlas/sft/merged'"):
+        read_parts("rums/atlas/sft/merged")
+
+
+def test_a_processor_of_another_model_is_found_before_anything_starts(tmp_path: Path) -> None:
+    model = tiny_checkpoint(tmp_path / "llava", "llava")
+    settings = json.loads((model / "preprocessor_config.json").read_text())
+    larger = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
+    (model / "preprocessor_config.json").write_text(json.dumps(settings | larger))
+    with pytest.raises(UserError, match="makes squares of 56 pixels, but the model looks at 28"):
+        read_parts(model)
+
+
 def test_a_template_of_before_2025_is_found(place: Path, tmp_path: Path) -> None:
     model = Path(shutil.copytree(place / "base", tmp_path / "old"))
     template = (model / "chat_template.jinja").read_text()

@@ -149,7 +149,7 @@ def refuse_missing(source: str) -> None:
         read_object(folder / "config.json")
     elif folder.exists():
         raise UserError(f"{source!r} is a file, but a checkpoint is a folder. Give the folder that holds config.json.")
-    elif source.startswith((".", "/", "~")) or (folder.parent.name and folder.parent.is_dir()):
+    elif source.startswith((".", "/", "~")) or source.count("/") > 1 or (folder.parent.name and folder.parent.is_dir()):
         known = folder.parent.iterdir() if folder.parent.is_dir() else ()
         beside = [p.name for p in known if (p / "config.json").is_file()]
         raise UnknownName("model folder", source, [str(folder.parent / name) for name in beside])

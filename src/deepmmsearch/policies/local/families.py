@@ -83,8 +83,8 @@ class Family:
         if found.count(self.image_id) != features:
             raise UserError(
                 f"A picture of {size[0]} x {size[1]} pixels has {features} features, but a {self.config.model_type} "
-                f"model of this configuration should give {found.count(self.image_id)}. config.json and "
-                "preprocessor_config.json do not belong together: fetch both again."
+                f"model of this configuration should give {found.count(self.image_id)}. config.json "
+                "and preprocessor_config.json do not belong together: fetch both again."
             )
         return found
 
@@ -144,13 +144,26 @@ class FixedSquare(Family):
 
     trains = True
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        given, wanted = self.inputs([Image.new("RGB", (1, 1))])["pixel_values"].shape[-1], self._side
+        if given != wanted:
+            raise UserError(
+                f"The image processor makes squares of {given} pixels, but the model looks at {wanted}. config.json "
+                "and preprocessor_config.json do not belong together: fetch both again."
+            )
+
+    @property
+    def _side(self) -> int:
+        return int(self.config.vision_config.image_size)
+
     @classmethod
     def fits(cls, config: PreTrainedConfig, processor: BaseImageProcessor) -> bool:
         return config.vision_config.model_type in SQUARE_TOWERS
 
     def tokens(self, size: tuple[int, int]) -> tuple[int, ...]:
         vision = self.config.vision_config
-        count = (vision.image_size // vision.patch_size) ** 2
+        count = (self._side // vision.patch_size) ** 2
         # CLIP puts its class token before the patches; "full" keeps it
         count += self.config.vision_feature_select_strategy == "full" and vision.model_type == "clip_vision_model"
         return (self.image_id,) * count
