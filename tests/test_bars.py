@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -79,6 +83,22 @@ def test_sentences_are_results_and_go_to_stdout(capsys: pytest.CaptureFixture[st
         bars("World 7: 3 rows")
     out, err = capsys.readouterr()
     assert out == "World 7: 3 rows\n" and err.startswith("a: 0 of 2")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals")
+def test_a_sentence_does_not_land_in_the_middle_of_a_bar() -> None:
+    script = "from deepmmsearch.cli.bars import Bars\nfrom deepmmsearch.progress import Step\n"
+    script += "with Bars() as bars:\n bars(Step('a', 1, 9))\n bars('World 7: 3 rows')\n bars(Step('a', 2, 9))"
+    master, terminal = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    subprocess.run([sys.executable, "-c", script], stdout=terminal, stderr=terminal, env=environment, check=True)
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal is told
+        while piece := os.read(master, 65536):
+            shown += piece
+    os.close(master)
+    assert b"a \x1b" in shown and re.search(rb"\x1b\[2KWorld 7: 3 rows\r\n", shown), shown
 
 
 def test_an_interrupted_stage_leaves_the_terminal_as_it_was() -> None:

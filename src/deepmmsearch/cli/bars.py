@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
@@ -64,7 +63,8 @@ class Bars:
         if isinstance(said, Step):
             self._step(said)
         else:
-            click.echo(said)
+            # not click.echo, which would write past the bars into the middle of one
+            print(said, flush=True)
 
     def _step(self, step: Step) -> None:
         complete = step.total is not None and step.done >= step.total
