@@ -97,10 +97,11 @@ def test_python_m_leaves_the_current_folder_out(hostile: Path) -> None:
 def test_a_reader_of_web_pages_starts_in_a_hostile_folder(hostile: Path) -> None:
     """What `ask --tools` starts for the pages behind hits."""
     code = (
-        "from deepmmsearch.reading.worker import Worker\n"
-        "request = {'url': 'https://a.example/x', 'type': 'text/html', 'charset': '', 'language': '', 'longest': '9'}\n"
-        "with Worker('deepmmsearch.reading.readable', 20) as worker:\n"
-        "    print(worker.ask(request, open('page.html', 'rb').read())['text'])\n"
+        "from deepmmsearch.reading.document import Origin\n"
+        "from deepmmsearch.reading.worker import Extractor\n"
+        "with Extractor(20) as extractor:\n"
+        "    origin = Origin('html', 'x', address='https://a.example/x', longest=9)\n"
+        "    print(extractor.read(origin, open('page.html', 'rb').read()).text)\n"
     )
     done = program(code)
     assert "Oru has" in done.stdout, done
@@ -383,8 +384,8 @@ PAGE = (
 def test_confined_it_reads_what_it_read_before() -> None:
     """Lazy imports, tables of encodings and of dates among them."""
     pytest.importorskip("trafilatura")
-    from deepmmsearch.reading.formats import extract
-    from deepmmsearch.reading.worker import Extractor, Worker
+    from deepmmsearch.reading.formats import extract, page_origin, read
+    from deepmmsearch.reading.worker import Extractor
 
     files = {
         "a.html": PAGE.format("utf-8").encode(),
@@ -397,19 +398,16 @@ def test_confined_it_reads_what_it_read_before() -> None:
     with Extractor(60) as extractor:
         for name, content in files.items():
             assert extractor.extract(name, content) == extract(name, content)
-    from deepmmsearch.reading.readable import read
-
-    request = {"url": "https://a.example/x", "charset": "", "language": "", "longest": "9999"}
-    with Worker("deepmmsearch.reading.readable", 60) as worker:
         for name, kind in (
             ("a.html", "text/html"),
             ("b.html", ""),
             ("e.pdf", "application/pdf"),
             ("f.txt", "text/plain"),
         ):
-            asked = {**request, "type": kind}
-            assert worker.ask(asked, files[name]) == read(asked, files[name])
-    assert read({**request, "type": "text/html"}, files["a.html"])["date"] == "2021-03-04"
+            origin = page_origin("https://a.example/x", kind, "", files[name], 9999)
+            page = extractor.read(origin, files[name])
+            assert page == read(origin, files[name])
+            assert page.date == ("2021-03-04" if name.endswith("html") else page.date)
 
 
 # --- the end

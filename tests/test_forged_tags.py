@@ -203,14 +203,14 @@ def test_texts(name: str) -> None:
 @pytest.mark.parametrize("name", BYTES)
 def test_pages_in_other_encodings(name: str) -> None:
     pytest.importorskip("trafilatura")
-    from deepmmsearch.reading.readable import read
+    from deepmmsearch.reading.formats import page_origin, read
 
     row = BYTES[name]
-    request = {"url": "https://example.org/", "type": row["type"], "charset": row["charset"], "language": ""}
-    page = read(request | {"longest": "20000"}, base64.b64decode(row["bytes"]))
-    assert "capital" in page["text"]
-    check(page["text"])
-    check(page["title"])
+    content = base64.b64decode(row["bytes"])
+    page = read(page_origin("https://example.org/", row["type"], row["charset"], content, 20_000), content)
+    assert "capital" in page.text
+    check(page.text)
+    check(page.title)
 
 
 def test_harmless_words_are_left_alone() -> None:

@@ -18,8 +18,10 @@ from deepmmsearch.agent.metering import Budget, Ledger
 from deepmmsearch.agent.passages import read_passages
 from deepmmsearch.errors import ToolError
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.reading import readable
-from deepmmsearch.reading.document import Unreadable
+from deepmmsearch.reading.charset import decode
+from deepmmsearch.reading.document import Document, Unreadable
+from deepmmsearch.reading.formats import extract, page_origin, read
+from deepmmsearch.reading.webpage import canonical
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.tools.http import BadStatus, GuardedClient, Refused
 from deepmmsearch.tools.page_reader import WebReader
@@ -36,8 +38,10 @@ ARTICLE = """<!doctype html><html lang="en-GB"><head><title>Veld: a country</tit
 <script>var x = "not shown";</script></main><footer>All rights reserved</footer></body></html>"""
 
 
-def asked(url: str = "http://public.example/wiki/x", **named: str) -> dict[str, str]:
-    return {"url": url, "type": "text/html", "charset": "", "language": "", "longest": "200000", **named}
+def page_of(
+    content: bytes, kind: str = "text/html", *, url: str = "http://public.example/wiki/x", longest: int = 200_000
+) -> Document:
+    return read(page_origin(url, kind, "", content, longest), content)
 
 
 @pytest.fixture
@@ -57,14 +61,23 @@ def client(internet: Internet) -> GuardedClient:
 
 
 def test_a_page_with_all_it_says_of_itself() -> None:
-    page = readable.read(asked(), ARTICLE.encode())
-    assert page == {
-        "title": "Veld: a country",
-        "text": "Veld\nVeld is a country by the sea. Its capital is Oru.",
-        "date": "2023-05-06",
-        "language": "en",
-        "canonical": "https://www.public.example/wiki/Veld",
-    }
+    assert page_of(ARTICLE.encode()) == Document(
+        "Veld: a country",
+        "Veld\nVeld is a country by the sea. Its capital is Oru.",
+        "https://www.public.example/wiki/Veld",
+        headings=("Veld",),
+        date="2023-05-06",
+        language="en",
+    )
+
+
+def test_a_page_is_the_same_as_a_file_but_for_what_only_the_web_needs() -> None:
+    """One reader for both: a file's date is not looked for, and whom it names is its own business."""
+    page, file = page_of(ARTICLE.encode()), extract("wiki/Veld.html", ARTICLE.encode())
+    assert replace(page, date=None) == file and page.date is not None
+    foreign = ARTICLE.replace("www.public.example", "other.example").encode()
+    assert page_of(foreign).url is None and extract("a.html", foreign).url == "https://other.example/wiki/Veld"
+    assert page_of(b"# Oru\n\nA *harbour*.", "text/markdown").text == "Oru\n\nA harbour."
 
 
 def test_main_text_of_a_long_page() -> None:
@@ -72,9 +85,9 @@ def test_main_text_of_a_long_page() -> None:
         f"<p>Sentence {n} tells of the long history of Oru, its harbours and its ships.</p>" for n in range(99)
     )
     menu = "".join(f'<li><a href="/{n}">Menu entry {n}</a></li>' for n in range(99))
-    page = readable.read(asked(), f"<html><body><div><ul>{menu}</ul></div><div>{said}</div></body></html>".encode())
-    assert "Sentence 98 tells" in page["text"] and "Menu entry" not in page["text"]
-    assert page["title"] == "x" and page["date"] is None and page["language"] is None
+    page = page_of(f"<html><body><div><ul>{menu}</ul></div><div>{said}</div></body></html>".encode())
+    assert "Sentence 98 tells" in page.text and "Menu entry" not in page.text
+    assert page.title == "x" and page.date is None and page.language is None
 
 
 @pytest.mark.parametrize(
@@ -91,7 +104,7 @@ def test_main_text_of_a_long_page() -> None:
     ],
 )
 def test_a_page_cannot_pass_for_another_site_s(url: str, named: str, taken: str | None) -> None:
-    assert readable.same_site(url, named) == taken
+    assert canonical(url, named) == taken
 
 
 @pytest.mark.parametrize(
@@ -111,14 +124,14 @@ def test_a_page_cannot_pass_for_another_site_s(url: str, named: str, taken: str 
     ],
 )
 def test_charsets(content: bytes, charset: str, text: str | None) -> None:
-    found = readable.decode(content, charset)
+    found = decode(content, charset, guess=True)
     assert text is None or found == text
     assert found
 
 
 def test_a_page_declares_its_charset() -> None:
     page = ARTICLE.replace("<head>", '<head><meta charset="windows-1252">').replace("sea", "café").encode("cp1252")
-    assert "café" in readable.read(asked(), page)["text"]
+    assert "café" in page_of(page).text
 
 
 def pdf(text: str, pages: int = 1, title: str = "Report") -> bytes:
@@ -149,12 +162,12 @@ def pdf(text: str, pages: int = 1, title: str = "Report") -> bytes:
 
 
 def test_pdf_by_its_first_bytes() -> None:
-    page = readable.read(asked(type="application/octet-stream"), pdf("Oru has a harbour", 3))
-    assert page["text"].splitlines() == [f"Oru has a harbour {n}" for n in range(3)]
-    assert (page["title"], page["date"], page["language"]) == ("Report", "2020-01-02", None)
-    assert len(readable.read(asked(longest="30"), pdf("Oru has a harbour", 200))["text"]) <= 30
+    page = page_of(pdf("Oru has a harbour", 3), "application/octet-stream")
+    assert page.text.splitlines() == [f"Oru has a harbour {n}" for n in range(3)]
+    assert (page.title, page.date, page.language) == ("Report", "2020-01-02", None)
+    assert len(page_of(pdf("Oru has a harbour", 200), longest=30).text) <= 30
     with pytest.raises(Unreadable, match="damaged PDF"):
-        readable.read(asked(type="application/pdf"), b"%PDF-1.4\n" + b"\0" * 100)
+        page_of(b"%PDF-1.4\n" + b"\0" * 100, "application/pdf")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +182,7 @@ def test_pdf_by_its_first_bytes() -> None:
 )
 def test_what_cannot_be_read_says_why(content: bytes, kind: str, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
-        readable.read(asked(type=kind), content)
+        page_of(content, kind)
 
 
 # --- fetching

@@ -49,11 +49,11 @@ def start(
     return _started("become", (module, *arguments), environment(keys), stdout=stdout, stderr=stderr)
 
 
-def start_confined(module: str) -> subprocess.Popen[bytes]:
+def start_confined(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     """A module that calls `sandbox.confine` and then answers over a `ParentPipe`: it gets no key, home or folder."""
     root = Path(sys.executable).anchor
     passed = environment(confined=True)
-    return _started("answer", (module,), passed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root)
+    return _started("answer", (module, *arguments), passed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root)
 
 
 def _started(entry: str, arguments: Sequence[str], passed: dict[str, str], **streams: Any) -> subprocess.Popen[bytes]:

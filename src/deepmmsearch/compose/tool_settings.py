@@ -218,7 +218,7 @@ class LocalReaderSettings(Settings):
 
 class WebReaderSettings(Settings):
     """The guarded client fetches pages, trafilatura reads them. What is not named here is a setting of
-    `tools.reader.WebReader`."""
+    `tools.page_reader.WebReader`."""
 
     model_config = ConfigDict(extra="allow")
 

@@ -1,16 +1,37 @@
-"""What extraction makes of a file, and what all formats share."""
+"""What goes into reading and what comes out."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Literal
 
+Kind = Literal["html", "markdown", "text", "pdf"]
+
+MAX_TEXT = 4_000_000
 SPACES = re.compile(r"\s+")
 EMPTY_ALT = re.compile(r"^(image|img|photo|picture|logo|icon|thumbnail|untitled)?\W*$", re.I)
 
 
 class Unreadable(Exception):
-    """The file is not indexed; the message is the reason, in the words of the build summary."""
+    """The message is the reason, in the words of a build's summary and of what the policy reads."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What is known of bytes before they are read. `name`: their title where they name none themselves. `charset`: what
+    their server called it. `address`: where on the web they were read, "" for a file. `longest`: characters of text
+    that are kept.
+
+    A file is taken at its word: what is not in UTF-8 or in the encoding that it declares is refused. Of a page on the
+    web whatever can be read is read: its encoding is guessed where nothing else helps, and its date is looked for.
+    """
+
+    kind: Kind
+    name: str
+    charset: str = ""
+    address: str = ""
+    longest: int = MAX_TEXT
 
 
 @dataclass(frozen=True)
@@ -26,31 +47,19 @@ class Showing:
 
 @dataclass(frozen=True)
 class Document:
-    """`url` is the canonical one that the page itself names, or None; `headings` are the lines of the text that head
-    the lines after them."""
+    """`url` is the canonical one that the page itself names, for a page on the web one of the same site; `headings` are
+    the lines of the text that head the lines after them; `date` (YYYY-MM-DD) and `language` ("en") are what it says of
+    itself."""
 
     title: str
     text: str
     url: str | None = None
-    pictures: tuple[Showing, ...] = field(default=())
-    headings: tuple[str, ...] = field(default=())
+    pictures: tuple[Showing, ...] = ()
+    headings: tuple[str, ...] = ()
+    date: str | None = None
+    language: str | None = None
 
 
 def clean(text: str) -> str:
     """One line, single spaces."""
     return SPACES.sub(" ", text).strip()
-
-
-def decode(content: bytes, declared: str | None = None) -> str:
-    """UTF-8, or what a byte order mark or the page itself declares; anything else is refused rather than guessed."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        declared = "utf-16"
-    for encoding in filter(None, ("utf-8-sig", declared)):
-        try:
-            text = content.decode(encoding)
-        except (UnicodeDecodeError, LookupError):
-            continue
-        if "\0" in text:
-            break
-        return text
-    raise Unreadable("not text in UTF-8 or a declared encoding")

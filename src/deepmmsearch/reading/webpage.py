@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from deepmmsearch.errors import MissingExtra
-from deepmmsearch.reading.document import EMPTY_ALT, SPACES, Document, Showing, Unreadable, clean, decode
+from deepmmsearch.reading.charset import decode
+from deepmmsearch.reading.document import EMPTY_ALT, SPACES, Document, Origin, Showing, Unreadable, clean
 
 SHORT_PAGE = 6_000  # characters of body text up to which the plain walk is used
 
@@ -27,39 +29,76 @@ _DROPPED = frozenset(
     for line in ("script style noscript template nav footer form button", "select option svg iframe head object")
     for word in line.split()
 )
+_LANGUAGE = re.compile(r"[a-zA-Z]{2,3}(?=[-_]|$)")
 _DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_\-]+)", re.I)
 
 
-def from_html(content: bytes, name: str) -> Document:
+def from_html(origin: Origin, content: bytes) -> Document:
+    """Raises Unreadable, MissingExtra."""
     try:
         from lxml import html
     except ImportError:
-        raise MissingExtra("Reading HTML pages", "engine") from None
+        raise MissingExtra("Reading HTML pages", "web" if origin.address else "engine") from None
     declared = _DECLARED_CHARSET.search(content[:4096])
-    source = decode(content, declared[1].decode("ascii") if declared else None)
+    charset = origin.charset or (declared[1].decode("ascii") if declared else "")
     # lxml refuses a str that declares an encoding of its own
-    source = re.sub(r"^\s*<\?xml[^>]*\?>", "", source)
+    written = re.sub(r"^\s*<\?xml[^>]*\?>", "", decode(content, charset, guess=bool(origin.address)))
     try:
-        tree = html.document_fromstring(source)
+        tree = html.document_fromstring(written)
     except Exception as error:  # ParserError, and ValueError on control characters
         raise Unreadable("not readable as HTML") from error
     if _too_deep(tree):
         raise Unreadable("nested too deeply")
-    title = _first(tree, "//title") or _first(tree, "//h1") or name
-    canonical = (tree.xpath("string(//link[@rel='canonical']/@href)") or "").strip()
+    title = _first(tree, "//title") or _first(tree, "//h1") or origin.name
     body = tree.find("body")
     body = body if body is not None else tree
-    url = canonical if _is_web_address(canonical) else None
-    return Document(title, _page_text(body, source), url, tuple(_pictures(body)), _headings(body))
+    return Document(
+        title,
+        _page_text(body, written),
+        canonical(origin.address, str(tree.xpath("string(//link[@rel='canonical']/@href)"))),
+        tuple(_pictures(body)),
+        _headings(body),
+        _date(tree) if origin.address else None,  # last: it takes the tree apart
+        language_code(str(tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or "")),
+    )
+
+
+def canonical(address: str, named: str) -> str | None:
+    """The canonical address that a page names. One that was read at an address must not pass for another site's."""
+    named = named.strip()
+    if not named or len(named) > 2_000 or re.search(r"[\s\\<>\"]", named):
+        return None
+    try:
+        full = urljoin(address, named)
+        own, other = (urlsplit(url) for url in (address, full))
+        hosts = {re.sub(r"^(www|m|amp)\.", "", (url.hostname or "").lower()) for url in (own, other)}
+    except ValueError:
+        return None
+    if other.scheme not in ("http", "https") or "@" in other.netloc or (address and len(hosts) > 1):
+        return None
+    return full
+
+
+def language_code(value: str) -> str | None:
+    """Of a language tag: "en" of "en-GB"."""
+    found = _LANGUAGE.match(value.strip())
+    return found[0].lower() if found else None
+
+
+def _date(tree: Any) -> str | None:
+    from htmldate import find_date
+
+    try:
+        # without its extensive search: a date found somewhere in the text is rarely the page's own
+        found: str | None = find_date(tree, extensive_search=False, original_date=True)
+    except Exception:  # it meets hostile markup too, and a date is not worth a page
+        return None
+    return found
 
 
 def _headings(body: Any) -> tuple[str, ...]:
     found = (clean(element.text_content()) for element in body.iter("h1", "h2", "h3", "h4", "h5", "h6"))
     return tuple(dict.fromkeys(text for text in found if text))
-
-
-def _is_web_address(url: str) -> bool:
-    return bool(re.match(r"https?://[^\s<>\"]{1,2000}$", url))
 
 
 def _too_deep(tree: Any, limit: int = 200) -> bool:
@@ -73,7 +112,7 @@ def _too_deep(tree: Any, limit: int = 200) -> bool:
     return False
 
 
-def _page_text(body: Any, source: str) -> str:
+def _page_text(body: Any, written: str) -> str:
     whole = visible_text(body)
     mains = [visible_text(element) for element in body.xpath(".//main | .//article")]
     main = max(mains, key=len, default="")
@@ -84,7 +123,7 @@ def _page_text(body: Any, source: str) -> str:
         import trafilatura
     except ImportError:
         raise MissingExtra("Reading HTML pages", "engine") from None
-    found = trafilatura.extract(source, fast=True, include_comments=False, include_tables=True) or ""
+    found = trafilatura.extract(written, fast=True, include_comments=False, include_tables=True) or ""
     return found if len(found) >= 0.25 * len(plain) else plain
 
 

@@ -11,33 +11,35 @@ import importlib.util
 import json
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
 from deepmmsearch import sandbox
 from deepmmsearch.children import ParentPipe, read_frame, start_confined, write_frame
 from deepmmsearch.errors import MissingExtra, UserError
-from deepmmsearch.reading.document import Document, Showing, Unreadable
-from deepmmsearch.reading.formats import extract
+from deepmmsearch.reading.document import Document, Origin, Showing, Unreadable
+from deepmmsearch.reading.formats import file_origin, read
 
 MEMORY_LIMIT = 2 * 1024**3
 # the limit is on processor time where the system can do that: a busy machine must not cost pages
 WALL_FACTOR = 8
 
-LIBRARIES = ("trafilatura", "pypdf")
+LIBRARIES = ("trafilatura", "pypdf", "htmldate")
 
-Reading = Callable[[Mapping[str, str], bytes], dict[str, Any]]
+Reading = Callable[[Mapping[str, Any], bytes], dict[str, Any]]
 
 
 class Worker:
     """A module that calls `serve`, behind a pipe. Started on the first call, restarted after a kill or a crash; close()
-    ends it. `timeout`: seconds of processor time for one call; `wall`: seconds of any time."""
+    ends it. `timeout`: seconds of processor time for one call; `wall`: seconds of any time; `memory`: bytes."""
 
-    def __init__(self, module: str, timeout: float, wall: float | None = None) -> None:
+    def __init__(self, module: str, timeout: float, wall: float | None = None, memory: int = MEMORY_LIMIT) -> None:
         self.module, self.timeout = module, timeout
-        self.wall = wall
+        self.wall, self.memory = wall, memory
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -46,7 +48,7 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def ask(self, request: Mapping[str, str], content: bytes) -> dict[str, Any]:
+    def ask(self, request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
         """Raises Unreadable: refused by the extraction, over the time limit, or the process died of it; UserError for
         a package that is missing."""
         process = self._started()
@@ -85,27 +87,33 @@ class Worker:
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
-            self._process = start_confined(self.module)
+            self._process = start_confined(self.module, str(self.memory))
         return self._process
 
 
 class Extractor(Worker):
-    """`extract` in a process of its own."""
+    """`read` in a process of its own."""
 
-    def __init__(self, timeout: float = 15.0) -> None:
-        super().__init__("deepmmsearch.reading.worker", timeout)
+    def __init__(self, timeout: float = 15.0, wall: float | None = None, memory: int = MEMORY_LIMIT) -> None:
+        super().__init__("deepmmsearch.reading.worker", timeout, wall, memory)
 
     def extract(self, path: str, content: bytes) -> Document:
-        """Raises Unreadable, as `ask` does."""
-        answer = self.ask({"path": path}, content)
+        """A file, by its extension. Raises as `ask` does."""
+        return self.read(file_origin(path, content), content)
+
+    def read(self, origin: Origin, content: bytes) -> Document:
+        """Raises as `ask` does."""
+        answer = self.ask(vars(origin), content)
         try:
             shown = tuple(
                 Showing(_text(p["src"]), _text(p["title"]), _text(p["snippet"]), float(p["rank"]))
                 for p in answer["pictures"]
             )
-            url = None if answer["url"] is None else _text(answer["url"])
+            url, date, language = (
+                None if answer[name] is None else _text(answer[name]) for name in ("url", "date", "language")
+            )
             headings = tuple(_text(heading) for heading in answer["headings"])
-            return Document(_text(answer["title"]), _text(answer["text"]), url, shown, headings)
+            return Document(_text(answer["title"]), _text(answer["text"]), url, shown, headings, date, language)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise Unreadable("its extraction failed") from None
 
@@ -115,20 +123,14 @@ def _text(value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def _extracted(request: Mapping[str, str], content: bytes) -> dict[str, Any]:
-    document = extract(request["path"], content)
-    return {
-        "title": document.title,
-        "text": document.text,
-        "url": document.url,
-        "pictures": [vars(picture) for picture in document.pictures],
-        "headings": document.headings,
-    }
+def _extracted(request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
+    document = read(Origin(**{field.name: request[field.name] for field in fields(Origin)}), content)
+    return {**vars(document), "pictures": [vars(picture) for picture in document.pictures]}
 
 
-def _answer(read: Reading, request: Mapping[str, str], content: bytes) -> dict[str, Any]:
+def _answer(reading: Reading, request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     try:
-        return read(request, content)
+        return reading(request, content)
     except Unreadable as error:
         return {"reason": str(error)}
     except MissingExtra as error:
@@ -139,10 +141,9 @@ def _answer(read: Reading, request: Mapping[str, str], content: bytes) -> dict[s
         return {"reason": "its extraction failed"}
 
 
-def serve(read: Reading, memory: int = MEMORY_LIMIT, libraries: Iterable[str] = LIBRARIES) -> None:
-    """Answers a `Worker` until it goes away; `memory` bounds the process, in bytes. `libraries`: what `read` imports
-    when it needs it."""
-    _limit(memory)
+def serve(reading: Reading, libraries: Iterable[str] = LIBRARIES) -> None:
+    """Answers a `Worker` until it goes away. `libraries`: what `reading` imports when it needs it."""
+    _limit(int(sys.argv[1]))
     _compile(libraries)
     sandbox.confine()
     line = ParentPipe()
@@ -151,7 +152,7 @@ def serve(read: Reading, memory: int = MEMORY_LIMIT, libraries: Iterable[str] = 
         if hasattr(signal, "setitimer"):
             # left to its default, the signal ends the process, also in the middle of C code
             signal.setitimer(signal.ITIMER_PROF, request["timeout"])
-        line.send(json.dumps(_answer(read, request, content)).encode())
+        line.send(json.dumps(_answer(reading, request, content)).encode())
 
 
 def _limit(memory: int) -> None:

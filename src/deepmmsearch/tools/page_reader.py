@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import queue
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from deepmmsearch.agent.metering import calling
 from deepmmsearch.agent.protocols import Page
 from deepmmsearch.errors import ToolError
 from deepmmsearch.reading.document import Unreadable
-from deepmmsearch.reading.worker import Worker
+from deepmmsearch.reading.formats import page_origin
+from deepmmsearch.reading.webpage import language_code
+from deepmmsearch.reading.worker import Extractor
 from deepmmsearch.tools.addresses import read_address
 from deepmmsearch.tools.http import GuardedClient, Response
 
@@ -22,6 +23,7 @@ ACCEPTED = (
 )
 LONGEST = 200_000
 MAX_BYTES = 20_000_000
+MEMORY = 1024**3
 
 
 class WebReader:
@@ -47,9 +49,9 @@ class WebReader:
         self.client = client
         self.timeout, self.max_bytes, self.longest = timeout, max_bytes, longest
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="reader")
-        self._workers: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._extractors: queue.SimpleQueue[Extractor] = queue.SimpleQueue()
         for _ in range(workers):
-            self._workers.put(Worker("deepmmsearch.reading.readable", processor_seconds, 2.5 * processor_seconds))
+            self._extractors.put(Extractor(processor_seconds, 2.5 * processor_seconds, MEMORY))
 
     async def read(self, url: str) -> Page:
         """Raises ToolError with the reason: refused, not to be had, or nothing in it to read."""
@@ -61,37 +63,19 @@ class WebReader:
     def close(self) -> None:
         """Ends the processes; the reader cannot be used afterwards."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-        while not self._workers.empty():
-            self._workers.get().close()
+        while not self._extractors.empty():
+            self._extractors.get().close()
 
     def _taken_apart(self, response: Response) -> Page:
-        worker = self._workers.get()
+        extractor = self._extractors.get()
         try:
-            found = worker.ask(_request(response, self.longest), response.content)
+            content, charset = response.content, response.charset or ""
+            origin = page_origin(response.url, response.content_type, charset, content, self.longest)
+            found = extractor.read(origin, content)
         except Unreadable as error:
             host = read_address(response.url).host
             raise ToolError(f"The page of {host} cannot be read: {error}.") from None
         finally:
-            self._workers.put(worker)
-        return _page(response.url, found)
-
-
-def _request(response: Response, longest: int) -> dict[str, str]:
-    return {
-        "url": response.url,
-        "type": response.content_type,
-        "charset": response.charset or "",
-        "language": response.headers.get("content-language", ""),
-        "longest": str(longest),
-    }
-
-
-def _page(url: str, found: dict[str, Any]) -> Page:
-    return Page(
-        url,
-        found["title"],
-        found["text"],
-        date=found.get("date"),
-        language=found.get("language"),
-        canonical=found.get("canonical"),
-    )
+            self._extractors.put(extractor)
+        language = found.language or language_code(response.headers.get("content-language", ""))
+        return Page(response.url, found.title, found.text, found.date, language, found.url)
