@@ -161,6 +161,13 @@ def test_a_run_begins_only_when_nothing_is_missing(
     assert [path.name for path in here.iterdir()] == ["checkpoints"]
 
 
+def test_a_recipe_of_a_harness_is_checked(here: Path) -> None:
+    policy = "policy: {kind: chat, model: m, base_url: 'https://x.org/v1'}"
+    Path("mine.yaml").write_text(f"{policy}\ntools: {{text: [serper]}}\n")
+    result = run("check", "mine.yaml")
+    assert result.exit_code == 2 and "(harness)" in result.output and "No key for serper." in result.output
+
+
 def test_only_what_is_played_is_checked(here: Path) -> None:
     chosen = checked("eval/paper", only=["qwen direct"], benchmarks=["simplevqa"])
     assert chosen.missing == [] and [work.name for work in chosen.work] == ["qwen direct", "judge llm"]
@@ -171,6 +178,11 @@ def test_the_disk_and_the_folder(here: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**9, 10**9, 1000))
     [full] = checked("eval/atlas").missing
     assert re.match(r"The disk of .* has 0\.0 MB left, and about .* are needed\. Make room", full)
+    (here / "runs/eval/atlas").mkdir(parents=True)
+    with (here / "runs/eval/atlas/written").open("wb") as file:
+        file.truncate(10**12)
+    assert not any("The disk" in line for line in checked("eval/atlas").missing)
+    shutil.rmtree(here / "runs")
     monkeypatch.undo()
     monkeypatch.chdir(here)
     (here / "runs").write_text("")

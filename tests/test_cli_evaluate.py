@@ -152,6 +152,7 @@ def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:
         ({"workflows": {"a": {"fault": "sad"}}}, "expected one of empty"),
         ({"workflows": {"a": {"policy": "p"}}}, "no policy 'p'"),
         ({"policies": {"p": {}, "q": {}}, "workflows": {"a": {}}}, "say which policy"),
+        ({"policies": {"p": {}, "q": {}}, "workflows": {"a": {"policy": "p"}}}, "policies.q is played by no workflow"),
         ({"judges": {"j": {"rule": "none"}}}, "judges.j.rule: Unknown judge 'none'"),
         ({"benchmarks": [{"name": "atlas"}, {"name": "atlas"}]}, "same name"),
     ],

@@ -16,7 +16,8 @@ from deepmmsearch.compose.policies import (
     choose_prompt,
 )
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, OwnGroundingSettings
+from deepmmsearch.compose.tool_parts import OwnGroundingSettings
+from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError

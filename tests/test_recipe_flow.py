@@ -86,7 +86,8 @@ def test_the_kind_is_told_by_what_stands_in_it() -> None:
     for name, kind in kinds.items():
         folder, stem = name.split("/")
         assert kind == by_folder.get(folder, {"base": "pretrain"}.get(stem, stem.split("_")[0]))
-    assert {kind.name for kind in KINDS} == set(kinds.values())
+    assert {kind.name for kind in KINDS} == {*kinds.values(), "harness"}
+    assert kind_of({"policy": {}, "tools": {}}, "x.yaml").name == "harness"
     with pytest.raises(UserError, match="configuration of accelerate"):
         kind_of({"compute_environment": "LOCAL_MACHINE"}, "x.yaml")
     with pytest.raises(UserError, match="belong to none of eval, data, pretrain"):

@@ -12,12 +12,12 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
+from deepmmsearch.compose.harness_recipe import HarnessRecipe
 from deepmmsearch.compose.policies import ChatPolicySettings, LocalPolicySettings, PolicySettings
 from deepmmsearch.compose.recipe import load_recipe, read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 from deepmmsearch.errors import UserError
-from deepmmsearch.lmms.answering import HarnessRecipe
 from deepmmsearch.rewards import RewardSettings
 from deepmmsearch.settings import FOREIGN, EndpointSettings, LimitSettings, OneOf, Settings
 
@@ -105,7 +105,7 @@ def test_a_setting_of_another_kind_is_refused_by_name(
         (
             "atlas/grpo",
             ["tools={kind: providers, text: [nonsense]}"],
-            "tools belongs to questions from data, but this is questions from atlas",
+            "tools belongs to a recipe with data, but this is a recipe with atlas",
         ),
         (
             "atlas/grpo",
@@ -134,7 +134,11 @@ def test_a_setting_of_another_kind_is_refused_by_name(
             ["workflows.oracle.policy=bundled"],
             "oracle.policy belongs to kind direct and rag and agent",
         ),
-        ("data/atlas", ["seeds.path=x"], "seeds.path belongs to seeds from a benchmark"),
+        (
+            "data/atlas",
+            ["seeds.path=x"],
+            "belongs to a section with benchmark, but this is a section with worlds",
+        ),
         ("data/atlas", ["rollout_policy.policy=oracle"], "rollout_policy belongs to search.by rollouts"),
         ("data/infoseek", ["teacher.gold_boxes=true"], "teacher.gold_boxes belongs to seeds from worlds"),
         ("data/infoseek", ["judge.cassette=x"], "Did you mean 'judge.recorder.cassette'"),

@@ -8,12 +8,13 @@ from typing import Any
 
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.check_parts import Parts, StandIn
-from deepmmsearch.compose.check_play import check_build, check_evaluation, narrowed
+from deepmmsearch.compose.check_play import check_build, check_evaluation, check_harness, narrowed
 from deepmmsearch.compose.check_training import check_grpo, check_pretrain, check_sft
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.estimate import UNKNOWN_PARAMETERS, Tempo, episodes
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.flow import makes
+from deepmmsearch.compose.harness_recipe import HarnessRecipe
 from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.recipe_kinds import KINDS
 from deepmmsearch.compose.tool_settings import LocalToolSettings, ProviderToolSettings
@@ -55,6 +56,8 @@ def check_recipe(
             check_grpo(recipe, parts)
         case PretrainRecipe():
             check_pretrain(recipe, parts)
+        case HarnessRecipe():
+            check_harness(recipe, parts)
         case LocalToolSettings() | ProviderToolSettings():
             tools = parts.tools(recipe, StandIn("a model", AgentCard()))
             plan.work.append(episodes("a question", 1, Tempo(endpoint="the model's"), tools, plan.assumed))

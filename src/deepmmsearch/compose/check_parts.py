@@ -21,17 +21,19 @@ from deepmmsearch.compose.flow import is_path, makers, reads
 from deepmmsearch.compose.judges import JudgeSettings, LlmJudgeSettings, build_judge
 from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.policies import ChatPolicySettings, LocalPolicySettings, PlayerPolicySettings, PolicySettings
-from deepmmsearch.compose.tool_settings import (
+from deepmmsearch.compose.tool_parts import (
     AutoMatcherSettings,
     ChatGroundingSettings,
     ChatSummarizerSettings,
     DinoGroundingSettings,
     EncoderMatcherSettings,
+    OwnSummarizerSettings,
+    PictureMatcherSettings,
+)
+from deepmmsearch.compose.tool_settings import (
     LiveSettings,
     LocalToolSettings,
     NoToolSettings,
-    OwnSummarizerSettings,
-    PictureMatcherSettings,
     ProviderSettings,
     ProviderToolSettings,
     ReplaySettings,
@@ -119,6 +121,9 @@ class Parts:
         if not os.access(place, os.W_OK):
             self.plan.lacks(f"{output} cannot be written: {place} belongs to another user. Give another output.")
         free = shutil.disk_usage(place).free
+        if free < room:
+            # an interrupted run has written some of it
+            room -= sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
         if free < room:
             self.plan.lacks(
                 f"The disk of {place} has {gigabytes(free)} left, and about {gigabytes(room)} are needed. Make room, "

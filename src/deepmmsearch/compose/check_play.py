@@ -19,6 +19,7 @@ from deepmmsearch.compose.eval_recipe import (
     WorkflowSettings,
 )
 from deepmmsearch.compose.evaluation import Evaluation, limited
+from deepmmsearch.compose.harness_recipe import HarnessRecipe
 from deepmmsearch.compose.policies import prompt_for, trained_prompt
 from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
 from deepmmsearch.data.recipe import AgainstTable, AtlasSeeds, ModelTaxonomy, SearchByRollouts
@@ -185,3 +186,13 @@ def _played(
         limits=limits,
         concurrency=concurrency,
     )
+
+
+def check_harness(recipe: HarnessRecipe, parts: Parts) -> None:
+    """How many questions there are the harness knows: the estimate is of one."""
+    policy = parts.policy(recipe.policy)
+    tools = parts.tools(recipe.tools, policy)
+    with parts.plan.trying():
+        prompt_for(trained_prompt(policy), not isinstance(tools, NoToolSettings), recipe.prompt)
+    tempo = Tempo.of(recipe.policy)
+    parts.plan.does(episodes("a question", 1, tempo, tools, parts.plan.assumed, limits=recipe.limits, concurrency=1))

@@ -9,13 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from deepmmsearch.bundled import BUNDLED
-from deepmmsearch.compose.tool_settings import (
-    LocalToolSettings,
-    ProviderReaderSettings,
-    ProviderToolSettings,
-    ToolSettings,
-    WebReaderSettings,
-)
+from deepmmsearch.compose.tool_parts import ProviderReaderSettings, WebReaderSettings
+from deepmmsearch.compose.tool_settings import LocalToolSettings, ProviderToolSettings, ToolSettings
 from deepmmsearch.settings import EndpointSettings, LimitSettings
 
 # One question of an agent that searches as much as it needs.

@@ -172,6 +172,12 @@ class EvalRecipe(Recipe):
                 raise ValueError(f"{name}: there is no policy {workflow.policy!r}, only {', '.join(self.policies)}")
             if workflow.ablates is not None and workflow.ablates not in self.workflows:
                 raise ValueError(f"{name}: there is no workflow {workflow.ablates!r} to compare with")
+        played = {
+            w.policy or next(iter(self.policies)) for w in self.workflows.values() if isinstance(w, PlayedOptions)
+        }
+        idle = [name for name in self.policies if name not in played]
+        if idle and "policies" in self.model_fields_set:
+            raise ValueError(f"policies.{idle[0]} is played by no workflow. Remove it, or name it in a workflow")
         labels = [b.label or b.name for b in self.benchmarks]
         if len(set(labels)) < len(labels):
             raise ValueError(f"two benchmarks have the same name ({', '.join(labels)}): give one a label")

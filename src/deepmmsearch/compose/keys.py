@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from deepmmsearch.compose.tool_settings import ProviderReaderSettings, ProviderSettings
+from deepmmsearch.compose.tool_parts import ProviderReaderSettings
+from deepmmsearch.compose.tool_settings import ProviderSettings
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.chat import KEY_VARIABLE, OFFICIAL
 from deepmmsearch.settings import EndpointSettings, Settings, sections

@@ -10,6 +10,7 @@ from typing import Any
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
+from deepmmsearch.compose.harness_recipe import HarnessRecipe
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 from deepmmsearch.errors import UserError
@@ -44,6 +45,7 @@ KINDS = (
         AnyExperiment,
         lambda row: _any("atlas", "rollouts", "reward")(row) or {"model", "tools"} <= set(row),
     ),
+    RecipeKind("harness", "python -m lmms_eval --model deepmmsearch", HarnessRecipe, _any("policy", "trajectories")),
     RecipeKind("sft", "sft", FineTuning, _any("lora", "trl", "evaluate_on", "data")),
     RecipeKind("tools", "ask IMAGE QUESTION --tools", ToolSettings, _any("text", "image", "index", "kind")),
 )

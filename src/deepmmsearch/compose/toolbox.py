@@ -19,32 +19,34 @@ from deepmmsearch.agent.protocols import Grounder, LanguageModel, Matcher, PageR
 from deepmmsearch.agent.table import make_tool
 from deepmmsearch.compose.endpoints import chat_model
 from deepmmsearch.compose.searches import Searches
-from deepmmsearch.compose.tool_settings import (
+from deepmmsearch.compose.tool_parts import (
     BOX_DIALECTS,
     AutoMatcherSettings,
-    CacheSettings,
     ChatGroundingSettings,
     ChatSummarizerSettings,
     DinoGroundingSettings,
     EncoderMatcherSettings,
     ExtractiveSummarizerSettings,
-    LiveSettings,
-    LocalToolSettings,
-    NetworkSettings,
     NoGroundingSettings,
     NoMatcherSettings,
     NoSummarizerSettings,
-    NoToolSettings,
     OwnGroundingSettings,
     OwnSummarizerSettings,
     PictureMatcherSettings,
     ProviderReaderSettings,
+    RankMatcherSettings,
+    WebReaderSettings,
+)
+from deepmmsearch.compose.tool_settings import (
+    CacheSettings,
+    LiveSettings,
+    LocalToolSettings,
+    NetworkSettings,
+    NoToolSettings,
     ProviderSettings,
     ProviderToolSettings,
-    RankMatcherSettings,
     RecorderSettings,
     ToolSettings,
-    WebReaderSettings,
 )
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.types import Completion, Policy

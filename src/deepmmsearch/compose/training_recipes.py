@@ -70,7 +70,7 @@ class DataExperiment(Experiment):
 
 
 AnyExperiment = Annotated[
-    AtlasExperiment | DataExperiment, OneOf(None, meant={"atlas": "atlas", "data": "data"}, noun="questions from")
+    AtlasExperiment | DataExperiment, OneOf(None, meant={"atlas": "atlas", "data": "data"}, noun="a recipe with")
 ]
 
 

@@ -50,7 +50,7 @@ class TableSeeds(_Seeds):
 
 Seeds = Annotated[
     AtlasSeeds | TableSeeds,
-    OneOf(None, meant={"worlds": "worlds", "benchmark": "a benchmark"}, noun="seeds from"),
+    OneOf(None, meant={"worlds": "worlds", "benchmark": "benchmark"}, noun="a section with"),
 ]
 
 
@@ -106,7 +106,7 @@ class ModelTaxonomy(_Taxonomy, EndpointSettings):
         return prompt
 
 
-Taxonomy = Annotated[KnownTaxonomy | ModelTaxonomy, OneOf("by", default="known")]
+Taxonomy = Annotated[KnownTaxonomy | ModelTaxonomy, OneOf("by", default="known", noun="taxonomy by")]
 
 
 class SearchByTrajectory(Settings):
@@ -124,7 +124,7 @@ class SearchByRollouts(Settings):
     concurrency: Aside[int] = Field(default=16, ge=1)
 
 
-Search = Annotated[SearchByTrajectory | SearchByRollouts, OneOf("by", default="trajectory")]
+Search = Annotated[SearchByTrajectory | SearchByRollouts, OneOf("by", default="trajectory", noun="search by")]
 
 
 class _Against(Settings):

@@ -8,32 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
-from pydantic import Field
 
 from deepmmsearch.agent.runner import AgentWorkflow, Streak, Workflow, run_all
-from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, choose_prompt
+from deepmmsearch.compose.harness_recipe import HarnessRecipe
+from deepmmsearch.compose.policies import build_policy, choose_prompt
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import Failed
-from deepmmsearch.settings import LimitSettings, Recipe
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
-
-
-class HarnessRecipe(Recipe):
-    """Who answers, with what. `trajectories`: a folder to keep the episodes in, None keeps none. `timeout`: seconds for
-    one question. `stop_after_errors`: so many failed questions in a row end the run (null: never), since an endpoint
-    that is down would only give empty answers."""
-
-    policy: ModelSettings = LocalPolicySettings()
-    tools: ToolSettings = NoToolSettings()
-    prompt: str | None = None
-    limits: LimitSettings = LimitSettings()
-    concurrency: int = Field(default=16, ge=1)
-    timeout: float | None = Field(default=None, gt=0)
-    stop_after_errors: int | None = Field(default=8, ge=1)
-    trajectories: Path | None = None
 
 
 class Answering:
