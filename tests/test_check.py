@@ -205,6 +205,7 @@ def test_the_estimate_follows_from_the_recipe(here: Path) -> None:
     assert dear["qwen rag"].money == pytest.approx(100 * 1.025)
     few = checked("eval/paper", *given, "workflows.qwen agent.limits={calls: 1, image_searches: 0}").work[2]
     assert (few.turns, few.calls["text"]) == (200, 100)
+    assert "runs/atlas/on-built/merged has about 7,000 million parameters." in checked("eval/data").assumed.texts
     rollouts, updates = checked("atlas/grpo").work
     assert rollouts.questions == updates.questions == 60 * 64
 

@@ -33,8 +33,8 @@ def check_recipe(
     size: float = UNKNOWN_PARAMETERS,
 ) -> RunPlan:
     """Everything in it is built but the weights of models. `network`: ask endpoints, search providers and the Hub too.
-    `only`, `benchmarks`: as of `play_recipe`. `coming`: what will be there when the recipe
-    runs; `size`: parameters of a model that is not here and whose name does not tell.
+    `only`, `benchmarks`: as of `play_recipe`. `coming`: what will be there when the recipe runs; `size`: parameters of
+    a model that is not here and whose name does not tell.
 
     Raises UnknownName for one of those that is not in the recipe.
     """

@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.endpoints import chat_model
-from deepmmsearch.compose.estimate import BENCHMARKS, UNKNOWN_PARAMETERS, UNKNOWN_QUESTIONS, parameters_of
+from deepmmsearch.compose.estimate import BENCHMARKS, UNKNOWN_PARAMETERS, UNKNOWN_QUESTIONS, Tempo, parameters_of
 from deepmmsearch.compose.flow import is_path, makers, reads
 from deepmmsearch.compose.judges import JudgeSettings, LlmJudgeSettings, build_judge
 from deepmmsearch.compose.plan import RunPlan
@@ -172,6 +172,13 @@ class Parts:
             self.endpoint(settings)
             return StandIn(settings.model or "the endpoint's model", AgentCard())
         return StandIn(settings.kind, AgentCard())
+
+    def tempo(self, settings: PolicySettings | PlayerPolicySettings) -> Tempo:
+        if isinstance(settings, EndpointSettings):
+            return Tempo(endpoint=settings.base_url or "api.openai.com")
+        if isinstance(settings, LocalPolicySettings):
+            return Tempo(parameters=self.parameters(str(settings.model or BUNDLED)))
+        return Tempo()
 
     def endpoint(self, settings: EndpointSettings) -> None:
         with self.plan.trying():

@@ -132,7 +132,7 @@ def _work(
         if workflow.text_searches is not None:
             given["texts"] = min(TEXT_SEARCHES, workflow.text_searches)
     searched = None if atlas else tools
-    return episodes(name, questions, Tempo.of(recipe.policies[player]), searched, parts.plan.assumed, **given)
+    return episodes(name, questions, parts.tempo(recipe.policies[player]), searched, parts.plan.assumed, **given)
 
 
 def check_build(recipe: DataRecipe, parts: Parts) -> None:
@@ -176,16 +176,8 @@ def _check_player(settings: PlayerSettings, atlas: bool, parts: Parts) -> ToolSe
 def _played(
     settings: PlayerSettings, tools: ToolSettings, name: str, questions: float, recipe: DataRecipe, parts: Parts
 ) -> Work:
-    limits, concurrency = recipe.episodes.limits, recipe.episodes.concurrency
-    return episodes(
-        name,
-        questions,
-        Tempo.of(settings.policy),
-        tools,
-        parts.plan.assumed,
-        limits=limits,
-        concurrency=concurrency,
-    )
+    played, tempo, assumed = recipe.episodes, parts.tempo(settings.policy), parts.plan.assumed
+    return episodes(name, questions, tempo, tools, assumed, limits=played.limits, concurrency=played.concurrency)
 
 
 def check_harness(recipe: HarnessRecipe, parts: Parts) -> None:
@@ -194,5 +186,5 @@ def check_harness(recipe: HarnessRecipe, parts: Parts) -> None:
     tools = parts.tools(recipe.tools, policy)
     with parts.plan.trying():
         prompt_for(trained_prompt(policy), not isinstance(tools, NoToolSettings), recipe.prompt)
-    tempo = Tempo.of(recipe.policy)
+    tempo = parts.tempo(recipe.policy)
     parts.plan.does(episodes("a question", 1, tempo, tools, parts.plan.assumed, limits=recipe.limits, concurrency=1))

@@ -78,14 +78,6 @@ class Tempo:
     endpoint: str | None = None
     parameters: float = 0
 
-    @classmethod
-    def of(cls, settings: object) -> Tempo:
-        if isinstance(settings, EndpointSettings):
-            return cls(endpoint=settings.base_url or "api.openai.com")
-        if getattr(settings, "kind", "local") != "local":
-            return cls()
-        return cls(parameters=parameters_of(getattr(settings, "model", None) or BUNDLED) or UNKNOWN_PARAMETERS)
-
     def seconds(self, turns: float, tokens: float, concurrency: int) -> float:
         if self.endpoint is not None:
             return turns * TURN / concurrency
@@ -106,7 +98,6 @@ def episodes(
     limits: LimitSettings | None = None,
     turns: float | None = None,
     concurrency: int = 16,
-    price_of: dict[str, float] | None = None,
 ) -> Work:
     """Questions played. `tools` None: an index that costs nothing. `turns` None: one for each search, and an answer."""
     allowed = limits or LimitSettings()
