@@ -295,7 +295,7 @@ def test_a_reader_that_was_taken_over_forges_nothing(tmp_path: Path, monkeypatch
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "a.txt").write_text("One.")
-    whole = {"title": "A", "text": "B", "url": None, "pictures": [], "headings": []}
+    whole = {"title": "A", "text": "B", "url": None, "pictures": [], "headings": [], "date": None, "language": None}
     answers: list[dict[str, object]] = [
         {},
         {**whole, "pictures": [{"src": 1}]},
