@@ -20,6 +20,7 @@ from deepmmsearch.escaping import escape_chat_tokens, escape_observation
 from deepmmsearch.types import Observation, TokenSequence, Trajectory, Turn
 
 Message = dict[str, Any]
+Template = Callable[[list[Message], bool], str]
 
 # Stands for a completion while the template is asked what it puts around one: plain letters, so that no template
 # trims it and no tokenizer merges it with a special token.
@@ -53,8 +54,8 @@ class Renderer:
 
     `image_token` is the placeholder that the template writes for an image; the default is what the tokenizer calls
     its image token. `view` makes of an image what the model sees (`images.model_view` with its bounds): it is applied
-    here, so that the policy and the trainer see the same pixels. Raises UserError for a tokenizer without a usable
-    chat template.
+    here, so that the policy and the trainer see the same pixels. `template` renders a conversation, with or without the
+    beginning of a reply; the default is the tokenizer. Raises UserError for a tokenizer without a usable chat template.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Renderer:
         *,
         image_token: str | None = None,
         view: Callable[[Image], Image] | None = None,
+        template: Template | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self._template = template
         self.view = view or (lambda image: image)
         self.image_token = image_token or getattr(tokenizer, "image_token", None) or "<|image_pad|>"
         self.image_id = self._special_id(self.image_token)
@@ -84,7 +87,7 @@ class Renderer:
         """
         built = _Builder(self.image_id)
         opening, pictures = _messages(trajectory, self.disarm, turns=())
-        built.add(self._encode(self._render(opening)), 0)
+        built.add(self._encode(self.render(opening)), 0)
         built.images += [self.view(p) for p in pictures]
         for number, turn in enumerate(trajectory.turns):
             ended = self._add_completion(built, turn, number, teacher)
@@ -141,14 +144,14 @@ class Renderer:
     def _bridge_uncached(self, words: str, pictures: int, ended: bool) -> tuple[int, ...]:
         """What stands between a completion and the next one; the end of the turn only if the policy left it out."""
         said = {"role": "assistant", "content": [_text(_SENTINEL)]}
-        text = self._render([_user(_text("?")), said, _user(*_image_parts(pictures), _text(words))])
+        text = self.render([_user(_text("?")), said, _user(*_image_parts(pictures), _text(words))])
         rest = text.split(_SENTINEL, 1)[1].removeprefix(self.end_text)
         return (*(() if ended else self._encode(self.end_text)), *self._encode(rest))
 
     def _end_of_turn(self) -> tuple[str, int]:
         """What the template writes at the end of a completion, up to its special token, and that token's id."""
         said = [_user(_text("?")), {"role": "assistant", "content": [_text(_SENTINEL)]}]
-        tail = self._render(said, reply=False).split(_SENTINEL, 1)[-1]
+        tail = self.render(said, reply=False).split(_SENTINEL, 1)[-1]
         special = [t for t in self.tokenizer.all_special_tokens if t in tail]
         first = min(special, key=tail.index, default=None)
         end_id = self._special_id(first) if first else None
@@ -159,8 +162,11 @@ class Renderer:
             )
         return tail[: tail.index(first) + len(first)], end_id
 
-    def _render(self, conversation: list[Message], reply: bool = True) -> str:
+    def render(self, conversation: list[Message], reply: bool = True) -> str:
+        """The conversation as text, with the beginning of a `reply`. Raises UserError where the template cannot."""
         try:
+            if self._template is not None:
+                return self._template(conversation, reply)
             text = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=reply)
         except ValueError as error:
             raise UserError(f"The tokenizer cannot render a conversation: {error}") from None

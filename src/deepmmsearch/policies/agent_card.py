@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.notation import parse_json
 
 CARD = "agent.json"
 
@@ -36,7 +37,7 @@ def read_card(source: str | Path) -> AgentCard:
     if not path.is_file():
         return AgentCard()
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}). Correct it or remove it.") from None
     kinds = {f.name: (str if f.name in ("prompt", "grounding") else int) for f in dataclasses.fields(AgentCard)}
@@ -49,6 +50,9 @@ def read_card(source: str | Path) -> AgentCard:
             wanted = "a text" if kinds[name] is str else "a whole number above 0"
             raise UserError(f"{path}: {name} is {value!r}, but {wanted} is expected. Correct it.")
     card = AgentCard(**values)
+    if card.prompt is not None and not re.fullmatch(r"[\w-]+", card.prompt):
+        # a path would lead to a folder of whoever uses the checkpoint
+        raise UserError(f"{path}: prompt is {card.prompt!r}, but the name of a prompt set is expected. Correct it.")
     if card.min_pixels and card.max_pixels and card.min_pixels > card.max_pixels:
         raise UserError(f"{path}: min_pixels is {card.min_pixels}, above max_pixels, {card.max_pixels}. Correct it.")
     return card

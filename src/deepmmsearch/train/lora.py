@@ -8,6 +8,8 @@ from pathlib import Path
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, set_seed
 
+from deepmmsearch.errors import UserError
+from deepmmsearch.policies.bounded import check_patterns
 from deepmmsearch.policies.local.adapter import load_adapter, peft_quiet
 from deepmmsearch.train.parts import part_of
 from deepmmsearch.train.recipes import Lora
@@ -18,7 +20,8 @@ def prepare_model(
 ) -> PreTrainedModel | PeftModel:
     """The model with what is trained marked: a new adapter, the one in `adapter`, or all that is not frozen.
 
-    Raises UserError for an adapter that does not fit the model.
+    Raises UserError for an adapter that does not fit the model, and for `targets` that are not a pattern or take too
+    long.
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(part_of(name) not in freeze)
@@ -26,6 +29,10 @@ def prepare_model(
         return load_adapter(model, adapter, trainable=True)
     if lora is None:
         return model
+    try:
+        check_patterns([lora.targets], [name for name, _ in model.named_modules()])
+    except ValueError as error:
+        raise UserError(f"lora.targets cannot be used: {error}. Give a regular expression over module names.") from None
     # seeded here, because TRL seeds only after the adapter was made
     set_seed(seed)
     config = LoraConfig(

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.files import replacing, write_json
+from deepmmsearch.policies.bounded import check_patterns
 from deepmmsearch.policies.local.checkpoint import read_object, tensor_names
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 BASE = "base.json"
 # weights that make the digest of a base: all of 7 B parameters would take a minute
 SAMPLED = 8
+# settings with which PEFT imports modules, or loads adapters, that the settings name
+_IMPORTING = ("megatron_config", "arrow_config")
+_PATTERNS = ("target_modules", "exclude_modules", "modules_to_save", "layers_pattern", "rank_pattern", "alpha_pattern")
 
 
 def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = False) -> PeftModel:
@@ -33,6 +37,7 @@ def load_adapter(model: PreTrainedModel, folder: str | Path, trainable: bool = F
     """
     check_adapter(folder)
     _refuse_other_base(model, Path(folder))
+    _refuse_slow_patterns(model, Path(folder))
     try:
         from peft import PeftModel, get_peft_model_state_dict
     except ImportError:
@@ -61,7 +66,9 @@ def check_adapter(folder: str | Path) -> None:
     for name in (SETTINGS, WEIGHTS):
         if not (Path(folder) / name).is_file():
             raise UserError(f"{str(folder)!r} is not an adapter: there is no {name} in it.")
-    read_object(Path(folder) / SETTINGS)
+    settings = read_object(Path(folder) / SETTINGS)
+    if settings.get("peft_type") != "LORA" or any(settings.get(name) for name in _IMPORTING):
+        raise UserError(f"The adapter in {folder} is not a plain LoRA, which is the only kind that is read here.")
     tensor_names(Path(folder) / WEIGHTS)
 
 
@@ -80,6 +87,19 @@ def _refuse_other_base(model: PreTrainedModel, folder: Path) -> None:
         return
     if read_object(folder / BASE).get("digest") != _digest(model):
         raise _misfit(folder, "it was made for other weights")
+
+
+def _refuse_slow_patterns(model: PreTrainedModel, folder: Path) -> None:
+    """PEFT puts the patterns in an adapter's settings to the name of every module."""
+    settings = read_object(folder / SETTINGS)
+    patterns = []
+    for name in _PATTERNS:
+        found = settings.get(name) or ()
+        patterns += [found] if isinstance(found, str) else [text for text in found if isinstance(text, str)]
+    try:
+        check_patterns(patterns, [name for name, _ in model.named_modules()])
+    except ValueError as error:
+        raise _misfit(folder, f"a pattern for names of modules: {error}") from None
 
 
 def _digest(model: PreTrainedModel) -> str:

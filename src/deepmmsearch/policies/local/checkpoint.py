@@ -32,6 +32,7 @@ from transformers.utils import logging as transformers_logging
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.agent_card import AgentCard, read_card
 from deepmmsearch.policies.local.families import Family, find_family
+from deepmmsearch.policies.local.template import template_of
 from deepmmsearch.renderer import Renderer
 
 WANTED = "vision-language model"
@@ -53,7 +54,8 @@ class CheckpointParts:
     def renderer(self) -> Renderer:
         """Renders for this checkpoint's template; pictures come as its vision tower sees them. Raises UserError for a
         template that cannot be used."""
-        return Renderer(self.tokenizer, image_token=self.family.image_token, view=self.family.view)
+        template = template_of(self.tokenizer)
+        return Renderer(self.tokenizer, image_token=self.family.image_token, view=self.family.view, template=template)
 
 
 @dataclass(frozen=True)

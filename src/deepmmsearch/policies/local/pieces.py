@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deepmmsearch.policies.local.checkpoint import load_tokenizer
 from deepmmsearch.policies.local.families import placeholder
+from deepmmsearch.policies.local.template import template_of
 from deepmmsearch.renderer import Renderer
 
 
@@ -16,7 +17,8 @@ class TokenReader:
 
     def __init__(self, source: str | Path) -> None:
         config, self.tokenizer = load_tokenizer(str(source))
-        self.renderer = Renderer(self.tokenizer, image_token=placeholder(config, self.tokenizer))
+        token, template = placeholder(config, self.tokenizer), template_of(self.tokenizer)
+        self.renderer = Renderer(self.tokenizer, image_token=token, template=template)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """What each token adds to the text; what is only part of a character shows as such."""

@@ -26,6 +26,7 @@ from deepmmsearch.policies.local.device import find_device, find_dtype
 from deepmmsearch.policies.local.families import find_family
 from deepmmsearch.policies.local.queue import BatchRow, Queue, Request
 from deepmmsearch.policies.local.sampleable import banned_ids, end_ids, window
+from deepmmsearch.policies.local.template import template_of
 from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.renderer import Message, Renderer
 from deepmmsearch.types import Completion, Trajectory
@@ -70,7 +71,8 @@ class LocalPolicy:
         self.context = context or window(model, tokenizer)
         family = find_family(model.config, tokenizer, image_processor, card)
         self._eyes = Eyes(model, family)
-        self.renderer = Renderer(tokenizer, image_token=family.image_token, view=family.view)
+        template = template_of(tokenizer)
+        self.renderer = Renderer(tokenizer, image_token=family.image_token, view=family.view, template=template)
         self._ends = end_ids(model, self.renderer.end_id)
         self._banned = banned_ids(model, family, self._ends, self.renderer.image_id)
         small = model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
@@ -134,9 +136,7 @@ class LocalPolicy:
         """The reply to a conversation in transformers' format, whose `image` parts stand for `pictures` in order."""
 
         def prepare() -> BatchRow:
-            text = str(
-                self.tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=True)
-            )
+            text = self.renderer.render(list(conversation))
             ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
             return self._row(ids, [self.view(p) for p in pictures], hashlib.sha256(text.encode()).hexdigest())
 
