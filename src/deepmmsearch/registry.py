@@ -48,9 +48,11 @@ class Registry(Generic[T]):
         packages offer one name, and when nothing is installed in the group.
         """
         if code and ":" in name:
-            entry, origin, missing = EntryPoint(name, name, self.group), "", " Is it installed, or on PYTHONPATH?"
-        else:
-            entry, origin, missing = self._entry(name), f" of {self.origin(name)}", ""
+            return self._load(EntryPoint(name, name, self.group), "", " Is it installed, or on PYTHONPATH?")
+        return cast(T, _found(self, name, tuple(sys.path)))
+
+    def _load(self, entry: EntryPoint, origin: str, missing: str) -> T:
+        name = entry.name
         try:
             found = entry.load()
         # Anything may happen while somebody else's module is imported; it must not take the others down.
@@ -91,6 +93,13 @@ class Registry(Generic[T]):
                 )
                 raise UserError(f"Two packages offer the {self.kind} {entry.name!r}: {offered}. Uninstall one of them.")
         return found
+
+
+# Dialects are asked for with every text that is rendered, and loading one and looking at its form takes a third of a
+# millisecond. As with a scan, what a name stands for depends on the path alone; what fails is tried anew.
+@cache
+def _found(registry: Registry[Any], name: str, path: tuple[str, ...]) -> Any:
+    return registry._load(registry._entry(name), f" of {registry.origin(name)}", "")
 
 
 # A scan reads the metadata of every installed package. What it finds depends on the path alone, so a changed path (in a
