@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from PIL import Image
 from pydantic import ValidationError
 from tests.checkpoints import tiny_checkpoint
@@ -32,10 +34,10 @@ from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.rewards import Score
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
-from deepmmsearch.train.generation import LocalGeneration, SamplerSettings, Twin
+from deepmmsearch.train.generation import LocalGeneration, SamplerSettings, Twin, VllmGeneration
 from deepmmsearch.train.grpo import FROZEN, make_trainer, train, trl_settings
 from deepmmsearch.train.lora import prepare_model
-from deepmmsearch.train.parts import parameter_hash
+from deepmmsearch.train.parts import PARTS, check_frozen, parameter_hash, part_hashes
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.recipes import GrpoRecipe
 from deepmmsearch.train.rollout_trainer import RolloutSetup, RolloutTrainer, deal
@@ -499,7 +501,93 @@ def test_a_twin_has_the_merged_weights_and_shares_the_rest(base: Path) -> None:
     assert generation.policy.temperature == 1.0 and generation.greedy.temperature == 0.0
 
 
+class Arrived:
+    """TRL's connection to vLLM, as far as weights go: what comes is kept."""
+
+    def __init__(self, mode: str, sleeps: bool = False) -> None:
+        self.mode, self.enable_sleep_mode, self._llm_weights_sleeping = mode, sleeps, sleeps
+        self.weights: dict[str, Tensor] = {}
+        self.done: list[str] = []
+        said = self.done.append
+        runner = SimpleNamespace(reload_weights=lambda weights_iterator: self.take(weights_iterator))
+        engine = SimpleNamespace(
+            model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=runner)),
+            reset_mm_cache=lambda: said("forget pictures"),
+            reset_encoder_cache=lambda: said("forget features"),
+        )
+        self.llm = SimpleNamespace(
+            llm_engine=engine,
+            wake_up=lambda tags: said(f"wake {tags[0]}"),
+            sleep=lambda level: said(f"sleep {level}"),
+            reset_prefix_cache=lambda: said("forget prompts"),
+        )
+        self.vllm_client = SimpleNamespace(
+            update_named_params=self.update, reset_prefix_cache=lambda: said("forget prompts")
+        )
+        self.accelerator = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: said("wait"))
+
+    def update(self, told: list[tuple[str, str, list[int]]], weights: Iterator[tuple[str, Tensor]]) -> None:
+        self.take(weights)
+        assert told == [(n, str(w.dtype).removeprefix("torch."), list(w.shape)) for n, w in self.weights.items()]
+
+    def take(self, weights: Iterator[tuple[str, Tensor]]) -> None:
+        self.weights = {name: weight.clone() for name, weight in weights}
+        self.done.append("weights")
+
+
+@pytest.mark.parametrize("mode", ["server", "colocate"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_reach_vllm_and_the_model_stays_as_it_is(base: Path, mode: str, dtype: torch.dtype) -> None:
+    plain = {name: p.clone() for name, p in load_checkpoint(str(base), dtype).model.named_parameters()}
+    model = prepare_model(load_checkpoint(str(base), dtype).model, recipe(base, base).lora, FROZEN, 0)
+    before, vllm = part_hashes(model, PARTS), Arrived(mode)
+    generation: Any = VllmGeneration(vllm, Scripts(load_checkpoint(str(base), dtype)))
+    for _ in range(20):
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if "lora_" in name:
+                    parameter.add_(torch.randn_like(parameter), alpha=0.02)
+        with generation.round(model):
+            pass
+    check_frozen(model, before)
+    assert list(vllm.weights) == list(plain), "named and ordered as in the model without an adapter"
+    for name, module in model.get_base_model().named_modules():
+        if isinstance(module, LoraLayer):
+            made = (plain[f"{name}.weight"].float() + module.get_delta_weight("default").float()).to(dtype)
+            assert torch.equal(vllm.weights.pop(f"{name}.weight"), made) and not torch.equal(
+                made, plain[f"{name}.weight"]
+            )
+    assert all(torch.equal(weight, plain[name]) for name, weight in vllm.weights.items())
+
+
+def test_an_engine_that_sleeps_is_woken_and_given_the_weights(base: Path) -> None:
+    model, vllm = load_checkpoint(str(base), torch.float32).model, Arrived("colocate", sleeps=True)
+    generation: Any = VllmGeneration(vllm, Scripts(load_checkpoint(str(base), torch.float32)))
+    with pytest.raises(RuntimeError), generation.round(model):
+        assert not vllm._llm_weights_sleeping
+        raise RuntimeError("a rollout failed")
+    forgotten = ["forget pictures", "forget features", "forget prompts"]
+    assert vllm.done == ["wake weights", "weights", *forgotten, "wait", "wake kv_cache", "sleep 2"]
+    assert vllm._llm_weights_sleeping
+
+
 # What stops a run
+
+
+@pytest.mark.parametrize("every", [1, 0], ids=["each round", "at the end"])
+def test_a_model_whose_frozen_weights_move_stops_the_run(base: Path, tmp_path: Path, every: int) -> None:
+    checkpoint = load_checkpoint(str(base), torch.float32)
+
+    async def careless(trajectory: Trajectory) -> Score:
+        with torch.no_grad():
+            next(p for n, p in checkpoint.model.named_parameters() if "base_layer" in n).add_(1e-4)
+        return Score(0.5, {"correct": 0.5})
+
+    settings = recipe(base, tmp_path / "run", check_frozen_every=every)
+    with pytest.raises(Failed, match=r"frozen have changed \(language\)"):
+        train(settings, questions(), checkpoint, lambda start: replace(player(), reward=careless))
+    assert not (tmp_path / "run" / "merged").exists()
+    assert (tmp_path / "run" / "checkpoints" / "checkpoint-1").exists() == (every == 0)
 
 
 def test_alarms() -> None:

@@ -7,7 +7,6 @@ import asyncio
 import random
 import socket
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from checkpoints import tiny_processor
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.chat import EndpointError
 from deepmmsearch.policies.local import LocalPolicy
-from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, generating
+from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Completion, Observation, Policy, Question, TextSearch, Trajectory, Turn
 from fake_vllm import WINDOW, Engine, FakeLLM, server
@@ -206,36 +205,3 @@ async def test_a_cancelled_rollout_leaves_the_picture_to_the_others() -> None:
 def test_without_vllm_the_error_says_what_to_install() -> None:
     with pytest.raises(UserError, match=r"pip install 'trl\[vllm\]"):
         VllmColocatePolicy(FakeLLM(ENGINE), LOCAL.renderer, SAMPLING, cells)
-
-
-class FakeGeneration:
-    """TRL's VLLMGeneration, as far as weights go."""
-
-    def __init__(self, mode: str, sleeps: bool) -> None:
-        self.mode, self.enable_sleep_mode, self._llm_weights_sleeping = mode, sleeps, sleeps
-        self.done: list[str] = []
-        self.accelerator = SimpleNamespace(wait_for_everyone=lambda: self.done.append("wait"))
-        self.llm = SimpleNamespace(
-            wake_up=lambda tags: self.done.append(f"wake {tags[0]}"),
-            sleep=lambda level: self.done.append(f"sleep {level}"),
-        )
-
-    def sync_weights(self) -> None:
-        self.done.append("sync")
-        self._llm_weights_sleeping = False
-
-
-def test_weights_are_sent_when_they_changed() -> None:
-    remote = FakeGeneration("server", False)
-    with generating(remote, changed=True):
-        remote.done.append("rollouts")
-    with generating(remote, changed=False):
-        remote.done.append("rollouts")
-    assert remote.done == ["sync", "wait", "rollouts", "rollouts"]
-
-
-def test_an_engine_that_sleeps_is_woken_with_its_weights() -> None:
-    local = FakeGeneration("colocate", True)
-    with pytest.raises(RuntimeError), generating(local, changed=False):
-        raise RuntimeError("a rollout failed")
-    assert local.done == ["sync", "wait", "wake kv_cache", "sleep 2"] and local._llm_weights_sleeping

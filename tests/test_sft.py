@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
+from safetensors.torch import load_file
 from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -31,11 +32,12 @@ from trl import SFTConfig, SFTTrainer
 
 from deepmmsearch.cli.sft import command
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.progress import Step
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import SPECIAL_TOKENS, tiny_tokenizer
+from deepmmsearch.train import sft
 from deepmmsearch.train.collate import (
     IGNORED,
     Collator,
@@ -44,11 +46,12 @@ from deepmmsearch.train.collate import (
     make_example,
     make_examples,
 )
+from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.order import LengthGrouped
 from deepmmsearch.train.parts import parameter_hash
 from deepmmsearch.train.plots import COLOURS as CURVES
 from deepmmsearch.train.plots import plot_curves, read_metrics
-from deepmmsearch.train.sft import FIXED, SftRecipe, SftResult, fine_tune, trl_settings
+from deepmmsearch.train.sft import FIXED, SftRecipe, SftResult, TrajectoryTrainer, fine_tune, trl_settings
 from deepmmsearch.train.sft import train as train_recipe
 from deepmmsearch.types import Answer, Completion, ImageSearch, Observation, Prompt, Question, Trajectory, Turn
 
@@ -270,6 +273,66 @@ def test_length_grouping_makes_batches_of_similar_length_in_another_order_each_e
 
 
 # training
+
+
+def token_mean(base: Path, settings: SftRecipe) -> dict[str, torch.Tensor]:
+    """Gradients of the adapter for the mean over all tokens that are taught, each trajectory computed alone."""
+    checkpoint = load_checkpoint(str(base), torch.float32)
+    batches = [batch_of(checkpoint, [played]) for played in trajectories()]
+    model = prepare_model(checkpoint.model, settings.lora, settings.freeze, settings.seed)
+    losses, count = [], 0
+    for batch in batches:
+        labels = batch.pop("labels")[0, 1:]
+        logits = model(**batch).logits[0, :-1]
+        losses.append(torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum"))
+        count += int((labels != IGNORED).sum())
+    (torch.stack(losses).sum() / count).backward()
+    return {n.replace(".default", ""): p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(9, 1), (3, 3), (2, 5), (1, 9)])
+def test_the_loss_does_not_depend_on_how_a_step_is_split(base: Path, tmp_path: Path, rows: int, parts: int) -> None:
+    split = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": parts}
+    # plain descent, so that what the weights moved by is the gradient
+    plain = {
+        "optim": "sgd",
+        "learning_rate": 1.0,
+        "lr_scheduler_type": "constant",
+        "max_grad_norm": 1e9,
+        "max_steps": 1,
+    }
+    settings = recipe(base, tmp_path / "run", trl={**split, **plain, "warmup_steps": 0, "logging_steps": 1})
+    fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), report=lambda line: None)
+    learnt = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    expected = token_mean(base, settings)
+    for name, gradient in expected.items():
+        if "lora_B" in name:
+            torch.testing.assert_close(-learnt[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+    assert sum("lora_B" in name for name in expected) >= 7
+
+
+def test_a_run_that_began_with_another_loss_is_not_gone_on_with(base: Path, tmp_path: Path) -> None:
+    split = {"max_steps": 1, "gradient_accumulation_steps": 3}
+    train(base, tmp_path / "run", trl=split)
+    mark = tmp_path / "run" / "output.json"
+    said = json.loads(mark.read_text())
+    del said["settings"]["loss"]
+    mark.write_text(json.dumps(said))
+    with pytest.raises(UserError, match="loss: not set -> mean over the tokens of a step"):
+        train(base, tmp_path / "run", trl=split)
+
+
+def test_weights_below_the_adapter_stay_as_they_were(base: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    class Careless(TrajectoryTrainer):
+        def training_step(self, model: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+            with torch.no_grad():
+                next(p for n, p in model.named_parameters() if "base_layer" in n).add_(1e-3)
+            return super().training_step(model, *args, **kwargs)
+
+    monkeypatch.setattr(sft, "TrajectoryTrainer", Careless)
+    with pytest.raises(Failed, match=r"frozen have changed \(language\)"):
+        train(base, tmp_path / "run", trl={"max_steps": 1})
+    assert not (tmp_path / "run" / "merged").exists()
 
 
 @pytest.mark.parametrize("cached", [False, True], ids=["pixels", "features"])

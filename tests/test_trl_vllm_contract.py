@@ -36,9 +36,24 @@ class Session:
 
 def test_how_weights_are_sent() -> None:
     source = inspect.getsource(generation.VLLMGeneration)
-    assert list(inspect.signature(generation.VLLMGeneration.sync_weights).parameters) == ["self"]
-    for name in ("mode", "enable_sleep_mode", "accelerator", "llm", "_llm_weights_sleeping"):
+    for name in ("mode", "enable_sleep_mode", "accelerator", "llm", "vllm_client", "_llm_weights_sleeping"):
         assert re.search(rf"self\.{name} = ", source), f"VLLMGeneration has no {name}"
+    # what `send_weights` does in place of TRL's own
+    sent = inspect.getsource(generation.VLLMGeneration.sync_weights)
+    for line in (
+        'self.llm.wake_up(tags=["weights"])',
+        "self.vllm_client.update_named_params(",
+        'str(param.dtype).removeprefix("torch.")',
+        "self.vllm_client.reset_prefix_cache()",
+        "self.llm.reset_prefix_cache()",
+        "self.llm.llm_engine.model_executor.driver_worker.model_runner",
+    ):
+        assert line in sent
+    assert list(inspect.signature(client.VLLMClient.update_named_params).parameters) == [
+        "self",
+        "metadata",
+        "named_params",
+    ]
     # `generating` does for our rollouts what `generate` does for TRL's.
     generate = inspect.getsource(generation.VLLMGeneration.generate)
     for line in (
@@ -49,7 +64,6 @@ def test_how_weights_are_sent() -> None:
         '"multi_modal_data"] = {"image":',
     ):
         assert line in generate
-    assert "reset_prefix_cache" in inspect.getsource(generation.VLLMGeneration.sync_weights)
     asked = set(inspect.signature(generation.VLLMGeneration.__init__).parameters)
     assert {"model", "accelerator", "processing_class", "mode", "server_base_url", "group_port"} <= asked
 

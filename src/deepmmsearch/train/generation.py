@@ -49,15 +49,31 @@ class Twin:
 
     @torch.no_grad()
     def sync(self, model: PreTrainedModel | PeftModel) -> None:
-        if not isinstance(model, PeftModel):
-            for name, parameter in model.named_parameters():
-                if parameter.requires_grad:
-                    _set(self.model, name, whole(parameter))
-            return
-        for name, module in model.get_base_model().named_modules():
-            if isinstance(module, LoraLayer):
-                merged = module.get_base_layer().weight + module.get_delta_weight(module.active_adapters[0])
-                _set(self.model, f"{name}.weight", whole(merged))
+        for name, value in sampler_weights(model, changed_only=True):
+            _set(self.model, name, value)
+
+
+@torch.no_grad()
+def sampler_weights(
+    model: PreTrainedModel | PeftModel, *, changed_only: bool = False
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights that sample, with the adapter's part added, by their names in the model without it; those alone that
+    training changes, if asked. One is made at a time; of a sharded model every process must go through all.
+
+    Nothing is written into the model. Merging and unmerging in place, as TRL 1.16 does for vLLM, rounds each time: in
+    bfloat16 a third of the frozen weights it touches had moved after 300 rounds.
+    """
+    adapted = isinstance(model, PeftModel)
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    layers = {f"{name}.base_layer.weight": m for name, m in base.named_modules() if isinstance(m, LoraLayer)}
+    for name, parameter in base.named_parameters():
+        layer, value = layers.get(name), parameter.detach()
+        if ".lora_" in name or (changed_only and layer is None and (adapted or not parameter.requires_grad)):
+            continue
+        if layer is not None:
+            value = (value + layer.get_delta_weight(layer.active_adapters[0])).to(value.dtype)
+        plain = name.replace(".base_layer", "").replace("_checkpoint_wrapped_module.", "")
+        yield plain, whole(value)
 
 
 def _set(model: nn.Module, name: str, value: torch.Tensor) -> None:
@@ -130,7 +146,7 @@ class LocalGeneration:
 
 
 class VllmGeneration:
-    """Rollouts by vLLM, to which TRL sends the weights. Not run here: no GPU, no vLLM."""
+    """Rollouts by vLLM, over TRL's connection to it. Not run here: no GPU, no vLLM."""
 
     def __init__(self, vllm: Any, policy: Policy) -> None:
         self._vllm, self.policy = vllm, policy
@@ -138,7 +154,7 @@ class VllmGeneration:
     @contextmanager
     def round(self, model: PreTrainedModel | PeftModel) -> Iterator[Policy]:
         # rounds follow updates, so the weights have moved
-        with generating(self._vllm, changed=True):
+        with generating(self._vllm, partial(sampler_weights, model)):
             yield self.policy
 
 

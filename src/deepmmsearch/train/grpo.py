@@ -36,7 +36,7 @@ from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.merging import save_merged
 from deepmmsearch.train.metrics import Evaluate, EvaluateCallback, MetricsJournal, panels
 from deepmmsearch.train.output import claim_output, explained
-from deepmmsearch.train.parts import parameter_hash
+from deepmmsearch.train.parts import PARTS, check_frozen, part_hashes
 from deepmmsearch.train.plots import plot_curves
 from deepmmsearch.train.recipes import GrpoRecipe, VllmRollouts
 from deepmmsearch.train.rollout_trainer import NumberedQuestions, RolloutSetup, RolloutTrainer
@@ -122,9 +122,9 @@ def train(
     start = Twin(beside)
     model = _prepared(checkpoint, recipe)
     start.sync(model)
-    frozen = parameter_hash(model, FROZEN)
+    frozen = part_hashes(model, PARTS)
     player = make_player(policy_of(start, checkpoint, SamplerSettings(max_new_tokens=recipe.rollouts.max_new_tokens)))
-    setup = RolloutSetup(questions, player, generation, checkpoint, checkpoint.renderer(), eyes)
+    setup = RolloutSetup(questions, player, generation, checkpoint, checkpoint.renderer(), eyes, frozen)
     asked = questions_content(questions[number] for number in range(len(questions)))
     more = {"questions": asked, "texts": prompt_content(player.prompt), **(contents or {})}
     claimed = claim_output(output, recipe, settings, report, **more)
@@ -140,7 +140,7 @@ def train(
     with explained(recipe.output):
         claimed.train(trainer)
         trained = trainer.accelerator.unwrap_model(trainer.model)
-        assert parameter_hash(trained, FROZEN) == frozen, f"training changed frozen weights: {FROZEN}"
+        check_frozen(trained, frozen)
         trained = gathered(trainer, trained, lambda: _prepared(open_checkpoint(recipe), recipe))
         if trainer.is_world_process_zero():
             _save(recipe, checkpoint, trained)

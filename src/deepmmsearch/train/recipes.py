@@ -105,7 +105,8 @@ class GrpoRecipe(Recipe):
     """One experiment. `trl` goes to TRL's GRPOConfig as it is, except for what this file decides (see FIXED).
 
     `model`: the checkpoint to start from; `adapter`: a LoRA on it to go on from, whose copy is then the reference of
-    the KL. Without one a new LoRA is made, and the reference is the model itself.
+    the KL. Without one a new LoRA is made, and the reference is the model itself. `check_frozen_every`: after so many
+    rounds the weights below the adapter are compared with what they were; 0 at the end alone.
     """
 
     model: str
@@ -122,6 +123,7 @@ class GrpoRecipe(Recipe):
     alarms: Aside[Alarms] = Field(default_factory=Alarms)
     evaluate_every: Aside[int] = Field(default=0, ge=0)
     sample_every: Aside[int] = Field(default=10, ge=0)
+    check_frozen_every: Aside[int] = Field(default=50, ge=0)
     trl: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

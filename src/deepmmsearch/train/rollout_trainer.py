@@ -11,7 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
 from deepmmsearch.train.generation import Generation, sampler_settings, vllm_generation
 from deepmmsearch.train.order import EachEpoch
+from deepmmsearch.train.parts import check_frozen
 from deepmmsearch.train.recipes import GrpoRecipe
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import RolloutRow, make_batch, make_row, picture_inputs
@@ -53,7 +54,8 @@ class NumberedQuestions(Protocol):
 
 @dataclass(frozen=True)
 class RolloutSetup:
-    """Everything rollouts need. `generation` is None where vLLM samples: TRL starts it with the trainer."""
+    """Everything rollouts need. `generation` is None where vLLM samples: TRL starts it with the trainer. `frozen`:
+    hashes of the parts that stay as they are."""
 
     questions: NumberedQuestions
     player: Player
@@ -61,6 +63,7 @@ class RolloutSetup:
     checkpoint: Checkpoint
     renderer: Renderer
     eyes: Eyes
+    frozen: Mapping[str, str] = field(default_factory=dict)
 
 
 class RolloutTrainer(GRPOTrainer):
@@ -74,6 +77,7 @@ class RolloutTrainer(GRPOTrainer):
         self._scored: list[RolloutRow] = []
         self._logps: Tensor | None = None
         self._clock = {"rollouts": 0.0, "update": 0.0}
+        self._rounds = 0
         local = self.args.per_device_train_batch_size * self.args.steps_per_generation
         if local % self.num_generations:
             raise UserError(
@@ -115,6 +119,9 @@ class RolloutTrainer(GRPOTrainer):
                 groups = asyncio.run(self._play(questions, policy))
         finally:
             self.model.train(was_training)
+        self._rounds += 1
+        if (every := self._recipe.check_frozen_every) and self._rounds % every == 0:
+            check_frozen(model, self._setup.frozen)
         played = [rollout for group in groups for rollout in group]
         self._log_round(played)
         rewards = [[self._reward_of(r) for r in group] for group in groups]

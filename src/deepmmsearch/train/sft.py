@@ -33,7 +33,7 @@ from deepmmsearch.train.merging import save_merged
 from deepmmsearch.train.metrics import Evaluate, EvaluateCallback, MetricsJournal, panels
 from deepmmsearch.train.order import LengthGrouped
 from deepmmsearch.train.output import claim_output, explained
-from deepmmsearch.train.parts import parameter_hash
+from deepmmsearch.train.parts import PARTS, check_frozen, part_hashes
 from deepmmsearch.train.plots import LOSS_AND_ACCURACY, plot_curves
 from deepmmsearch.train.recipes import SftRecipe
 from deepmmsearch.train.shards import gathered, shard_layers, will_shard
@@ -47,6 +47,8 @@ FIXED: dict[str, Any] = {
     "packing": False,
     "padding_free": False,
     "max_length": None,
+    # what processes taught at once counts as one batch
+    "average_tokens_across_devices": True,
 }
 DEFAULTS: dict[str, Any] = {
     "train_sampling_strategy": "group_by_length",
@@ -57,8 +59,14 @@ DEFAULTS: dict[str, Any] = {
 
 
 class TrajectoryTrainer(SFTTrainer):
-    """TRL's trainer with an order of batches that survives an interruption, and without its usage statistics: nothing
-    leaves this machine."""
+    """TRL's trainer with an order of batches that survives an interruption, a loss that does not depend on how a step
+    is split, and without usage statistics: nothing leaves this machine."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        # Qwen's models deny this, and the trainer would take the mean of each micro-batch's mean: tokens in short
+        # ones would count for more. TRL's loss never hands the count to the model
+        self.model_accepts_loss_kwargs = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data: Any = self.train_dataset if train_dataset is None else train_dataset
@@ -130,13 +138,16 @@ def fine_tune(
     examples = _drawn(examples, pictures, recipe)
     tokens = sum(len(example.ids) for example in examples)
     report(f"{len(examples)} trajectories ({left_out} left out), {tokens} tokens, {len(pictures)} pictures")
-    data = content(f"{len(examples)} trajectories", _digest(examples, pictures))
-    claimed = claim_output(output, recipe, settings, report, data=data)
+    made_of: dict[str, Any] = {"data": content(f"{len(examples)} trajectories", _digest(examples, pictures))}
+    if settings.gradient_accumulation_steps * settings.world_size > 1:
+        # the mean of micro-batches' means is what this was before, and a run does not change it half way
+        made_of["loss"] = "mean over the tokens of a step"
+    claimed = claim_output(output, recipe, settings, report, **made_of)
     merged = recipe.output / "merged"
     if claimed.finished:
         return SftResult(merged, len(examples), left_out, claimed.metrics)
     features = encode_pictures(checkpoint.model, pictures, watch=report) if recipe.cache_features else None
-    frozen = parameter_hash(checkpoint.model, recipe.freeze)
+    frozen = part_hashes(checkpoint.model, PARTS if recipe.lora is not None else recipe.freeze)
     collator = Collator(examples, pictures, checkpoint.tokenizer.pad_token_id, features)
     journal = MetricsJournal(recipe.output / "metrics.jsonl", report, _describe)
     trainer = _make_trainer(recipe, settings, checkpoint, examples, collator, journal)
@@ -145,13 +156,13 @@ def fine_tune(
     with explained(recipe.output):
         claimed.train(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
-        assert parameter_hash(model, recipe.freeze) == frozen, f"training changed frozen weights: {recipe.freeze}"
+        check_frozen(model, frozen)
         model = gathered(trainer, model, lambda: _prepared(_open_checkpoint(recipe), recipe))
         if trainer.is_world_process_zero():
             if isinstance(model, PeftModel):
                 save_adapter(model, recipe.output / "adapter")
                 model = model.merge_and_unload()
-            assert parameter_hash(model, recipe.freeze) == frozen, f"merging changed frozen weights: {recipe.freeze}"
+            check_frozen(model, {part: frozen[part] for part in recipe.freeze})
             save_merged(checkpoint, model.to(getattr(torch, recipe.save_dtype)), merged)
             shown = panels(journal.rows, LOSS_AND_ACCURACY)
             plot_curves(journal.rows, recipe.output / "curves.png", f"SFT {recipe.output.name}", shown)

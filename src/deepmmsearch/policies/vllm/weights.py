@@ -1,49 +1,78 @@
-"""The trainer's weights on their way to vLLM: TRL sends them, this says when."""
+"""The trainer's weights on their way to vLLM, over the connection that TRL keeps to it.
+
+TRL's own `sync_weights` merges the adapter into the model that is trained; here the caller makes the weights.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MakeWeights = Callable[[], "Iterable[tuple[str, Tensor]]"]
+"""Gives all weights one after the other, by their names in the model without an adapter."""
 
 
 class TrlGeneration(Protocol):
-    """The part of TRL's `VLLMGeneration` (1.16) that is used; `_llm_weights_sleeping` exists in colocate mode."""
+    """The part of TRL's `VLLMGeneration` (1.16) that is used: `llm` and `_llm_weights_sleeping` exist in colocate mode,
+    `vllm_client` in the main process in server mode."""
 
     mode: str
     enable_sleep_mode: bool
     accelerator: Any
     llm: Any
+    vllm_client: Any
     _llm_weights_sleeping: bool
 
-    def sync_weights(self) -> None: ...
 
-
-def send_weights(generation: TrlGeneration) -> None:
-    """Sends the trainer's weights to vLLM (server: over NCCL; colocate: within the process) and drops its prefix cache.
+def send_weights(generation: TrlGeneration, make: MakeWeights) -> None:
+    """Sends the weights to vLLM (server: over NCCL; colocate: within the process) and drops its caches.
 
     To be called on every rank after the weights moved and before the next rollout: no rank goes on before the server
     has all of them.
     """
-    generation.sync_weights()
+    if generation.mode == "colocate":
+        _load(generation, make)
+    elif generation.accelerator.is_main_process:
+        # the server must know of every tensor before the first one comes
+        told = [(name, str(w.dtype).removeprefix("torch."), list(w.shape)) for name, w in make()]
+        generation.vllm_client.update_named_params(told, iter(make()))
+        generation.vllm_client.reset_prefix_cache()
+    else:
+        # gathering sharded weights takes every process, as often as the main one does it
+        for _ in range(2):
+            for _ in make():
+                pass
     generation.accelerator.wait_for_everyone()
 
 
-@contextmanager
-def generating(generation: TrlGeneration, *, changed: bool) -> Iterator[None]:
-    """Around a round of rollouts, on every rank: `changed` tells whether the weights moved since the last round.
+def _load(generation: TrlGeneration, make: MakeWeights) -> None:
+    if generation.enable_sleep_mode:
+        generation.llm.wake_up(tags=["weights"])
+        generation._llm_weights_sleeping = False
+    engine = generation.llm.llm_engine
+    engine.model_executor.driver_worker.model_runner.reload_weights(weights_iterator=iter(make()))
+    # without these the engine answers from pictures and prompts that the old weights read, or ends
+    engine.reset_mm_cache()
+    engine.reset_encoder_cache()
+    generation.llm.reset_prefix_cache()
 
-    Sends them where needed, and wakes an engine that sleeps between rounds (`vllm_enable_sleep_mode`).
-    """
+
+@contextmanager
+def generating(generation: TrlGeneration, make: MakeWeights) -> Iterator[None]:
+    """Around a round of rollouts, on every rank: sends the weights, and wakes an engine that sleeps between rounds
+    (`vllm_enable_sleep_mode`)."""
     sleeps = generation.mode == "colocate" and generation.enable_sleep_mode
-    # Sleeping at level 2 throws the weights away.
-    if changed or (sleeps and generation._llm_weights_sleeping):
-        send_weights(generation)
+    send_weights(generation, make)
     if sleeps:
         generation.llm.wake_up(tags=["kv_cache"])
     try:
         yield
     finally:
         if sleeps:
+            # at level 2 the weights are thrown away
             generation.llm.sleep(level=2)
             generation._llm_weights_sleeping = True
