@@ -30,7 +30,7 @@ DECIDED = {
     "AtlasBenchmarkSettings": ("sample seed name split", "label out_of_domain"),
     "AtlasExperiment": (
         f"{GRPO} atlas",
-        "output threads alarms evaluate_every sample_every needs",
+        "output threads alarms evaluate_every check_frozen_every sample_every needs",
     ),
     "AtlasSeeds": ("seed worlds questions world_split", ""),
     "AtlasSettings": ("seed worlds questions search_share evaluate_seed evaluate", "folder"),
@@ -43,7 +43,7 @@ DECIDED = {
     "ChatSummarizerSettings": ("model base_url max_new_tokens timeout sentences encoder kind per_page", "key_variable"),
     "DataExperiment": (
         f"{GRPO} tools",
-        "output threads alarms evaluate_every sample_every data needs",
+        "output threads alarms evaluate_every check_frozen_every sample_every data needs",
     ),
     "DataRecipe": (
         "seeds pictures episodes taxonomy search unique balance splits teacher judge rollout_policy",
