@@ -256,7 +256,7 @@ def test_a_stage_is_handed_the_keys_that_were_named(keys: None, tmp_path: Path) 
 PROBE = """
 import ctypes, json, os, socket, subprocess, sys
 from pathlib import Path
-from deepmmsearch.reading import worker
+from deepmmsearch import confined
 
 def tried(action):
     try:
@@ -285,7 +285,7 @@ def read(request, content):
     }
 
 if __name__ == "__main__":
-    worker.serve(read)
+    confined.serve(read)
 """
 NETWORK = ("tcp", "udp", "unix", "program")
 FILES = ("read", "list", "write", "make", "rename", "remove", "parent's environment")
@@ -295,7 +295,7 @@ FILES = ("read", "list", "write", "make", "rename", "remove", "parent's environm
 def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: None) -> dict[str, Any]:
     import socket
 
-    from deepmmsearch.reading.worker import Worker
+    from deepmmsearch.confined import Worker
 
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules/prober.py").write_text(PROBE)

@@ -15,7 +15,7 @@ pytest.importorskip("lxml")
 pytest.importorskip("pypdf")
 
 from deepmmsearch.engine.chunks import passages
-from deepmmsearch.reading.document import Unreadable
+from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.formats import extract, readable_name
 from deepmmsearch.reading.worker import Extractor
 

@@ -15,6 +15,7 @@ import torch
 from tests.checkpoints import tiny_checkpoint
 
 from deepmmsearch.bundled import BUNDLED
+from deepmmsearch.confined import Worker
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies import bounded
 from deepmmsearch.policies.agent_card import read_card
@@ -22,7 +23,6 @@ from deepmmsearch.policies.local import LocalPolicy, TokenReader
 from deepmmsearch.policies.local.adapter import check_adapter, load_adapter, save_adapter
 from deepmmsearch.policies.local.checkpoint import load_checkpoint, load_tokenizer, read_parts
 from deepmmsearch.policies.local.template import template_of
-from deepmmsearch.reading.worker import Worker
 from deepmmsearch.testing import QWEN2_5_VL_TEMPLATE, SMALL_TEMPLATE, tiny_tokenizer
 from deepmmsearch.train.lora import Lora, prepare_model
 

@@ -304,8 +304,8 @@ def test_a_reader_that_was_taken_over_forges_nothing(tmp_path: Path, monkeypatch
         {**whole, "pictures": [{"src": "", "title": "", "snippet": "", "rank": "high"}]},
     ]
     for answer in answers:
-        monkeypatch.setattr("deepmmsearch.reading.worker.Worker.ask", lambda *_, given=answer: dict(given))
+        monkeypatch.setattr("deepmmsearch.confined.Worker.ask", lambda *_, given=answer: dict(given))
         assert Index.build(docs, tmp_path / "index").report.skipped == {"its extraction failed": ["a.txt"]}
     forged = {**whole, "title": ["x"], "text": "lone \ud800 half", "extra": 1}
-    monkeypatch.setattr("deepmmsearch.reading.worker.Worker.ask", lambda *_: dict(forged))
+    monkeypatch.setattr("deepmmsearch.confined.Worker.ask", lambda *_: dict(forged))
     assert Index.build(docs, tmp_path / "index").report.added == 1

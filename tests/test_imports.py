@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "containers", "environment", "sandbox", "progress", "notation", ""),
     ("children", "revision"),
-    ("arguments", "registry", "codec", "files", "settings"),
+    ("arguments", "registry", "codec", "files", "settings", "confined"),
     ("images", "escaping", "outputs"),
     ("agent",),
     ("actions", "dialects", "prompts"),
@@ -173,7 +173,7 @@ def test_processes_are_started_in_one_place() -> None:
         or calls.search(path.read_text())
     }
     # these name the type of what they are given
-    typed = {"reproduce.study", "reading.worker"}
+    typed = {"reproduce.study", "confined"}
     assert found == {"children", "revision", *typed}, found
     assert not any(re.search(r"subprocess\.(Popen|run|call|check_\w+)\(", MODULES[m].read_text()) for m in typed)
 

@@ -16,10 +16,10 @@ pytest.importorskip("trafilatura")
 from deepmmsearch.agent import play
 from deepmmsearch.agent.metering import Budget, Ledger
 from deepmmsearch.agent.passages import read_passages
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolError, Unreadable
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reading.charset import decode
-from deepmmsearch.reading.document import Document, Unreadable
+from deepmmsearch.reading.document import Document
 from deepmmsearch.reading.formats import extract, page_origin, read
 from deepmmsearch.reading.webpage import canonical
 from deepmmsearch.testing import FakeTools, ScriptedPolicy

@@ -110,16 +110,19 @@ def _die_with_parent() -> None:
 
 def write_frame(pipe: Any, *parts: bytes) -> None:
     for part in parts:
-        pipe.write(struct.pack(">I", len(part)) + part)
+        pipe.write(struct.pack(">I", len(part)))
+        pipe.write(part)
     pipe.flush()
 
 
-def read_frame(pipe: Any) -> bytes | None:
-    """None where the other end is gone."""
+def read_frame(pipe: Any, longest: int = 2**32 - 1) -> bytes | None:
+    """None where the other end is gone, or sends more than `longest` bytes."""
     head = pipe.read(4)
     if len(head) < 4:
         return None
     size = struct.unpack(">I", head)[0]
+    if size > longest:
+        return None
     content: bytes = pipe.read(size)
     return content if len(content) == size else None
 
@@ -153,8 +156,8 @@ class ParentPipe:
     def receive(self) -> bytes:
         return self._heard.get()
 
-    def send(self, message: bytes) -> None:
-        write_frame(self._output, message)
+    def send(self, *message: bytes) -> None:
+        write_frame(self._output, *message)
 
 
 class Child:

@@ -76,3 +76,8 @@ class UnknownName(UserError):
 class ToolError(Exception):
     """A tool could not do its work (down, refused, nothing readable). Becomes `Observation.error`, which the policy
     reads."""
+
+
+class Unreadable(Exception):
+    """What a process that reads strangers' files refuses. The message is the reason, in the words of a build's summary
+    and of what the policy reads."""

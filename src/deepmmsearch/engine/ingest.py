@@ -22,10 +22,10 @@ from deepmmsearch.engine.chunks import Chunk, passages
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
 from deepmmsearch.engine.storage import Record, page_number
 from deepmmsearch.engine.writer import Writer
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import Unreadable, UserError
 from deepmmsearch.files import lies_in
 from deepmmsearch.progress import Watch, silent, tracked
-from deepmmsearch.reading.document import Document, Showing, Unreadable
+from deepmmsearch.reading.document import Document, Showing
 from deepmmsearch.reading.formats import PAGES, PICTURES, readable_name
 from deepmmsearch.reading.worker import Extractor
 

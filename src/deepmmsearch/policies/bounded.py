@@ -20,8 +20,8 @@ from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from deepmmsearch.reading.document import Unreadable
-from deepmmsearch.reading.worker import Worker, serve
+from deepmmsearch.confined import Worker, serve
+from deepmmsearch.errors import Unreadable
 
 SECONDS = 10.0
 """Of processor time, for one conversation, or for all patterns of an adapter."""
@@ -121,4 +121,4 @@ def _raise(message: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(_answered, ())
+    serve(_answered)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from deepmmsearch.reading.document import Unreadable
+from deepmmsearch.errors import Unreadable
 
 _CHARSET = re.compile(
     r"utf-?(8|16|32)([-_]?[bl]e)?|us-ascii|ascii|(windows|cp)-?\d{3,4}|iso-?(8859|2022)[\w-]{1,12}|latin-?\d{1,2}|l\d"

@@ -13,10 +13,6 @@ SPACES = re.compile(r"\s+")
 EMPTY_ALT = re.compile(r"^(image|img|photo|picture|logo|icon|thumbnail|untitled)?\W*$", re.I)
 
 
-class Unreadable(Exception):
-    """The message is the reason, in the words of a build's summary and of what the policy reads."""
-
-
 @dataclass(frozen=True)
 class Origin:
     """What is known of bytes before they are read. `name`: their title where they name none themselves. `charset`: what

@@ -15,9 +15,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from deepmmsearch.errors import MissingExtra
+from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.charset import decode
-from deepmmsearch.reading.document import EMPTY_ALT, Document, Kind, Origin, Showing, Unreadable, clean
+from deepmmsearch.reading.document import EMPTY_ALT, Document, Kind, Origin, Showing, clean
 from deepmmsearch.reading.webpage import from_html
 
 HTML = (".html", ".htm", ".xhtml")

@@ -10,9 +10,9 @@ import re
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from deepmmsearch.errors import MissingExtra
+from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.charset import decode
-from deepmmsearch.reading.document import EMPTY_ALT, SPACES, Document, Origin, Showing, Unreadable, clean
+from deepmmsearch.reading.document import EMPTY_ALT, SPACES, Document, Origin, Showing, clean
 
 SHORT_PAGE = 6_000  # characters of body text up to which the plain walk is used
 

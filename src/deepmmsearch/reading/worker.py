@@ -1,94 +1,17 @@
-"""Extraction in a process of its own, which can be killed: a page that hangs its parser costs one timeout.
-
-It is confined (`sandbox`): what takes it over through a parser finds no network, no files and no keys.
-"""
+"""Pages and documents taken apart in a process of their own: one that hangs its parser costs one timeout."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.util
-import json
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from deepmmsearch import sandbox
-from deepmmsearch.children import ParentPipe, read_frame, start_confined, write_frame
-from deepmmsearch.errors import MissingExtra, UserError
-from deepmmsearch.reading.document import Document, Origin, Showing, Unreadable
+from deepmmsearch.confined import MEMORY_LIMIT, Worker, serve
+from deepmmsearch.errors import Unreadable
+from deepmmsearch.reading.document import Document, Origin, Showing
 from deepmmsearch.reading.formats import file_origin, read
 
-MEMORY_LIMIT = 2 * 1024**3
-# the limit is on processor time where the system can do that: a busy machine must not cost pages
-WALL_FACTOR = 8
-
 LIBRARIES = ("trafilatura", "pypdf", "htmldate")
-
-Reading = Callable[[Mapping[str, Any], bytes], dict[str, Any]]
-
-
-class Worker:
-    """A module that calls `serve`, behind a pipe. Started on the first call, restarted after a kill or a crash; close()
-    ends it. `timeout`: seconds of processor time for one call; `wall`: seconds of any time; `memory`: bytes."""
-
-    def __init__(self, module: str, timeout: float, wall: float | None = None, memory: int = MEMORY_LIMIT) -> None:
-        self.module, self.timeout = module, timeout
-        self.wall, self.memory = wall, memory
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def ask(self, request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
-        """Raises Unreadable: refused by the extraction, over the time limit, or the process died of it; UserError for
-        a package that is missing."""
-        process = self._started()
-        # a timer that kills works on every system, a selector on pipes does not
-        wall = self.timeout * WALL_FACTOR if self.wall is None else self.wall
-        clock = threading.Timer(wall, process.kill)
-        clock.start()
-        try:
-            write_frame(process.stdin, json.dumps({**request, "timeout": self.timeout}).encode(), content)
-            answer: dict[str, Any] = json.loads(read_frame(process.stdout) or b"")
-            if not isinstance(answer, dict):
-                raise ValueError(answer)
-        except (OSError, ValueError, RecursionError):
-            expired = not clock.is_alive()
-            self.close()
-            expired = expired or process.returncode == -getattr(signal, "SIGPROF", 0)
-            problem = f"took more than {self.timeout:g} s to read" if expired else "its extraction crashed"
-            raise Unreadable(problem) from None
-        finally:
-            clock.cancel()
-        if "missing" in answer:
-            raise UserError(answer["missing"])
-        if "reason" in answer:
-            raise Unreadable(answer["reason"])
-        return answer
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    with contextlib.suppress(OSError):  # unsent bytes of a killed process
-                        pipe.close()
-            self._process = None
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self._process = start_confined(self.module, str(self.memory))
-        return self._process
 
 
 class Extractor(Worker):
@@ -128,52 +51,5 @@ def _extracted(request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     return {**vars(document), "pictures": [vars(picture) for picture in document.pictures]}
 
 
-def _answer(reading: Reading, request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
-    try:
-        return reading(request, content)
-    except Unreadable as error:
-        return {"reason": str(error)}
-    except MissingExtra as error:
-        return {"missing": str(error)}
-    except (MemoryError, RecursionError):
-        return {"reason": "too complex to read"}
-    except Exception:  # whatever a parser throws at a hostile page: the build goes on
-        return {"reason": "its extraction failed"}
-
-
-def serve(reading: Reading, libraries: Iterable[str] = LIBRARIES) -> None:
-    """Answers a `Worker` until it goes away. `libraries`: what `reading` imports when it needs it."""
-    _limit(int(sys.argv[1]))
-    _compile(libraries)
-    sandbox.confine()
-    line = ParentPipe()
-    while True:
-        request, content = json.loads(line.receive()), line.receive()
-        if hasattr(signal, "setitimer"):
-            # left to its default, the signal ends the process, also in the middle of C code
-            signal.setitimer(signal.ITIMER_PROF, request["timeout"])
-        line.send(json.dumps(_answer(reading, request, content)).encode())
-
-
-def _limit(memory: int) -> None:
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        # where the system confines no files, nothing is written to one all the same
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, ValueError, OSError):  # not on this system: the time limit still holds
-        pass
-
-
-def _compile(libraries: Iterable[str]) -> None:
-    """Imports those that no earlier process has compiled: a confined one cannot keep what it compiles."""
-    for name in libraries:
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.cached is not None and not Path(spec.cached).exists():
-            importlib.import_module(name)
-
-
 if __name__ == "__main__":
-    serve(_extracted)
+    serve(_extracted, LIBRARIES)

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from deepmmsearch.agent.metering import calling
 from deepmmsearch.agent.protocols import Page
-from deepmmsearch.errors import ToolError
-from deepmmsearch.reading.document import Unreadable
+from deepmmsearch.errors import ToolError, Unreadable
 from deepmmsearch.reading.formats import page_origin
 from deepmmsearch.reading.webpage import language_code
 from deepmmsearch.reading.worker import Extractor
