@@ -182,6 +182,14 @@ def test_giving_up_is_seen(answer: str | None, up: bool) -> None:
     assert gave_up(answer) is up
 
 
+def test_a_rule_that_fails_gives_no_verdict(offer: Offer) -> None:
+    (offer(JUDGES.group) / "breaking.py").write_text("def judge(question, answer):\n    return 1 / 0\n")
+    judge = RuleJudge("breaking:judge")
+    with pytest.raises(JudgeError, match="breaking:judge failed: ZeroDivisionError"):
+        judge.verdict(ask("x"), "x")
+    assert asyncio.run(calibrate(judge, [Labelled(ask("x"), "x", True)])).failed == 1
+
+
 # -- each benchmark's own
 
 
@@ -315,6 +323,8 @@ async def test_agreement_is_counted() -> None:
     found = await calibrate(RuleJudge("exact"), rows)
     assert (found.right_right, found.right_wrong, found.wrong_right, found.wrong_wrong) == (1, 1, 1, 1)
     assert found.accuracy == 0.5 and found.kappa == 0.0
+    assert found.interval == pytest.approx((0.15, 0.85), abs=0.01)
+    assert found.kappa_interval[0] < 0 < found.kappa_interval[1]
     broken = await calibrate(LlmJudge(Says([ToolError("down")] * 4)), rows)
     assert broken.failed == 4 and broken.accuracy == 0.0 and broken.kappa == 0.0
 

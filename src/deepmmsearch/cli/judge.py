@@ -59,7 +59,7 @@ def calibrate(
     """Measure how well a judge agrees with FILE: JSON lines with question, answers, answer and correct.
 
     Without FILE, the labelled pairs that come with the package are used; they follow the papers' rules, and some are
-    hard. Prints accuracy, Cohen's kappa, the confusion matrix, and where the judge is wrong.
+    hard. Prints accuracy and Cohen's kappa with 95 % intervals, the confusion matrix, and where the judge is wrong.
 
     \b
     Example:  deepmmsearch judge calibrate --rule exact
@@ -97,7 +97,9 @@ def _as_json(found: Agreement) -> dict[str, object]:
     return {
         "count": found.count,
         "accuracy": found.accuracy,
+        "accuracy_interval": found.interval,
         "kappa": found.kappa,
+        "kappa_interval": found.kappa_interval,
         "right_called_right": found.right_right,
         "right_called_wrong": found.right_wrong,
         "wrong_called_right": found.wrong_right,
@@ -113,7 +115,13 @@ def _show(console: Console, found: Agreement, shown: int) -> None:
     table.add_row("labelled wrong", str(found.wrong_right), str(found.wrong_wrong))
     console.print(table)
     failed = f", {found.failed} without a verdict" if found.failed else ""
-    console.print(f"{found.count} pairs: accuracy {found.accuracy:.1%}, Cohen's kappa {found.kappa:.3f}{failed}.")
+    low, high = found.interval
+    least, most = found.kappa_interval
+    console.print(
+        f"{found.count} pairs: accuracy {found.accuracy:.1%} [{low:.1%}, {high:.1%}], "
+        f"Cohen's kappa {found.kappa:.3f} [{least:.2f}, {most:.2f}]{failed}.",
+        soft_wrap=True,
+    )
     weak = [f"{escape(t or 'all')} {a}/{n}" for t, (a, n) in sorted(found.topics.items()) if a < n]
     if weak:
         console.print(f"Not in full agreement on: {', '.join(weak)}.")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.judge.verdict import Judge, JudgeError
@@ -54,16 +58,48 @@ class Agreement:
         return (self.right_right + self.wrong_wrong) / self.count if self.count else 0.0
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """Of the accuracy, 95 % (Wilson 1927)."""
+        return wilson(self.right_right + self.wrong_wrong, self.count)
+
+    @property
     def kappa(self) -> float:
         """Cohen (1960): agreement beyond what the two shares of "right" would give by chance, among the judged."""
+        return float(_kappa(self._cells)) if self.count > self.failed else 0.0
+
+    @property
+    def kappa_interval(self) -> tuple[float, float]:
+        """95 %, of 4,000 bootstrap samples of the judged pairs."""
         judged = self.count - self.failed
         if not judged:
-            return 0.0
-        labelled = (self.right_right + self.right_wrong) / judged
-        said = (self.right_right + self.wrong_right) / judged
-        chance = labelled * said + (1 - labelled) * (1 - said)
-        observed = (self.right_right + self.wrong_wrong) / judged
-        return (observed - chance) / (1 - chance) if chance < 1 else 1.0
+            return 0.0, 0.0
+        drawn = np.random.default_rng(0).multinomial(judged, self._cells / judged, 4000)
+        low, high = np.quantile(_kappa(drawn.T), (0.025, 0.975))
+        return float(low), float(high)
+
+    @property
+    def _cells(self) -> NDArray[Any]:
+        return np.array([self.right_right, self.right_wrong, self.wrong_right, self.wrong_wrong], float)
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share; (0, 1) of nothing."""
+    if not count:
+        return 0.0, 1.0
+    z, share = 1.96, right / count
+    middle = share + z * z / (2 * count)
+    around = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (middle - around) / scale), min(1.0, (middle + around) / scale)
+
+
+def _kappa(cells: NDArray[Any]) -> NDArray[Any]:
+    """`cells`: [4, ...] counts, label right or wrong by verdict right or wrong."""
+    right_right, right_wrong, wrong_right, wrong_wrong = cells / cells.sum(axis=0)
+    labelled, said = right_right + right_wrong, right_right + wrong_right
+    chance = labelled * said + (1 - labelled) * (1 - said)
+    observed = right_right + wrong_wrong
+    return np.where(chance < 1, (observed - chance) / np.where(chance < 1, 1 - chance, 1), 1.0)
 
 
 def golden() -> list[Labelled]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from deepmmsearch.errors import UserError
 from deepmmsearch.judge.normalisation import is_correct
-from deepmmsearch.judge.verdict import Verdict
+from deepmmsearch.judge.verdict import JudgeError, Verdict
 from deepmmsearch.registry import Registry
 from deepmmsearch.types import Question
 
@@ -31,10 +32,16 @@ class RuleJudge:
         self._rule = JUDGES.find(rule, code=True)
 
     def verdict(self, question: Question, answer: str | None) -> Verdict:
-        """For callers who do not wait."""
+        """For callers who do not wait. Raises JudgeError where the rule itself fails: no verdict."""
         if answer is None or not answer.strip():
             return Verdict(0.0, "no answer")
-        return self._rule(question, answer)
+        try:
+            return self._rule(question, answer)
+        except UserError:
+            raise
+        # the border: an answer that a rule cannot take is not judged, and the others are
+        except Exception as error:
+            raise JudgeError(f"The judge {self.name} failed: {type(error).__name__}: {error}") from error
 
     async def judge(self, question: Question, answer: str | None) -> Verdict:
         return self.verdict(question, answer)
