@@ -44,7 +44,7 @@ def test_show_and_stats_of_own_questions(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "mine.jsonl", rows)
     shown = run("show", path).output
     assert "Who is [bold]this[/bold]?" in shown and "96 x 64" in shown and "Ada; Lovelace" in shown
-    assert "2 rows read, 1 loaded, 1 left out." in shown and "1 x no answer: row 1" in shown
+    assert "2 rows read, 1 loaded, 1 left out." in shown and "1 x no answer: row 2" in shown
     counted = run("stats", path).output
     assert "kind: person" in counted and "accepted answers a question" in counted
     [row] = map(json.loads, run("show", path, "--json").output.splitlines())

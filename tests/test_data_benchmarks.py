@@ -86,7 +86,7 @@ def test_infoseek_numbers_times_and_texts(tmp_path: Path) -> None:
     assert text.answers == ("Golden Gate", "The Golden Gate") and text.metadata["answer_type"] == "string"
     assert questions["infoseek_val_00000004"].metadata["answer_range"] == [1.0, 3.0]
     assert questions["infoseek_val_00000004"].answers == ("2",)
-    assert asked.report.dropped == {"no picture named": 1} and asked.report.rows == 5
+    assert asked.report.dropped == {"picture file missing": 1} and asked.report.rows == 5
     judge = RuleJudge("official")
     assert judge.verdict(number, "about 1,300").correct and not judge.verdict(number, "1100").correct
 
@@ -111,7 +111,7 @@ def test_encyclopedic_vqa_several_answers_and_pictures(tmp_path: Path) -> None:
     several = questions["evqa-test-000001"]
     assert several.answers == ("Peru, Chile", "Chile, Bolivia")
     assert several.metadata["answer_lists"] == [["Peru", "Chile"], ["Chile", "Bolivia"]]
-    assert asked.report.dropped == {"no picture named": 1, "no answer": 1}
+    assert asked.report.dropped == {"picture file missing": 1, "no answer": 1}
     judge = RuleJudge("official")
     assert judge.verdict(several, "Bolivia and Chile").correct and not judge.verdict(several, "Chile").correct
 

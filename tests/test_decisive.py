@@ -27,7 +27,7 @@ DECIDED = {
     "AgainstTable": ("count seed benchmark path split", "images"),
     "AgentSettings": ("fault limits crop image_search text_searches policy prompt kind thumbnails", "ablates change"),
     "Alarms": ("kl tokens reward patience", ""),
-    "AtlasBenchmarkSettings": ("sample seed name split", "label out_of_domain"),
+    "AtlasBenchmarkSettings": ("sample limit seed name split", "label out_of_domain"),
     "AtlasExperiment": (
         f"{GRPO} atlas",
         "output threads alarms evaluate_every check_frozen_every sample_every needs",
@@ -79,7 +79,7 @@ DECIDED = {
     "Lora": ("r alpha dropout targets", ""),
     "Mix": ("size taxonomy search_share seed", ""),
     "ModelTaxonomy": ("model base_url max_new_tokens timeout categories other by prompt", "key_variable concurrency"),
-    "NamedBenchmarkSettings": ("sample seed name split", "label out_of_domain path images"),
+    "NamedBenchmarkSettings": ("sample seed name split limit", "label out_of_domain path images"),
     "NetworkSettings": ("allow_hosts block_hosts allow_private timeout max_bytes", ""),
     "NoGroundingSettings": ("kind", ""),
     "NoMatcherSettings": ("kind", ""),

@@ -221,7 +221,7 @@ def test_lines_that_are_no_rows_are_counted_and_named(tmp_path: Path) -> None:
     asked = open_own(path)
     assert [question.id for question in asked] == ["first", "last"]
     assert asked.report.dropped == {"row that cannot be read": 9}
-    assert asked.report.examples["row that cannot be read"][0].startswith("row 1: line 2 is not JSON")
+    assert asked.report.examples["row that cannot be read"][0].startswith("row 2: line 2 is not JSON")
     # where none is one, the file is another
     path.write_bytes(b"\n".join(LINES[1:-1]))
     with pytest.raises(UserError, match="line 1 is not JSON"):

@@ -128,7 +128,7 @@ def show(
         return
     table = Table("id", "question", "picture", "accepted answers")
     for question in islice(asked, limit):
-        size = f"{question.image.width} x {question.image.height}" if question.image else "none"
+        size = ", ".join(f"{image.width} x {image.height}" for image in question.images) or "none"
         answers = "; ".join(question.answers[:4]) + (" ..." if len(question.answers) > 4 else "")
         table.add_row(*(escape(text) for text in (question.id, question.text, size, answers)))
     console = Console()
@@ -222,7 +222,7 @@ def _print_report(console: Console, report: LoadReport) -> None:
     for reason, count in report.dropped.most_common():
         console.print(escape(f"  {count} x {reason}: {'; '.join(report.examples.get(reason, []))}"), style="yellow")
     for note, count in report.notes.most_common():
-        console.print(escape(f"  {count} x {note}"), style="dim")
+        console.print(escape(f"  {count} x {note}: {'; '.join(report.examples.get(note, []))}"), style="yellow")
 
 
 @command.command()

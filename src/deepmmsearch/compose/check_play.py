@@ -54,7 +54,7 @@ def check_evaluation(recipe: EvalRecipe, parts: Parts) -> None:
     plan, evaluation, workflows = parts.plan, Evaluation(recipe), recipe.workflows
     players = {name: evaluation.name_of(w) for name, w in workflows.items()}
     policies = {name: parts.policy(settings) for name, settings in recipe.policies.items()}
-    asked = {b.label or b.name: b for b in recipe.benchmarks}
+    asked = {b.title: b for b in recipe.benchmarks}
     for judge in recipe.judges.values():
         parts.judge(judge)
     tools = _check_tools(recipe, parts, workflows, list(asked.values()), players, policies)
@@ -82,8 +82,10 @@ def check_evaluation(recipe: EvalRecipe, parts: Parts) -> None:
 def _questions(benchmark: BenchmarkSettings, parts: Parts) -> float:
     if isinstance(benchmark, AtlasBenchmarkSettings):
         parts.engine()
-        return benchmark.sample or QUESTIONS
-    return parts.questions(benchmark.name, benchmark.path, benchmark.images, benchmark.split, benchmark.sample)
+        count: float = benchmark.sample or QUESTIONS
+    else:
+        count = parts.questions(benchmark.name, benchmark.path, benchmark.images, benchmark.split, benchmark.sample)
+    return min(count, benchmark.limit or count)
 
 
 def _check_tools(
@@ -101,7 +103,7 @@ def _check_tools(
         return None
     if recipe.tools is None:
         parts.plan.lacks(
-            f"{others[0].label or others[0].name} needs tools to be searched with. Add a `tools:` section to the "
+            f"{others[0].title} needs tools to be searched with. Add a `tools:` section to the "
             "recipe, or play it with workflows of kind direct alone."
         )
         return None

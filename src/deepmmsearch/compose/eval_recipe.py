@@ -11,6 +11,7 @@ from deepmmsearch.arguments import check_settings
 from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings
 from deepmmsearch.compose.policies import LocalPolicySettings, PolicySettings
 from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.data.tables import SUFFIXES
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.faults import FAULTS
 from deepmmsearch.eval.workflows import GIVEN, WORKFLOWS
@@ -21,13 +22,28 @@ QUESTIONS = 500
 
 
 class _Benchmark(Settings):
-    """`label`: its name in tables. `sample`: how many questions, drawn with `seed`. `out_of_domain`: unlike what the
-    policy was trained on."""
+    """`label`: its name in tables; for a file of your own the file's. `sample`: how many questions, drawn with `seed`;
+    `limit`: of those at most so many, the first. `out_of_domain`: unlike what the policy was trained on."""
 
+    name: str
     label: Aside[str | None] = None
     sample: int | None = Field(default=None, ge=0)
+    limit: int | None = Field(default=None, ge=1)
     seed: int = 0
     out_of_domain: Aside[bool] = False
+
+    @field_validator("label")
+    @classmethod
+    def _is_one_word_of_an_id(cls, label: str | None) -> str | None:
+        if label is not None and ("/" in label or not label.strip()):
+            raise ValueError(f"the label {label!r} is empty or has a / in it, which stands between parts of an id")
+        return label
+
+    @property
+    def title(self) -> str:
+        """What it is called in ids and tables."""
+        path = Path(self.name)
+        return self.label or (path.stem if path.suffix.lower() in SUFFIXES else path.name or path.resolve().name)
 
 
 class AtlasBenchmarkSettings(_Benchmark):
@@ -41,7 +57,6 @@ class NamedBenchmarkSettings(_Benchmark):
     """A benchmark by its name (`deepmmsearch data list`), or a file or folder of your own. `path`: local files of a
     benchmark; `images`: the folder of its pictures."""
 
-    name: str
     path: Aside[Path | None] = None
     images: Aside[Path | None] = None
     split: str | None = None
@@ -178,7 +193,7 @@ class EvalRecipe(Recipe):
         idle = [name for name in self.policies if name not in played]
         if idle and "policies" in self.model_fields_set:
             raise ValueError(f"policies.{idle[0]} is played by no workflow. Remove it, or name it in a workflow")
-        labels = [b.label or b.name for b in self.benchmarks]
+        labels = [b.title for b in self.benchmarks]
         if len(set(labels)) < len(labels):
             raise ValueError(f"two benchmarks have the same name ({', '.join(labels)}): give one a label")
         others = [b for b in self.benchmarks if not isinstance(b, AtlasBenchmarkSettings)]

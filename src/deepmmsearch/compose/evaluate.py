@@ -70,6 +70,7 @@ def play_recipe(
     Output(recipe.output, COMMAND).expect(settings, parts, spare)
     tasks = [evaluation.task(settings) for settings in tracked(opened, "Opening benchmarks", len(opened), watch)]
     for task in tasks:
+        _tell_loaded(task, watch)
         parts[f"benchmarks.{task.info.name}"] |= task.contents
     run.describe(
         [evaluation.described(name) for name in chosen],
@@ -131,10 +132,20 @@ def _play(evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_err
     return tally
 
 
+def _tell_loaded(task: Task, watch: Watch) -> None:
+    """What the loader left out, before anything is played. Raises UserError where nothing is left."""
+    loaded = getattr(task.questions, "report", None)
+    if loaded is None:
+        return
+    if loaded.rows and not loaded.loaded:
+        raise UserError(f"No question of {task.info.name} could be loaded: {loaded.left_out}.")
+    for line in loaded.told:
+        watch(f"{task.info.name}: {line}")
+
+
 def _note(run: EvalRun, task: Task) -> None:
     """What the loader had to leave out, beside the figures."""
     loaded = getattr(task.questions, "report", None)
     if loaded is not None:
-        run.note(task.info.name, questions=loaded.loaded, notes={"rows": loaded.rows, "dropped": dict(loaded.dropped)})
-        if loaded.rows and not loaded.loaded:
-            raise UserError(f"No question of {task.info.name} could be loaded: {dict(loaded.dropped)}.")
+        told = {"rows": loaded.rows, "dropped": dict(loaded.dropped), "notes": dict(loaded.notes)}
+        run.note(task.info.name, questions=loaded.loaded, notes=told)

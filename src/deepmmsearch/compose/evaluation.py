@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from deepmmsearch.agent import Toolbox
@@ -88,7 +89,7 @@ class Evaluation:
         return named or next(iter(self.recipe.policies))
 
     def task(self, settings: BenchmarkSettings) -> Task:
-        label = settings.label or settings.name
+        label = settings.title
         if isinstance(settings, AtlasBenchmarkSettings):
             count = settings.sample or QUESTIONS
             home = self.recipe.worlds or self.recipe.output.parent / "worlds"
@@ -96,7 +97,9 @@ class Evaluation:
             info = BenchmarkInfo(label, f"Atlas, seed {settings.seed}", count, out_of_domain=settings.out_of_domain)
             world = kept.worlds[0]
             index = content(kept.index(world), Index.open(kept.index(world)).digest())
-            return Task(info, kept, kept.toolbox(world), {"questions": questions_content(kept), "index": index})
+            asked: Worlds | list[Question] = kept if settings.limit is None else list(islice(kept, settings.limit))
+            info = replace(info, questions=len(asked))
+            return Task(info, asked, kept.toolbox(world), {"questions": questions_content(asked), "index": index})
         from deepmmsearch.data.published import find_benchmark, open_questions
 
         found = open_questions(
@@ -106,6 +109,7 @@ class Evaluation:
             split=settings.split,
             sample=settings.sample,
             seed=settings.seed,
+            limit=settings.limit,
         )
         known = find_benchmark(settings.name)
         info = BenchmarkInfo(
@@ -120,7 +124,7 @@ class Evaluation:
         """Everything that can change a figure, by policy, workflow, benchmark and judge; the contents of benchmarks,
         which take longer, are their tasks'."""
         recipe = self.recipe
-        parts: dict[str, dict[str, Any]] = {f"benchmarks.{b.label or b.name}": decisive(b) for b in benchmarks}
+        parts: dict[str, dict[str, Any]] = {f"benchmarks.{b.title}": decisive(b) for b in benchmarks}
         for name in workflows:
             settings = recipe.workflows[name]
             played = self.name_of(settings)
@@ -259,7 +263,7 @@ def change(settings: WorkflowOptions) -> str | None:
 
 def limited(benchmarks: Iterable[BenchmarkSettings], only: Iterable[str]) -> list[BenchmarkSettings]:
     """Those named in `only` (all where it is empty). Raises UnknownName."""
-    by_label: Mapping[str, BenchmarkSettings] = {b.label or b.name: b for b in benchmarks}
+    by_label: Mapping[str, BenchmarkSettings] = {b.title: b for b in benchmarks}
     for name in only:
         if name not in by_label:
             raise UnknownName("benchmark in the recipe", name, by_label)

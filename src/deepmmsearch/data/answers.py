@@ -11,6 +11,8 @@ from datetime import date, timedelta
 from typing import Any
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+# how an answer stands within an object
+_ANSWER = ("answer", "text", "value", "raw_answer", "wikidata")
 _DATE = re.compile(r"(\d{4})-(\d{1,2})-(\d{1,2})")
 _TIME = re.compile(
     r"[-+]?\d{3,4}(?:[-/.]\d{1,2}){0,2}"
@@ -34,7 +36,7 @@ def flatten(found: Any) -> list[str]:
         opened = parse_list(found)
         return flatten(opened) if opened is not None else [text] if (text := found.strip()) else []
     if isinstance(found, Mapping):
-        return flatten(found.get("answer"))
+        return flatten(next((found[part] for part in _ANSWER if part in found), None))
     if isinstance(found, Iterable):
         return [text for part in found for text in flatten(part)]
     return [str(found)]

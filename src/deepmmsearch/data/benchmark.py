@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from PIL.Image import Image
+
 from deepmmsearch.data.layouts import open_table
 from deepmmsearch.data.load_report import LoadReport, Skip
-from deepmmsearch.data.pictures import Folders, load_picture
+from deepmmsearch.data.pictures import Folders, load_picture, names_nothing
 from deepmmsearch.data.tables import LocalRows, Row, Rows, hub_rows, whole_row
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Question
@@ -21,8 +24,9 @@ SAMPLE = 2000
 
 @dataclass(frozen=True)
 class Draft:
-    """A question whose picture is still only named. `picture` is whatever `pictures.load_picture` takes, `files` more
-    names under which it may lie; `needs_picture` drops the row where there is none. `notes`: what was mended."""
+    """A question whose pictures are still only named. `picture` is whatever `pictures.load_picture` takes, or a list of
+    several; `files`: more names under which a single one may lie; `needs_picture` drops the row where there is none.
+    `notes`: what was corrected, or was not read."""
 
     id: str
     text: str
@@ -73,11 +77,13 @@ class Benchmark:
         split: str | None = None,
         sample: int | None = None,
         seed: int = 0,
+        limit: int | None = None,
     ) -> QuestionSet:
         """The questions of `split` (default: the one that is evaluated), from local files or from the Hub.
 
         `images`: a folder with the pictures, where they are not in the rows or beside them. `sample`: so many drawn
-        with `seed`; None draws none. Raises UserError for an unknown split and for files that are not there.
+        with `seed`; None draws none. `limit`: of those the first. Raises UserError for an unknown split and for files
+        that are not there.
         """
         chosen = split or self.splits[0]
         if chosen not in self.splits:
@@ -96,7 +102,7 @@ class Benchmark:
             rows = self.prepare(rows)
         given = (images,) if images else ()
         folders, roots = (*given, *folders), (*given, *home)
-        return QuestionSet(self.name, rows, self.convert, folders, sample, seed, split=chosen, roots=roots)
+        return QuestionSet(self.name, rows, self.convert, folders, sample, seed, split=chosen, roots=roots, limit=limit)
 
     def _open_local(self, path: Path, split: str) -> LocalRows:
         try:
@@ -110,8 +116,8 @@ class Benchmark:
 
 @dataclass
 class QuestionSet:
-    """Questions that are read when they are asked for; `report` counts the latest pass. Pictures are looked for in
-    `folders`, and must lie in one of `roots` (default: the folders).
+    """Questions that are read when they are asked for, at most `limit`; `report` counts the latest pass. Pictures are
+    looked for in `folders`, and must lie in one of `roots` (default: the folders).
 
     A sample takes rows in an order that the seed alone decides, until it has enough that can be loaded: the same files
     and the same seed give the same questions. They come in the order of the rows.
@@ -126,9 +132,14 @@ class QuestionSet:
     split: str = ""
     report: LoadReport = field(default_factory=LoadReport)
     roots: Folders | None = None
+    limit: int | None = None
+    _rows_of: dict[str, int] = field(default_factory=dict, repr=False)
 
     def __iter__(self) -> Iterator[Question]:
         self.report = LoadReport()
+        return islice(self._sampled(), self.limit)
+
+    def _sampled(self) -> Iterator[Question]:
         if self.sample is None or self.sample >= len(self.rows):
             yield from self.load(range(len(self.rows)))
             return
@@ -165,8 +176,18 @@ class QuestionSet:
                 self.report.drop(_name_of(row, number), Skip("row in an unknown format", told))
                 continue
             self.report.loaded += 1
-            self.report.notes.update(draft.notes)
-            yield question
+            for note in draft.notes:
+                self.report.note(_name_of(row, number), note)
+            yield self._named(question, number)
+
+    def _named(self, question: Question, number: int) -> Question:
+        """Ids name trajectories and verdicts: one that another row has is numbered by its own row."""
+        name = question.id
+        while self._rows_of.setdefault(name, number) != number:
+            name += f"-row{number + 1}"
+        if name != question.id:
+            self.report.note(f"row {number + 1}: {question.id} became {name}"[:160], "id of another row, numbered")
+        return replace(question, id=name)
 
     def _finish(self, draft: Draft) -> Question:
         if not draft.text.strip():
@@ -174,18 +195,24 @@ class QuestionSet:
         answers = tuple(dict.fromkeys(text for answer in draft.answers if (text := str(answer).strip())))
         if not answers:
             raise Skip("no answer")
+        metadata = {"benchmark": self.name, **({"split": self.split} if self.split else {}), **draft.metadata}
+        return Question(draft.id, draft.text.strip(), self._pictures(draft), answers, metadata)
+
+    def _pictures(self, draft: Draft) -> tuple[Image, ...]:
+        named = draft.picture if isinstance(draft.picture, list | tuple) else [draft.picture]
+        several = [each for each in named if not names_nothing(each)]
+        if len(several) > 1:
+            return tuple(load_picture(each, self.folders, roots=self.roots) for each in several)
         try:
-            image = load_picture(draft.picture, self.folders, *draft.files, roots=self.roots)
+            return (load_picture(next(iter(several), None), self.folders, *draft.files, roots=self.roots),)
         except Skip as skip:
             if draft.needs_picture or skip.reason != "no picture named":
                 raise
-            image = None
-        metadata = {"benchmark": self.name, **({"split": self.split} if self.split else {}), **draft.metadata}
-        return Question(draft.id, draft.text.strip(), (image,) if image is not None else (), answers, metadata)
+            return ()
 
 
 def _name_of(row: Row, number: int) -> str:
     for key in ("data_id", "question_id", "questionId", "sample_id", "id", "pid", "index"):
         if row.get(key) not in (None, ""):
             return str(row[key])[:120]
-    return f"row {number}"
+    return f"row {number + 1}"

@@ -24,7 +24,7 @@ from deepmmsearch import images
 from deepmmsearch.agent.dialect import find_dialect, parse_action
 from deepmmsearch.agent.table import state
 from deepmmsearch.data.answers import flatten
-from deepmmsearch.data.knowledge import fvqa
+from deepmmsearch.data.knowledge import fvqa, role_and_content
 from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import encode, load_picture
 from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json, whole_row
@@ -43,7 +43,6 @@ from deepmmsearch.types import (
 )
 
 PLACEHOLDER = "<image>"
-_ROLES = {"human": "user", "gpt": "assistant", "observation": "user", "function_call": "assistant"}
 _INFORMATION = re.compile(r"<information>(.*)</information>(?:\n(.*))?\Z", re.DOTALL)
 
 
@@ -104,10 +103,7 @@ def verl_question(row: Row, number: int) -> Question:
         metadata = parse_json(extra["metadata"])
     name = str(extra.get("id") or draft.id) if isinstance(extra, Mapping) else draft.id
     answers = tuple(dict.fromkeys(draft.answers))
-    # the first is told by the layout, which knows more than one place for it
-    others = list(row.get("images") or [])[1:] if draft.picture is not None else []
-    pictures = [draft.picture, *others] if draft.picture is not None else []
-    return Question(name, draft.text, tuple(load_picture(p) for p in pictures), answers, metadata)
+    return Question(name, draft.text, tuple(load_picture(p) for p in draft.picture), answers, metadata)
 
 
 def write_sharegpt(trajectories: Iterable[Trajectory], path: Path) -> int:
@@ -196,7 +192,7 @@ def read_sharegpt(path: Path, report: LoadReport | None = None, images: Path | N
 def sharegpt_trajectory(row: Row, number: int, *folders: Path) -> Trajectory:
     """Raises Skip for a conversation that is no episode of ours: no question, turns out of order, pictures that do not
     match their placeholders."""
-    conversation = [_message(m) for m in (row.get("messages") or row.get("conversations") or [])]
+    conversation = [role_and_content(m) for m in (row.get("messages") or row.get("conversations") or [])]
     system = str(row.get("system") or "")
     if conversation and conversation[0][0] == "system":
         system = conversation.pop(0)[1]
@@ -234,11 +230,6 @@ def sharegpt_trajectory(row: Row, number: int, *folders: Path) -> Trajectory:
     prompt, turns = _turns(conversation[earlier + 1 :], prompt, pictures)
     stop: Stop | None = "answer" if turns and turns[-1].observation is None else None
     return Trajectory(question, prompt, (), turns, stop, policy=str(row.get("policy") or ""))
-
-
-def _message(message: Mapping[str, Any]) -> tuple[str, str]:
-    role = str(message.get("role") or message.get("from") or "")
-    return _ROLES.get(role, role), str(message.get("content", message.get("value")) or "")
 
 
 def _dialect(conversation: Sequence[tuple[str, str]]) -> str:

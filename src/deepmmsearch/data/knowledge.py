@@ -8,17 +8,33 @@ Metadata that judges may use: `answer_type` ("string", "numerical", "time", "lis
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from deepmmsearch.data.answers import flatten, is_chinese, is_time, number_range, parse_list, without_serials
 from deepmmsearch.data.benchmark import Draft
+from deepmmsearch.data.columns import picture_columns, plain_names
 from deepmmsearch.data.load_report import Skip
 from deepmmsearch.data.pictures import is_address, named_by
 from deepmmsearch.data.tables import Row
 
 # verl puts one for each picture before the question, or behind it
 _PLACEHOLDERS = re.compile(r"\A(\s*<image>\s*)+|(\s*<image>\s*)+\Z")
+_ROLES = {"human": "user", "gpt": "assistant", "observation": "user", "function_call": "assistant"}
+
+
+def role_and_content(message: Mapping[str, Any]) -> tuple[str, str]:
+    """Of a message as OpenAI or ShareGPT writes it, in OpenAI's words; of contents in parts the texts."""
+    role = str(message.get("role") or message.get("from") or "")
+    content = message.get("content", message.get("value")) or ""
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    return _ROLES.get(role, role), str(content)
+
+
+def without_placeholders(text: str) -> str:
+    """The question without the `<image>` before or behind it."""
+    return _PLACEHOLDERS.sub("", text)
 
 
 def infoseek(row: Row, number: int) -> Draft:
@@ -148,19 +164,19 @@ def aokvqa(row: Row, number: int) -> Draft:
 
 def fvqa(row: Row, number: int) -> Draft:
     """FVQA (arXiv 2506.20670) and every Parquet file of verl's shape: `prompt`, `images`, `reward_model`."""
-    asked = [m["content"] for m in row["prompt"] if m.get("role", "user") == "user"]
+    asked = [content for role, content in map(role_and_content, row["prompt"]) if role in ("", "user")]
     if not asked:
         raise Skip("no question")
     reward = row.get("reward_model") or {}
     answers = [*flatten(reward.get("ground_truth")), *flatten(reward.get("candidate_answers"))]
-    images: Sequence[Any] = row["images"] if row.get("images") is not None else []
     metadata: dict[str, Any] = {"answer_type": "string"}
     for key in ("data_source", "category", "image_urls"):
         if row.get(key):
             metadata[key] = row[key]
     name = str(row.get("data_id") or f"{row.get('data_source') or 'row'}-{number:06d}")
-    text = _PLACEHOLDERS.sub("", str(asked[-1]))
-    return Draft(name, text, images[0] if len(images) else None, answers, metadata)
+    images = row.get("images")
+    pictures = images if isinstance(images, list) else picture_columns(plain_names(row))[0]
+    return Draft(name, without_placeholders(asked[-1]), pictures, answers, metadata)
 
 
 def mmsearch(row: Row, number: int) -> Draft:

@@ -24,8 +24,8 @@ class Skip(Exception):
 class LoadReport:
     """Counts of one pass over a source.
 
-    `rows` were looked at, `loaded` became questions, `dropped` counts the others by reason, `examples` names the first
-    of each reason, `notes` counts what was mended in rows that were loaded.
+    `rows` were looked at, `loaded` became questions, `dropped` counts the others by reason, `notes` counts what was
+    corrected or not read in rows that were loaded, `examples` names the first of each reason and note.
     """
 
     rows: int = 0
@@ -36,15 +36,28 @@ class LoadReport:
 
     def drop(self, name: str, skip: Skip) -> None:
         self.dropped[skip.reason] += 1
-        shown = self.examples.setdefault(skip.reason, [])
+        self._show(skip.reason, f"{name}: {skip.detail}" if skip.detail else name)
+
+    def note(self, name: str, told: str) -> None:
+        self.notes[told] += 1
+        self._show(told, name)
+
+    def _show(self, about: str, example: str) -> None:
+        shown = self.examples.setdefault(about, [])
         if len(shown) < EXAMPLES:
-            shown.append(f"{name}: {skip.detail}" if skip.detail else name)
+            shown.append(example)
 
     @property
     def left_out(self) -> str:
         """What was dropped and why, in one line; "" where nothing was."""
         told = "; ".join(f"{n} x {why} ({self.examples[why][0]})" for why, n in self.dropped.most_common())
         return f"{self.dropped.total()} of {self.rows} rows left out: {told}" if told else ""
+
+    @property
+    def told(self) -> list[str]:
+        """What whoever gave the rows should know, one line each."""
+        notes = [f"{n} x {note} ({self.examples[note][0]})" for note, n in self.notes.most_common()]
+        return [*filter(None, [self.left_out]), *notes]
 
     def add(self, other: LoadReport) -> None:
         vars(self).update(vars(self.plus(other)))

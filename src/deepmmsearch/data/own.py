@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deepmmsearch.data.answers import flatten
+from deepmmsearch.data.answers import flatten, number_range
 from deepmmsearch.data.benchmark import Draft, QuestionSet
-from deepmmsearch.data.knowledge import fvqa
+from deepmmsearch.data.columns import ANSWERS, NAME, TEXT, first, picture_columns, plain_names
+from deepmmsearch.data.knowledge import fvqa, role_and_content, without_placeholders
 from deepmmsearch.data.layouts import find_annotations, picture_folders
 from deepmmsearch.data.load_report import Skip
 from deepmmsearch.data.tables import SUFFIXES, Row, read_table
 from deepmmsearch.errors import UserError
 from deepmmsearch.notation import parse_json
 
-TEXT = ("question", "query", "text", "prompt")
-ANSWERS = ("answers", "answer", "gt_answer", "ground_truth")
-PICTURE = ("image", "image_path", "img_path", "picture", "image_url", "file")
-NAME = ("id", "question_id", "data_id", "sample_id")
 
-
-def open_own(path: Path, images: Path | None = None, sample: int | None = None, seed: int = 0) -> QuestionSet:
+def open_own(
+    path: Path, images: Path | None = None, sample: int | None = None, seed: int = 0, limit: int | None = None
+) -> QuestionSet:
     """The questions at `path`, one row each: `question`, `answers` (several: a list, or `|` between them in CSV),
-    `image` (a path beside the file or below it, an address, bytes), `id`; every other column becomes metadata. Pictures
-    of any other folder are read where it is given as `images`.
+    `image` (a path beside the file or below it, an address, bytes; or several), `id`; every other column becomes
+    metadata. Pictures of any other folder are read where it is given as `images`. `sample`, `seed` and `limit` as for
+    `open_questions`.
 
     Raises UserError when there is no such file or the folder holds no table.
     """
@@ -40,31 +40,65 @@ def open_own(path: Path, images: Path | None = None, sample: int | None = None, 
     def convert(row: Row, number: int) -> Draft:
         return own_question(row, number, stem, delimited)
 
-    return QuestionSet(stem, rows, convert, folders, sample, seed, roots=allowed)
+    return QuestionSet(stem, rows, convert, folders, sample, seed, roots=allowed, limit=limit)
 
 
 def own_question(row: Row, number: int, name: str = "own", delimited: bool = False) -> Draft:
+    """Names of columns are read in any case. Raises Skip where there is no question."""
     if isinstance(row.get("prompt"), list) and "reward_model" in row:
-        return fvqa(row, number)
-    text = _first(row, TEXT)
-    if text is None:
+        return replace(fvqa(row, number), needs_picture=False)
+    columns = _conversation(plain_names(row))
+    asked, key, called = first(columns, TEXT), first(columns, ANSWERS), first(columns, NAME)
+    if asked is None:
         raise Skip("no question", f"columns: {', '.join(map(str, row))}")
-    key = next((k for k in ANSWERS if row.get(k) not in (None, "", [])), None)
-    given = row.get(key) if key else None
-    answers = [part for text in flatten(given) for part in (text.split("|") if delimited else (text,))]
-    picture = _first(row, PICTURE)
-    metadata = _metadata(row.get("metadata"))
-    used = {*TEXT, *ANSWERS, *PICTURE, *NAME, "metadata"}
-    metadata |= {str(k): v for k, v in row.items() if k not in used and _plain(v)}
-    identifier = _first(row, NAME)
+    pictures, shown, unread = picture_columns(columns)
+    if delimited:
+        pictures = [part for each in pictures for part in _alternatives(each)]
+    given = columns[key] if key else None
+    ends = number_range(given)
+    if ends is not None:
+        answers = flatten(given) or flatten(sum(ends) / 2)
+    else:
+        answers = [part for text in flatten(given) for part in (_alternatives(text) if delimited else (text,))]
+    metadata = _metadata(columns.get("metadata"))
+    used = {asked, key, called, *shown, "metadata"}
+    metadata |= {
+        column: value
+        for column, value in columns.items()
+        if column not in used and not (column in unread and len(str(value)) > 1024) and _plain(value)
+    }
+    if ends is not None:
+        metadata |= {"answer_type": "numerical", "answer_range": list(ends)}
+    text = str(columns[asked])
     return Draft(
-        str(identifier) if identifier is not None else f"{name}-{number:06d}",
-        str(text),
-        picture,
+        str(columns[called]) if called is not None else f"{name}-{number:06d}",
+        without_placeholders(text) if pictures else text,
+        pictures,
         answers,
         metadata,
         needs_picture=False,
+        notes=tuple(f"column {each}, which seems to hold a picture, not read" for each in unread),
     )
+
+
+def _alternatives(text: Any) -> list[Any]:
+    """What stands between `|` in a cell."""
+    return [part.strip() for part in text.split("|")] if isinstance(text, str) and len(text) < 4096 else [text]
+
+
+def _conversation(columns: dict[str, Any]) -> dict[str, Any]:
+    """One question and one answer that are written as messages of a user and an assistant, as columns."""
+    key = next((k for k in ("messages", "conversations", "prompt") if isinstance(columns.get(k), list)), None)
+    if key is None:
+        return columns
+    said = [role_and_content(m) for m in columns[key] if isinstance(m, Mapping)]
+    roles = [role for role, _ in said if role != "system"]
+    if roles not in (["user"], ["user", "assistant"]):
+        return columns
+    texts = dict(said)
+    kept = {name: value for name, value in columns.items() if name != key}
+    answered = {"answer": texts["assistant"]} if "assistant" in texts and first(columns, ANSWERS) is None else {}
+    return {**kept, "question": texts["user"], **answered}
 
 
 def _metadata(found: Any) -> dict[str, Any]:
@@ -87,10 +121,6 @@ def _find_table(path: Path) -> Path:
     if any(path.rglob("*.parquet")):
         return path
     raise UserError(f"{path} holds no questions. Expected a questions.jsonl or questions.csv in it.")
-
-
-def _first(row: Row, keys: tuple[str, ...]) -> Any:
-    return next((row[key] for key in keys if row.get(key) not in (None, "")), None)
 
 
 def _plain(value: Any) -> bool:

@@ -6,10 +6,11 @@ import base64
 import binascii
 import hashlib
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from PIL.Image import Image
 
@@ -56,54 +57,85 @@ def named_by(address: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    return text.startswith(("http://", "https://"))
+    return text[:8].lower().startswith(("http://", "https://"))
 
 
 def load_picture(source: Any, folders: Folders = (), *others: str, roots: Folders | None = None) -> Image:
-    """The picture that a row names: bytes, base64, a `{bytes, path}` of the `datasets` library, a path within one of
-    `folders`, or an address, which is looked for in the folders by `named_by`, by its last part and by `others`;
-    `roots` as for `find_file`.
+    """The picture that a row names: bytes, base64, a `{bytes, path}` of the `datasets` library or another object with
+    one of PARTS, a path within one of `folders`, or an address, which is looked for in the folders by `named_by`, by
+    its last part and by `others`; `roots` as for `find_file`.
 
     Raises Skip: no picture is named, its file is missing or outside, it was never downloaded, it cannot be decoded.
     """
-    if isinstance(source, Mapping):
-        source = source.get("bytes") or source.get("path")
-    if source is None or source == b"" or (isinstance(source, str) and source.strip().lower() in _NOTHING):
+    while isinstance(source, Mapping):
+        if source and not any(part in source for part in PARTS):
+            raise Skip("picture in an unknown form", f"an object of {', '.join(map(str, source))}"[:120])
+        source = next((source[part] for part in PARTS if not names_nothing(source.get(part))), None)
+    if names_nothing(source):
         found = find_file(folders, *others, roots=roots)
+        if found is None and any(others):
+            raise Skip("picture file missing", next(filter(None, others))[:120])
         if found is None:
             raise Skip("no picture named")
         return _decode(found)
+    if isinstance(source, bytearray | memoryview):
+        source = bytes(source)
     if isinstance(source, Image | bytes):
         return _decode(source)
     text = str(source).strip()
     if is_address(text):
-        last = PurePosixPath(unquote(urlsplit(text).path)).name
+        last = PurePosixPath(unquote(text.partition("?")[0].partition("#")[0])).name
         found = find_file(folders, named_by(text), *others, last, roots=roots)
         if found is None:
             raise Skip("picture not downloaded", text[:120])
         return _decode(found)
     # a path may look like base64, but no path is as long as a picture
-    names = (text, *others, PurePosixPath(text).name)
-    found = find_file(folders, *names, roots=roots) if len(text) < 1024 else None
+    found = find_file(folders, *_spellings(text), *others, *_ends(text), roots=roots) if len(text) < 1024 else None
     if found is not None:
         return _decode(found)
-    if (embedded := _from_base64(text)) is not None:
+    if (embedded := from_base64(text)) is not None:
         return _decode(embedded)
-    raise Skip("picture file missing", text[:120])
+    raise Skip("picture file missing" if len(text) < 1024 else "picture cannot be decoded", text[:120])
 
 
-_NOTHING = {"", "null", "none", "nan"}
+PARTS = ("bytes", "data", "base64", "b64", "path", "file_path", "file_name", "filename", "url", "image_url", "src")
+_NOTHING = {"", "null", "none", "nan", "n/a", "<na>"}
 
 
-def _from_base64(text: str) -> bytes | None:
-    """Bytes of a `data:` address or of bare base64; None for what is a path."""
-    body = text.split(",", 1)[1] if text.startswith("data:") and "," in text else text
-    if len(body) < 64 and body is text:
-        return None
+def names_nothing(source: Any) -> bool:
+    """An empty cell, as tables of any kind write it."""
+    if isinstance(source, str):
+        return source.strip().lower() in _NOTHING
+    return source is None or source == b"" or (isinstance(source, float) and source != source)
+
+
+def _spellings(text: str) -> tuple[str, ...]:
+    """A path as it stands, and as other systems write it: with backslashes, escaped, as a `file:` address."""
+    bare = re.sub(r"\Afile:(//[^/]*)?", "", text)
+    return tuple(dict.fromkeys((text, bare, unquote(bare), unquote(bare).replace("\\", "/"))))
+
+
+def _ends(text: str) -> tuple[str, ...]:
+    """What is left of a path where the folders that it begins with are other ones here, the longest first."""
+    parts = PurePosixPath(_spellings(text)[-1]).parts
+    return tuple(str(PurePosixPath(*parts[place:])) for place in range(1, len(parts)))
+
+
+def from_base64(text: str) -> bytes | None:
+    """Bytes of a `data:` address or of bare base64, in its usual or its web alphabet, broken into lines or not, with or
+    without the signs that fill it up; None for what is a path."""
+    _head, comma, body = text.partition(",") if text[:5].lower() == "data:" else ("", "", text)
+    body = "".join(body.split()).rstrip("=").translate(_WEB_ALPHABET)
     try:
-        return base64.b64decode(body, validate=True)
+        found = base64.b64decode(body + "=" * (-len(body) % 4), validate=True)
     except (ValueError, binascii.Error):
         return None
+    # the name of a file may be made of the same letters
+    return found if comma or len(text) >= 1024 or found.startswith(_BEGINNINGS) else None
+
+
+_WEB_ALPHABET = str.maketrans("-_", "+/")
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 def _decode(source: Image | bytes | Path) -> Image:

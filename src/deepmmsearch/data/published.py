@@ -212,20 +212,21 @@ def open_questions(
     split: str | None = None,
     sample: int | None = None,
     seed: int = 0,
+    limit: int | None = None,
 ) -> QuestionSet:
     """The questions of a benchmark (its name, or `module:VALUE`), or of a file or folder of the user's own (its path).
 
     `path`: local files of the benchmark, instead of the Hub. `sample`: how many are drawn with `seed`, 0 for all;
-    None draws as many as the paper did (2,000 of InfoSeek and Encyclopedic-VQA, else all). Raises UnknownName,
-    UserError.
+    None draws as many as the paper did (2,000 of InfoSeek and Encyclopedic-VQA, else all). `limit`: of those the first.
+    Raises UnknownName, UserError.
     """
     benchmark = find_benchmark(name)
     if benchmark is not None:
         wanted = benchmark.sample if sample is None else sample or None
-        return benchmark.open(path, images=images, split=split, sample=wanted, seed=seed)
+        return benchmark.open(path, images=images, split=split, sample=wanted, seed=seed, limit=limit)
     if split is not None or path is not None:
         raise UserError(f"{name} is a file of your own: it has neither --split nor --path. Leave them out.")
-    return open_own(Path(name), images, sample or None, seed)
+    return open_own(Path(name), images, sample or None, seed, limit)
 
 
 def find_benchmark(name: str) -> Benchmark | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +25,10 @@ Row = Mapping[str, Any]
 BROKEN = "\0"
 """The one name in a row that could not be read; its value says why."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".pq")
+_SEPARATORS = (",", ";", "\t", "|")
+# what Excel reads as an order, above the header
+_SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
+_START = 4096
 
 
 class Rows(Protocol):
@@ -81,16 +87,23 @@ def read_table(path: Path) -> Rows:
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
     """Raises UserError where no line can be read."""
-    rows: list[dict[str, Any]] = []
     with path.open("rb") as lines:
-        for number, raw in enumerate(lines, 1):
-            if not raw.strip():
-                continue
-            try:
-                rows.append(_object(_text_of(raw)))
-            except ValueError as error:
-                rows.append({BROKEN: f"line {number} is not {error}"})
-    return _any_whole(path, rows)
+        start = lines.read(_START)
+        lines.seek(0)
+        wide = _wide(start) is not None
+        return _any_whole(path, _objects(read_text(path).encode().splitlines() if wide else lines))
+
+
+def _objects(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, raw in enumerate(lines, 1):
+        if not raw.strip():
+            continue
+        try:
+            rows.append(_object(_text_of(raw)))
+        except ValueError as error:
+            rows.append({BROKEN: f"line {number} is not {error}"})
+    return rows
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -118,10 +131,19 @@ def _any_whole(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _text_of(content: bytes) -> str:
-    """Raises ValueError unless it is UTF-8, or UTF-16 with its mark."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16")
-    return content.decode("utf-8-sig")
+    """Raises ValueError unless it is UTF-8, UTF-16 or UTF-32, with or without its mark."""
+    return content.decode(_wide(content[:_START]) or "utf-8-sig")
+
+
+def _wide(start: bytes) -> str | None:
+    """The encoding of two or four bytes a letter that a file begins in, by its mark or by where its zeros stand."""
+    marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+    marks |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    marked = next((name for mark, name in marks.items() if start.startswith(mark)), None)
+    first, second = start[::2].count(0), start[1::2].count(0)
+    if marked or 8 * (first + second) < len(start):
+        return marked
+    return "utf-16-le" if first * 4 < second else "utf-16-be" if second * 4 < first else None
 
 
 def read_text(path: Path) -> str:
@@ -129,7 +151,8 @@ def read_text(path: Path) -> str:
     try:
         return _text_of(path.read_bytes())
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 (byte {error.start}). Save it as UTF-8.") from None
+        told = f"{error.encoding.upper()} (byte {error.start})"
+        raise UserError(f"{path} is not {told}. Save it as UTF-8 (in Excel: CSV UTF-8).") from None
     except OSError:
         raise UserError(f"There is no file {path}. Give the path of the data.") from None
 
@@ -143,8 +166,15 @@ def read_json(path: Path) -> Any:
 
 
 def _json_rows(path: Path) -> list[dict[str, Any]]:
-    """A list of objects, or an object that holds one such list (`data`, `questions`, `annotations`, `samples`)."""
-    found = _writable(read_json(path))
+    """A list of objects, or an object that holds one such list (`data`, `questions`, `annotations`, `samples`); or one
+    object a line."""
+    try:
+        found = _writable(read_json(path))
+    except UserError:
+        lines = _objects(read_text(path).encode().splitlines())
+        if len(lines) < 2 or BROKEN in lines[0]:
+            raise
+        return lines
     if isinstance(found, dict):
         lists = [found[key] for key in ("data", "questions", "annotations", "samples") if key in found]
         found = lists[0] if lists else found
@@ -158,17 +188,48 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
 def _delimited(path: Path) -> list[dict[str, Any]]:
     # pictures in base64 (MMBench) are longer than Python's default bound of a field
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    text = read_text(path)
+    separator = "\t" if path.suffix.lower() == ".tsv" else ","
+    if told := _SEPARATOR.match(text):
+        separator, text = told[1], text[told.end() :]
+    else:
+        separator = max((separator, *_SEPARATORS), key=lambda each: len(_header(text, each)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    names: list[str] | None = None
     rows: list[dict[str, Any]] = []
-    reader = csv.DictReader(
-        io.StringIO(read_text(path), newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ","
-    )
     while True:
         try:
-            rows.append({name: value for name, value in next(reader).items() if name is not None})
+            cells = next(reader)
         except StopIteration:
             return _any_whole(path, rows)
         except csv.Error as error:
             rows.append({BROKEN: f"line {reader.line_num} cannot be read: {error}"})
+            continue
+        if names is None:
+            names = _distinct(cells)
+        elif len(cells) > len(names) and any(cells[len(names) :]):
+            found = f"line {reader.line_num} has {len(cells)} cells, but the header {len(names)}"
+            rows.append({BROKEN: f"{found}. Quote texts with {separator!r} in them"})
+        elif cells:
+            rows.append({**dict.fromkeys(names), **dict(zip(names, cells, strict=False))})
+
+
+def _header(text: str, separator: str) -> list[str]:
+    try:
+        return next(csv.reader(io.StringIO(text[:65_536], newline=""), delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Columns of the same name are numbered, so that none hides another."""
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found:
+            number, free = number + 1, f"{name}_{number + 1}"
+        found.append(free)
+    return found
 
 
 class ParquetRows:

@@ -99,6 +99,10 @@ class EvalRun:
         what the workflows say of themselves. `facts`: anything else that explains the figures. Raises UserError where
         the folder holds something else, or one of the same name was another one.
         """
+        benchmarks = list(benchmarks)
+        for name in (*(w.name for w in workflows), *(b.name for b in benchmarks)):
+            if "/" in name:
+                raise UserError(f"{name!r} has a / in it, which stands between parts of an id. Give another name.")
         alike = {f"workflows.{w.name}": {**asdict(w), "ablates": None, "change": None} for w in workflows}
         Output(self.folder, COMMAND).claim(settings or {}, alike if parts is None else parts, spare=spare)
 

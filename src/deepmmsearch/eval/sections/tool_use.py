@@ -140,6 +140,8 @@ def failures(results: Results) -> Section | None:
     for name, benchmark in results.benchmarks.items():
         dropped = benchmark.notes.get("dropped") or {}
         rows += [[f"rows of {name}", str(count), str(reason)] for reason, count in dropped.items()]
+        told = benchmark.notes.get("notes") or {}
+        rows += [[f"rows of {name}, played", str(count), str(note)] for note, count in told.items()]
     if not rows:
         return None
     table = Table(

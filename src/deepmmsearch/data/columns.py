@@ -1,0 +1,120 @@
+"""Which column of a stranger's table is the question, the answer, a picture: by the names that people give them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deepmmsearch.data.answers import parse_list
+from deepmmsearch.data.pictures import EXTENSIONS, from_base64, is_address, names_nothing
+from deepmmsearch.data.tables import Row
+
+TEXT = ("question", "query", "text", "prompt", "problem", "instruction")
+ANSWERS = (
+    *("answers", "answer", "gt_answer", "gt_answers", "ground_truth", "ground_truths", "gt", "gold", "gold_answer"),
+    *("gold_answers", "reference", "references", "reference_answer", "expected", "expected_answer", "correct_answer"),
+    *("target", "label"),
+)
+NAME = ("id", "question_id", "data_id", "sample_id", "qid", "uid", "index")
+
+_NOUNS = r"(?:image|img|picture|pic|photo|photograph|screenshot)"
+_FORMS = r"(?:bytes|base64|b64|data|file|path|file_?name|file_?path|local_?path|name|src|url|uri|link|address)"
+# image, images, query_image, img_path, image_url_2, photo3, file_name
+_PICTURE = re.compile(
+    rf"(?:(?:query|input|question|decoded|main|original|raw)_)?(?P<noun>{_NOUNS})s?(?:_?(?P<form>{_FORMS})s?)?"
+    rf"_?(?P<number>\d{{1,3}})?|(?P<file>file(?:_?(?:name|path|url))?)s?"
+)
+_NUMBER = re.compile(_NOUNS + r"s?_?(\d{1,3})_?" + _FORMS + "s?")  # image_2_path
+
+
+def plain_name(name: object) -> str:
+    """`Image URL `, `imageUrl` and `image-url` are image_url."""
+    text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(name).strip("\ufeff \t\r\n\"'"))
+    return re.sub(r"[\s\-.]+", "_", text).lower()
+
+
+def plain_names(row: Row) -> dict[str, Any]:
+    """The row by the plain names of its columns; where two have the same, the one that is written so."""
+    return {plain_name(key): value for key, value in row.items()} | {
+        str(key): value for key, value in row.items() if plain_name(key) == key
+    }
+
+
+def first(row: Row, names: Sequence[str]) -> str | None:
+    """The first of these columns that holds something."""
+    return next((name for name in names if name in row and not _is_empty(row[name])), None)
+
+
+def picture_columns(row: Row) -> tuple[list[Any], list[str], list[str]]:
+    """What the columns of pictures name, in order; the columns that have such a name; and those that hold pictures, as
+    it seems, and were not read.
+
+    `image`, `image_path` and `image_url` are one picture in three forms, of which the first that is there is read;
+    `image_1`, `image_2` are two; a list is as many as it holds.
+    """
+    found: dict[int, dict[str, str]] = {}
+    nouns: list[str] = []
+    for name, value in row.items():
+        parts = _parts(name)
+        if parts is None or _is_empty(value):
+            continue
+        called, number = parts
+        nouns += [called] if called not in nouns else []
+        found.setdefault(number, {}).setdefault(called, name)
+    # whoever names pictures in two ways means the same ones, or said which are which in words that are not known here
+    noun = next((n for n in _ORDER if n in nouns), None)
+    read = [forms[noun] for _, forms in sorted(found.items()) if noun in forms]
+    pictures: list[Any] = []
+    for name in read:
+        for each in _listed(row[name]):
+            pictures += [each] if not any(each is p or _same(each, p) for p in pictures) else []
+    named = {name: parts[0] for name in row if (parts := _parts(name)) is not None}
+    unread = [name for name in row if named.get(name, "") != noun and _looks_like_one(name, row[name])]
+    return pictures, list(named), unread
+
+
+_ORDER = ("image", "img", "picture", "pic", "photo", "photograph", "screenshot", "file")
+
+
+def _parts(name: str) -> tuple[str, int] | None:
+    """The noun in the name of a column of pictures, and its number, 0 where it has none."""
+    if numbered := _NUMBER.fullmatch(name):
+        return re.match(_NOUNS, name)[0], int(numbered[1])  # type: ignore[index]
+    parts = _PICTURE.fullmatch(name)
+    return None if parts is None else (parts["noun"] or "file", int(parts["number"] or 0))
+
+
+def _listed(value: Any) -> list[Any]:
+    """A list as a list, also one that is written in a text."""
+    if isinstance(value, str) and (opened := parse_list(value)) is not None:
+        value = opened
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
+        if len(value) > 64 and all(isinstance(each, int) and 0 <= each < 256 for each in value):
+            return [bytes(value)]  # bytes in JSON
+        return [each for each in value if not names_nothing(each)]
+    return [value]
+
+
+def _same(one: Any, other: Any) -> bool:
+    return isinstance(one, str | bytes) and type(one) is type(other) and one == other
+
+
+def _is_empty(value: Any) -> bool:
+    return names_nothing(value) or (isinstance(value, Sequence | Mapping) and not value)
+
+
+def _looks_like_one(name: str, value: Any) -> bool:
+    """Is it a picture, whatever its column is called? By what it holds, for `image_width` holds none."""
+    if isinstance(value, Mapping):
+        return isinstance(value.get("bytes"), bytes)
+    if isinstance(value, bytes):
+        return True
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return any(_looks_like_one(name, each) for each in list(value)[:8])
+    if not isinstance(value, str):
+        return False
+    text = value.strip()
+    if "\n" not in text and len(text) < 1024 and text.partition("?")[0].lower().endswith(EXTENSIONS):
+        return not is_address(text) or re.search(_NOUNS, name) is not None
+    return len(text) >= 64 and " " not in text[:64] and from_base64(text) is not None
