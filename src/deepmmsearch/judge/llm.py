@@ -1,7 +1,9 @@
 """A language model as judge: question, accepted answers and candidate go in, one word comes out. No picture does.
 
-The prompts are both papers' rules in our own words (prompts/judge-*.md). What the candidate says is data: it is written
-as a JSON string, so that it cannot end where it says it ends, and its chat tokens are disarmed.
+The prompts are both papers' rules in our own words (prompts/judge-*.md). Question, references and candidate are data:
+they are written as JSON strings, so that none can end where it says it ends, without characters that show nothing, and
+their chat tokens are disarmed. A model may obey them all the same. So a verdict on texts in which an order could stand
+is tried once more on an answer that no reference means: a judge that calls that right, too, was told what to say.
 """
 
 from __future__ import annotations
@@ -9,21 +11,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UnknownName, UserError
-from deepmmsearch.escaping import escape_chat_tokens
-from deepmmsearch.judge.normalisation import gave_up
+from deepmmsearch.escaping import escape_observation
+from deepmmsearch.judge.normalisation import gave_up, is_correct
 from deepmmsearch.judge.verdict import GAVE_UP, NO_ANSWER, JudgeError, Verdict
 from deepmmsearch.prompts import JUDGE_PROMPTS, judge_prompt
+from deepmmsearch.thoughts import without_thoughts
 from deepmmsearch.types import Question
 
 LONGEST = 2000
 """Characters of a candidate that the judge reads: an answer is a few words, and the rest costs money."""
 
-_THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL | re.IGNORECASE)
+LONGEST_NAME = 80
+"""Characters of a candidate that is taken for a name or a figure, unless it speaks of judging."""
+UNLIKE = "Zqorvath-7"
+"""An answer that no reference means."""
+
 _WORD = re.compile(r"[\s\"'*`.]*(correct|incorrect)[\s\"'*`.!]*", re.IGNORECASE)
+_ORDER = re.compile(
+    r"correct|ignor|disregard|instruct|verdict|judge|评判|正确|错误|忽略|指令|верно|неверно|richtig|falsch", re.I
+)
+_LINES = re.compile("[\x85\u2028\u2029]")
 _AGAIN = "That was not one word. Reply with correct or incorrect and nothing else."
 
 
@@ -41,9 +53,26 @@ class LlmJudge:
         self.name = f"{rules} by {getattr(model, 'name', 'a language model')}"
 
     async def judge(self, question: Question, answer: str | None) -> Verdict:
-        """Giving up is wrong without asking. Raises JudgeError when the model fails or will not say one word."""
-        if answer is None or gave_up(answer):
+        """Giving up is wrong without asking, unless it is what is accepted. Raises JudgeError when the model fails,
+        will not say one word, or obeys an order in the question or in the references."""
+        if answer is None or (gave_up(answer) and not is_correct(answer, question.answers)):
             return Verdict(0.0, NO_ANSWER if answer is None or not answer.strip() else GAVE_UP)
+        verdict = await self._verdict(question, answer)
+        asked = (question.text, *question.answers)
+        if question.answers and any(map(_ORDER.search, asked)) and not await self._is_free(question, verdict):
+            raise JudgeError("The judge obeyed the question or a reference answer, which tells it what to say.")
+        if verdict.correct and (len(answer) > LONGEST_NAME or _ORDER.search(answer)):
+            control = await self._verdict(replace(question, answers=(UNLIKE,)), answer)
+            if control.correct:
+                return Verdict(0.0, "right whatever is asked for: the answer tells the judge what to say")
+        return verdict
+
+    async def _is_free(self, question: Question, verdict: Verdict) -> bool:
+        """Does the judge decide otherwise about an answer that is as plainly wrong, or as plainly right?"""
+        known = UNLIKE if verdict.correct else question.answers[0]
+        return (await self._verdict(question, known)).correct != verdict.correct
+
+    async def _verdict(self, question: Question, answer: str) -> Verdict:
         conversation: list[dict[str, Any]] = [_said("user", self._text(question, answer))]
         reply = ""
         for _ in range(self.retries + 1):
@@ -55,15 +84,15 @@ class LlmJudge:
 
     async def _ask(self, conversation: Sequence[dict[str, Any]]) -> str:
         try:
-            return (await self.model.complete(list(conversation))).text
+            return without_thoughts((await self.model.complete(list(conversation))).text)
         except (UserError, ToolError) as error:
             raise JudgeError(str(error)) from error
 
     def _text(self, question: Question, answer: str) -> str:
         """Each part is put in once, so that a candidate holding "{question}" stays what it is."""
         parts = {
-            "question": " ".join(question.text.split()),
-            "references": _quoted(list(question.answers)),
+            "question": _quoted(question.text),
+            "references": f"[{', '.join(map(_quoted, question.answers))}]",
             "candidate": _quoted(answer[:LONGEST]),
         }
         return re.sub(r"\{(question|references|candidate)\}", lambda m: parts[m[1]], judge_prompt(self.rules))
@@ -71,15 +100,16 @@ class LlmJudge:
 
 def read_verdict(reply: str) -> Verdict | None:
     """The verdict of a reply that is one of the two words, thoughts aside; None for anything else."""
-    found = _WORD.fullmatch(_THOUGHT.sub("", reply))
+    found = _WORD.fullmatch(without_thoughts(reply))
     if found is None:
         return None
     word = found[1].lower()
     return Verdict(float(word == "correct"), word)
 
 
-def _quoted(value: str | list[str]) -> str:
-    return escape_chat_tokens(json.dumps(value, ensure_ascii=False))
+def _quoted(text: str) -> str:
+    """A JSON string of one line."""
+    return _LINES.sub(" ", json.dumps(escape_observation(text), ensure_ascii=False))
 
 
 def _said(role: str, text: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.escaping import escape_observation
 from deepmmsearch.prompts import summary_prompt
+from deepmmsearch.thoughts import without_thoughts
 from deepmmsearch.tools.summarizer import PASSAGE_CHARACTERS, plain, split_line, split_sentences
 from deepmmsearch.types import Cited
 
@@ -34,7 +35,6 @@ _FOOTNOTE = re.compile(r"[ \t]*\[\s*\d{1,3}(?:\s*[,;]\s*\d{1,3})*\s*\]")
 _HIDDEN = re.compile("\ue000(\\d+)\ue001")
 _AFTER_STOP = re.compile("([.!?…][\"'”’»)]*)\\s*((?:\ue000\\d+\ue001[ ,;]*)+)")
 _BULLET = re.compile(r"^(?:[-*•–]|\d{1,2}[.)])\s+")
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
 _NOTHING = re.compile(r"nothing\W*", re.IGNORECASE)
 
 
@@ -91,7 +91,7 @@ class LlmSummarizer:
             raise ToolError(f"The summariser could not be asked: {error}") from error
         if completion.finish == "context":
             raise ToolError("The passages do not fit into the summariser's window.")
-        said = _THOUGHT.sub("", completion.text).strip()
+        said = without_thoughts(completion.text)
         if not said:
             raise ToolError("The summariser said nothing.")
         return said
