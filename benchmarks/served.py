@@ -31,11 +31,12 @@ from deepmmsearch.agent.runner import AgentWorkflow, run_all
 from deepmmsearch.atlas.play import correct
 from deepmmsearch.atlas.world_files import load_questions
 from deepmmsearch.bundled import BUNDLED
+from deepmmsearch.compose.endpoints import seeing_model
+from deepmmsearch.compose.policies import ChatPolicySettings
 from deepmmsearch.compose.tool_settings import LocalToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.environment import environment
 from deepmmsearch.policies.agent_card import read_card
-from deepmmsearch.policies.chat import MAX_PIXELS, MIN_PIXELS, ChatPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Policy, Question, Trajectory
@@ -158,17 +159,12 @@ def main() -> None:
     here = asyncio.run(play(local, build_toolbox(settings, local), questions, prompt))
     print(f"local: {len(here)} questions in {time.perf_counter() - began:.1f} s")
     with server(options.model) as url:
-        chat = ChatPolicy(
-            options.model,
-            url,
-            lossless=True,
-            max_new_tokens=local.max_new_tokens,
-            # a stop string needs a tokenizer that transformers serve does not hand on
-            stop=(),
-            timeout=600,
-            min_pixels=card.min_pixels or MIN_PIXELS,
-            max_pixels=card.max_pixels or MAX_PIXELS,
+        named = ChatPolicySettings(
+            model=options.model, base_url=url, max_new_tokens=local.max_new_tokens, timeout=600, lossless=True
         )
+        # bounds and form of boxes are found as for everybody; a stop string needs a tokenizer that transformers serve
+        # does not hand on
+        chat = seeing_model(named, lossless=True, stop=())
         began = time.perf_counter()
         there = asyncio.run(play(chat, build_toolbox(settings, chat), questions, prompt))
         print(f"chat, transformers serve: {len(there)} questions in {time.perf_counter() - began:.1f} s")

@@ -38,8 +38,14 @@ DECIDED = {
     "Balance": ("size taxonomy search_share seed variants", ""),
     "BudgetSettings": ("question_calls question_money run_calls run_money", ""),
     "CacheSettings": ("mode cassette ttl", ""),
-    "ChatGroundingSettings": ("model base_url max_new_tokens timeout box_threshold kind dialect", "key_variable"),
-    "ChatPolicySettings": ("model base_url max_new_tokens timeout kind lossless temperature seed", "key_variable"),
+    "ChatGroundingSettings": (
+        "model base_url min_pixels max_pixels max_new_tokens timeout box_threshold kind dialect",
+        "key_variable",
+    ),
+    "ChatPolicySettings": (
+        "model base_url min_pixels max_pixels max_new_tokens timeout kind lossless temperature seed",
+        "key_variable",
+    ),
     "ChatSummarizerSettings": ("model base_url max_new_tokens timeout sentences encoder kind per_page", "key_variable"),
     "DataExperiment": (
         f"{GRPO} tools",

@@ -30,6 +30,8 @@ MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
 WEB_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 WEB_PIXELS = 25_000_000
 MAX_RATIO = 180.0
+# the side of the square that Qwen2-VL and Qwen2.5-VL make one token of
+CELL = 28
 
 _NAMED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
 _BAND = 256  # rows that are worked on at once
@@ -85,7 +87,7 @@ def data_url(image: Image.Image, format: Literal["PNG", "JPEG"] = "PNG", quality
     return f"data:image/{format.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def view_size(size: tuple[int, int], min_pixels: int, max_pixels: int, multiple: int = 28) -> tuple[int, int]:
+def view_size(size: tuple[int, int], min_pixels: int, max_pixels: int, multiple: int = CELL) -> tuple[int, int]:
     """The size at which the model sees a picture: sides are multiples of `multiple`, the area is within the bounds, the
     aspect ratio is kept as well as both allow. Where Qwen's smart_resize keeps the bounds too, it is the same size, so
     that its processor has nothing left to resize.
@@ -105,7 +107,7 @@ def view_size(size: tuple[int, int], min_pixels: int, max_pixels: int, multiple:
     return _nearest_size(width / height, min_pixels, max_pixels, multiple)
 
 
-def model_view(image: Image.Image, min_pixels: int, max_pixels: int, multiple: int = 28) -> Image.Image:
+def model_view(image: Image.Image, min_pixels: int, max_pixels: int, multiple: int = CELL) -> Image.Image:
     """The picture as the model sees it: resized once, here and nowhere else. See `view_size`."""
     size = view_size(image.size, min_pixels, max_pixels, multiple)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)

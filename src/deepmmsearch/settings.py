@@ -84,6 +84,20 @@ class EndpointSettings(Settings):
     timeout: float = Field(default=120.0, gt=0)
 
 
+class SeeingEndpointSettings(EndpointSettings):
+    """One that looks at pictures. `min_pixels`, `max_pixels`: the bounds of its image processor, within which a picture
+    is seen as it is sent; None takes them from the model's own files where they are on this machine."""
+
+    min_pixels: int | None = Field(default=None, gt=0)
+    max_pixels: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> Self:
+        if self.min_pixels and self.max_pixels and self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels is {self.min_pixels}, above max_pixels, {self.max_pixels}")
+        return self
+
+
 @dataclass(frozen=True, eq=False)
 class OneOf:
     """Annotates a union of `Settings`: which of them is meant is said by the setting `by`, where that is missing by a

@@ -15,7 +15,7 @@ from typing import Any
 from PIL.Image import Image
 
 from deepmmsearch.bundled import BUNDLED
-from deepmmsearch.compose.endpoints import chat_model
+from deepmmsearch.compose.endpoints import chat_model, endpoint_card
 from deepmmsearch.compose.estimate import BENCHMARKS, UNKNOWN_PARAMETERS, UNKNOWN_QUESTIONS, Tempo, parameters_of
 from deepmmsearch.compose.flow import is_path, makers, reads
 from deepmmsearch.compose.judges import JudgeSettings, LlmJudgeSettings, build_judge
@@ -170,7 +170,7 @@ class Parts:
             return StandIn(source, self.checkpoint(source))
         if isinstance(settings, ChatPolicySettings):
             self.endpoint(settings)
-            return StandIn(settings.model or "the endpoint's model", AgentCard())
+            return StandIn(settings.model or "the endpoint's model", endpoint_card(settings.model))
         return StandIn(settings.kind, AgentCard())
 
     def tempo(self, settings: PolicySettings | PlayerPolicySettings) -> Tempo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +13,13 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.dialect import find_dialect
 from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.bundled import BUNDLED
-from deepmmsearch.compose.endpoints import chat_model
+from deepmmsearch.compose.endpoints import only_model, seeing_model
 from deepmmsearch.compose.toolbox import find_grounder
 from deepmmsearch.digests import contents_of
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.outputs import content
 from deepmmsearch.prompts import load_prompt, prompt_names
-from deepmmsearch.settings import Aside, EndpointSettings, OneOf, Settings
+from deepmmsearch.settings import Aside, OneOf, SeeingEndpointSettings, Settings
 from deepmmsearch.types import Policy, Prompt
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class LocalPolicySettings(Settings):
         return self.model_copy(update={"model": self.model or str(BUNDLED)})
 
 
-class ChatPolicySettings(EndpointSettings):
+class ChatPolicySettings(SeeingEndpointSettings):
     """A model behind an OpenAI-compatible endpoint. `lossless` sends it pictures as PNG, else as JPEG."""
 
     kind: Literal["chat"] = "chat"
@@ -80,7 +79,7 @@ def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None
     if isinstance(settings, LocalPolicySettings):
         return local_policy(settings.model or BUNDLED, **settings.model_dump(exclude={"kind", "model"}))
     if isinstance(settings, ChatPolicySettings):
-        return chat_model(
+        return seeing_model(
             settings,
             lossless=settings.lossless,
             temperature=settings.temperature,
@@ -97,12 +96,8 @@ def policy_content(settings: Model | HumanPolicySettings | OraclePolicySettings)
     """What can change how it plays. An endpoint's only model is told by the name that the endpoint gives now."""
     found = contents_of(settings)
     if isinstance(settings, ChatPolicySettings) and settings.model is None:
-        model = chat_model(settings)
-        try:
-            asyncio.run(model.check())
-        except UserError:  # it is down, and what was played can still be judged and shown
-            model.model = None
-        found["model"] = content("the endpoint's only model", model.model or "")
+        # where it is down, what was played can still be judged and shown
+        found["model"] = content("the endpoint's only model", only_model(settings) or "")
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from deepmmsearch.settings import Aside, EndpointSettings, OneOf, Settings
+from deepmmsearch.settings import Aside, EndpointSettings, OneOf, SeeingEndpointSettings, Settings
 
 BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
 BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]
@@ -41,8 +41,9 @@ class DinoGroundingSettings(_BoxSettings):
     device: Aside[str] = "auto"
 
 
-class ChatGroundingSettings(_BoxSettings, EndpointSettings):
-    """Another vision-language model behind an endpoint finds boxes, and writes them in `dialect` (None: qwen2.5-vl)."""
+class ChatGroundingSettings(_BoxSettings, SeeingEndpointSettings):
+    """Another vision-language model behind an endpoint finds boxes, and writes them in `dialect` (None: as its
+    name tells, else qwen2.5-vl)."""
 
     kind: Literal["chat"] = "chat"
     base_url: str

@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.metering import Budget, Ledger, Purse
 from deepmmsearch.agent.protocols import Grounder, LanguageModel, Matcher, PageReader
 from deepmmsearch.agent.table import make_tool
-from deepmmsearch.compose.endpoints import chat_model
+from deepmmsearch.compose.endpoints import chat_model, seeing_model
 from deepmmsearch.compose.searches import Searches
 from deepmmsearch.compose.tool_parts import (
     BOX_DIALECTS,
@@ -48,11 +49,12 @@ from deepmmsearch.compose.tool_settings import (
     RecorderSettings,
     ToolSettings,
 )
-from deepmmsearch.errors import MissingExtra, UnknownName, UserError
+from deepmmsearch.errors import MissingExtra, ToolError, UnknownName, UserError
 from deepmmsearch.types import Completion, Policy
 
 if TYPE_CHECKING:
     from deepmmsearch.tools.failover import SearchTool
+    from deepmmsearch.tools.grounding import Speaker
     from deepmmsearch.tools.llm_summarizer import LlmSummarizer
     from deepmmsearch.tools.providers.catalog import Kind
     from deepmmsearch.tools.recorder import Recorder
@@ -95,14 +97,32 @@ def build_recorder(settings: RecorderSettings, environ: Mapping[str, str] = os.e
 
 
 def find_grounder(policy: Policy, dialect: str | None = None) -> Grounder | None:
-    """Grounding by the policy's own model, in `dialect` or the one its card names; None where it has no model."""
-    from deepmmsearch.tools.grounding import OwnModelGrounder, Speaker
+    """Grounding by the policy's own model, in `dialect`, the one its card names, or that of its type; None where it has
+    no model."""
+    from deepmmsearch.tools.grounding import Speaker
 
-    named = dialect or _card_dialect(policy)
-    _check_dialect(named)
-    if not isinstance(policy, Speaker):
-        return None
-    return OwnModelGrounder(policy, policy.view, "qwen3-vl" if named == "qwen3-vl" else "qwen2.5-vl")
+    _check_dialect(dialect or _card_dialect(policy))
+    return model_grounder(policy, dialect) if isinstance(policy, Speaker) else None
+
+
+def model_grounder(speaker: Speaker, dialect: str | None = None) -> Grounder:
+    """Where boxes in pixels come from an endpoint, it is seen to once that its model sees pictures as they are sent: if
+    not, the question fails, or the crop alone where pixels are but a guess."""
+    from deepmmsearch.tools.grounding import (
+        FrameError,
+        Once,
+        OwnModelGrounder,
+        PictureCounter,
+        box_dialect,
+        check_frame,
+    )
+
+    named = dialect or _card_dialect(speaker) or box_dialect(getattr(speaker, "model_type", ""))
+    if named == "qwen3-vl":
+        return OwnModelGrounder(speaker, speaker.view, "qwen3-vl")
+    kind = FrameError if named else ToolError
+    ready = Once(partial(check_frame, speaker, kind)) if isinstance(speaker, PictureCounter) else None
+    return OwnModelGrounder(speaker, speaker.view, "qwen2.5-vl", ready)
 
 
 def _check_dialect(name: str | None) -> None:
@@ -110,8 +130,8 @@ def _check_dialect(name: str | None) -> None:
         raise UnknownName("grounding dialect", name, BOX_DIALECTS)
 
 
-def _card_dialect(policy: Policy) -> str:
-    return getattr(getattr(policy, "card", None), "grounding", None) or "qwen2.5-vl"
+def _card_dialect(speaker: object) -> str | None:
+    return getattr(getattr(speaker, "card", None), "grounding", None)
 
 
 @dataclass
@@ -190,11 +210,8 @@ class Assembly:
         return DinoGrounder(g.model or DEFAULT_MODEL, text_threshold=g.text_threshold, device=g.device)
 
     def other_model(self, g: ChatGroundingSettings) -> Grounder:
-        """Another vision-language model behind an endpoint, which sees pictures as they are."""
-        from deepmmsearch.tools.grounding import OwnModelGrounder
-
-        speaker = chat_model(g)
-        return OwnModelGrounder(speaker, speaker.view, g.dialect or "qwen2.5-vl")
+        """Another vision-language model behind an endpoint."""
+        return model_grounder(seeing_model(g), g.dialect)
 
     def reader(self, recorder: Recorder | None) -> PageReader | None:
         from deepmmsearch.tools.recorded import RecordedReader

@@ -56,3 +56,20 @@ def read_card(source: str | Path) -> AgentCard:
     if card.min_pixels and card.max_pixels and card.min_pixels > card.max_pixels:
         raise UserError(f"{path}: min_pixels is {card.min_pixels}, above max_pixels, {card.max_pixels}. Correct it.")
     return card
+
+
+def processor_bounds(folder: Path) -> tuple[int | None, int | None]:
+    """The least and most pixels of a picture that the image processor of a checkpoint of Qwen's kind lets through as it
+    is; None where preprocessor_config.json does not say."""
+    try:
+        found = parse_json((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None, None
+    size = found.get("size") if isinstance(found, dict) else None
+    if not isinstance(size, dict) or "merge_size" not in found:
+        # of other kinds these are sides, not areas
+        return None, None
+    least = found.get("min_pixels", size.get("shortest_edge"))
+    most = found.get("max_pixels", size.get("longest_edge"))
+    fits = all(type(value) is int and value > 0 for value in (least, most)) and least <= most
+    return (least, most) if fits else (None, None)

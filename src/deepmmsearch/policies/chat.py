@@ -11,9 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from PIL.Image import Image
+from PIL.Image import new as new_picture
 
 from deepmmsearch import images
 from deepmmsearch.errors import Failed, MissingExtra, UnknownName, UserError
+from deepmmsearch.policies.agent_card import AgentCard
 from deepmmsearch.renderer import Message, messages
 from deepmmsearch.types import Completion, Finish, Trajectory
 
@@ -44,7 +46,9 @@ class ChatPolicy:
     nowhere else; endpoints of one's own need none. `lossless` sends pictures as PNG, pixel by pixel, instead of JPEG of
     quality 95. `tokens` asks for token ids and logprobs (vLLM gives both); servers
     that do not know the question may refuse it. `on_text` is called with each piece of text as it is written.
-    `timeout` is in seconds, for one request; `retries` are the client's, with growing pauses.
+    `timeout` is in seconds, for one request; `retries` are the client's, with growing pauses. `min_pixels`,
+    `max_pixels`: the bounds within which the server's model takes pictures as they are; `card`: what else is known of
+    it.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class ChatPolicy:
         retries: int = 2,
         min_pixels: int = MIN_PIXELS,
         max_pixels: int = MAX_PIXELS,
+        card: AgentCard | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> None:
         try:
@@ -78,6 +83,7 @@ class ChatPolicy:
         self._openai, self._key_variable = openai, key_variable
         self.model, self.max_new_tokens, self.temperature, self.seed = model, max_new_tokens, temperature, seed
         self.stop, self.tokens, self.timeout, self.retries = tuple(stop), tokens, timeout, retries
+        self.bounds, self.card = (min_pixels, max_pixels), card or AgentCard()
         self.view = partial(images.model_view, min_pixels=min_pixels, max_pixels=max_pixels)
         self._format: Literal["PNG", "JPEG"] = "PNG" if lossless else "JPEG"
         self.on_text = on_text
@@ -86,6 +92,18 @@ class ChatPolicy:
     @property
     def name(self) -> str:
         return f"{self.model or 'model'} at {self.base_url}"
+
+    @property
+    def model_type(self) -> str:
+        """What tells how the model writes boxes."""
+        return self.model or ""
+
+    async def prompt_tokens(self, size: tuple[int, int]) -> int | None:
+        """How many tokens the endpoint reads of a question with a white picture of (width, height), if it tells."""
+        parts = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
+        blank = new_picture("RGB", size, "white")
+        told = await self._ask([{"role": "user", "content": parts}], [blank], stop=(), budget=1)
+        return told.prompt_tokens
 
     async def act(self, trajectory: Trajectory) -> Completion:
         """The next turn. Raises EndpointError, or UnknownName for a model that the endpoint does not serve."""
@@ -104,14 +122,16 @@ class ChatPolicy:
                 raise EndpointError(f"{self.base_url} serves {found}. Name one with --model.")
             self.model = served[0]
 
-    async def _ask(self, conversation: list[Message], pictures: list[Image], stop: Sequence[str]) -> Completion:
+    async def _ask(
+        self, conversation: list[Message], pictures: list[Image], stop: Sequence[str], budget: int | None = None
+    ) -> Completion:
         if self.model is None:
             await self.check()
         # encoding pictures takes longer than everything else here, and must not hold up other episodes
         urls = await asyncio.to_thread(self._encoded, pictures) if pictures else []
-        request = self._request(conversation, urls, stop)
+        request = self._request(conversation, urls, stop, budget or self.max_new_tokens)
         try:
-            if self.on_text is not None:
+            if self.on_text is not None and budget is None:
                 reply = await self._stream(request, self.on_text)
             else:
                 reply = _read_reply(await self._connected().chat.completions.create(**request))
@@ -128,13 +148,15 @@ class ChatPolicy:
     def _encoded(self, pictures: Sequence[Image]) -> list[str]:
         return [images.data_url(self.view(p), self._format) for p in pictures]
 
-    def _request(self, conversation: list[Message], urls: list[str], stop: Sequence[str]) -> dict[str, Any]:
-        budget = "max_completion_tokens" if self.base_url == OFFICIAL else "max_tokens"
+    def _request(
+        self, conversation: list[Message], urls: list[str], stop: Sequence[str], budget: int
+    ) -> dict[str, Any]:
+        budget_name = "max_completion_tokens" if self.base_url == OFFICIAL else "max_tokens"
         request: dict[str, Any] = {
             "model": self.model,
             "messages": _openai_messages(conversation, urls),
             "temperature": self.temperature,
-            budget: self.max_new_tokens,
+            budget_name: budget,
         }
         if stop:
             request["stop"] = list(stop)

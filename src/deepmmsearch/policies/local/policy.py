@@ -80,6 +80,11 @@ class LocalPolicy:
         workers, threads = (min(2, threads), 1) if small else (1, threads)
         self._queue = Queue(self._decode, max_batch, workers, threads)
 
+    @property
+    def model_type(self) -> str:
+        """What tells how the model writes boxes."""
+        return str(self.model.config.model_type)
+
     @classmethod
     def load(
         cls,

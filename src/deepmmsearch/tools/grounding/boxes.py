@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from PIL.Image import Image
@@ -20,6 +20,11 @@ from deepmmsearch.prompts import grounding_prompt
 from deepmmsearch.types import Box, Completion
 
 BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]
+# by model types and by what endpoints call a model; the first that fits
+_BY_NAME: tuple[tuple[re.Pattern[str], BoxDialect], ...] = (
+    (re.compile(r"qwen[-_ ]?2[._]?5[-_ ]?(vl|omni)", re.I), "qwen2.5-vl"),
+    (re.compile(r"qwen[-_ ]?(2|3|3[._]5)[-_ ]?vl|qwen3[._]5", re.I), "qwen3-vl"),
+)
 _NUMBER = r"\s*[\"']?(-?\d{1,9}(?:\.\d+)?)[\"']?\s*"
 _PAIR = rf"[\[(]{_NUMBER},{_NUMBER}[\])]"
 # [x0, y0, x1, y1], and the two corners (x0, y0), (x1, y1) of Qwen2-VL
@@ -35,6 +40,11 @@ class Speaker(Protocol):
 
     def view(self, image: Image, /) -> Image: ...
     async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Image] = ()) -> Completion: ...
+
+
+def box_dialect(model: str) -> BoxDialect | None:
+    """How a model of this type or name writes boxes; None where that is not known."""
+    return next((dialect for pattern, dialect in _BY_NAME if pattern.search(model)), None)
 
 
 def parse_boxes(text: str, seen: tuple[int, int], dialect: BoxDialect = "qwen2.5-vl") -> list[Box]:
@@ -66,15 +76,22 @@ class OwnModelGrounder:
 
     A box's score is the geometric mean probability of all tokens of the answer where the endpoint gives them, else 1:
     the coordinates alone would score low for good boxes, because a model that names pixels spreads its belief over
-    neighbouring ones.
+    neighbouring ones. `ready` is awaited before each question.
     """
 
     def __init__(
-        self, speaker: LanguageModel, view: Callable[[Image], Image], dialect: BoxDialect = "qwen2.5-vl"
+        self,
+        speaker: LanguageModel,
+        view: Callable[[Image], Image],
+        dialect: BoxDialect = "qwen2.5-vl",
+        ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        self._speaker, self._view, self._dialect = speaker, view, dialect
+        self._speaker, self._view, self._dialect, self._ready = speaker, view, dialect, ready
 
     async def locate(self, image: Image, phrase: str) -> list[Box]:
+        """Raises ToolError when the model cannot be asked, FrameError when its boxes would lie elsewhere."""
+        if self._ready is not None:
+            await self._ready()
         seen = self._view(image)
         # The phrase is the policy's: it must not end its own turn.
         question = {"type": "text", "text": grounding_prompt(escape_chat_tokens(phrase))}
