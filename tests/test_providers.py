@@ -19,8 +19,8 @@ from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.testing import contract
 from deepmmsearch.testing.services import KEY, ROWS, Service, ServiceReply, ServiceRow, Site, as_json, site
 from deepmmsearch.tools.http import GuardedClient
-from deepmmsearch.tools.providers import catalog
-from deepmmsearch.tools.providers.api import ProviderError
+from deepmmsearch.tools.providers import catalog, retrieve
+from deepmmsearch.tools.providers.api import ProviderError, plain
 from deepmmsearch.tools.providers.pictures import address_of, as_jpeg, with_address
 from provider_mocks import SERVICES, serper_lens
 
@@ -317,3 +317,23 @@ def test_hits_can_be_compared_across_providers(server: Site) -> None:
     found = {s.name: contract.ProviderCase(server, s).search() for s in SERVICES if s.kind == "text"}
     bare = [[replace(h, source="", score=0.0) for h in hits] for hits in found.values()]
     assert all(hits == bare[0] for hits in bare)
+
+
+@pytest.mark.parametrize(
+    ("contents", "title", "text"),
+    [
+        ('"Veld"\nIts capital is Moru.', "Veld", "Its capital is Moru."),
+        ('  "Veld"  \n\n Its capital\nis Moru.', "Veld", "Its capital is Moru."),
+        ("Veld\nIts capital", "Veld", "Its capital"),
+        ("Its capital is Moru.", "", "Its capital is Moru."),
+        ("\nIts capital is Moru.\n", "", "Its capital is Moru."),
+    ],
+)
+def test_a_document_of_a_corpus_begins_with_its_title(contents: str, title: str, text: str) -> None:
+    found = retrieve._hit({"contents": contents}, 1)
+    assert (found.title, found.snippet) == (title, text)
+
+
+def test_no_entity_in_a_field_is_too_long_to_read() -> None:
+    assert plain("Fish &amp; chips &#38; peas &#x26; salt") == "Fish & chips & peas & salt"
+    assert plain(f"a &#{'9' * 5_000}; b").startswith("a &#9")

@@ -29,7 +29,7 @@ _OWN = (
 )
 _SECRET = r"(?i:KEY|TOKEN|SECRET|PASSW|COOKIE|CREDENTIAL|AUTH|_PAT$)"
 # https://somebody:password@proxy
-_PASSWORD = r"://[^/@\s]*:[^/@\s]*@"
+_PASSWORD = r"://[^/@\s:]*:[^/@\s]*@"
 _HARMLESS = "TOKENIZERS_PARALLELISM"
 # numpy's threads begin with its import, and one that is there before a process confines itself stays free
 _SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")

@@ -80,9 +80,9 @@ def _extras() -> Iterator[Fact]:
     """Each extra with the versions of its packages, or with what is missing and how to install it."""
     packages: dict[str, list[str]] = {name: [] for name in metadata("deepmmsearch").get_all("Provides-Extra") or ()}
     for requirement in requires("deepmmsearch") or ():
-        named = re.match(r"([\w.-]+).*extra == ['\"]([\w-]+)", requirement)
-        if named and named[1] != "deepmmsearch":
-            packages[named[2]].append(named[1])
+        named, wanted = re.match(r"[\w.-]+", requirement), re.search(r"extra == ['\"]([\w-]+)", requirement)
+        if named and wanted and named[0] != "deepmmsearch":
+            packages[wanted[1]].append(named[0])
     for extra, names in packages.items():
         if extra in _NOT_FOR_USERS:
             continue

@@ -168,7 +168,7 @@ def parameters_of(source: str | Path) -> float | None:
     weights = sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 0
     if weights:
         return weights / 2
-    named = re.search(r"(\d+(?:\.\d+)?)[bB](?![a-z])", folder.name)
+    named = re.search(r"(?<!\d)(\d+(?:\.\d+)?)[bB](?![a-z])", folder.name)
     return float(named[1]) * 1e9 if named else None
 
 

@@ -7,7 +7,6 @@ Metadata that judges may use: `answer_type` ("string", "numerical", "time", "lis
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +17,8 @@ from deepmmsearch.data.load_report import Skip
 from deepmmsearch.data.pictures import is_address, named_by
 from deepmmsearch.data.tables import Row
 
-# verl puts one for each picture before the question, or behind it
-_PLACEHOLDERS = re.compile(r"\A(\s*<image>\s*)+|(\s*<image>\s*)+\Z")
+_PLACEHOLDER = "<image>"
+"""verl puts one for each picture before the question, or behind it."""
 _ROLES = {"human": "user", "gpt": "assistant", "observation": "user", "function_call": "assistant"}
 
 
@@ -34,7 +33,9 @@ def role_and_content(message: Mapping[str, Any]) -> tuple[str, str]:
 
 def without_placeholders(text: str) -> str:
     """The question without the `<image>` before or behind it."""
-    return _PLACEHOLDERS.sub("", text)
+    parts = text.split(_PLACEHOLDER)
+    said = [number for number, part in enumerate(parts) if part.strip()]
+    return _PLACEHOLDER.join(parts[said[0] : said[-1] + 1]).strip() if said else ""
 
 
 def infoseek(row: Row, number: int) -> Draft:

@@ -17,7 +17,7 @@ from deepmmsearch.types import PAPER_LIMITS, Action, Answer, ImageSearch, Limits
 
 _REASON = re.compile(r"\s*<reason\s*>(.*?)(?:</reason\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _REASON_CLOSE = re.compile(r"</reason\s*>", re.IGNORECASE)
-_CHAT_TOKEN_AT_END = re.compile(r"<\|\w{1,40}\|>\Z|</s>\Z")
+_CHAT_TOKEN_AT_END = re.compile(r"(?:<\|\w{1,40}\|>|</s>)\Z")
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,12 @@ def _tag(names: tuple[str, ...]) -> re.Pattern[str]:
 def _without_end_tokens(text: str) -> str:
     """Some servers leave the end-of-turn token in the text; it is not part of what the model says."""
     text = text.strip()
-    while found := _CHAT_TOKEN_AT_END.search(text, max(0, len(text) - 48)):
-        text = text[: found.start()].rstrip()
-    return text
+    end = len(text)
+    while found := _CHAT_TOKEN_AT_END.search(text, max(0, end - 48), end):
+        end = found.start()
+        while end and text[end - 1].isspace():
+            end -= 1
+    return text[:end]
 
 
 def _without_half_close(content: str, name: str) -> str:

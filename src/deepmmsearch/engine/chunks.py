@@ -103,9 +103,16 @@ def _joined(units: list[str], size: int, separator: str) -> list[str]:
 
 def _hard_cut(sentence: str, size: int) -> list[str]:
     pieces = []
-    while len(sentence) > size:
-        space = sentence.rfind(" ", size // 2, size)
-        cut = space if space > 0 else size
-        pieces.append(sentence[:cut].strip())
-        sentence = sentence[cut:].strip()
-    return [*pieces, sentence] if sentence else pieces
+    at = 0
+    while len(sentence) - at > size:
+        space = sentence.rfind(" ", at + size // 2, at + size)
+        cut = space if space > 0 else at + size
+        pieces.append(sentence[at:cut].strip())
+        at = _after_blanks(sentence, cut)
+    return [*pieces, sentence[at:].strip()] if at < len(sentence) else pieces
+
+
+def _after_blanks(text: str, at: int) -> int:
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at

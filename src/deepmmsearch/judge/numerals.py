@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
-import unicodedata
+
+from deepmmsearch.normal_forms import normal_form
 
 _SMALL = {
     name: value
@@ -36,7 +38,7 @@ def plain(text: str) -> str:
     """One way to write each character: compatible forms folded, every dash a hyphen, fractions as 1/2."""
     spaced = _VULGAR.sub(r"\1 \2", text).translate(_DASHES)
     # NFKC turns the superscript of km² into km2, which is what the units' table knows too.
-    return unicodedata.normalize("NFKC", spaced).replace("\u2044", "/").translate(_DASHES)
+    return normal_form("NFKC", spaced).replace("\u2044", "/").translate(_DASHES)
 
 
 def spelled_out(text: str) -> str:
@@ -53,7 +55,7 @@ def spelled_out(text: str) -> str:
 
 
 def _written(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
+    return str(int(value)) if math.isfinite(value) and value == int(value) else str(value)
 
 
 def _read(text: str, words: list[re.Match[str]], start: int) -> tuple[float, int]:

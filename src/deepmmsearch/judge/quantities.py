@@ -25,7 +25,7 @@ _NOT_COUNTED = frozenset(
     "tall high long wide deep old big large heavy thick and or in at on of to from is was are were it which that with "
     "by for as the a an than but about degrees above below per each total bc bce ad ce".split()
 )
-_FEET = re.compile(r"(\d+)\s*['′’]\s*(\d{1,2})\s*(?:[\"″”]|''|inches\b)?")
+_FEET = re.compile(r"(?<!\d)(\d+)\s*['′’]\s*(\d{1,2})\s*(?:[\"″”]|''|inches\b)?")
 _OPEN = re.compile(
     r"(?:at least|at most|more than|less than|fewer than|over|under|up to|above|below|no more than|>|<|≥|≤)\s*$", re.I
 )
@@ -107,7 +107,7 @@ def _single(text: str, found: re.Match[str]) -> Quantity | None:
         noun = "" if word[1].lower() in _NOT_COUNTED else word[1].lower()
     digits = len(re.sub(r"^0+|\D", "", raw.replace(".", "")).rstrip("0" if "." not in raw else "") or "0")
     year = not scaled and unit is None and bool(re.fullmatch(r"1\d{3}|20\d{2}|2100", raw))
-    opened = bool(_OPEN.search(text[: found.start()].rstrip()))
+    opened = bool(_OPEN.search(text[: found.start()].rstrip()[-20:]))
     return Quantity(value, value, unit, digits, opened, noun, year, scale, found.start(), end)
 
 
@@ -124,7 +124,7 @@ def _value(raw: str) -> float:
 def _is_dash(text: str, at: int) -> bool:
     """Does the hyphen at `at` stand between two things, so that it is no sign?"""
     before = text[:at]
-    if re.search(r"\d\s+$", before) and text[at + 1 : at + 2].isspace():
+    if before[-1:].isspace() and before.rstrip()[-1:].isdecimal() and text[at + 1 : at + 2].isspace():
         return True
     return bool(before) and (before[-1].isalnum() or before[-1] in "%°\"'")
 

@@ -19,6 +19,8 @@ from deepmmsearch.types import Question
 
 LONGEST = 600
 """Characters; what is longer is no answer in a few words, and would take long to read."""
+LONGEST_QUESTION = 5_000
+"""Characters in which numbers are looked for."""
 
 _WRAPPED = re.compile(r"\\boxed\s*\{([^{}]*)\}|\\text\s*\{([^{}]*)\}|\$([^$]+)\$|[*`_]{1,3}(?=\S)|(?<=\S)[*`_]{1,3}")
 _NOT_THE_OTHER = re.compile(
@@ -81,6 +83,8 @@ def _said(answer: str) -> str:
 @lru_cache(maxsize=16384)
 def _accepted(text: str) -> Accepted:
     phrase = spelling.read(text)
+    if len(text) > LONGEST:
+        return Accepted(phrase)
     ready = prepared(text)
     dates = find_dates(ready)
     if len(dates) == 1 and not _rest(ready, dates[0].start, dates[0].end):
@@ -109,7 +113,7 @@ def _asked(question: str, answers: tuple[str, ...]) -> _Asked:
     named = _ASKED_UNIT.search(question)
     units = {q.unit for text in answers if (q := _accepted(text).quantity) and q.unit}
     unit = find_unit(named[1]) if named else next(iter(units)) if len(units) == 1 else None
-    numbers = tuple(q.low for q in find_quantities(prepared(question)) if q.single)
+    numbers = tuple(q.low for q in find_quantities(prepared(question[:LONGEST_QUESTION])) if q.single)
     # Words of other accepted answers are known to be right, so they may stand beside the one that matches.
     context = frozenset(words) | frozenset(others)
     return _Asked(context, numbers, unit, bool(_WHERE.search(question)), bool(_WHO.search(question)))

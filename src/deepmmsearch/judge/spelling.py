@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from deepmmsearch.judge.numerals import ordinal, plain, roman, spelled_out
+from deepmmsearch.normal_forms import normal_form
 
 _LETTERS = str.maketrans({"đ": "d", "ø": "o", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th"})
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]|_")
@@ -86,7 +87,7 @@ def read(text: str) -> Phrase:
 
 def _folded(token: str) -> list[str]:
     """In lower case, without accents; a possessive s is a token of its own, because Gaudí's is not Gaudí."""
-    low = unicodedata.normalize("NFKD", token.casefold().translate(_LETTERS))
+    low = normal_form("NFKD", token.casefold().translate(_LETTERS))
     low = "".join(c for c in low if not unicodedata.combining(c)).replace("’", "'")
     stem, quote, tail = low.partition("'")
     if quote and tail == "s" and not stem[-1:].isdigit():

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.document import EMPTY_ALT, Document, Kind, Origin, Showing, clean
-from deepmmsearch.reading.webpage import from_html
+from deepmmsearch.reading.webpage import MAX_PICTURES, from_html
 
 HTML = (".html", ".htm", ".xhtml")
 MARKDOWN = (".md", ".markdown")
@@ -31,7 +31,8 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_BYTES = {**dict.fromkeys(HTML, 2_000_000), **dict.fromkeys((*MARKDOWN, *TEXT), 8_000_000), ".pdf": 64_000_000}
 MAX_PDF_PAGES = 2_000
 _PDF_DATE = re.compile(r"D:(\d{4})(\d{2})(\d{2})")
-_HEADING = re.compile(r"^#{1,6}[ \t]+(.+?)[ \t]*#*$", re.M)
+_PICTURE = re.compile(r"!\[([^\]\n]{0,500})\]\(\s*<?([^)\s>]{1,1000}+)>?(?:\s+\"[^\"\n]*\")?\s*\)")
+_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.M)
 
 
 def readable_name(path: str) -> str:
@@ -136,9 +137,11 @@ def from_pdf(origin: Origin, content: bytes) -> Document:
 
 
 def from_markdown(text: str, name: str) -> Document:
-    headings = tuple(clean(_plain_markdown(line)) for line in _HEADING.findall(text))
+    # with the marks that may close it
+    lines = (line.rstrip("#").rstrip() or line for line in _HEADING.findall(text))
+    headings = tuple(clean(_plain_markdown(line)) for line in lines)
     pictures = []
-    for match in re.finditer(r"!\[([^\]\n]{0,500})\]\(\s*<?([^)\s>]{1,1000})>?(?:\s+\"[^\"\n]*\")?\s*\)", text):
+    for match in islice(_PICTURE.finditer(text), MAX_PICTURES):
         near = _plain_markdown(_around(text, match.start(), match.end()))
         alt = "" if EMPTY_ALT.match(match[1]) else clean(match[1])
         pictures.append(Showing(match[2], alt, near[:400], 2.0 if alt else 0.0))

@@ -14,6 +14,7 @@ from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.document import EMPTY_ALT, SPACES, Document, Origin, Showing, clean
 
+MAX_PICTURES = 500
 SHORT_PAGE = 6_000  # characters of body text up to which the plain walk is used
 
 _BLOCKS = frozenset(
@@ -30,7 +31,7 @@ _DROPPED = frozenset(
     for word in line.split()
 )
 _LANGUAGE = re.compile(r"[a-zA-Z]{2,3}(?=[-_]|$)")
-_DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_\-]+)", re.I)
+_DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=[\s\"']*([A-Za-z0-9_\-]+)", re.I)
 
 
 def from_html(origin: Origin, content: bytes) -> Document:
@@ -192,7 +193,7 @@ def _pictures(body: Any) -> list[Showing]:
         rank = 2.0 * bool(alt) + 1.0 * bool(caption) + 0.5 * bool(near) - 2.0 * boilerplate - 0.01 * min(len(shown), 50)
         snippet = " ".join(part for part in (caption if alt else "", near) if part)
         shown.append(Showing(src, (alt or caption)[:300], snippet[:600], rank))
-        if len(shown) == 500:
+        if len(shown) == MAX_PICTURES:
             break
     return shown
 

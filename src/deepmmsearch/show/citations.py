@@ -7,13 +7,13 @@ the answer stands word for word, or, where there is none, a hit that the policy 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.types import Hit, Observation, Trajectory
 
-_NUMBERED = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+_NUMBERED = re.compile(r"^\[(\d{1,6})\] (.*)$", re.MULTILINE)
 EXCERPT = 200
 
 
@@ -87,5 +87,5 @@ def _short(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    words = re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold())
+    words = re.findall(r"[^\W_]+", normal_form("NFKC", text).casefold())
     return f" {' '.join(words)} "

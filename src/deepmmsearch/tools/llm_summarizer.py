@@ -30,7 +30,7 @@ MOST_SENTENCES: dict[Prompt, int] = {"text": 12, "image": 5, "page": 5}
 TOGETHER = 60_000
 
 _CITATION = re.compile(r"\[\s*(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]|【\s*(\d{1,3})[^】]{0,20}】")
-_FOOTNOTE = re.compile(r"[ \t]*\[\s*\d{1,3}(?:\s*[,;]\s*\d{1,3})*\s*\]")
+_FOOTNOTE = re.compile(r"(?<![ \t])[ \t]*\[\s*\d{1,3}(?:\s*[,;]\s*\d{1,3})*\s*\]")
 # a private character on either side stands for a citation while sentences are split
 _HIDDEN = re.compile("\ue000(\\d+)\ue001")
 _AFTER_STOP = re.compile("([.!?…][\"'”’»)]*)\\s*((?:\ue000\\d+\ue001[ ,;]*)+)")
@@ -141,7 +141,7 @@ def _sentences(line: str, passages: int) -> list[tuple[str, tuple[int, ...]]]:
     found = []
     for sentence in split_line(hidden.strip()):
         cited = [int(n) for i in _HIDDEN.findall(sentence) for n in re.findall(r"\d+", marks[int(i)])]
-        text = re.sub(r"\s+(?=[.!?,;]|$)", "", " ".join(_HIDDEN.sub(" ", sentence).split()))
+        text = re.sub(r" (?=[.!?,;])", "", " ".join(_HIDDEN.sub(" ", sentence).split()))
         if any(c.isalnum() for c in text):
             found.append((text, tuple(sorted({n for n in cited if 1 <= n <= passages}))))
     return found

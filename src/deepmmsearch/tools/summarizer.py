@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmmsearch.errors import UserError
+from deepmmsearch.normal_forms import normal_form
 
 Encode = Callable[[Sequence[str]], NDArray[np.floating]]
 """Texts [n] -> embeddings [n, dim]; they need not be normalised."""
@@ -71,14 +72,17 @@ def split_sentences(text: str) -> list[str]:
     Lines and bullets end a sentence, except where a line is evidently continued (long, without a full stop, and the
     next one begins in lower case: the hard wraps of PDFs and mails). Longer sentences come as several pieces.
     """
-    lines: list[str] = []
+    lines: list[list[str]] = []
+    length = 0
     for raw in _LINE_BREAK.split(_visible(text)):
         line = " ".join(raw.split())
-        if lines and line[:1].islower() and len(lines[-1]) >= 40 and lines[-1][-1] not in ".!?…:;":
-            lines[-1] += " " + line
+        if lines and line[:1].islower() and length >= 40 and lines[-1][-1][-1] not in ".!?…:;":
+            lines[-1].append(line)
+            length += 1 + len(line)
         elif line:
-            lines.append(line)
-    pieces = [piece for line in lines for item in _BULLET.split(line) for piece in split_line(item)]
+            lines.append([line])
+            length = len(line)
+    pieces = [piece for line in lines for item in _BULLET.split(" ".join(line)) for piece in split_line(item)]
     return [part for piece in pieces for part in _pieces(piece)]
 
 
@@ -88,7 +92,7 @@ def split_line(line: str) -> list[str]:
     start = mark.end() if mark else 0
     found: list[str] = []
     for end in _SENTENCE_END.finditer(line, start):
-        if _ends_sentence(line[start : end.end()].rstrip(), line[end.end() : end.end() + 20]):
+        if _ends_sentence(line[max(start, end.end() - 60) : end.end()].rstrip(), line[end.end() : end.end() + 20]):
             found.append(line[start : end.end()].strip())
             start = end.end()
     return [sentence for sentence in (*found, line[start:].strip()) if sentence]
@@ -108,17 +112,18 @@ def _ends_sentence(sentence: str, following: str) -> bool:
 def _pieces(sentence: str) -> list[str]:
     """Cut at the last blank before the limit; a word longer than the limit is cut where the limit falls."""
     parts: list[str] = []
-    while len(sentence) > MAX_CHARACTERS:
-        blank = sentence.rfind(" ", 1, MAX_CHARACTERS + 1)
-        cut = blank if blank > 0 else MAX_CHARACTERS
-        parts.append(sentence[:cut].strip())
-        sentence = sentence[cut:].strip()
-    return [part for part in (*parts, sentence) if part]
+    at = 0
+    while len(sentence) - at > MAX_CHARACTERS:
+        blank = sentence.rfind(" ", at + 1, at + MAX_CHARACTERS + 1)
+        cut = blank if blank > 0 else at + MAX_CHARACTERS
+        parts.append(sentence[at:cut].strip())
+        at = cut + 1 if sentence[cut] == " " else cut
+    return [part for part in (*parts, sentence[at:].strip()) if part]
 
 
 def terms(text: str) -> list[str]:
     """Words without case, accents, stop words and plural endings; ideographs and kana count one by one."""
-    folded = unicodedata.normalize("NFKD", text).casefold()
+    folded = normal_form("NFKD", text).casefold()
     words = _WORD.findall("".join(c for c in folded if not unicodedata.combining(c)))
     return [_singular(word) for word in words if word not in STOP_WORDS]
 

@@ -28,7 +28,7 @@ _BY_NAME: tuple[tuple[re.Pattern[str], BoxDialect], ...] = (
 _NUMBER = r"\s*[\"']?(-?\d{1,9}(?:\.\d+)?)[\"']?\s*"
 _PAIR = rf"[\[(]{_NUMBER},{_NUMBER}[\])]"
 # [x0, y0, x1, y1], and the two corners (x0, y0), (x1, y1) of Qwen2-VL
-_BOX = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]|{_PAIR}\s*,?\s*{_PAIR}")
+_BOX = re.compile(rf"[\[(]{_NUMBER},{_NUMBER},{_NUMBER},{_NUMBER}[\])]|{_PAIR}(?:\s*,)?\s*{_PAIR}")
 _BARE = re.compile(r"(?<![\w.])-?\d{1,9}(?:\.\d+)?(?![\w])")
 MOST_BOXES = 32
 

@@ -26,6 +26,8 @@ LONGEST_MESSAGE = 160
 
 _MARKUP = re.compile(r"</?(?:b|strong|em|i|mark|u|span)\b[^<>]{0,200}>", re.IGNORECASE)
 _BREAK = re.compile(r"</?(?:br|p|li|div)\b[^<>]{0,200}>", re.IGNORECASE)
+# no letter has a number of so many digits, and Python refuses to read one of thousands
+_LONG_ENTITY = re.compile(r"&#(?=[xX]?[0-9a-fA-F]{9})")
 _QUOTA = re.compile(
     r"credit|quota|balance|run out of searches|plan limit|usage limit|pay-as-you-go limit|billing", re.IGNORECASE
 )
@@ -160,7 +162,7 @@ def plain(value: object, longest: int = LONGEST_SNIPPET) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
     text = (value if isinstance(value, str) else str(value))[: 2 * longest]
-    bare = _MARKUP.sub("", _BREAK.sub(" ", text))
+    bare = _LONG_ENTITY.sub("&amp;#", _MARKUP.sub("", _BREAK.sub(" ", text)))
     return " ".join(html.unescape(bare).split())[:longest]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal
 
 from deepmmsearch.tools.providers.api import (
@@ -16,8 +15,6 @@ from deepmmsearch.tools.providers.api import (
     ranked,
 )
 from deepmmsearch.types import Hit
-
-_TITLED = re.compile(r'\s*"?(.*?)"?\s*\n(.*)', re.DOTALL)
 
 
 class Retrieve:
@@ -56,8 +53,9 @@ def _hit(entry: dict[str, Any], rank: int) -> Hit:
     document = entry["document"] if isinstance(entry.get("document"), dict) else entry
     contents = document.get("contents") or document.get("text") or ""
     title, text = plain(document.get("title"), LONGEST_TITLE), contents if isinstance(contents, str) else ""
-    if not title and (split := _TITLED.fullmatch(text)):
-        title, text = plain(split[1], LONGEST_TITLE), split[2]
+    if not title and "\n" in text.strip():
+        head, _, text = text.lstrip().partition("\n")
+        title = plain(head.rstrip().removeprefix('"').removesuffix('"'), LONGEST_TITLE)
     score = number(entry.get("score", document.get("score")))
     # ids of such corpora are often plain numbers; they are kept, because they are all there is to name a source
     name = document.get("url") or document.get("id")
