@@ -113,7 +113,9 @@ def test_encyclopedic_vqa_several_answers_and_pictures(tmp_path: Path) -> None:
     assert several.metadata["answer_lists"] == [["Peru", "Chile"], ["Chile", "Bolivia"]]
     assert asked.report.dropped == {"picture file missing": 1, "no answer": 1}
     judge = RuleJudge("official")
-    assert judge.verdict(several, "Bolivia and Chile").correct and not judge.verdict(several, "Chile").correct
+    # half of what is on either list is enough for its authors
+    assert judge.verdict(several, "Bolivia and Chile").correct and judge.verdict(several, "Chile").correct
+    assert not judge.verdict(several, "Ecuador, Peru, and Spain").correct
 
 
 def test_simplevqa_in_english_alone(tmp_path: Path) -> None:
@@ -217,6 +219,13 @@ def test_aokvqa_lists_and_lists_in_a_text(tmp_path: Path) -> None:
         question = questions["aokvqa-22jbM6gDxdaMaunuzgrsBB"]
         assert question.answers == ("cigarette", "smoke", "cigar"), folder
         assert question.metadata["direct_answers"] == ten and question.metadata["correct_choice"] == "cigarette"
+        _, questions = opened("aokvqa-choices", tmp_path / folder)
+        chosen = questions["aokvqa-22jbM6gDxdaMaunuzgrsBB"]
+        assert chosen.text.endswith("A. toothpick\nB. food\nC. popsicle stick\nD. cigarette")
+        assert chosen.answers == ("D", "cigarette") and RuleJudge("official").verdict(chosen, "D").correct
+        # three of ten people are enough, and nothing is made comparable
+        scores = [RuleJudge("official").verdict(question, a).score for a in ("cigarette", "smoke", "Cigarette")]
+        assert scores == pytest.approx([1, 1 / 3, 0])
     asked, none = opened("aokvqa", tmp_path / "json", split="test")
     assert not none and asked.report.dropped == {"no answer": 1}
 

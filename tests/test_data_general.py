@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("pyarrow")
 
-from data_files import base64_picture, picture_bytes, write_lines, write_table
+from data_files import base64_picture, picture_bytes, write_lines, write_picture, write_table
 from deepmmsearch.data.published import BENCHMARKS
 from deepmmsearch.judge import RuleJudge
 from deepmmsearch.types import Question
@@ -31,6 +32,19 @@ def test_ocrbench(tmp_path: Path) -> None:
     row = {"dataset": "IIIT5K", "question": "what is written?", "question_type": "Regular", "answer": ["CENTRE"]}
     question = only("ocrbench", write_table(tmp_path / "test.parquet", [{**row, "image": IMAGE}]))
     assert question.answers == ("CENTRE",) and right(question, "It says centre.") and not right(question, "cent")
+
+
+def test_ocrbench_as_its_authors_publish_it(tmp_path: Path) -> None:
+    write_picture(tmp_path / "HME100K/1.jpg")
+    row = {"id": 7, "image_path": "HME100K/1.jpg", "question": "Write the formula."}
+    formula = {**row, "dataset_name": "HME100k", "type": "Handwritten", "answers": ["y _ { 2 } = X\n", "y_2 = X\n"]}
+    word = {**row, "dataset_name": "IIIT5K", "type": "Regular Text Recognition", "answers": "[1, 2]"}
+    (tmp_path / "OCRBench.json").write_text(json.dumps([formula, word]))
+    asked = BENCHMARKS.find("ocrbench").open(tmp_path / "OCRBench.json")
+    first, second = list(asked)
+    assert not asked.report.dropped and [first.id, second.id] == ["ocrbench-HME100k-7", "ocrbench-IIIT5K-7"]
+    assert right(first, "$y_{2}=X$") and right(first, "y_2=X") and not right(first, "y_2=x")
+    assert second.answers == ("[1, 2]",) and right(second, "it says [1, 2]") and not right(second, "1")
 
 
 def test_mmvet(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ BUNDLED_PARAMETERS = 4.2e6
 # About how many questions a benchmark asks, where its files are not here to be counted.
 BENCHMARKS = {
     "infoseek": 73_620, "evqa": 5_750, "simplevqa": 1_013, "dynvqa": 715, "okvqa": 5_046, "aokvqa": 1_145,
-    "fvqa-train": 5_000, "fvqa-test": 1_800, "mmsearch": 300, "livevqa": 3_602, "ocrbench": 1_000, "mmvet": 218,
-    "ai2d": 3_088, "mathvista": 1_000, "mmbench": 4_329, "docvqa": 5_349, "infovqa": 2_801,
+    "aokvqa-choices": 1_145, "fvqa-train": 5_000, "fvqa-test": 1_800, "mmsearch": 300, "livevqa": 3_602,
+    "ocrbench": 1_000, "mmvet": 218, "ai2d": 3_088, "mathvista": 1_000, "mmbench": 4_329, "docvqa": 5_349,
+    "infovqa": 2_801,
 }  # fmt: skip
 UNKNOWN_QUESTIONS = 1000
 # Bytes of a question about an invented world, with its picture.

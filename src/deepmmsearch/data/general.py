@@ -15,10 +15,19 @@ from deepmmsearch.data.tables import Row
 
 
 def ocrbench(row: Row, number: int) -> Draft:
-    """OCRBench (arXiv 2305.07895). Officially an answer is right when it contains an accepted one."""
-    metadata = {"answer_type": "string", "match": "contains", **_some(row, "dataset", "question_type")}
+    """OCRBench (arXiv 2305.07895): the Hub's table, or `OCRBench.json` of its authors, whose ids repeat. Officially an
+    answer is right when it contains an accepted one."""
+    given = row["answers"] if "answers" in row else row.get("answer")
+    texts = [given] if isinstance(given, str) else list(given if given is not None else ())
+    metadata = {
+        "answer_type": "string",
+        "match": "contains",
+        **_named(row, "dataset", "dataset", "dataset_name"),
+        **_named(row, "question_type", "question_type", "type"),
+    }
     name = str(row.get("id", f"{number:04d}"))
-    return Draft(f"ocrbench-{name}", str(row["question"]), _image(row), flatten(row.get("answer")), metadata)
+    name = f"{row['dataset_name']}-{name}" if row.get("dataset_name") else name
+    return Draft(f"ocrbench-{name}", str(row["question"]), _image(row), [str(text) for text in texts], metadata)
 
 
 def mmvet(row: Row, number: int) -> Draft:
@@ -114,3 +123,9 @@ def _empty(value: Any) -> bool:
 
 def _some(row: Row, *keys: str) -> dict[str, Any]:
     return {key: row[key] for key in keys if not _empty(row.get(key))}
+
+
+def _named(row: Row, name: str, *keys: str) -> dict[str, Any]:
+    """The first of `keys` that says something, under `name`."""
+    said = [row[key] for key in keys if not _empty(row.get(key))]
+    return {name: said[0]} if said else {}

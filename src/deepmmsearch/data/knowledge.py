@@ -8,9 +8,19 @@ Metadata that judges may use: `answer_type` ("string", "numerical", "time", "lis
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from string import ascii_uppercase
 from typing import Any
 
-from deepmmsearch.data.answers import flatten, is_chinese, is_time, number_range, parse_list, without_serials
+from deepmmsearch.data.answers import (
+    flatten,
+    is_chinese,
+    is_time,
+    number_range,
+    options_text,
+    parse_list,
+    without_serials,
+)
 from deepmmsearch.data.benchmark import Draft
 from deepmmsearch.data.columns import picture_columns, plain_names
 from deepmmsearch.data.load_report import Skip
@@ -161,6 +171,18 @@ def aokvqa(row: Row, number: int) -> Draft:
     if row.get("difficult_direct_answer") is not None:
         metadata["difficult_direct_answer"] = bool(row["difficult_direct_answer"])
     return Draft(f"aokvqa-{row['question_id']}", str(row["question"]), row.get("image"), answers, metadata, _coco(row))
+
+
+def aokvqa_choices(row: Row, number: int) -> Draft:
+    """A-OKVQA with its four choices put to the model: the second of its two tasks."""
+    draft = aokvqa(row, number)
+    choices = [str(choice) for choice in draft.metadata["choices"]]
+    if "correct_choice" not in draft.metadata:
+        raise Skip("no answer")
+    right = draft.metadata["correct_choice"]
+    metadata = {**draft.metadata, "answer_type": "choice", "choices": choices}
+    answers = [ascii_uppercase[choices.index(right)], right]
+    return replace(draft, text=f"{draft.text}\n{options_text(choices)}", answers=answers, metadata=metadata)
 
 
 def fvqa(row: Row, number: int) -> Draft:

@@ -5,6 +5,7 @@ All of them, ours included, are found through the entry-point group `deepmmsearc
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from deepmmsearch.data import general, knowledge, layouts
@@ -80,6 +81,9 @@ AOKVQA = Benchmark(
     Hub("HuggingFaceM4/A-OKVQA", {"val": "validation", "train": "train", "test": "test"}),
     layouts.open_aokvqa,
 )
+AOKVQA_CHOICES = replace(
+    AOKVQA, name="aokvqa-choices", title="A-OKVQA, multiple choice", convert=knowledge.aokvqa_choices
+)
 FVQA_TRAIN = Benchmark(
     "fvqa-train",
     "FVQA train (MMSearch-R1)",
@@ -127,7 +131,7 @@ OCRBENCH = Benchmark(
     general.ocrbench,
     "MIT (code); the pictures come from many data sets",
     "https://huggingface.co/datasets/echo840/OCRBench",
-    f"{_LMMS} and {_CARD}",
+    f"{_LMMS}, {_CARD}; all rows of the authors' OCRBench.json",
     ("test",),
     Hub("echo840/OCRBench", {"test": "test"}),
     general=True,

@@ -45,3 +45,9 @@ class RuleJudge:
 
     async def judge(self, question: Question, answer: str | None) -> Verdict:
         return self.verdict(question, answer)
+
+    def counts(self, question: Question) -> bool:
+        """False for what the benchmark's own scoring leaves out."""
+        from deepmmsearch.judge.official import counts
+
+        return self.name != "official" or counts(question)
