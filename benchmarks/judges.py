@@ -5,7 +5,8 @@
 Prints the agreement with the golden pairs, with the held-out ones (`tests/judge_*.jsonl`, never tuned on) and with FILE
 (JSON lines of question, answers, answer, correct); crashes and slowest of 200,000 fuzzed calls; and how often answers
 that need no look at the question are right. `--golds`: JSON lines of question and answers, which count as golden
-questions and must be right when they are given verbatim or in a plain sentence.
+questions and must be right when they are given verbatim or in a plain sentence. At last, how often each benchmark's
+own scoring (`official`) says what its authors' code said: `tests/data/official`, or `--official` with a folder like it.
 
 Goals: at least 98 % of the golden pairs and 95 % of the held-out ones, at most 1 % of the wrong called right; no crash,
 no call over 50 ms; no answer that needs no look is right on more than 1 % of the questions, but where it is the answer.
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gzip
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,8 @@ from pathlib import Path
 
 from deepmmsearch.judge import JudgeError, RuleJudge, is_correct
 from deepmmsearch.judge.calibrate import Labelled, calibrate, golden, read_labelled
+from deepmmsearch.judge.mathvista import judge_extracted
+from deepmmsearch.judge.official import judge_official
 from deepmmsearch.testing.free_answers import TEMPLATES, fuzzed
 from deepmmsearch.types import Question
 
@@ -101,12 +105,27 @@ def questions(rows: Sequence[Labelled], files: Sequence[Path]) -> Iterator[Quest
             yield Question(f"{file.stem}-{number}", fields["question"], (), tuple(map(str, fields["answers"])))
 
 
+def official(folder: Path) -> None:
+    for file in sorted(folder.glob("*.jsonl*")):
+        name, raw = file.name.partition(".")[0], file.read_bytes()
+        lines = (gzip.decompress(raw) if file.suffix == ".gz" else raw).splitlines()
+        rows = [row for row in map(json.loads, lines) if row["score"] is not None]
+        same = 0
+        for row in rows:
+            question = Question("q", "", (), tuple(row["answers"]), {"benchmark": name, **row["metadata"]})
+            # their score is that of what was extracted
+            rule = judge_extracted if name == "mathvista" else judge_official
+            same += abs(rule(question, row["answer"]).score - row["score"]) < 1e-9
+        print(f"official {name:15} {same} of {len(rows)} as by the authors' code")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="2,000 fuzzed calls")
     parser.add_argument("--pairs", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--golds", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--rule", default="reward")
+    parser.add_argument("--official", type=Path, default=TESTS / "data" / "official", metavar="FOLDER")
     asked = parser.parse_args()
     judge = RuleJudge(asked.rule)
     agreement("golden", golden(), judge)
@@ -116,6 +135,7 @@ def main() -> None:
     given_back(every, judge)
     robustness(2_000 if asked.quick else 200_000, judge)
     for_nothing(every, judge)
+    official(asked.official)
 
 
 if __name__ == "__main__":
