@@ -15,7 +15,7 @@ from typing import Any
 from PIL.Image import Image
 
 from deepmmsearch.bundled import BUNDLED
-from deepmmsearch.compose.endpoints import chat_model, endpoint_card
+from deepmmsearch.compose.endpoints import chat_model, check_endpoint, endpoint_card
 from deepmmsearch.compose.estimate import BENCHMARKS, UNKNOWN_PARAMETERS, UNKNOWN_QUESTIONS, Tempo, parameters_of
 from deepmmsearch.compose.flow import is_path, makers, reads
 from deepmmsearch.compose.judges import JudgeSettings, LlmJudgeSettings, build_judge
@@ -184,7 +184,7 @@ class Parts:
         with self.plan.trying():
             model = chat_model(settings)
             if self.network:
-                asyncio.run(model.check())
+                asyncio.run(check_endpoint(model))
 
     def judge(self, settings: JudgeSettings) -> None:
         if isinstance(settings, LlmJudgeSettings):

@@ -57,10 +57,18 @@ def only_model(settings: EndpointSettings) -> str | None:
     try:
         # a notebook has an event loop of its own
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, model.check()).result()
+            thread.submit(asyncio.run, check_endpoint(model)).result()
     except UserError:
         return None
     return model.model
+
+
+async def check_endpoint(model: ChatPolicy) -> None:
+    """`model.check`, in an event loop that ends afterwards."""
+    try:
+        await model.check()
+    finally:
+        await model.close()
 
 
 def endpoint_card(name: str | None, trusted: bool = True) -> AgentCard:

@@ -122,6 +122,12 @@ class ChatPolicy:
                 raise EndpointError(f"{self.base_url} serves {found}. Name one with --model.")
             self.model = served[0]
 
+    async def close(self) -> None:
+        """Ends the connections of the running event loop."""
+        if self._client is not None and self._client[0] is asyncio.get_running_loop():
+            await self._client[1].close()
+            self._client = None
+
     async def _ask(
         self, conversation: list[Message], pictures: list[Image], stop: Sequence[str], budget: int | None = None
     ) -> Completion:
