@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import ScriptedPolicy
 from deepmmsearch.testing.services import KEY, ROWS, ServiceReply, ServiceRequest, Site, as_json, site
 from deepmmsearch.tools.providers.catalog import MissingKey
-from deepmmsearch.types import Question, Trajectory
+from deepmmsearch.tools.providers.pictures import with_address
+from deepmmsearch.types import Hit, Question, Trajectory
 from provider_mocks import searxng, serper
 
 pytest.importorskip("httpx2")
@@ -152,6 +154,33 @@ def test_a_private_address_is_allowed_to_its_provider_alone(server: Site) -> Non
     )
     reader = build_toolbox(named, POLICY, {}).reader
     assert reader is not None and "Moru" in asyncio.run(reader.read(f"{server.url}/page")).text
+
+
+def test_a_thumbnail_does_not_reach_the_providers_private_address(server: Site) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 30), "red").save(picture, "PNG")
+
+    def reply(asked: ServiceRequest) -> ServiceReply:
+        if asked.path != "/lens":
+            return ServiceReply(200, picture.getvalue(), kind="image/png")
+        place = f"{server.url}/admin?reboot=1"
+        return as_json({"organic": [{"title": "A flag", "link": "https://a.example/flag", "thumbnailUrl": place}]})
+
+    server.reply = reply
+    lens = {"name": "serper-lens", "url": f"{server.url}/lens"}
+    image = with_address(Image.new("RGB", (40, 30)), "https://a.example/asked.png")
+
+    def hits(**network: Any) -> list[Hit]:
+        tools = build_toolbox(settings(image=[lens], matcher="rank", network=network), POLICY, KEYS)
+        assert tools.image_search is not None
+        return asyncio.run(tools.image_search.search(image, 3))
+
+    assert [(h.title, h.image) for h in hits()] == [("A flag", None)]
+    assert [asked.path for asked in server.asked] == ["/lens"]
+    # also where the provider's host has to be let through a list of allowed domains
+    assert [h.image for h in hits(allow_hosts=["a.example"])] == [None]
+    shown = hits(allow_private=[server.host])[0].image
+    assert shown is not None and shown.size == (40, 30)
 
 
 def test_a_list_of_allowed_domains_leaves_the_providers_in_reach(server: Site) -> None:

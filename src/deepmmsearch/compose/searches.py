@@ -102,18 +102,16 @@ class Searches:
 
     def client(self, own: Sequence[str] = (), known: Sequence[str] = ()) -> GuardedClient:
         """The client of a provider. `own`: its addresses in the recipe, whose hosts may be private, for it alone;
-        `known`: all its addresses, which no list of allowed domains has to name."""
+        `known`: all its addresses, which no list of allowed domains has to name. What its replies name is asked for
+        from `outside`, which knows neither."""
         from deepmmsearch.tools.http import GuardedClient
 
         network = self.network
+        limits: dict[str, Any] = {"timeout": network.timeout, "max_bytes": network.max_bytes}
+        outside = GuardedClient(network.allow_hosts, network.block_hosts, network.allow_private, **limits)
         allowed = (*network.allow_hosts, *map(_host, known)) if network.allow_hosts else ()
-        return GuardedClient(
-            allowed,
-            network.block_hosts,
-            (*network.allow_private, *map(_host_and_port, own)),
-            timeout=network.timeout,
-            max_bytes=network.max_bytes,
-        )
+        private = (*network.allow_private, *map(_host_and_port, own))
+        return GuardedClient(allowed, network.block_hosts, private, outside=outside, **limits)
 
 
 def _host(address: str) -> str:

@@ -60,11 +60,11 @@ class GuardedClient:
     """Fetches from public hosts, and from private ones only where the user named them.
 
     `allow_hosts`, `block_hosts`: domains of this run, with all below them. `allow_private`: hosts ("localhost:8888")
-    that may lie in private networks; a redirect from elsewhere never leads there. Give a client with it to the provider
-    that needs it, never to what follows links. `timeout`: seconds for a whole request; `max_bytes`: of a body, as sent
-    and as decompressed. Proxies of the environment are ignored: a proxy would resolve names by itself, unchecked.
-    `resolve`, `backend`, `verify`: how names become addresses, what connects to a checked address, and which
-    certificates are trusted, for tests and networks of one's own.
+    that may lie in private networks; a redirect from elsewhere never leads there. `outside`: the client for addresses
+    that a reply names, where this one may reach what those must not: a provider's own address. `timeout`: seconds for a
+    whole request; `max_bytes`: of a body, as sent and as decompressed. Proxies of the environment are ignored: a
+    proxy would resolve names by itself, unchecked. `resolve`, `backend`, `verify`: how names become addresses, what
+    connects to a checked address, and which certificates are trusted, for tests and networks of one's own.
 
     Usable without `async with`: connections open on first use, one set per event loop.
     """
@@ -75,6 +75,7 @@ class GuardedClient:
         block_hosts: Sequence[str] = (),
         allow_private: Sequence[str] = (),
         *,
+        outside: GuardedClient | None = None,
         timeout: float = 20.0,
         connect_timeout: float = 8.0,
         max_bytes: int = MAX_BYTES,
@@ -90,7 +91,13 @@ class GuardedClient:
         self.max_redirects, self.connections, self.user_agent = max_redirects, connections, user_agent
         self._resolve, self._backend, self._verify = resolve, backend, verify
         self._transports: tuple[asyncio.AbstractEventLoop, GuardedTransport] | None = None
+        self._outside = outside
         self._httpx = _httpx()
+
+    @property
+    def outside(self) -> GuardedClient:
+        """The client for addresses that strangers wrote: in hits, pages, replies."""
+        return self._outside or self
 
     async def __aenter__(self) -> GuardedClient:
         return self
@@ -102,6 +109,8 @@ class GuardedClient:
 
     async def aclose(self) -> None:
         """Closes what is open; the client can be used again afterwards."""
+        if self._outside is not None:
+            await self._outside.aclose()
         if self._transports is not None and self._transports[0] is asyncio.get_running_loop():
             await self._transports[1].aclose()
         self._transports = None

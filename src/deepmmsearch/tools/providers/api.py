@@ -48,7 +48,10 @@ class ProviderError(ToolError):
 
 
 class Client(Protocol):
-    """What a provider needs of the guarded client (`tools.http.GuardedClient`)."""
+    """What a provider needs of the guarded client (`tools.http.GuardedClient`). `outside`: for addresses in a reply."""
+
+    @property
+    def outside(self) -> Client: ...
 
     async def request(
         self,

@@ -52,12 +52,13 @@ def as_jpeg(image: Image, most_bytes: int) -> bytes:
 
 async def illustrated(client: Client | None, found: Sequence[tuple[Hit, object]], k: int) -> list[Hit]:
     """The first k hits, each address once, with the pictures at the addresses given beside them; without a client, or
-    where a picture cannot be had, the hit alone."""
+    where a picture cannot be had, the hit alone. Strangers said where they lie: they are asked for from `outside`, also
+    at the provider's own address."""
     places = {id(h): place for h, place in found}
     hits = ranked((h for h, _ in found), k)
     if client is None:
         return hits
-    seen = await asyncio.gather(*(_thumbnail(client, places[id(h)]) for h in hits))
+    seen = await asyncio.gather(*(_thumbnail(client.outside, places[id(h)]) for h in hits))
     return [replace(h, image=picture) for h, picture in zip(hits, seen, strict=True)]
 
 
