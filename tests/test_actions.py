@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from rich.console import Console
 from tests.conftest import Offer
 from tests.visit_tool import Visit, Zoom
 
@@ -23,6 +22,7 @@ from deepmmsearch.compose.policies import choose_prompt
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.console import Console
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt

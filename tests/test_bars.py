@@ -10,9 +10,9 @@ import subprocess
 import sys
 
 import pytest
-from rich.console import Console
 
 from deepmmsearch.cli.bars import Bars, span
+from deepmmsearch.console import Console
 from deepmmsearch.progress import Step, silent, tracked
 
 

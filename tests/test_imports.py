@@ -16,9 +16,11 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "containers", "environment", "sandbox", "progress", "notation", "thoughts", "normal_forms", ""),
+    ("escaping",),
+    ("streams",),
     ("children", "revision"),
     ("arguments", "registry", "codec", "files", "settings", "confined"),
-    ("images", "escaping", "outputs"),
+    ("images", "outputs", "console"),
     ("agent",),
     ("actions", "dialects", "prompts"),
     ("renderer", "store"),

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from deepmmsearch.agent import Toolbox, metering, play
 from deepmmsearch.agent.metering import Budget, BudgetSpent, Ledger, Meter, Purse, Tally, calling, received, using
 from deepmmsearch.agent.runner import AgentWorkflow, run_all
+from deepmmsearch.console import Console
 from deepmmsearch.errors import Failed, ToolError
 from deepmmsearch.show import terminal
 from deepmmsearch.testing import FakeTools, ScriptedPolicy

@@ -28,6 +28,7 @@ from deepmmsearch import sandbox
 from deepmmsearch.environment import environment
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.sandbox import Confinement
+from deepmmsearch.streams import guard_streams
 
 _SET_DEATH_SIGNAL = 1
 
@@ -66,6 +67,7 @@ def _started(entry: str, arguments: Sequence[str], passed: dict[str, str], **str
 def become() -> None:
     """In the child: the module of `start`."""
     _die_with_parent()
+    guard_streams()
     threading.Thread(target=_listen, args=(_taken_input(), None), daemon=True).start()
     answer(watched=True)
 
@@ -85,6 +87,7 @@ def obey() -> None:
 
     _die_with_parent()
     line = ParentPipe()
+    guard_streams()
     try:
         prepare(json.loads(line.receive()))
         # from the parent alone; what comes back is JSON

@@ -1,4 +1,5 @@
-"""Text from outside made harmless: it can neither close an observation nor forge a tag or a chat token."""
+"""Text from outside made harmless: it can neither close an observation nor forge a tag or a chat token, and no terminal
+obeys anything in it."""
 
 from __future__ import annotations
 
@@ -27,6 +28,9 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u180b-\u180e\u200b\u200e\u200f\u202a-\u202e"
     "\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e01ef]"
 )
+# What a terminal, or what lays out a page, obeys; line ends stay. Halves of surrogate pairs stand for bytes of names.
+_OBEYED = re.compile(f"{_INVISIBLE.pattern}|[\r\x85\u2028\u2029]")
+_HALVES = re.compile("[\ud800-\udfff]")
 # Kept, but no tag may hide behind them: joiners, marks that stand on a letter, letters that show nothing.
 _SKIPPED = re.compile(
     _INVISIBLE.pattern + "|[\u034f\u115f\u1160\u17b4\u17b5\u200c\u200d\u2800\u3164\ufe00-\ufe0f\uffa0]"
@@ -36,6 +40,17 @@ _PIECE = re.compile(r"&(?:amp;){0,4}(?:[a-zA-Z]{2,8}|#\d{1,7}|#[xX][0-9a-fA-F]{1
 _SUSPECT = re.compile(r"[<&\u226e\ufe64\uff1c\ufe47\uff3b]|\[(?!\d)")
 # Letters of other scripts that look like those of the tags.
 _LETTERS = str.maketrans("асԁеɡһіјӏопрԛѕтυνѡхузаοιρεɪᴀгмʀ", "acdeghijlonpqstuvwxyzaoipeiarmr")
+
+
+def plain(text: str) -> str:
+    """The text without what a terminal would obey, what would reorder it and what hides in it; line ends stay, and each
+    byte of a file's name that is not UTF-8 becomes U+FFFD. Idempotent."""
+    return _OBEYED.sub("", _HALVES.sub("\ufffd", text.replace("\r\n", "\n").replace("\t", " ")))
+
+
+def one_line(text: str) -> str:
+    """The text as `plain` leaves it, with single spaces for its line ends."""
+    return plain(" ".join(text.split()))
 
 
 def escape_chat_tokens(text: str) -> str:

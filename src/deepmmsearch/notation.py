@@ -103,6 +103,8 @@ def _measure(node: yaml.Node, known: dict[int, int], open_: set[int], depth: int
         size = 1
         if not isinstance(node, yaml.ScalarNode):
             size += sum(_measure(part, known, open_, depth + 1) for part in parts)
+        elif node.value != without_halves(node.value):
+            raise ValueError(f"a text in it is not Unicode: half a surrogate pair (line {node.start_mark.line + 1})")
         if size > MOST_VALUES:
             raise ValueError(f"its aliases unfold to more than {MOST_VALUES:,} values")
         if isinstance(node, yaml.MappingNode):

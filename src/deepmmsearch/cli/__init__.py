@@ -10,6 +10,7 @@ import click
 from deepmmsearch import __version__
 from deepmmsearch.cli import defaults
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.streams import echo, guard_streams
 
 SECTIONS = {
     "Ask": {
@@ -93,14 +94,16 @@ def group(context: click.Context) -> None:
 
 def main() -> None:
     """Entry point: what the user has to know is one sentence on stderr, with the error's exit code."""
+    guard_streams()
     try:
         group.main(standalone_mode=False)
     except UserError as error:
-        click.echo(f"Error: {error}", err=True)
+        # so that no line of a text that it quotes looks like one of ours
+        echo(f"Error: {error}".replace("\n", "\n  "), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted.", err=True)
+        echo("Interrupted.", err=True)
         sys.exit(130)

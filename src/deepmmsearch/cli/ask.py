@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 import uuid
 from dataclasses import replace
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.entries import Entry
+from deepmmsearch.console import Console
 from deepmmsearch.errors import Failed, UnknownName, UserError
+from deepmmsearch.streams import echo_json, guarded_streams
 
 if TYPE_CHECKING:
     from deepmmsearch.agent.runner import AgentWorkflow
@@ -125,8 +125,8 @@ def command(
     tell_keys(settings)
     toolbox_settings = _tool_settings(tools, index, encoders)
     _refuse_bad_places(toolbox_settings, save)
-    console = Console(highlight=False, quiet=as_json)
-    with console.status("Getting ready ..."):
+    console = Console(quiet=as_json)
+    with console.status("Getting ready ..."), guarded_streams():
         policy = build_policy(settings)
         toolbox = build_toolbox(toolbox_settings, policy)
     label = getattr(policy, "name", kind)
@@ -139,7 +139,7 @@ def command(
     if save is not None and played.turns:
         _store(console, save, entry)
     if as_json:
-        click.echo(json.dumps(entry.whole(save)))
+        echo_json(entry.whole(save))
     if played.error is not None:
         raise Failed(played.error)
     # last, where they are seen beside the answer
@@ -158,7 +158,7 @@ def _from_an_atlas(image: str) -> bool:
 
 
 def _note(text: str) -> None:
-    Console(stderr=True, highlight=False).print(f"Note: {text}", style="yellow", markup=False)
+    Console(stderr=True).print(f"Note: {text}", style="yellow")
 
 
 async def _play(console: Console, agent: AgentWorkflow, question: Question, save: Path | None) -> Trajectory:
@@ -171,10 +171,10 @@ async def _play(console: Console, agent: AgentWorkflow, question: Question, save
     from deepmmsearch.show import terminal
 
     last = replace(agent.blank, question=question)
-    with console.status("Thinking ...") as status:
+    with console.status("Thinking ...") as status, guarded_streams():
         if isinstance(agent.policy, HumanPolicy):
             status.stop()
-            console.print(HELP, style="dim", markup=False)
+            console.print(HELP, style="dim")
         async for grown in guarded(agent, question, fatal=(UnknownName,)):
             if len(grown.turns) > len(last.turns):
                 _refuse_full_window(grown)
@@ -212,7 +212,7 @@ def _store(console: Console, folder: Path, entry: Entry) -> None:
     from deepmmsearch.store import TrajectoryStore
 
     TrajectoryStore(folder).append(entry.trajectory, entry.id, entry.about)
-    console.print(f"Saved. See it again with: deepmmsearch show {folder} {entry.id}", style="dim", markup=False)
+    console.print(f"Saved. See it again with: deepmmsearch show {folder} {entry.id}", style="dim")
 
 
 def _tool_settings(tools: str | None, index: Path | None, encoders: tuple[str, ...]) -> ToolSettings:

@@ -10,6 +10,7 @@ import click
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import UserError, need
 from deepmmsearch.progress import Step, Watch, tracked
+from deepmmsearch.streams import echo
 
 
 @click.group()
@@ -65,12 +66,12 @@ def make(folder: Path, seed: int, split: str, countries: int, famous: int, quest
 
     world = make_world(seed, "train" if split == "train" else "eval", countries, famous)
     if holds_atlas(folder, world, questions):
-        click.echo(f"{folder} is this world already. Nothing was changed.")
+        echo(f"{folder} is this world already. Nothing was changed.")
         return
     with Bars() as bars:
         bars(Step("Questions", 0, questions))
         write_atlas(world, folder, tracked(each_question(world, questions), "Questions", questions, bars))
-    click.echo(f"Wrote {folder}. Index its pages with: deepmmsearch index build {folder / 'sites'}")
+    echo(f"Wrote {folder}. Index its pages with: deepmmsearch index build {folder / 'sites'}")
 
 
 @command.command()
@@ -129,12 +130,11 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     import asyncio
     from itertools import islice
 
-    from rich.console import Console
-
     from deepmmsearch.agent.runner import AgentWorkflow, run_all, without_pictures
     from deepmmsearch.atlas.oracle import OraclePolicy
     from deepmmsearch.atlas.play import with_gold_boxes
     from deepmmsearch.atlas.world_files import count_questions, read_questions
+    from deepmmsearch.console import Console
     from deepmmsearch.digests import prompt_content, questions_content
     from deepmmsearch.engine import Index
     from deepmmsearch.eval.figures import measure_exactly
@@ -172,6 +172,6 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
 
     with Bars() as bars:
         finished = asyncio.run(run(bars))
-    click.echo(f"Played {len(finished)} questions, {count - len(finished)} were in {out} already.")
+    echo(f"Played {len(finished)} questions, {count - len(finished)} were in {out} already.")
     if finished:
         Console().print(console_table(kind_table({policy: measure_exactly(finished)})))

@@ -5,14 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from deepmmsearch.console import Console
 from deepmmsearch.progress import Step
+from deepmmsearch.streams import echo, guarded_streams
 
 EVERY = 30.0
 """Seconds between two lines in a log."""
@@ -26,7 +27,7 @@ class Bars:
     """
 
     def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Console(stderr=True)
         self._shown = self._console.is_terminal and not self._console.is_dumb_terminal
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -40,6 +41,7 @@ class Bars:
             redirect_stdout=sys.stdout.isatty(),
             disable=not self._shown,
         )
+        self._open = ExitStack()
         self._clock = clock
         self._running: dict[str, TaskID] = {}
         self._complete: set[str] = set()
@@ -47,10 +49,14 @@ class Bars:
 
     def __enter__(self) -> Bars:
         self._progress.start()
+        self._open.callback(self._progress.stop)
+        if self._shown:
+            # below the bars stand streams of Rich's, which read escape codes
+            self._open.enter_context(guarded_streams())
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._progress.stop()
+        self._open.close()
 
     @contextmanager
     def during(self, stage: str) -> Iterator[None]:
@@ -63,8 +69,7 @@ class Bars:
         if isinstance(said, Step):
             self._step(said)
         else:
-            # not click.echo, which would write past the bars into the middle of one
-            print(said, flush=True)
+            echo(said)
 
     def _step(self, step: Step) -> None:
         complete = step.total is not None and step.done >= step.total
@@ -78,7 +83,7 @@ class Bars:
             self._progress.update(self._running[step.stage], **now)
         if not self._shown and (new or complete or self._clock() - self._printed[step.stage] >= EVERY):
             task = next(task for task in self._progress.tasks if task.id == self._running[step.stage])
-            self._console.print(f"{step.stage}: {words(task)}", markup=False, soft_wrap=True)
+            self._console.print(f"{step.stage}: {words(task)}", soft_wrap=True)
             self._printed[step.stage] = self._clock()
         if complete:
             self._complete.add(step.stage)

@@ -8,11 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from deepmmsearch.cli.rows import json_option, print_rows
+from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
+from deepmmsearch.escaping import one_line
+from deepmmsearch.streams import echo
 
 _cassette = click.argument("cassette", metavar="CASSETTE", type=click.Path(path_type=Path))
 _tools = click.option("--tool", "tools", multiple=True, metavar="NAME", help="Only this tool, such as text_search.")
@@ -38,7 +40,7 @@ def stats(cassette: Path, as_json: bool) -> None:
     \b
     Example:  deepmmsearch cache stats runs/cache.sqlite
     """
-    from deepmmsearch.show.terminal import dollars, plain
+    from deepmmsearch.show.terminal import dollars
     from deepmmsearch.tools.archive import count, holdings
     from deepmmsearch.tools.cassette import Cassette
 
@@ -48,7 +50,7 @@ def stats(cassette: Path, as_json: bool) -> None:
         print_rows({**asdict(h), "oldest": _finite(h.oldest), "newest": _finite(h.newest)} for h in rows)
         return
     # wider than a narrow terminal rather than with names cut off
-    console = Console(highlight=False, width=max(110, Console().width))
+    console = Console(width=max(110, Console().width))
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("tool")
     table.add_column("provider")
@@ -56,10 +58,10 @@ def stats(cassette: Path, as_json: bool) -> None:
         table.add_column(name, justify="right")
     for h in rows:
         figures = (str(h.answers), str(h.failures), _size(h.bytes), f"{h.seconds:.1f}", dollars(h.cost))
-        table.add_row(plain(h.tool), plain(h.provider), *figures, _day(h.oldest), _day(h.newest))
+        table.add_row(one_line(h.tool), one_line(h.provider), *figures, _day(h.oldest), _day(h.newest))
     if rows:
         console.print(table)
-    console.print(f"{cassette}: {total.sentence}, {_size(_on_disk(cassette))} on disk", markup=False, soft_wrap=True)
+    console.print(f"{cassette}: {total.sentence}, {_size(_on_disk(cassette))} on disk", soft_wrap=True)
 
 
 @command.command(name="export")
@@ -79,7 +81,7 @@ def export_command(cassette: Path, file: Path, tools: tuple[str, ...]) -> None:
     with Cassette(cassette, read_only=True) as opened:
         _refuse_unknown(tools, {h.tool for h in holdings(opened)})
         written = export(opened, file, tools)
-    click.echo(f"Written to {file}: {written.sentence}.")
+    echo(f"Written to {file}: {written.sentence}.")
 
 
 @command.command(name="import")
@@ -99,7 +101,7 @@ def import_command(cassette: Path, file: Path) -> None:
         raise UserError(f"There is no file {file}. Give one that `deepmmsearch cache export` wrote.")
     with Cassette(cassette) as opened:
         added = merge(opened, file)
-    click.echo(f"New in {cassette}: {added.sentence}.")
+    echo(f"New in {cassette}: {added.sentence}.")
 
 
 @command.command()
@@ -140,7 +142,7 @@ def prune(
         _refuse_unknown(tools, {h.tool for h in held})
         _refuse_unknown(providers, {h.provider for h in held}, "provider")
         gone = remove(opened, before=before, tools=tools, providers=providers, failures_only=failures, dry=dry_run)
-    click.echo(f"{'Would be removed' if dry_run else 'Removed'}: {gone.sentence}.")
+    echo(f"{'Would be removed' if dry_run else 'Removed'}: {gone.sentence}.")
 
 
 def _refuse_unknown(names: tuple[str, ...], known: set[str], kind: str = "tool") -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from deepmmsearch.streams import echo_json
 
 if TYPE_CHECKING:
     from deepmmsearch.compose.plan import RunPlan
@@ -60,7 +61,7 @@ def ready(recipe: Any, source: Path | str, dry_run: bool, **chosen: Any) -> None
 def finish(plan: RunPlan, title: str, as_json: bool = False) -> None:
     """Shows the plan and ends with 2 where something is missing."""
     if as_json:
-        click.echo(json.dumps(_as_json(plan, title)))
+        echo_json(_as_json(plan, title))
     else:
         _show(plan, title)
     if plan.missing:
@@ -82,14 +83,14 @@ def _as_json(plan: RunPlan, title: str) -> dict[str, Any]:
 
 
 def _show(plan: RunPlan, title: str) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from deepmmsearch.compose.check_parts import gigabytes
+    from deepmmsearch.console import Console
 
-    console = Console(highlight=False)
+    console = Console()
     if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+        console = Console(width=120)
     console.print(Text(title, "bold"))
     for head, texts, style in (("Missing", plan.missing, "red"), ("To know", plan.notes, "yellow")):
         if texts:

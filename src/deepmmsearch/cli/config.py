@@ -10,7 +10,9 @@ import click
 from deepmmsearch.cli.defaults import SETTINGS, check, config_file, defaults, read_config, variable, written
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import UnknownName
+from deepmmsearch.escaping import one_line
 from deepmmsearch.files import write_text
+from deepmmsearch.streams import echo
 
 
 @click.group(name="config", invoke_without_command=True)
@@ -45,7 +47,7 @@ def list_command(as_json: bool = False) -> None:
         return
     for setting in settings:
         value = f"{setting.value}  (from {setting.origin})" if setting.value else f"-  ({SETTINGS[setting.name]})"
-        click.echo(f"{setting.name:9} {value}")
+        echo(f"{setting.name:9} {one_line(value)}")
 
 
 @command.command()
@@ -61,7 +63,7 @@ def get(name: str) -> None:
         raise UnknownName("setting", name, SETTINGS)
     if found.value is None:
         raise SystemExit(1)
-    click.echo(found.value)
+    echo(found.value)
 
 
 @command.command(name="set")
@@ -83,7 +85,7 @@ def set_command(name: str, value: str) -> None:
 
         find_recipe(value)
     _write(name, value)
-    click.echo(f"{name} is {value} from now on, unless {variable(name)} or an option says otherwise.")
+    echo(f"{name} is {value} from now on, unless {variable(name)} or an option says otherwise.")
 
 
 @command.command()
@@ -106,7 +108,7 @@ def path() -> None:
     \b
     Example:  deepmmsearch config path
     """
-    click.echo(config_file())
+    echo(config_file())
 
 
 def _write(name: str, value: str | None) -> None:

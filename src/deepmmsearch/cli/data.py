@@ -12,10 +12,11 @@ from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import MissingExtra
+from deepmmsearch.escaping import one_line
+from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from deepmmsearch.console import Console
     from deepmmsearch.data.benchmark import QuestionSet
     from deepmmsearch.data.load_report import LoadReport
     from deepmmsearch.data.pipeline import Built
@@ -44,9 +45,10 @@ def list_command(as_json: bool) -> None:
     \b
     Example:  deepmmsearch data list
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from deepmmsearch.console import Console
 
     rows = list(_benchmarks())
     if as_json:
@@ -60,7 +62,7 @@ def list_command(as_json: bool) -> None:
         hub = row["hub"] or "no: --path"
         table.add_row(row["name"], row["title"], ", ".join(row["splits"]), hub, row["licence"])
     Console().print(table)
-    click.echo("See the questions of one, or of your own file, with: deepmmsearch data show NAME")
+    echo("See the questions of one, or of your own file, with: deepmmsearch data show NAME")
 
 
 def _benchmarks() -> Iterator[dict[str, Any]]:
@@ -118,9 +120,9 @@ def show(
     """
     from itertools import islice
 
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+
+    from deepmmsearch.console import Console
 
     asked = _open(name, path, images, split, sample, seed)
     if as_json:
@@ -130,7 +132,7 @@ def show(
     for question in islice(asked, limit):
         size = ", ".join(f"{image.width} x {image.height}" for image in question.images) or "none"
         answers = "; ".join(question.answers[:4]) + (" ..." if len(question.answers) > 4 else "")
-        table.add_row(*(escape(text) for text in (question.id, question.text, size, answers)))
+        table.add_row(question.id, question.text, size, answers)
     console = Console()
     console.print(table)
     _print_report(console, asked.report)
@@ -163,8 +165,9 @@ def stats(
     """
     from collections import Counter
 
-    from rich.console import Console
     from rich.table import Table
+
+    from deepmmsearch.console import Console
 
     asked = _open(name, path, images, split, sample, seed)
     kinds: Counter[str] = Counter()
@@ -216,13 +219,13 @@ def _open(
 
 
 def _print_report(console: Console, report: LoadReport) -> None:
-    from rich.markup import escape
-
     console.print(f"{report.rows} rows read, {report.loaded} loaded, {report.dropped.total()} left out.")
     for reason, count in report.dropped.most_common():
-        console.print(escape(f"  {count} x {reason}: {'; '.join(report.examples.get(reason, []))}"), style="yellow")
+        shown = one_line(f"{reason}: {'; '.join(report.examples.get(reason, []))}")
+        console.print(f"  {count} x {shown}", style="yellow")
     for note, count in report.notes.most_common():
-        console.print(escape(f"  {count} x {note}: {'; '.join(report.examples.get(note, []))}"), style="yellow")
+        shown = one_line(f"{note}: {'; '.join(report.examples.get(note, []))}")
+        console.print(f"  {count} x {shown}", style="yellow")
 
 
 @command.command()
@@ -238,10 +241,9 @@ def build(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
     Example:  deepmmsearch data build recipes/data/atlas.yaml
               deepmmsearch data build recipes/data/atlas.yaml output=runs/mine seeds.worlds=2
     """
-    from rich.console import Console
-
     from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.data_build import DataRecipe, run_build
+    from deepmmsearch.console import Console
 
     settings = open_recipe(recipe, DataRecipe, overrides)
     ready(settings, recipe, dry_run)
@@ -284,8 +286,7 @@ def convert(source: Path, out: Path, to: str, split: str, images: Path | None) -
               deepmmsearch data convert runs/atlas/teacher sharegpt/atlas.json --to sharegpt
               deepmmsearch data convert fvqa-train runs/paper/fvqa_train --to parquet
     """
-    from rich.console import Console
-
+    from deepmmsearch.console import Console
     from deepmmsearch.data.exchange import write_as
 
     try:
@@ -294,4 +295,4 @@ def convert(source: Path, out: Path, to: str, split: str, images: Path | None) -
         raise MissingExtra("Converting", "data") from error
     if report.dropped:
         _print_report(Console(), report)
-    click.echo(f"Wrote {count:,} rows to {out}.")
+    echo(f"Wrote {count:,} rows to {out}.")

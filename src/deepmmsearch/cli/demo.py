@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.console import Console
 from deepmmsearch.errors import Failed, UserError, need
 from deepmmsearch.progress import Step, Watch
 
@@ -148,11 +148,11 @@ async def _show(console: Console, player: _Player, tools: Toolbox, questions: Se
     from deepmmsearch.agent.runner import AgentWorkflow, guarded
     from deepmmsearch.atlas.play import correct
     from deepmmsearch.prompts import load_prompt
-    from deepmmsearch.show.terminal import plain, show_end, show_turn
+    from deepmmsearch.show.terminal import show_end, show_turn
 
     agent = AgentWorkflow(player.policy, load_prompt(player.prompt), player.tools_for(tools), label=player.name)
     for question in questions:
-        console.print(Text(plain(question.text), "bold underline"))
+        console.print(Text(question.text, "bold underline"))
         last = replace(agent.blank, question=question)
         async for grown in guarded(agent, question):
             if len(grown.turns) > len(last.turns):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
 import re
@@ -17,12 +16,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from deepmmsearch.cli import defaults
+from deepmmsearch.console import Console
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.escaping import one_line
 from deepmmsearch.policies.devices import describe_devices
+from deepmmsearch.streams import echo_json
 
 # for developers of this package, or nothing but other extras
 _NOT_FOR_USERS = ("all", "dev", "bench")
@@ -61,7 +62,7 @@ def command(check: bool, as_json: bool) -> None:
     if check:
         found["endpoint"] = [_endpoint()]
     if as_json:
-        click.echo(json.dumps({section: [asdict(fact) for fact in facts] for section, facts in found.items()}))
+        echo_json({section: [asdict(fact) for fact in facts] for section, facts in found.items()})
     else:
         _show(found)
     if check and not found["endpoint"][0].ok:
@@ -189,8 +190,9 @@ def _short(value: object) -> str:
 
 
 def _show(found: dict[str, list[Fact]]) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console()
     for section, facts in found.items():
         console.print(Text(section.capitalize() if section != "gpu" else "GPU", "bold"))
         for fact in facts:
-            console.print(Text(f"  {fact.name:16}  ").append(fact.value, "" if fact.ok else "yellow"))
+            line = Text(f"  {fact.name:16}  ").append(one_line(fact.value), "" if fact.ok else "yellow")
+            console.print(line, soft_wrap=True)

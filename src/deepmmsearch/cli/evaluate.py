@@ -8,6 +8,7 @@ import click
 
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
+from deepmmsearch.streams import echo
 
 
 @click.command()
@@ -57,4 +58,4 @@ def command(
     if report:
         from deepmmsearch.cli.report import write_all
 
-        write_all([run], loaded.output, echo=click.echo)
+        write_all([run], loaded.output, echo=echo)

@@ -8,6 +8,7 @@ import click
 
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
+from deepmmsearch.streams import echo
 
 
 @click.command()
@@ -34,4 +35,4 @@ def command(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
 
     with Bars() as bars:
         result = run_grpo(loaded, bars)
-    click.echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")
+    echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.rows import json_option, print_rows
+from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
+from deepmmsearch.escaping import one_line
+from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
     from deepmmsearch.engine.ingest import Report
@@ -80,7 +82,7 @@ def build(
     _summary(index.report, time.perf_counter() - start)
     for name in filter(None, (dense, vision)):
         if name not in KNOWN and name not in encoders:
-            click.echo(f"To search with {name} from now on, run: deepmmsearch config set encoders {shlex.quote(name)}")
+            echo(f"To search with {name} from now on, run: deepmmsearch config set encoders {shlex.quote(name)}")
 
 
 @command.command()
@@ -112,7 +114,7 @@ def remove(names: tuple[str, ...], folder: Path) -> None:
     """
     from deepmmsearch.engine import Index
 
-    click.echo(f"Files removed: {Index.open(folder).remove(names)}.")
+    echo(f"Files removed: {Index.open(folder).remove(names)}.")
 
 
 @command.command()
@@ -131,7 +133,7 @@ def stats(folder: Path, as_json: bool) -> None:
         print_rows([found])
         return
     for name, value in found.items():
-        click.echo(f"{name:10} {value if value is not None else '-'}")
+        echo(f"{name:10} {one_line(str(value)) if value is not None else '-'}")
 
 
 @command.command()
@@ -192,24 +194,24 @@ def serve(folder: Path, port: int, host: str, encoders: tuple[str, ...]) -> None
     except OSError as error:
         raise UserError(f"Cannot listen on {host}:{port} ({error.strerror}). Choose another --port.") from error
     with server:
-        click.echo(f"http://{host}:{server.server_address[1]}/retrieve (Ctrl-C ends it)")
+        echo(f"http://{host}:{server.server_address[1]}/retrieve (Ctrl-C ends it)")
         server.serve_forever()
 
 
 def _summary(report: Report, seconds: float) -> None:
-    click.echo(f"{report.sentence} {seconds:.1f} s")
+    echo(f"{report.sentence} {seconds:.1f} s")
     for reason, files in sorted(report.skipped.items()):
-        shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-        click.echo(f"  skipped, {reason}: {shown}", err=True)
+        shown = ", ".join(map(one_line, files[:3])) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        echo(f"  skipped, {reason}: {shown}", err=True)
 
 
 def _show(hits: list[Hit]) -> None:
-    console = Console(highlight=False)
+    console = Console()
     if not hits:
         console.print("Nothing found.")
     for number, hit in enumerate(hits, 1):
-        mark = " [green]match[/green]" if hit.matched else ""
-        console.print(f"[bold]{number}. {escape(hit.title)}[/bold]  [dim]{hit.score:.3f}[/dim]{mark}")
-        console.print(f"   [cyan]{escape(hit.url)}[/cyan]", soft_wrap=True)
+        head = Text(f"{number}. {one_line(hit.title)}", "bold").append(f"  {hit.score:.3f}", "not bold dim")
+        console.print(head.append(" match" if hit.matched else "", "not bold green"))
+        console.print(Text(f"   {one_line(hit.url)}", "cyan"), soft_wrap=True)
         if hit.snippet:
-            console.print(f"   {escape(' '.join(hit.snippet.split())[:400])}")
+            console.print(f"   {one_line(hit.snippet)[:400]}")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from deepmmsearch.console import Console
+from deepmmsearch.escaping import one_line
+from deepmmsearch.streams import echo_json
 
 if TYPE_CHECKING:
     from deepmmsearch.judge import Judge
@@ -75,9 +76,9 @@ def calibrate(
     judge: Judge = _model(base_url, model, prompt, cassette) if base_url else RuleJudge(rule or "reward")
     found = asyncio.run(agreement.calibrate(judge, rows, concurrency))
     if as_json:
-        click.echo(json.dumps(_as_json(found)))
+        echo_json(_as_json(found))
     else:
-        _show(Console(highlight=False), found, show)
+        _show(Console(), found, show)
 
 
 def _model(base_url: str, model: str | None, prompt: str, cassette: Path | None) -> Judge:
@@ -122,11 +123,12 @@ def _show(console: Console, found: Agreement, shown: int) -> None:
         f"Cohen's kappa {found.kappa:.3f} [{least:.2f}, {most:.2f}]{failed}.",
         soft_wrap=True,
     )
-    weak = [f"{escape(t or 'all')} {a}/{n}" for t, (a, n) in sorted(found.topics.items()) if a < n]
+    weak = [f"{t or 'all'} {a}/{n}" for t, (a, n) in sorted(found.topics.items()) if a < n]
     if weak:
         console.print(f"Not in full agreement on: {', '.join(weak)}.")
     for one in found.disagreements[:shown]:
         row = one.labelled
         label = "right" if row.correct else "wrong"
         accepted = " / ".join(row.question.answers)
-        console.print(escape(f"- {row.question.text} [{accepted}] {row.answer!r} is {label}; the judge: {one.said}"))
+        said = f"{row.question.text} [{accepted}] {row.answer!r} is {label}; the judge: {one.said}"
+        console.print(f"- {one_line(said)}")

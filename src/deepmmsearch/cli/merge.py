@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from deepmmsearch.errors import need
+from deepmmsearch.streams import echo
 
 
 @click.command()
@@ -28,4 +29,4 @@ def command(model: str, adapter: Path, out: Path, dtype: str) -> None:
     from deepmmsearch.train.merging import merge
 
     merge(model, adapter, out, dtype)
-    click.echo(f"The merged checkpoint is in {out}. Try it: deepmmsearch ask IMAGE QUESTION --model {out}")
+    echo(f"The merged checkpoint is in {out}. Try it: deepmmsearch ask IMAGE QUESTION --model {out}")

@@ -8,6 +8,7 @@ import click
 
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
+from deepmmsearch.streams import echo
 
 
 @click.command()
@@ -30,4 +31,4 @@ def command(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
 
     with Bars() as bars:
         folder = pretrain(loaded, bars)
-    click.echo(f"The base model is in {folder}")
+    echo(f"The base model is in {folder}")

@@ -9,12 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import click
-
 from deepmmsearch.cli.defaults import config_file, variables
 from deepmmsearch.compose.keys import key_uses
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.files import write_json
+from deepmmsearch.streams import echo
 
 
 def open_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> Any:
@@ -34,7 +33,7 @@ def tell_keys(settings: Any) -> None:
     }
     new = {name: line for name, line in new.items() if name not in told}
     for line in new.values():
-        click.echo(line, err=True)
+        echo(line, err=True)
     if new and (memory := _memory()) is not None:
         with suppress(OSError):  # where it cannot be kept it is told again
             write_json(memory, [*told, *new])

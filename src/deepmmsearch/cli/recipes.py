@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from deepmmsearch.cli.rows import json_option, print_rows
+from deepmmsearch.streams import echo
 
 
 @click.group()
@@ -30,12 +31,12 @@ def list_recipes(as_json: bool) -> None:
     Example:  deepmmsearch recipes list
               deepmmsearch recipes list --json
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from deepmmsearch.compose.recipe_kinds import kind_of_file
     from deepmmsearch.compose.shipped import shipped_recipes
+    from deepmmsearch.console import Console
 
     rows = [(name, kind_of_file(path), _about(path)) for name, path in shipped_recipes().items()]
     if as_json:
@@ -45,7 +46,7 @@ def list_recipes(as_json: bool) -> None:
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for name, kind, about in rows:
         table.add_row(Text(name, "cyan"), kind, Text(about))
-    Console(highlight=False).print(table)
+    Console().print(table)
 
 
 @command.command()
@@ -58,7 +59,7 @@ def show(name: str) -> None:
     """
     from deepmmsearch.compose.shipped import find_recipe
 
-    click.echo(find_recipe(name).read_text(encoding="utf-8"), nl=False)
+    echo(find_recipe(name).read_text(encoding="utf-8"), end="")
 
 
 @command.command()
@@ -82,7 +83,7 @@ def copy(name: str, out: Path | None) -> None:
         raise UserError(f"{target} is there already. Give another file: deepmmsearch recipes copy {name} FILE")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, found.read_text(encoding="utf-8"))
-    click.echo(f"Wrote {target}. Check it with: deepmmsearch check {target}")
+    echo(f"Wrote {target}. Check it with: deepmmsearch check {target}")
 
 
 def _about(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
     from deepmmsearch.eval.run import EvalRun
@@ -45,7 +46,7 @@ def command(runs: tuple[Path, ...], out: Path | None, judge: str | None, title: 
             raise UserError(f"{folder} holds no evaluation (no {FILE}). Run: deepmmsearch eval RECIPE")
     if out is not None and out not in runs:
         Output(out, "report", makes=PAGES).claim({})
-    write_all([EvalRun(folder) for folder in runs], out or runs[0], judge, title or "", examples, click.echo)
+    write_all([EvalRun(folder) for folder in runs], out or runs[0], judge, title or "", examples, echo)
 
 
 def write_all(

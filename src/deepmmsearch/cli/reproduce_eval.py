@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
+from deepmmsearch.console import Console
 
 if TYPE_CHECKING:
     from deepmmsearch.eval.claims import Claim
@@ -52,7 +52,7 @@ def command(
     from deepmmsearch.reproduce.six_claims import make_recipe, read_models, roles
     from deepmmsearch.show.tabulate import console_table
 
-    console = Console(highlight=False)
+    console = Console()
     folders = read_models(models)
     recipe = make_recipe(folders, questions, seed, faults, out, concurrency)
     ready(recipe, f"the atlas, seed {seed}, {questions} questions", dry_run)
@@ -63,7 +63,7 @@ def command(
     for section in (accuracy(results), costs(results)):
         for table in section.tables if section is not None else ():
             console.print(console_table(table, section.title if section is not None else ""))
-            console.print(f"{escape(table.note)}\n", style="dim")
+            console.print(f"{table.note}\n", style="dim")
     for claim in found:
         _print_claim(console, claim)
     for path in write_reports(results, out, more=[claim_section(found)]):
@@ -72,6 +72,6 @@ def command(
 
 def _print_claim(console: Console, claim: Claim) -> None:
     style = "green" if claim.shown else "yellow"
-    console.print(f"{claim.number}. {escape(claim.text)} [{style}]{claim.mark}[/]")
+    console.print(Text(f"{claim.number}. {claim.text} ").append(claim.mark, style))
     for finding in claim.findings:
-        console.print(f"   {escape(finding.text)}: {escape(finding.figure)}: {finding.mark}", style="dim")
+        console.print(f"   {finding.text}: {finding.figure}: {finding.mark}", style="dim")

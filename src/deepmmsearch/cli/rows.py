@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
+
+from deepmmsearch.streams import echo_json
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")
 
 
 def print_rows(rows: Iterable[Mapping[str, Any]]) -> None:
     for row in rows:
-        click.echo(json.dumps(row))
+        echo_json(row)

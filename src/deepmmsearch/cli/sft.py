@@ -8,6 +8,7 @@ import click
 
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
+from deepmmsearch.streams import echo
 
 
 @click.command()
@@ -32,4 +33,4 @@ def command(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
 
     with Bars() as bars:
         result = run_sft(loaded, bars)
-    click.echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")
+    echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
-from rich.console import Console
 from rich.text import Text
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.entries import LAST, Entry, find_entry, read_entries
 from deepmmsearch.cli.rows import json_option, print_rows
+from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
+from deepmmsearch.escaping import one_line
 
 if TYPE_CHECKING:
     from deepmmsearch.store import TrajectoryStore
@@ -47,7 +48,7 @@ def command(place: Path, id: str | None, as_json: bool, tokens: bool, model: str
 
     place, id = _place_and_id(click.get_current_context(), place, id)
     store = _open(place)
-    console = Console(highlight=False)
+    console = Console()
     if id is None and (as_json or len(set(store.ids())) != 1):
         _list(console, store, as_json)
         return
@@ -58,7 +59,7 @@ def command(place: Path, id: str | None, as_json: bool, tokens: bool, model: str
         _tokens(console, entry.trajectory, model)
     else:
         facts = " | ".join(value for value in (entry.id, *entry.about.values()) if value)
-        console.print(Text(terminal.plain(facts), "dim"), soft_wrap=True)
+        console.print(Text(one_line(facts), "dim"), soft_wrap=True)
         terminal.show_trajectory(console, entry.trajectory, store.folder, told=bool(entry.about))
 
 
@@ -92,7 +93,7 @@ def _list(console: Console, store: TrajectoryStore, as_json: bool) -> None:
     for entry in entries:
         console.print(_line(entry), soft_wrap=True)
     hint = f"{len(store)} stored, newest last. Show one with: deepmmsearch show {store.folder} ID"
-    console.print(hint, style="dim", markup=False, soft_wrap=True)
+    console.print(hint, style="dim", soft_wrap=True)
 
 
 def _line(entry: Entry) -> Text:
@@ -105,9 +106,7 @@ def _line(entry: Entry) -> Text:
 
 
 def _short(text: str, most: int) -> str:
-    from deepmmsearch.show.terminal import plain
-
-    words = " ".join(plain(text).split())
+    words = one_line(text)
     return words if len(words) <= most else words[: most - 3] + "..."
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from deepmmsearch.cli.rows import json_option, print_rows
+from deepmmsearch.console import Console
 from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.escaping import one_line
 
 if TYPE_CHECKING:
     from deepmmsearch.agent.protocols import Page
@@ -104,9 +105,9 @@ def _list(as_json: bool) -> None:
             " ".join(known.kinds),
             _needs(known, os.environ),
             f"{1000 * known.price:g}" if known.price else "-",
-            Text(_plain(known.problem or known.about) + origin, "red" if known.problem else ""),
+            Text(one_line(known.problem or known.about) + origin, "red" if known.problem else ""),
         )
-    console = Console(highlight=False)
+    console = Console()
     console.print(table)
     console.print(
         "Prices are those of the vendors' smallest paid plans; `prices:` in a recipe overrides them.", style="dim"
@@ -179,26 +180,20 @@ async def _once(
 def _show(name: str, found: Sequence[Hit] | Page, call: Call) -> None:
     from deepmmsearch.agent.protocols import Page
 
-    console = Console(highlight=False)
+    console = Console()
     cost = f"${call.cost:.4g}" if call.cost else "no cost"
     size = f"{call.bytes / 1000:.1f} kB" if call.bytes else "nothing fetched"
     spent = f"in {call.seconds:.2f} s, {size}, {cost}"
     if isinstance(found, Page):
         console.print(f"{name}: {len(found.text)} characters {spent}")
-        console.print(Text(_plain(found.title), "bold"))
-        console.print(Text(_plain(found.text)[:600]))
+        console.print(Text(one_line(found.title), "bold"))
+        console.print(Text(one_line(found.text)[:600]))
         return
     pictures = sum(hit.image is not None for hit in found)
     console.print(f"{name}: {len(found)} hits{f', {pictures} with a picture' if pictures else ''} {spent}")
     for number, hit in enumerate(found, 1):
-        console.print(Text(f"{number}. {_plain(hit.title) or 'untitled'}", "bold"))
+        console.print(Text(f"{number}. {one_line(hit.title) or 'untitled'}", "bold"))
         if hit.url:
-            console.print(Text(f"   {_plain(hit.url)}", "cyan"), soft_wrap=True)
+            console.print(Text(f"   {one_line(hit.url)}", "cyan"), soft_wrap=True)
         if hit.snippet:
-            console.print(Text(f"   {_plain(hit.snippet)[:300]}"))
-
-
-def _plain(text: str) -> str:
-    from deepmmsearch.show.terminal import plain
-
-    return " ".join(plain(text).split())
+            console.print(Text(f"   {one_line(hit.snippet)[:300]}"))

@@ -14,6 +14,7 @@ from deepmmsearch.data.records import row_trajectory
 from deepmmsearch.data.stages import Counts
 from deepmmsearch.data.tables import Row
 from deepmmsearch.revision import revision
+from deepmmsearch.show.tabulate import plain_markdown
 from deepmmsearch.types import Trajectory
 
 TOOLS = (
@@ -99,16 +100,19 @@ def git_revision() -> str:
 
 def card_markdown(card: Mapping[str, Any]) -> str:
     """The card as Markdown with the Hub's front matter."""
+    name, source, teacher, judge, licence = (
+        plain_markdown(str(card[key])) for key in ("name", "source", "teacher", "judge", "licence_of_seeds")
+    )
     contents = card["contents"]["train"]
     held_out = card["contents"]["validation"]
     parts = [
         _front_matter(card),
-        f"# {card['name']}\n",
+        f"# {name}\n",
         "Questions about pictures with trajectories of a model that looks things up: teaching material for supervised "
         "fine-tuning, questions for reinforcement learning. Made by the DeepMMSearchVQA pipeline "
         "(DeepMMSearch-R1, arXiv 2510.12801, section 3.2).\n",
-        f"- Seeds: {card['source']}\n- Teacher: {card['teacher']}\n- Judge: {card['judge']}\n"
-        f"- Licence of the seeds: {card['licence_of_seeds']}\n- Made with revision {card['revision']}, "
+        f"- Seeds: {source}\n- Teacher: {teacher}\n- Judge: {judge}\n"
+        f"- Licence of the seeds: {licence}\n- Made with revision {card['revision']}, "
         "settings in `recipe.yaml`\n",
         f"{contents['rows']:,} rows for training, {held_out['rows']:,} for validation.\n",
         "![What is in it](contents.png)\n",
@@ -195,8 +199,7 @@ def _category_rows(categories: Mapping[str, Mapping[str, int]]) -> list[tuple[st
 
 
 def _cell(text: str) -> str:
-    """Text from outside for a cell of a table: one line, no markup."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;").replace("[", "\\[")[:160]
+    return plain_markdown(text[:160])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from deepmmsearch.escaping import plain
+
 WIDTHS = {"scene": 420, "crop": 160, "hit": 72}
 
 
@@ -27,16 +29,11 @@ class Thumbnail(NamedTuple):
 
 
 def render_page(template: str, title: str, lead: str, style: str = "", **values: object) -> str:
-    """A template of `show/templates` as a page. `style` is added to that of all pages; it must be the program's own.
-
-    Half a surrogate pair, which a model may write and UTF-8 does not have, becomes a question mark.
-    """
+    """A template of `show/templates` as a page. `style` is added to that of all pages; it must be the program's own."""
     css = _TEMPLATES.get_template("page.css").render() + style
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode("ascii")
-    html = _TEMPLATES.get_template(template).render(
-        values, title=title, lead=lead, style=css, style_digest=f"sha256-{digest}"
-    )
-    return html.encode("utf-8", "replace").decode("utf-8")
+    page = _TEMPLATES.get_template(template)
+    return page.render(values, title=title, lead=lead, style=css, style_digest=f"sha256-{digest}")
 
 
 def thumbnail(image: Image.Image, use: str) -> Thumbnail:
@@ -58,10 +55,16 @@ def is_web_address(text: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
+def _shown(value: object) -> object:
+    """Nothing that turns round what stands beside it, or hides in it."""
+    return plain(value) if type(value) is str else value
+
+
 def _templates() -> Environment:
     made = Environment(
         loader=PackageLoader("deepmmsearch.show"),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from deepmmsearch.escaping import one_line
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
@@ -44,7 +46,7 @@ def markdown_table(table: Table) -> list[str]:
 
 def plain_markdown(text: str) -> str:
     """One line in which nothing is markup."""
-    flat = " ".join(text.split())
-    for sign in "\\|`<>*_[]#":
+    flat = one_line(text)
+    for sign in "\\|`<>*_[]#&":
         flat = flat.replace(sign, f"\\{sign}")
     return flat

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.text import Text
 
 from deepmmsearch.agent.dialect import parse_reason
 from deepmmsearch.agent.metering import tally
 from deepmmsearch.agent.table import shown
+from deepmmsearch.console import Console
+from deepmmsearch.escaping import one_line, plain
 from deepmmsearch.show.citations import find_sources, read_sources
 from deepmmsearch.types import (
     Grounding,
@@ -25,15 +25,7 @@ from deepmmsearch.types import (
     Turn,
 )
 
-_OBEYED = ("Cc", "Cf", "Cs")
-# line ends, and the joiners that Persian and emoji need
-_KEPT = "\n\u200c\u200d"
 MOST_READ = 5
-
-
-def plain(text: str) -> str:
-    """The text without what a terminal would obey or what would reorder it; line ends stay."""
-    return "".join(c for c in text.replace("\t", " ") if c in _KEPT or unicodedata.category(c) not in _OBEYED)
 
 
 def show_turn(console: Console, trajectory: Trajectory, crop_path: Path | None = None) -> None:
@@ -89,11 +81,11 @@ def _answer(console: Console, trajectory: Trajectory, answer: str) -> None:
         _line(console, "No source has the answer word for word. What was read:", "dim")
     for number, source in enumerate(sources or read[:MOST_READ], 1):
         # One line without wrapping, so that terminals can make a link of the address.
-        line = Text(f"  [{number}] {_one_line(source.title)}")
+        line = Text(f"  [{number}] {one_line(source.title)}")
         line.append(" (only looks alike)" if source.matched is False else "", "yellow")
-        console.print(line.append(f"  {_one_line(source.url)}", "blue"), soft_wrap=True)
-        if source.sentence and _one_line(source.sentence) != _one_line(source.title):
-            console.print(Text(f"      {_one_line(source.sentence)}", "dim"), soft_wrap=True)
+        console.print(line.append(f"  {one_line(source.url)}", "blue"), soft_wrap=True)
+        if source.sentence and one_line(source.sentence) != one_line(source.title):
+            console.print(Text(f"      {one_line(source.sentence)}", "dim"), soft_wrap=True)
 
 
 def show_trajectory(
@@ -107,7 +99,7 @@ def show_trajectory(
     known = f"accepted answers: {' / '.join(question.answers)}" if question.answers else ""
     named = ("", "") if told else (question.id, trajectory.policy)
     facts = (named[0], size, f"prompt {trajectory.prompt.name}", named[1], known)
-    console.print(Text(_one_line(" | ".join(f for f in facts if f)), "dim"))
+    console.print(Text(one_line(" | ".join(f for f in facts if f)), "dim"))
     for count in range(1, len(trajectory.turns) + 1):
         turn = trajectory.turns[count - 1]
         show_turn(console, _first(trajectory, count), crop_path(turn, crop_folder))
@@ -194,8 +186,8 @@ def _observation(console: Console, seen: Observation, crop_path: Path | None) ->
     for rank, hit in enumerate(seen.hits, 1):
         mark = {True: " match", False: " similar", None: ""}[hit.matched]
         mark += " by rank" if hit.matched and hit.matched_by == "rank" else ""
-        line = Text(f"  {rank}. {_one_line(hit.title) or 'untitled'}", "dim")
-        console.print(line.append(f"{mark} {hit.score:.3g}  ").append(_one_line(hit.url), "blue"), soft_wrap=True)
+        line = Text(f"  {rank}. {one_line(hit.title) or 'untitled'}", "dim")
+        console.print(line.append(f"{mark} {hit.score:.3g}  ").append(one_line(hit.url), "blue"), soft_wrap=True)
     if seen.summary_error:
         _line(console, f"The summariser failed: {seen.summary_error}", "yellow")
     _line(console, seen.text, "red" if seen.error else "")
@@ -231,7 +223,3 @@ def _first(trajectory: Trajectory, count: int) -> Trajectory:
 
 def _line(console: Console, text: str, style: str, indent: str = "  ") -> None:
     console.print(Text("\n".join(indent + line for line in plain(text).splitlines()), style))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(plain(text).split())
