@@ -3,28 +3,41 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("pyarrow")
 
-from data_files import picture, picture_bytes, shared, write_json, write_picture
+from data_files import (
+    base64_picture,
+    picture,
+    picture_bytes,
+    shared,
+    write_json,
+    write_lines,
+    write_picture,
+    write_table,
+)
 from deepmmsearch import images
 from deepmmsearch.agent import play
 from deepmmsearch.data.convert import read_sharegpt, sharegpt_trajectory, verl_question, write_sharegpt, write_verl
-from deepmmsearch.data.exchange import write_as
+from deepmmsearch.data.exchange import Chosen, write_as
 from deepmmsearch.data.load_report import LoadReport, Skip
+from deepmmsearch.data.own import open_own
+from deepmmsearch.data.published import open_questions
 from deepmmsearch.data.reader import read_questions, read_trajectories
-from deepmmsearch.data.records import trajectory_row, write_rows
+from deepmmsearch.data.records import question_row, trajectory_row, write_rows
 from deepmmsearch.data.tables import read_table
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.renderer import messages
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
-from deepmmsearch.types import Hit, Question, Trajectory
+from deepmmsearch.types import Exchange, Hit, Question, Trajectory
 
 QUESTION = Question(
     "q1", "Whose flag is on the <image> ship?", (picture(1),), ("Veld", "Republic of Veld"), {"kind": "image"}
@@ -176,12 +189,79 @@ def test_verl_of_the_public_code_round_trips(tmp_path: Path) -> None:
     one, other = read_table(path), read_table(tmp_path / "again.parquet")
     for number in range(5):
         a, b = one[number], other[number]
-        assert a["prompt"] == b["prompt"] and a["reward_model"]["ground_truth"] == b["reward_model"]["ground_truth"]
+        assert b["prompt"] == [{"content": "<image>" + a["prompt"][0]["content"], "role": "user"}]
+        assert a["reward_model"]["ground_truth"] == b["reward_model"]["ground_truth"]
         wanted = set(json.loads(a["reward_model"]["candidate_answers"])) - {a["reward_model"]["ground_truth"]}
         assert set(json.loads(b["reward_model"]["candidate_answers"])) == wanted
         assert images.digest(images.load(a["images"][0]["bytes"])) == images.digest(
             images.load(b["images"][0]["bytes"])
         )
+
+
+def test_the_public_rows_round_trip_in_both_forms(tmp_path: Path) -> None:
+    path = shared("fvqa_mini.parquet")
+    if path is None:
+        pytest.skip("the real rows are not beside the project")
+    there = list(read_questions(path))
+    for to, out in (("verl", "again.parquet"), ("sharegpt", "again.json"), ("parquet", "again")):
+        assert write_as(path, tmp_path / out, to)[0] == 5
+        back = list(read_questions(tmp_path / out))
+        for one, other in zip(there, back, strict=True):
+            assert (one.id, one.text, one.answers) == (other.id, other.text, other.answers), to
+            assert {**other.metadata, **one.metadata} == other.metadata, to
+            assert [images.digest(i) for i in one.images] == [images.digest(i) for i in other.images], to
+
+
+def as_verl_reads_it(row: dict[str, Any]) -> list[list[str]]:
+    """The parts of each message as verl's RLHFDataset takes them apart: it stops where placeholders and pictures do
+    not match."""
+    pictures, parts = len(row["images"] or []), []
+    for message in row["prompt"]:
+        parts.append([p for p in re.split("(<image>|<video>|<audio>)", message["content"]) if p])
+    placeholders = [part for each in parts for part in each if part in ("<image>", "<video>", "<audio>")]
+    assert placeholders == ["<image>"] * pictures
+    return parts
+
+
+def test_verl_counts_as_many_placeholders_as_pictures(tmp_path: Path) -> None:
+    several = replace(
+        QUESTION,
+        text="What is <image> in <video>?",
+        images=(picture(1), picture(2)),
+        history=(Exchange("Where is the <image>?", "Here."),),
+    )
+    bare = Question("q2", "Why?", (), ("so",))
+    write_verl([several, bare], tmp_path / "verl.parquet")
+    rows = read_table(tmp_path / "verl.parquet")
+    said = as_verl_reads_it(dict(rows[0]))
+    assert said[-1][:2] == ["<image>", "<image>"] and len(said) == 3
+    assert as_verl_reads_it(dict(rows[1])) == [["Why?"]]
+    assert [row["role"] for row in rows[0]["prompt"]] == ["user", "assistant", "user"]
+    back = verl_question(rows[0], 0)
+    assert back.text == several.text and len(back.images) == 2 and back.history[0].answer == "Here."
+    # a row of somebody else's, whose extra_info says other things
+    theirs = {**rows[1], "extra_info": {"split": "train", "question": "other words", "index": 3}}
+    assert verl_question(theirs, 0).text == "Why?"
+
+
+async def test_llama_factory_reads_the_file_as_one_table(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    played = await an_episode()
+    odd = replace(QUESTION, id="q2", metadata={"kind": {"a": [1, "x"]}, "year": 3})
+    bare = Question("q3", "Why <image>?", (), ("so",), {"kind": 7})
+    assert write_sharegpt([played, odd, bare], tmp_path / "gpt.json") == 3
+    cache = str(tmp_path / "cache")
+    rows = datasets.load_dataset("json", data_files=str(tmp_path / "gpt.json"), split="train", cache_dir=cache)
+    assert [json.loads(row["metadata"]) for row in rows] == [dict(QUESTION.metadata), odd.metadata, {"kind": 7}]
+    for row in rows:
+        said = [m["role"] for m in row["messages"] if m["role"] != "system"]
+        assert said == ["user", "assistant"] * (len(said) // 2)
+        assert sum(m["content"].count("<image>") for m in row["messages"]) == len(row["images"] or [])
+    assert [q.metadata for q in (t.question for t in read_trajectories(tmp_path / "gpt.json"))] == [
+        QUESTION.metadata,
+        odd.metadata,
+        bare.metadata,
+    ]
 
 
 async def test_every_way_between_the_formats(tmp_path: Path) -> None:
@@ -213,7 +293,9 @@ async def test_what_cannot_be_converted_is_one_sentence(tmp_path: Path) -> None:
         write_as(tmp_path / "set", tmp_path / "x", "alpaca")
     write_verl([QUESTION], tmp_path / "verl.parquet")
     with pytest.raises(UserError, match="questions without trajectories"):
-        write_as(tmp_path / "verl.parquet", tmp_path / "x.json", "sharegpt")
+        write_as(tmp_path / "verl.parquet", tmp_path / "x", "store")
+    with pytest.raises(UserError, match="is not a benchmark"):
+        write_as(tmp_path / "set", tmp_path / "x", "parquet", chosen=Chosen(limit=3))
 
 
 def test_a_benchmark_becomes_files_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,5 +313,39 @@ def test_a_benchmark_becomes_files_by_its_name(tmp_path: Path, monkeypatch: pyte
     count, report = write_as(Path("fvqa-train"), tmp_path / "out", "parquet")
     assert (count, report.rows, report.loaded) == (2, 2, 2)
     assert [(q.id, q.answers) for q in read_questions(tmp_path / "out")] == [("d0", ("Ada",)), ("d1", ("Ada",))]
-    with pytest.raises(UserError, match="Choose verl or parquet"):
+    with pytest.raises(UserError, match="Choose parquet"):
         write_as(Path("fvqa-train"), tmp_path / "store", "store")
+
+
+def test_a_benchmark_of_local_files_becomes_a_folder_of_questions(tmp_path: Path) -> None:
+    rows = [
+        {"data_id": n, "language": "EN", "question": f"Who is {n}?", "answer": "A", "image": base64_picture(n)}
+        for n in range(9)
+    ]
+    local = write_lines(tmp_path / "simplevqa.jsonl", rows)
+    # the benchmark's own split is called test: training reads the folder all the same
+    assert write_as(Path("simplevqa"), tmp_path / "all", "parquet", chosen=Chosen(local))[0] == 9
+    assert len(list(read_questions(tmp_path / "all"))) == 9
+    drawn = Chosen(local, sample=4, seed=1)
+    for to, out in (("parquet", "few"), ("verl", "few.parquet"), ("sharegpt", "few.json")):
+        assert write_as(Path("simplevqa"), tmp_path / out, to, chosen=drawn)[0] == 4
+    chosen = [q.id for q in open_questions("simplevqa", path=local, sample=4, seed=1)]
+    for out in ("few", "few.parquet", "few.json"):
+        assert [q.id for q in read_questions(tmp_path / out)] == chosen, out
+    assert write_as(Path("simplevqa"), tmp_path / "first.json", "sharegpt", chosen=Chosen(local, limit=2))[0] == 2
+
+
+def test_parquet_of_ones_own_is_read_for_training(tmp_path: Path) -> None:
+    row = {"id": "x", "question": "Who?", "answers": ["Ada"], "picture": {"bytes": picture_bytes(), "path": None}}
+    report = LoadReport()
+    (question,) = read_questions(write_table(tmp_path / "mine/q.parquet", [row, {**row, "answers": []}]), report=report)
+    assert (question.id, question.answers, len(question.images)) == ("x", ("Ada",), 1)
+    assert report.dropped == {"no answer": 1}
+
+
+def test_a_data_set_is_also_a_file_of_questions(tmp_path: Path) -> None:
+    several = replace(QUESTION, images=(picture(1), picture(2)), history=(Exchange("Where?", "Here."),))
+    write_rows([question_row(several)], tmp_path / "set/train-00000.parquet")
+    (question,) = open_own(tmp_path / "set")
+    assert question.history == several.history and len(question.images) == 2
+    assert (question.id, question.text, question.answers) == (several.id, several.text, several.answers)

@@ -273,26 +273,42 @@ def _print_built(console: Console, built: Built) -> None:
 @click.argument("source", type=PLACE)
 @click.argument("out", type=PLACE)
 @click.option("--to", required=True, metavar="verl|sharegpt|store|parquet", help="What to write.")
-@click.option("--split", default="train", show_default=True, help="Which split of a data set to read.")
+@click.option("--split", help="Which split to read.  [default: train; of a benchmark the one that is evaluated]")
 @click.option("--images", type=PLACE, help="Folder with pictures that rows may name, besides the file's own.")
-def convert(source: Path, out: Path, to: str, split: str, images: Path | None) -> None:
+@click.option("--path", type=PLACE, help="Local files of the benchmark, instead of the Hub.")
+@click.option("--sample", type=click.IntRange(min=1), help="Draw so many questions.  [default: all]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the sample.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many questions, the first.")
+def convert(
+    source: Path,
+    out: Path,
+    to: str,
+    split: str | None,
+    images: Path | None,
+    path: Path | None,
+    sample: int | None,
+    seed: int,
+    limit: int | None,
+) -> None:
     """Convert SOURCE to OUT: stored trajectories, data sets, verl's Parquet, LLaMA-Factory's ShareGPT, question
     files; or the questions of a benchmark, by its name.
 
-    OUT is a file for verl and sharegpt, a folder for store and parquet.
+    OUT is a file for verl and sharegpt, a folder for store and parquet. A folder of questions is what
+    `deepmmsearch grpo` reads.
 
     \b
     Example:  deepmmsearch data convert runs/data/atlas/dataset questions.parquet --to verl
               deepmmsearch data convert runs/atlas/teacher sharegpt/atlas.json --to sharegpt
               deepmmsearch data convert fvqa-train runs/paper/fvqa_train --to parquet
+              deepmmsearch data convert infoseek runs/infoseek --to parquet --path infoseek_data --sample 500
     """
     from deepmmsearch.console import Console
-    from deepmmsearch.data.exchange import write_as
+    from deepmmsearch.data.exchange import Chosen, write_as
 
     try:
-        count, report = write_as(source, out, to, split, images)
+        count, report = write_as(source, out, to, split, images, Chosen(path, sample, seed, limit))
     except ModuleNotFoundError as error:
         raise MissingExtra("Converting", "data") from error
-    if report.dropped:
+    if report.dropped or report.notes:
         _print_report(Console(), report)
     echo(f"Wrote {count:,} rows to {out}.")

@@ -16,7 +16,7 @@ from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import Folders, load_picture, names_nothing
 from deepmmsearch.data.tables import LocalRows, Row, Rows, hub_rows, whole_row
 from deepmmsearch.errors import UserError
-from deepmmsearch.types import Question
+from deepmmsearch.types import Exchange, Question
 
 SAMPLE = 2000
 """How many examples are drawn where nothing else is said (DeepMMSearch-R1, section 4: InfoSeek and Enc-VQA 2k)."""
@@ -36,6 +36,7 @@ class Draft:
     files: tuple[str, ...] = ()
     needs_picture: bool = True
     notes: tuple[str, ...] = ()
+    history: tuple[Exchange, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ class QuestionSet:
         if not answers:
             raise Skip("no answer")
         metadata = {"benchmark": self.name, **({"split": self.split} if self.split else {}), **draft.metadata}
-        return Question(draft.id, draft.text.strip(), self._pictures(draft), answers, metadata)
+        return Question(draft.id, draft.text.strip(), self._pictures(draft), answers, metadata, draft.history)
 
     def _pictures(self, draft: Draft) -> tuple[Image, ...]:
         named = draft.picture if isinstance(draft.picture, list | tuple) else [draft.picture]

@@ -1,11 +1,13 @@
 """To and from what the field uses: verl's Parquet rows and LLaMA-Factory's ShareGPT JSON.
 
-verl: `prompt` (messages), `images`, `reward_model` (`ground_truth`, `candidate_answers` as JSON, `style`),
-`data_source`, `image_urls`, as the public MMSearch-R1 code reads them; `extra_info` carries id and metadata. Questions
-only.
+verl: `prompt` (messages, with one `<image>` for each picture, as its RLHFDataset counts them), `images`, `reward_model`
+(`ground_truth`, `candidate_answers` as JSON, `style`), `data_source` and `image_urls`, as the public MMSearch-R1 code
+reads them; `extra_info` carries id, metadata and the question as it stands. Questions only.
 
 ShareGPT: one conversation an entry, `messages` with `role` and `content`, `<image>` where a picture of `images` stands.
-What the model reads and writes survives both ways, letter by letter; hits, boxes and prices do not.
+What the model reads and writes survives both ways, letter by letter; hits, boxes and prices do not. `metadata` is JSON
+in a text: LLaMA-Factory reads the file as one table, whose rows must have the same shape. A question without a
+trajectory is a conversation of one exchange, answered with its first accepted answer.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from deepmmsearch import images
 from deepmmsearch.agent.dialect import find_dialect, parse_action
 from deepmmsearch.agent.table import state
 from deepmmsearch.data.answers import flatten
-from deepmmsearch.data.knowledge import fvqa, role_and_content
+from deepmmsearch.data.knowledge import fvqa, metadata_of, role_and_content
 from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import encode, load_picture
 from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json, whole_row
@@ -43,6 +45,7 @@ from deepmmsearch.types import (
 )
 
 PLACEHOLDER = "<image>"
+_MEDIA = re.compile(r"<(image|video|audio)>")
 _INFORMATION = re.compile(r"<information>(.*)</information>(?:\n(.*))?\Z", re.DOTALL)
 
 
@@ -60,7 +63,7 @@ def write_verl(questions: Iterable[Question], path: Path, source: str = "mmsearc
             ("reward_model", pa.struct([("candidate_answers", text), ("ground_truth", text), ("style", text)])),
             ("data_source", text),
             ("image_urls", text),
-            ("extra_info", pa.struct([("index", pa.int64()), ("id", text), ("metadata", text)])),
+            ("extra_info", pa.struct([("index", pa.int64()), ("id", text), ("question", text), ("metadata", text)])),
         ]
     )
     count = 0
@@ -76,8 +79,12 @@ def verl_row(question: Question, index: int, source: str) -> dict[str, Any]:
     first, *others = question.answers or ("",)
     pictures = [{"bytes": encode(image), "path": None} for image in question.images]
     urls = question.metadata.get("image_urls")
+    earlier = [(e.question, e.answer) for e in question.history]
+    said = [text for exchange in earlier for text in exchange] + [question.text]
+    said = [_harmless(without_halves(text)) for text in said]
+    said[-1] = PLACEHOLDER * len(pictures) + said[-1]
     return {
-        "prompt": [{"content": without_halves(question.text), "role": "user"}],
+        "prompt": [{"content": text, "role": ("user", "assistant")[place % 2]} for place, text in enumerate(said)],
         "images": pictures,
         "reward_model": {
             "candidate_answers": json.dumps(others, ensure_ascii=True),
@@ -89,6 +96,7 @@ def verl_row(question: Question, index: int, source: str) -> dict[str, Any]:
         "extra_info": {
             "index": index,
             "id": without_halves(question.id),
+            "question": without_halves(question.text),
             "metadata": json_text(dict(question.metadata)),
         },
     }
@@ -97,19 +105,33 @@ def verl_row(question: Question, index: int, source: str) -> dict[str, Any]:
 def verl_question(row: Row, number: int) -> Question:
     """The question of a row of verl's shape, ours or anybody's. Raises Skip when it holds none."""
     draft = fvqa(row, number)
-    extra = row.get("extra_info") or {}
-    metadata = dict(draft.metadata)
-    if isinstance(extra, Mapping) and extra.get("metadata"):
-        metadata = parse_json(extra["metadata"])
-    name = str(extra.get("id") or draft.id) if isinstance(extra, Mapping) else draft.id
-    answers = tuple(dict.fromkeys(draft.answers))
-    return Question(name, draft.text, tuple(load_picture(p) for p in draft.picture), answers, metadata)
+    extra = row.get("extra_info")
+    extra = extra if isinstance(extra, Mapping) else {}
+    metadata = parse_json(extra["metadata"]) if isinstance(extra.get("metadata"), str) else dict(draft.metadata)
+    said = [(role, text) for role, text in map(role_and_content, row["prompt"]) if role != "system"][:-1]
+    history = tuple(
+        Exchange(asked, answered)
+        for (first, asked), (second, answered) in zip(said[::2], said[1::2], strict=False)
+        if (first, second) == ("user", "assistant")
+    )
+    return Question(
+        str(extra.get("id") or draft.id),
+        # ours as it stood; another's may mean something else by that word
+        str(extra["question"]) if "metadata" in extra and extra.get("question") else draft.text,
+        tuple(load_picture(p) for p in draft.picture),
+        tuple(dict.fromkeys(draft.answers)),
+        metadata,
+        history,
+    )
 
 
-def write_sharegpt(trajectories: Iterable[Trajectory], path: Path) -> int:
+def write_sharegpt(played: Iterable[Trajectory | Question], path: Path) -> int:
     """Writes the conversations as JSON, their pictures to `images/` beside it, and `dataset_info.json` that tells
     LLaMA-Factory how to read them. Gives the number of conversations."""
-    entries = [sharegpt_entry(trajectory, path.parent) for trajectory in trajectories]
+    entries = [
+        _answered(each, path.parent) if isinstance(each, Question) else sharegpt_entry(each, path.parent)
+        for each in played
+    ]
     write_json(path, entries)
     info = path.parent / "dataset_info.json"
     known = read_json(info) if info.is_file() else {}
@@ -132,18 +154,36 @@ def sharegpt_entry(trajectory: Trajectory, folder: Path) -> dict[str, Any]:
         count = sum(part["type"] == "image" for part in dropped["content"])
         pictures = pictures[: len(pictures) - count]
     written = [{"role": m["role"], "content": _content(m["content"])} for m in conversation]
-    names = [os.path.relpath(images.save(picture, folder / "images"), folder) for picture in pictures]
-    question = trajectory.question
+    prompt = trajectory.prompt
+    return _entry(trajectory.question, written, pictures, folder) | {
+        "dialect": prompt.dialect,
+        "prompt": prompt.name,
+        "policy": trajectory.policy,
+    }
+
+
+def _answered(question: Question, folder: Path) -> dict[str, Any]:
+    asked = PLACEHOLDER * len(question.images) + _harmless(question.text)
+    said = [_harmless(text) for e in question.history for text in (e.question, e.answer)]
+    said += [asked, _harmless(next(iter(question.answers), ""))]
+    written = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
+    return _entry(question, written, question.images, folder)
+
+
+def _entry(
+    question: Question, written: list[dict[str, str]], pictures: Iterable[Image], folder: Path
+) -> dict[str, Any]:
+    """All entries have the same keys, with values of the same kinds: the file is read as one table."""
     return {
         "messages": written,
-        "images": names,
+        "images": [os.path.relpath(images.save(picture, folder / "images"), folder) for picture in pictures],
         "id": question.id,
         "question": _harmless(question.text),
         "answers": list(question.answers),
-        "metadata": dict(question.metadata),
-        "dialect": trajectory.prompt.dialect,
-        "prompt": trajectory.prompt.name,
-        "policy": trajectory.policy,
+        "metadata": json_text(dict(question.metadata)),
+        "dialect": "",
+        "prompt": "",
+        "policy": "",
         "history": len(question.history),
     }
 
@@ -153,8 +193,8 @@ def _content(parts: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _harmless(text: str) -> str:
-    """A text that holds LLaMA-Factory's placeholder would count as a picture."""
-    return text.replace(PLACEHOLDER, "‹image>")
+    """A text that holds a placeholder of LLaMA-Factory or verl would count as a picture, a film or a sound."""
+    return _MEDIA.sub(r"‹\1>", text)
 
 
 def is_sharegpt(path: Path) -> bool:
@@ -199,7 +239,8 @@ def sharegpt_trajectory(row: Row, number: int, *folders: Path) -> Trajectory:
     roles = [role for role, _ in conversation]
     if not conversation or roles != [("user", "assistant")[i % 2] for i in range(len(roles))] or len(roles) % 2:
         raise Skip("turns are not user, assistant, user, assistant, ...", ", ".join(roles)[:80])
-    named = [row["images"]] if isinstance(row.get("images"), str) else list(row.get("images") or [])
+    named = row.get("images") or row.get("image") or []
+    named = [named] if isinstance(named, str | Mapping) else list(named)
     placeholders = sum(text.count(PLACEHOLDER) for _, text in conversation)
     if placeholders != len(named):
         raise Skip("pictures and placeholders differ", f"{len(named)} pictures, {placeholders} placeholders")
@@ -223,7 +264,7 @@ def sharegpt_trajectory(row: Row, number: int, *folders: Path) -> Trajectory:
         text,
         images,
         tuple(flatten(row.get("answers"))),
-        dict(row.get("metadata") or {}),
+        metadata_of(row.get("metadata")),
         history,
     )
     prompt = Prompt(str(row.get("prompt") or "sharegpt"), dialect, system, user)

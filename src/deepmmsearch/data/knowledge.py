@@ -26,6 +26,7 @@ from deepmmsearch.data.columns import picture_columns, plain_names
 from deepmmsearch.data.load_report import Skip
 from deepmmsearch.data.pictures import is_address, named_by
 from deepmmsearch.data.tables import Row
+from deepmmsearch.notation import parse_json
 
 _PLACEHOLDER = "<image>"
 """verl puts one for each picture before the question, or behind it."""
@@ -39,6 +40,16 @@ def role_and_content(message: Mapping[str, Any]) -> tuple[str, str]:
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
     return _ROLES.get(role, role), str(content)
+
+
+def metadata_of(found: Any) -> dict[str, Any]:
+    """An object, or one that is written as JSON in a text."""
+    if isinstance(found, str) and found.strip().startswith("{"):
+        try:
+            found = parse_json(found)
+        except ValueError:
+            return {"metadata": found}
+    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def without_placeholders(text: str) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 from deepmmsearch.data.answers import flatten, number_range
 from deepmmsearch.data.benchmark import Draft, QuestionSet
 from deepmmsearch.data.columns import ANSWERS, NAME, TEXT, first, picture_columns, plain_names
-from deepmmsearch.data.knowledge import fvqa, role_and_content, without_placeholders
+from deepmmsearch.data.knowledge import fvqa, metadata_of, role_and_content, without_placeholders
 from deepmmsearch.data.layouts import find_annotations, picture_folders
 from deepmmsearch.data.load_report import Skip
+from deepmmsearch.data.records import row_question
 from deepmmsearch.data.tables import SUFFIXES, Row, read_table
 from deepmmsearch.errors import UserError
 from deepmmsearch.notation import parse_json
@@ -47,6 +48,8 @@ def own_question(row: Row, number: int, name: str = "own", delimited: bool = Fal
     """Names of columns are read in any case. Raises Skip where there is no question."""
     if isinstance(row.get("prompt"), list) and "reward_model" in row:
         return replace(fvqa(row, number), needs_picture=False)
+    if "image_hash" in row and "trajectory" in row:
+        return _row_of_ours(row)
     columns = _conversation(plain_names(row))
     asked, key, called = first(columns, TEXT), first(columns, ANSWERS), first(columns, NAME)
     if asked is None:
@@ -60,7 +63,7 @@ def own_question(row: Row, number: int, name: str = "own", delimited: bool = Fal
         answers = flatten(given) or flatten(sum(ends) / 2)
     else:
         answers = [part for text in flatten(given) for part in (_alternatives(text) if delimited else (text,))]
-    metadata = _metadata(columns.get("metadata"))
+    metadata = metadata_of(columns.get("metadata"))
     used = {asked, key, called, *shown, "metadata"}
     metadata |= {
         column: value
@@ -78,6 +81,15 @@ def own_question(row: Row, number: int, name: str = "own", delimited: bool = Fal
         metadata,
         needs_picture=False,
         notes=tuple(f"column {each}, which seems to hold a picture, not read" for each in unread),
+    )
+
+
+def _row_of_ours(row: Row) -> Draft:
+    """Of a data set: its trajectory is left aside."""
+    found = row_question(row, picture=False)
+    pictures = [row["image"], *(row.get("further_images") or ())]
+    return Draft(
+        found.id, found.text, pictures, found.answers, found.metadata, needs_picture=False, history=found.history
     )
 
 
@@ -99,15 +111,6 @@ def _conversation(columns: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in columns.items() if name != key}
     answered = {"answer": texts["assistant"]} if "assistant" in texts and first(columns, ANSWERS) is None else {}
     return {**kept, "question": texts["user"], **answered}
-
-
-def _metadata(found: Any) -> dict[str, Any]:
-    if isinstance(found, str) and found.strip().startswith("{"):
-        try:
-            found = parse_json(found)
-        except ValueError:
-            return {"metadata": found}
-    return dict(found) if isinstance(found, Mapping) else {}
 
 
 def _find_table(path: Path) -> Path:

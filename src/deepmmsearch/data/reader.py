@@ -88,6 +88,11 @@ def read_questions(
         return
     for file in files:
         rows = ParquetRows([file])
+        if not {"image_hash", "prompt"} & set(rows.columns):
+            asked = open_own(file, images)
+            yield from asked
+            counted.add(asked.report)
+            continue
         for number in range(len(rows)):
             counted.rows += 1
             try:

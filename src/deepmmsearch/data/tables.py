@@ -239,12 +239,14 @@ class ParquetRows:
     def __init__(self, files: Sequence[Path]) -> None:
         parquet = pyarrow_parquet()
         self._groups: list[tuple[Any, int]] = []
+        self.columns: tuple[str, ...] = ()
         counts = []
         for path in files:
             try:
                 file = parquet.ParquetFile(path)
             except Exception as error:
                 raise UserError(f"{path} is no Parquet file: {' '.join(str(error).split())}") from None
+            self.columns = tuple(file.schema_arrow.names)
             for number in range(file.num_row_groups):
                 self._groups.append((file, number))
                 counts.append(file.metadata.row_group(number).num_rows)
