@@ -56,7 +56,7 @@ BOUNDED: dict[tuple[str, str], str] = {
 }
 UNKNOWN: dict[str, str] = {
     "deepmmsearch.policies.bounded": "it runs a stranger's patterns, in a process that is ended",
-    "deepmmsearch.renderer": "an alternative for each special token, told apart by its first character",
+    "deepmmsearch.escaping": "an alternative for each added token, told apart by its first character",
     "deepmmsearch.atlas.oracle": "sentences of an invented world, with a name in them",
 }
 """Modules with a pattern that is known when they run; why it is linear all the same."""

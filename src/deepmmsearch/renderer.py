@@ -7,16 +7,16 @@ appended verbatim, and what the template puts between a completion and the next 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any, Protocol
 
 from PIL.Image import Image
 
-from deepmmsearch.agent.dialect import Dialect, find_dialect
-from deepmmsearch.agent.table import extra_tags, state
+from deepmmsearch.agent.dialect import Dialect, find_dialect, written_tags
+from deepmmsearch.agent.table import state
 from deepmmsearch.errors import UserError
-from deepmmsearch.escaping import escape_chat_tokens, escape_observation
+from deepmmsearch.escaping import break_tokens, escape_chat_tokens, escape_observation, is_control, token_pattern
 from deepmmsearch.types import Observation, TokenSequence, Trajectory, Turn
 
 Message = dict[str, Any]
@@ -25,6 +25,8 @@ Template = Callable[[list[Message], bool], str]
 # Stands for a completion while the template is asked what it puts around one: plain letters, so that no template
 # trims it and no tokenizer merges it with a special token.
 _SENTINEL = "completionsentinel"
+# The numbers of the lines of an observation (`agent.lines`) and, at the end of a line, those of the hits it rests on.
+_NUMBERS = re.compile(r"^\[\d{1,3}\](?= )|(?<= )(?:\[\d{1,3}\])+$", re.MULTILINE)
 
 
 class Tokenizer(Protocol):
@@ -32,6 +34,10 @@ class Tokenizer(Protocol):
 
     @property
     def all_special_tokens(self) -> list[str]: ...
+    @property
+    def added_tokens_decoder(self) -> Mapping[int, Any]: ...
+    @property
+    def unk_token_id(self) -> Any: ...
     def apply_chat_template(
         self, conversation: list[Message], *, tokenize: bool, add_generation_prompt: bool
     ) -> Any: ...
@@ -46,7 +52,12 @@ def messages(trajectory: Trajectory) -> tuple[list[Message], list[Image]]:
     What users, pages and tools wrote is escaped (`escaping.escape_observation`); what the policy wrote is kept, with
     chat tokens disarmed.
     """
-    return _messages(trajectory, escape_chat_tokens)
+    return _messages(trajectory, escape_chat_tokens, said)
+
+
+def said(text: str) -> str:
+    """What the policy wrote: chat tokens are disarmed, the tags of its dialect are not."""
+    return escape_chat_tokens(text, written_tags())
 
 
 class Renderer:
@@ -72,9 +83,12 @@ class Renderer:
         self.image_token = image_token or getattr(tokenizer, "image_token", None) or "<|image_pad|>"
         self.image_id = self._special_id(self.image_token)
         self.end_text, self.end_id = self._end_of_turn()
-        special = sorted({*tokenizer.all_special_tokens, self.image_token}, key=len, reverse=True)
-        self._special = re.compile("|".join(re.escape(t[0]) + "(?=" + re.escape(t[1:]) + ")" for t in special if t[1:]))
+        added = {n: t for n, t in tokenizer.added_tokens_decoder.items() if t.special or is_control(str(t))}
+        special = {*tokenizer.all_special_tokens, self.image_token}
+        self._special, self._control = token_pattern(special), token_pattern({*special, *map(str, added.values())})
+        self._control_ids = frozenset(added) - {tokenizer.unk_token_id}
         # Every turn renders the episode so far; what was rendered and encoded before is remembered, not done again.
+        self.disarm = lru_cache(maxsize=4096)(self._disarm)
         self._encode = lru_cache(maxsize=4096)(self._encode_uncached)
         self._bridge = lru_cache(maxsize=4096)(self._bridge_uncached)
 
@@ -86,7 +100,7 @@ class Renderer:
         raises UserError: a guess at sampled tokens is never trained on.
         """
         built = _Builder(self.image_id)
-        opening, pictures = _messages(trajectory, self.disarm, turns=())
+        opening, pictures = _messages(trajectory, self.disarm, self._said, turns=())
         built.add(self._encode(self.render(opening)), 0)
         built.images += [self.view(p) for p in pictures]
         for number, turn in enumerate(trajectory.turns):
@@ -98,9 +112,16 @@ class Renderer:
             built.images += [self.view(p) for p in turn.observation.images]
         return built.build()
 
-    def disarm(self, text: str) -> str:
-        """The text with every special token broken, this tokenizer's included: text from outside stays text."""
-        return self._special.sub(lambda m: f"{m.group()} ", escape_chat_tokens(text))
+    def harmless(self, conversation: Sequence[Message]) -> list[Message]:
+        """A conversation in transformers' format in whose texts no added token of the tokenizer stands."""
+        return [
+            {**message, "content": self.disarm(said) if isinstance(said, str) else [self._part(part) for part in said]}
+            for message in conversation
+            for said in (message["content"],)
+        ]
+
+    def _part(self, part: Mapping[str, Any]) -> Message:
+        return {**part, "text": self.disarm(part["text"])} if part.get("type") == "text" else dict(part)
 
     def expand(self, ids: Sequence[int], pictures: Sequence[int | Sequence[int]]) -> list[int]:
         """The ids as the model wants them: placeholder i repeated pictures[i] times, or replaced by those ids."""
@@ -125,6 +146,18 @@ class Renderer:
             raise ValueError(f"{found} image placeholders cannot be expanded for {len(left)} pictures.")
         return [left.pop() if i == self.image_id else (i,) for i in ids]
 
+    def _disarm(self, text: str) -> str:
+        """Text from outside that stays text: no added token of this tokenizer comes of it (`escaping.is_control`)."""
+        broken = break_tokens(escape_chat_tokens(text), self._control)
+        # A tokenizer may rewrite what it reads in ways of its own: then no mark is left that could be part of a token.
+        for harmless in (broken, "".join(c if c.isalnum() or c.isspace() else " " for c in broken)):
+            if self._control_ids.isdisjoint(self._encode(harmless)):
+                return harmless
+        return ""
+
+    def _said(self, text: str) -> str:
+        return break_tokens(said(text), self._special)
+
     def _add_completion(self, built: _Builder, turn: Turn, number: int, teacher: bool) -> bool:
         """Appends what the policy wrote; tells whether that ends the turn."""
         completion = turn.completion
@@ -138,7 +171,7 @@ class Renderer:
                 f"Turn {number + 1} has no token ids: the endpoint hides them. Use the local policy, an endpoint that "
                 "returns token ids, or train on the text as teacher data."
             )
-        built.add([*self._encode(self.disarm(completion.text)), self.end_id], 1)
+        built.add([*self._encode(self._said(completion.text)), self.end_id], 1)
         return True
 
     def _bridge_uncached(self, words: str, pictures: int, ended: bool) -> tuple[int, ...]:
@@ -209,8 +242,12 @@ class _Builder:
 
 
 def _messages(
-    trajectory: Trajectory, clean: Callable[[str], str], turns: Sequence[Turn] | None = None
+    trajectory: Trajectory,
+    clean: Callable[[str], str],
+    own: Callable[[str], str],
+    turns: Sequence[Turn] | None = None,
 ) -> tuple[list[Message], list[Image]]:
+    """`clean`: for what others wrote; `own`: for what the policy wrote."""
     prompt, question = trajectory.prompt, trajectory.question
     dialect, foreign = find_dialect(prompt.dialect), partial(_foreign, clean=clean)
     conversation = [{"role": "system", "content": [_text(prompt.system)]}] if prompt.system else []
@@ -221,11 +258,11 @@ def _messages(
     shown, pictures = _image_parts(len(question.images)), [*question.images]
     opening = _user(*(*shown, asked) if dialect.pictures == "before" else (asked, *shown))
     for found in trajectory.context:
-        opening["content"] += [*_image_parts(len(found.images)), _text(f"\n{_observed(found, dialect, foreign)}")]
+        opening["content"] += [*_image_parts(len(found.images)), _text(f"\n{_observed(found, dialect, clean)}")]
         pictures += found.images
     conversation.append(opening)
     for turn in trajectory.turns if turns is None else turns:
-        conversation.append({"role": "assistant", "content": [_text(clean(turn.completion.text))]})
+        conversation.append({"role": "assistant", "content": [_text(own(turn.completion.text))]})
         if turn.observation is not None:
             seen = turn.observation.images
             words = _reply_text(turn, turn.observation, trajectory, clean)
@@ -237,17 +274,22 @@ def _messages(
 def _reply_text(turn: Turn, found: Observation, trajectory: Trajectory, clean: Callable[[str], str]) -> str:
     """The text that carries an observation, and the state text that belongs to the call."""
     dialect, after = find_dialect(trajectory.prompt.dialect), trajectory.prompt.after.get(state(turn.action), "")
-    return _observed(found, dialect, partial(_foreign, clean=clean)) + (f"\n{after}" if after else "")
+    return _observed(found, dialect, clean) + (f"\n{after}" if after else "")
 
 
-def _observed(found: Observation, dialect: Dialect, foreign: Callable[[str], str]) -> str:
-    return dialect.observation(foreign(found.text))
+def _observed(found: Observation, dialect: Dialect, clean: Callable[[str], str]) -> str:
+    """The numbers of its lines are ours, and may be tokens; all else may not."""
+    text, parts, at = escape_observation(found.text, written_tags()), [], 0
+    for number in _NUMBERS.finditer(text):
+        parts += [clean(text[at : number.start()]), number.group()]
+        at = number.end()
+    return dialect.observation("".join([*parts, clean(text[at:])]))
 
 
 def _foreign(text: str, clean: Callable[[str], str]) -> str:
     """Text of users, pages and tools. `clean` comes last: what it disarms must not come back when invisible characters
     are dropped."""
-    return clean(escape_observation(text, extra_tags()))
+    return clean(escape_observation(text, written_tags()))
 
 
 def _user(*parts: dict[str, str]) -> Message:

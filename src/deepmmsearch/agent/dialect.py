@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache
 from typing import Literal, Protocol, runtime_checkable
 
-from deepmmsearch.agent.table import Tool, installed_tools
+from deepmmsearch.agent.table import Tool, extra_tags, installed_tools
+from deepmmsearch.errors import UserError
 from deepmmsearch.registry import Registry
-from deepmmsearch.types import Action, Limits
+from deepmmsearch.types import Action, Answer, ImageSearch, Limits, TextSearch
 
 DEFAULT = "deepmmsearch-r1"
 
@@ -62,6 +66,28 @@ DIALECTS: Registry[Dialect] = Registry("deepmmsearch.dialects", "dialect", Diale
 def find_dialect(name: str) -> Dialect:
     """Raises UnknownName, UserError."""
     return DIALECTS.find(name)
+
+
+def written_tags() -> tuple[str, ...]:
+    """The names of all tags that installed tools and dialects write."""
+    return tuple(sorted({*extra_tags(), *(tag for name in DIALECTS.names() for tag in _tags_of(name))}))
+
+
+@cache
+def _tags_of(name: str) -> frozenset[str]:
+    try:
+        return tags_of(find_dialect(name))
+    except UserError:  # what cannot be loaded writes nothing
+        return frozenset()
+
+
+def tags_of(dialect: Dialect) -> frozenset[str]:
+    """The names of the tags that a dialect writes around turns, the papers' calls and observations."""
+    tools, written = installed_tools(), [dialect.observation("")]
+    for action in (TextSearch("x"), ImageSearch(), Answer("x")):
+        with suppress(ValueError):
+            written.append(dialect.write("x", action, tools))
+    return frozenset(re.findall(r"</?([A-Za-z][\w.:-]*)", "".join(written)))
 
 
 def parse_action(

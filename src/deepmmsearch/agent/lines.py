@@ -1,6 +1,7 @@
 """What a search found, as the lines of an observation: every line that tells of hits names them by their rank.
 
-Passages are untrusted text; a line is one line whatever they hold, so none can pass for another.
+Passages are untrusted text; a line is one line whatever they hold, and numbers of lines are ours alone, so none can
+pass for another.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from deepmmsearch.escaping import escape_numbers
 from deepmmsearch.types import Cited, Hit
 
 NOTHING = "Nothing found."
@@ -25,7 +27,9 @@ class Line:
 
 def text_lines(summaries: Sequence[str]) -> list[Line]:
     """One line per passage that has something to say, numbered by its rank."""
-    return [Line(f"[{rank}] {text}", Cited(text, (rank,))) for rank, text in enumerate(summaries, 1) if text]
+    return [
+        Line(f"[{rank}] {unnumbered(text)}", Cited(text, (rank,))) for rank, text in enumerate(summaries, 1) if text
+    ]
 
 
 def summary_lines(sentences: Sequence[Cited], ranks: Sequence[int]) -> list[Line]:
@@ -34,7 +38,7 @@ def summary_lines(sentences: Sequence[Cited], ranks: Sequence[int]) -> list[Line
     lines = []
     for sentence in sentences:
         hits = tuple(sorted({ranks[n - 1] for n in sentence.hits if 0 < n <= len(ranks)}))
-        text, marks = one_line(sentence.text), "".join(f"[{rank}]" for rank in hits)
+        text, marks = unnumbered(sentence.text), "".join(f"[{rank}]" for rank in hits)
         lines.append(Line(f"{text} {marks}" if hits and text else "", Cited(sentence.text, hits)))
     return lines
 
@@ -50,7 +54,7 @@ def image_lines(
         summary = summaries.get(rank, "")
         said = title + (f" {summary}" if _adds(summary, title) else "")
         shown = f" (picture {pictures[rank]})" if pictures and rank in pictures else ""
-        lines.append(Line(cut(f"[{rank}] {mark(hit)}{shown}: {said}", longest), Cited(said, (rank,))))
+        lines.append(Line(cut(f"[{rank}] {mark(hit)}{shown}: {unnumbered(said)}", longest), Cited(said, (rank,))))
     return lines
 
 
@@ -75,6 +79,11 @@ def join(lines: Sequence[Line], longest: int) -> tuple[str, tuple[Cited, ...]]:
 
 def one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def unnumbered(text: str) -> str:
+    """Text from outside as a part of a line: one line, in which nothing looks like the number of another."""
+    return escape_numbers(one_line(text))
 
 
 def cut(text: str, longest: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from deepmmsearch.agent.lines import Line, cut, one_line
+from deepmmsearch.agent.lines import Line, cut, one_line, unnumbered
 from deepmmsearch.agent.metering import Ledger, using
 from deepmmsearch.agent.protocols import (
     Grounder,
@@ -158,4 +158,4 @@ class Summary:
 
 def refused(sentence: str) -> Observation:
     """An error that the policy reads."""
-    return Observation(f"Error: {sentence}", error=sentence)
+    return Observation(f"Error: {unnumbered(sentence)}", error=sentence)

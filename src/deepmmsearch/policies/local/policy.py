@@ -141,7 +141,7 @@ class LocalPolicy:
         """The reply to a conversation in transformers' format, whose `image` parts stand for `pictures` in order."""
 
         def prepare() -> BatchRow:
-            text = self.renderer.render(list(conversation))
+            text = self.renderer.render(self.renderer.harmless(conversation))
             ids = tuple(self.tokenizer.encode(text, add_special_tokens=False))
             return self._row(ids, [self.view(p) for p in pictures], hashlib.sha256(text.encode()).hexdigest())
 
