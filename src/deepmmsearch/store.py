@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +19,7 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
-from deepmmsearch.files import lock_open_file
+from deepmmsearch.files import lock_open_file, replacing
 from deepmmsearch.notation import parse_json
 from deepmmsearch.types import Prompt, Question, Trajectory, Turn
 
@@ -26,6 +27,7 @@ VERSION = 1
 
 FILE = "trajectories.jsonl"
 _SHA = re.compile(r"[0-9a-f]{64}")
+_NAMED = re.compile(r'"([0-9a-f]{64})"')
 
 
 def _with_images(row: dict[str, Any]) -> dict[str, Any]:
@@ -83,19 +85,36 @@ class TrajectoryStore:
         self._write([self._line(name, trajectory, about)])
         return name
 
+    def put(self, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
+        """As `append`; gives where the record stands and the record, as `spots` does."""
+        line = self._line(trajectory.question.id, trajectory, about)
+        return self._write([line]), _parse(line, str(self.path))
+
     def extend(self, rows: Iterable[tuple[str, Trajectory]]) -> None:
         """As `append`, for several: one wait for the disk. None is stored when one of them cannot be."""
         self._write([self._line(name, trajectory) for name, trajectory in rows])
 
-    def _write(self, lines: Sequence[bytes]) -> None:
+    def _write(self, lines: Sequence[bytes]) -> int:
+        """Where the first of the lines stands."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._refuse_link(self.path)
-        with self.path.open("a+b") as file:
-            lock_open_file(file)
+        with self._appending() as file:
             _cut_half_line(file)
+            place = file.tell()
             file.write(b"".join(lines))
             file.flush()
             os.fsync(file.fileno())
+            return place
+
+    @contextmanager
+    def _appending(self) -> Iterator[BinaryIO]:
+        """The file, locked. Another process may have put a new one in its place before the lock was had."""
+        while True:
+            self._refuse_link(self.path)
+            with self.path.open("a+b") as file:
+                lock_open_file(file)
+                if self.path.exists() and os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
+                    yield file
+                    return
 
     def _line(self, name: str, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> bytes:
         """Pictures are complete before the line that names them."""
@@ -127,6 +146,37 @@ class TrajectoryStore:
         for line in self._lines():
             yield str(line["id"]), self._read(line)
 
+    def spots(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """As `lines`, each with where it stands, for `read_at`."""
+        return self._spots()
+
+    def read_at(self, place: int) -> Trajectory:
+        """The trajectory of the record that stands there."""
+        with self.path.open("rb") as file:
+            file.seek(place)
+            return self._read(_parse(file.readline(), f"{self.path}, byte {place}"))
+
+    def remove(self, ids: Collection[str]) -> None:
+        """Deletes all records of these ids, and the pictures that no other record names. Nobody else may be storing
+        pictures meanwhile."""
+        if not self.path.exists():
+            return
+        with self._appending() as file, replacing(self.path, durable=True) as draft, draft.open("wb") as kept:
+            file.seek(0)
+            named: set[str] = set()
+            gone: set[str] = set()
+            for raw in file:
+                if not raw.endswith(b"\n"):
+                    break
+                removed = _parse(raw, str(self.path))["id"] in ids
+                (gone if removed else named).update(_NAMED.findall(raw.decode("utf-8", "surrogatepass")))
+                if not removed:
+                    kept.write(raw)
+        for sha in gone - named:
+            path = self.folder / "images" / f"{sha}.png"
+            self._refuse_link(path.parent)
+            path.unlink(missing_ok=True)
+
     def __iter__(self) -> Iterator[Trajectory]:
         return (trajectory for _, trajectory in self.items())
 
@@ -139,13 +189,18 @@ class TrajectoryStore:
         return self._lines()
 
     def _lines(self) -> Iterator[dict[str, Any]]:
+        return (line for _, line in self._spots())
+
+    def _spots(self) -> Iterator[tuple[int, dict[str, Any]]]:
         if not self.path.exists():
             return
+        place = 0
         with self.path.open("rb") as file:
             for number, raw in enumerate(file, 1):
                 if not raw.endswith(b"\n"):
                     return
-                yield _parse(raw, f"{self.path}, line {number}")
+                yield place, _parse(raw, f"{self.path}, line {number}")
+                place += len(raw)
 
     def _read(self, line: dict[str, Any]) -> Trajectory:
         return from_dict(line["trajectory"], self._image)

@@ -45,7 +45,7 @@ class ChatPolicy:
     `model` None takes the endpoint's only model. The key comes from the environment variable `key_variable` and from
     nowhere else; endpoints of one's own need none. `lossless` sends pictures as PNG, pixel by pixel, instead of JPEG of
     quality 95. `tokens` asks for token ids and logprobs (vLLM gives both); servers
-    that do not know the question may refuse it. `on_text` is called with each piece of text as it is written.
+    that do not know the question may refuse it. `on_text` is called with each piece of a turn as it is written.
     `timeout` is in seconds, for one request; `retries` are the client's, with growing pauses. `min_pixels`,
     `max_pixels`: the bounds within which the server's model takes pictures as they are; `card`: what else is known of
     it.
@@ -107,7 +107,7 @@ class ChatPolicy:
 
     async def act(self, trajectory: Trajectory) -> Completion:
         """The next turn. Raises EndpointError, or UnknownName for a model that the endpoint does not serve."""
-        return await self._ask(*messages(trajectory), stop=self.stop)
+        return await self._ask(*messages(trajectory), stop=self.stop, on_text=self.on_text)
 
     async def complete(self, conversation: Sequence[Message], pictures: Sequence[Image] = ()) -> Completion:
         """The reply to a conversation in transformers' format, whose `image` parts stand for `pictures` in order."""
@@ -129,7 +129,12 @@ class ChatPolicy:
             self._client = None
 
     async def _ask(
-        self, conversation: list[Message], pictures: list[Image], stop: Sequence[str], budget: int | None = None
+        self,
+        conversation: list[Message],
+        pictures: list[Image],
+        stop: Sequence[str],
+        budget: int | None = None,
+        on_text: Callable[[str], None] | None = None,
     ) -> Completion:
         if self.model is None:
             await self.check()
@@ -137,8 +142,8 @@ class ChatPolicy:
         urls = await asyncio.to_thread(self._encoded, pictures) if pictures else []
         request = self._request(conversation, urls, stop, budget or self.max_new_tokens)
         try:
-            if self.on_text is not None and budget is None:
-                reply = await self._stream(request, self.on_text)
+            if on_text is not None:
+                reply = await self._stream(request, on_text)
             else:
                 reply = _read_reply(await self._connected().chat.completions.create(**request))
         except self._openai.BadRequestError as error:
@@ -178,7 +183,9 @@ class ChatPolicy:
         logprobs: list[float] = []
         finish: str | None = None
         usage: tuple[int | None, int | None] = None, None
-        async for chunk in await self._connected().chat.completions.create(**request, stream=True):
+        async for chunk in await self._connected().chat.completions.create(
+            **request, stream=True, stream_options={"include_usage": True}
+        ):
             if getattr(chunk, "error", None):
                 raise _Nonsense(str(chunk.error))
             usage = _usage(chunk) if getattr(chunk, "usage", None) else usage

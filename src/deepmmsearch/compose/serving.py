@@ -1,0 +1,123 @@
+"""A server's recipe, and the models that it offers, each with its tools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from deepmmsearch.agent.dialect import find_dialect
+from deepmmsearch.agent.runner import AgentWorkflow
+from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, choose_prompt
+from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.settings import LimitSettings, Recipe, Settings
+from deepmmsearch.types import Limits, Policy
+
+Choice = Literal["model", "calls", "length"]
+
+
+class ServedModelSettings(Settings):
+    """One that can be asked: who plays, with which tools. `prompt`: None is the one the policy was made for; `limits`:
+    None are those of its dialect; `about`: a line for the page. `examples`: questions with pictures, in a folder as
+    `deepmmsearch atlas make` writes it, that the page offers to a first visit."""
+
+    policy: ModelSettings = LocalPolicySettings()
+    tools: ToolSettings = NoToolSettings()
+    prompt: str | None = None
+    limits: LimitSettings | None = None
+    about: str = ""
+    examples: Path | None = None
+
+
+class UploadSettings(Settings):
+    """What a question may bring along: `pictures` of at most so many `bytes` and `pixels` each, `characters` of
+    text; and of an earlier conversation the last `exchanges`."""
+
+    pictures: int = Field(default=8, ge=0)
+    bytes: int = Field(default=20_000_000, gt=0)
+    pixels: int = Field(default=40_000_000, gt=0)
+    characters: int = Field(default=20_000, gt=0)
+    exchanges: int = Field(default=20, ge=0)
+
+
+class CallerLimits(Settings):
+    """What one key may use; None is no limit. `money`: US dollars of tools in a day (UTC); `days`: how long history is
+    kept."""
+
+    concurrent: int | None = Field(default=4, gt=0)
+    per_minute: int | None = Field(default=60, gt=0)
+    money: float | None = Field(default=None, ge=0)
+    days: int | None = Field(default=None, gt=0)
+
+
+class PageSettings(Settings):
+    """The page: `may_choose` says what its users may change, `share` whether they may make a link to an answer that
+    everybody who reaches the server can open, `language` what it speaks where the browser asks for none of its own."""
+
+    enabled: bool = True
+    may_choose: tuple[Choice, ...] = ("model", "calls", "length")
+    share: bool = False
+    language: Literal["en", "de", "zh"] = "en"
+
+
+class ServeRecipe(Recipe):
+    """A server. `models`: by the names they are asked for, the first is the default. `store`: where questions and
+    answers are kept. `concurrency`: episodes in play; `waiting`: questions that may wait for a place; `timeout`:
+    seconds for one question. `keys`: a file with hashed keys (`deepmmsearch serve keys`), needed on any address but
+    this machine's own. `allow_hosts`: names, besides its address, under which the server may be asked; `origins`: of
+    other sites whose pages may ask it."""
+
+    models: dict[str, ServedModelSettings] = Field(min_length=1)
+    store: Path = Path("serve")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8400, ge=0, le=65_535)
+    concurrency: int = Field(default=8, gt=0)
+    waiting: int = Field(default=64, ge=0)
+    timeout: float = Field(default=300.0, gt=0)
+    keys: Path | None = None
+    allow_hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    uploads: UploadSettings = UploadSettings()
+    each: CallerLimits = CallerLimits()
+    page: PageSettings = PageSettings()
+
+    @field_validator("models")
+    @classmethod
+    def _named(cls, models: dict[str, ServedModelSettings]) -> dict[str, ServedModelSettings]:
+        for name in models:
+            if not name or len(name) > 64 or not all(c.isalnum() or c in "-_." for c in name):
+                raise ValueError(f"a model is called {name!r}; use letters, digits, '-', '_' and '.'")
+        return models
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model as it is asked. `streams`: its policy tells each piece of a turn as it is written."""
+
+    name: str
+    workflow: AgentWorkflow
+    streams: bool
+    about: str = ""
+    examples: Path | None = None
+
+    def limited(self, calls: int | None) -> AgentWorkflow:
+        """The workflow with at most `calls` tool calls, never more than it has by itself."""
+        if calls is None:
+            return self.workflow
+        allowed = self.workflow.limits
+        return replace(self.workflow, limits=replace(allowed, calls=max(0, min(calls, allowed.calls))))
+
+
+def build_served(name: str, settings: ServedModelSettings, on_text: Callable[[str], None] | None = None) -> ServedModel:
+    """Raises UserError for what cannot be loaded, MissingExtra."""
+    policy: Policy = build_policy(settings.policy, on_text)
+    tools = build_toolbox(settings.tools, policy)
+    prompt = choose_prompt(policy, tools, settings.prompt)
+    limits: Limits = settings.limits.limits() if settings.limits is not None else find_dialect(prompt.dialect).limits
+    workflow = AgentWorkflow(policy, prompt, lambda _: tools, limits, getattr(policy, "name", name))
+    streams = on_text is not None and settings.policy.kind == "chat"
+    return ServedModel(name, workflow, streams, settings.about, settings.examples)

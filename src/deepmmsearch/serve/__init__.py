@@ -1,0 +1,1 @@
+"""One server for a page to ask in, OpenAI-compatible programs, and MCP hosts: `deepmmsearch serve`."""

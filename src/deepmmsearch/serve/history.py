@@ -1,0 +1,152 @@
+"""What was asked and answered, kept in an ordinary trajectory store: a question is stored when it is taken and again
+when it has ended, so that a restart knows which ones were interrupted.
+
+A store belongs to one server at a time; within it, one thread at a time reads and writes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deepmmsearch.errors import UserError
+from deepmmsearch.files import locked, write_json
+from deepmmsearch.notation import parse_json
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.types import Trajectory
+
+TITLES = "titles.json"
+LONGEST_TITLE = 200
+INTERRUPTED = "The server was stopped before it was answered."
+_LOCK = ".serving"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the history. `date` is ISO 8601; `stop` None means that it is in play. `cost` in US dollars."""
+
+    id: str
+    conversation: str
+    date: str
+    title: str
+    question: str
+    answer: str | None
+    stop: str | None
+    error: str | None
+    model: str
+    pictures: int
+    cost: float
+    offset: int
+
+
+class History:
+    """One owner's. Raises UserError where the folder cannot be used, or another server uses it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = TrajectoryStore(folder)
+        self._lock = threading.Lock()
+        self._held = locked(folder / _LOCK, wait=False)
+        if not self._held.__enter__():
+            raise UserError(f"Another server keeps its history in {folder}. Stop it, or set another store.")
+        self._titles = self._read_titles()
+        self._entries: dict[str, Entry] = {}
+        for offset, line in self.store.spots():
+            self._note(offset, line)
+        self._interrupted()
+
+    def close(self) -> None:
+        self._held.__exit__(None, None, None)
+
+    def keep(self, trajectory: Trajectory, about: Mapping[str, Any]) -> None:
+        """Stores the trajectory under its question's id. Raises UserError, OSError."""
+        with self._lock:
+            self._note(*self.store.put(trajectory, about))
+
+    def entries(self, search: str = "") -> list[Entry]:
+        """Newest first; of those whose question, title or answer holds every word of `search`."""
+        words = search.casefold().split()
+        with self._lock:
+            found = sorted(self._entries.values(), key=lambda e: (e.date, e.offset), reverse=True)
+        told = ((e, f"{e.title} {e.question} {e.answer or ''}".casefold()) for e in found)
+        return [entry for entry, text in told if all(word in text for word in words)]
+
+    def entry(self, id: str) -> Entry:
+        """Raises UserError when there is none."""
+        with self._lock:
+            if id not in self._entries:
+                raise UserError(f"There is no question {id[:40]!r} in the history. It may have been deleted.")
+            return self._entries[id]
+
+    def get(self, id: str) -> Trajectory:
+        """The whole episode, with its pictures. Raises UserError when there is none."""
+        entry = self.entry(id)
+        with self._lock:
+            return self.store.read_at(entry.offset)
+
+    def conversation(self, id: str) -> list[Entry]:
+        """All of one conversation, oldest first."""
+        return [entry for entry in reversed(self.entries()) if entry.conversation == id]
+
+    def rename(self, id: str, title: str) -> None:
+        """Raises UserError when there is none, or the title is empty."""
+        entry, title = self.entry(id), " ".join(title.split())[:LONGEST_TITLE]
+        if not title:
+            raise UserError("The title is empty. Give one of at least one character.")
+        with self._lock:
+            self._titles[id] = title
+            write_json(self.store.folder / TITLES, self._titles, durable=True)
+            self._entries[id] = replace(entry, title=title)
+
+    def remove(self, ids: Iterable[str]) -> None:
+        """Deletes these and the pictures that nothing else shows. Those that are not there are not missed."""
+        with self._lock:
+            gone = set(ids) & set(self._entries)
+            if not gone:
+                return
+            self.store.remove(gone)
+            self._titles = {id: title for id, title in self._titles.items() if id not in gone}
+            write_json(self.store.folder / TITLES, self._titles, durable=True)
+            self._entries = {}
+            for offset, line in self.store.spots():
+                self._note(offset, line)
+
+    def _note(self, offset: int, line: Mapping[str, Any]) -> None:
+        id, row = str(line["id"]), line["trajectory"]
+        question = row["question"]
+        turns = row.get("turns") or []
+        action = turns[-1].get("action") if turns else None
+        answer = action.get("text") if isinstance(action, dict) and action.get("kind") == "Answer" else None
+        calls = [c for t in turns for c in ((t.get("observation") or {}).get("calls") or ())]
+        text = str(question["text"])
+        self._entries[id] = Entry(
+            id=id,
+            conversation=str(line.get("conversation") or id),
+            date=str(line.get("date") or ""),
+            title=self._titles.get(id, text[:LONGEST_TITLE]),
+            question=text,
+            answer=None if answer is None else str(answer),
+            stop=row.get("stop"),
+            error=row.get("error"),
+            model=str(line.get("model") or row.get("policy") or ""),
+            pictures=len(question.get("images") or ()),
+            cost=sum(float(call.get("cost") or 0.0) for call in calls),
+            offset=offset,
+        )
+
+    def _interrupted(self) -> None:
+        for entry in [e for e in self._entries.values() if e.stop is None]:
+            kept = self.store.read_at(entry.offset)
+            told = {"date": entry.date, "conversation": entry.conversation, "model": entry.model}
+            self.keep(kept.failed(INTERRUPTED), told)
+
+    def _read_titles(self) -> dict[str, str]:
+        try:
+            found = parse_json((self.store.folder / TITLES).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.store.folder / TITLES} cannot be read ({error}). Remove it.") from None
+        return {str(id): str(title) for id, title in found.items()} if isinstance(found, dict) else {}

@@ -1,0 +1,75 @@
+"""What comes in through any door becomes a question here: text, pictures (bytes, data URIs, addresses), history."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+
+from PIL.Image import Image
+
+from deepmmsearch import images
+from deepmmsearch.compose.asking import read_question
+from deepmmsearch.compose.serving import UploadSettings
+from deepmmsearch.errors import UserError
+from deepmmsearch.types import Exchange, Question
+
+_DATA_URI = re.compile(r"data:(?:image/[\w.+-]{1,40})?(?:;[\w=.-]{1,40}){0,4};base64,", re.ASCII | re.IGNORECASE)
+_ADDRESS = ("https://", "http://")
+
+
+class TooLarge(UserError):
+    """More than the server takes."""
+
+
+async def take_question(
+    text: str, pictures: Sequence[bytes | str], history: Sequence[Exchange], bounds: UploadSettings
+) -> Question:
+    """A picture is the bytes of a file, a data URI or a web address: never a path. Of the history the last exchanges
+    are kept.
+
+    Raises TooLarge, or UserError for what is not a question or a picture.
+    """
+    if len(text) > bounds.characters:
+        raise TooLarge(f"The question has {len(text)} characters, at most {bounds.characters} are taken. Shorten it.")
+    if len(pictures) > bounds.pictures:
+        raise TooLarge(f"{len(pictures)} pictures were given, at most {bounds.pictures} are taken. Leave some out.")
+    loaded = [await _picture(given, number, bounds) for number, given in enumerate(pictures, 1)]
+    kept = history[-bounds.exchanges :] if bounds.exchanges else ()
+    return await read_question(text, loaded, [(earlier.question, earlier.answer) for earlier in kept])
+
+
+async def _picture(given: bytes | str, number: int, bounds: UploadSettings) -> Image:
+    name = f"picture {number}"
+    if isinstance(given, str) and given.startswith(_ADDRESS):
+        (found,) = (await read_question("?", [given])).images
+        if found.width * found.height > bounds.pixels:
+            raise TooLarge(_too_many(name, bounds))
+        return found
+    content = given if isinstance(given, bytes) else _decoded(given, name, bounds)
+    if len(content) > bounds.bytes:
+        raise TooLarge(f"{name.capitalize()} has {len(content)} bytes, at most {bounds.bytes} are taken.")
+    return await asyncio.to_thread(
+        images.load, content, max_pixels=bounds.pixels, formats=images.WEB_FORMATS, name=name
+    )
+
+
+def _decoded(uri: str, name: str, bounds: UploadSettings) -> bytes:
+    begin = _DATA_URI.match(uri)
+    if begin is None:
+        raise UserError(
+            f"{name.capitalize()} begins {uri[:20]!r}. Give a data URI (data:image/png;base64,...) or the address of a "
+            "picture (https://...)."
+        )
+    if (len(uri) - begin.end()) * 3 // 4 > bounds.bytes + 3:
+        raise TooLarge(f"{name.capitalize()} has more than {bounds.bytes} bytes. Make it smaller.")
+    try:
+        return base64.b64decode(uri[begin.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise UserError(f"{name.capitalize()} is not base64. Encode the bytes of its file anew.") from None
+
+
+def _too_many(name: str, bounds: UploadSettings) -> str:
+    return f"{name.capitalize()} has more than {bounds.pixels / 1e6:g} megapixels. Make it smaller."

@@ -1,0 +1,235 @@
+"""The engine room: every question, from whichever door, is an ordinary episode on shared policies and tools.
+
+Who watches a run is told its state whenever it has changed, and works out by itself what is new since it last looked:
+a slow reader skips what it missed, holds nobody up and takes no memory, and one that comes back sees the whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from deepmmsearch.agent.runner import Workflow, guarded
+from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.serve.history import History
+from deepmmsearch.types import Question, Trajectory
+
+STOPPED = "Stopped by whoever asked."
+LOST = "The server was stopped before it was answered."
+# runs that ended are kept for those who come back; later ones are in the history
+KEPT = 256
+
+_writing: ContextVar[Callable[[str], None] | None] = ContextVar("writing", default=None)
+
+
+def on_text(piece: str) -> None:
+    """What a policy that streams calls with each piece; the run is that of the task."""
+    tell = _writing.get()
+    if tell is not None:
+        tell(piece)
+
+
+class Busy(Failed):
+    """No place is free, or the caller has as many questions in play as it may."""
+
+
+class Unknown(UserError):
+    """There is no such run, or it is somebody else's."""
+
+
+@dataclass(frozen=True)
+class State:
+    """A run at one moment. `position`: how many wait before it, None once it is in play. `writing`: what is written of
+    the present turn, where the policy streams. `ended`: the trajectory is what it stays. `unsaved`: why the answer
+    could not be kept."""
+
+    trajectory: Trajectory
+    position: int | None
+    writing: str
+    ended: bool
+    unsaved: str | None = None
+
+
+@dataclass(eq=False)
+class Run:
+    """One question in the room. `about` is kept beside the trajectory (`conversation`, `model`, `date`, ...)."""
+
+    id: str
+    owner: str
+    workflow: Workflow
+    question: Question
+    about: Mapping[str, Any]
+    trajectory: Trajectory
+    writing: str = ""
+    started: bool = False
+    ending: bool = False
+    ended: bool = False
+    unsaved: str | None = None
+    task: asyncio.Task[None] | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self) -> None:
+        """Wakes all who watch."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+class Room:
+    """`histories` gives an owner's. `concurrency` episodes are in play, at most `waiting` wait; `per_owner` gives how
+    many one owner may have in play and waiting together (None: any)."""
+
+    def __init__(
+        self,
+        histories: Callable[[str], History],
+        *,
+        concurrency: int = 8,
+        waiting: int = 64,
+        timeout: float | None = 300.0,
+        per_owner: Callable[[str], int | None] = lambda _: None,
+    ) -> None:
+        self._histories = histories
+        self._concurrency, self._most_waiting, self._timeout = concurrency, waiting, timeout
+        self._per_owner = per_owner
+        self._runs: dict[str, Run] = {}
+        self._waiting: list[Run] = []
+        self._playing: set[Run] = set()
+        self._closing = False
+
+    @property
+    def playing(self) -> int:
+        return len(self._playing)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def start(self, workflow: Workflow, question: Question, owner: str, **about: Any) -> Run:
+        """Takes the question and gives its run at once; the question is on the disk before it is played.
+
+        Raises Busy where there is no place, UserError where it cannot be kept.
+        """
+        if self._closing:
+            raise Busy("The server is being stopped. Ask again in a moment.")
+        own = sum(run.owner == owner for run in (*self._waiting, *self._playing))
+        most = self._per_owner(owner)
+        if most is not None and own >= most:
+            raise Busy(f"{own} questions of yours are in play, as many as you may have. Wait for one to end.")
+        if self.playing >= self._concurrency and self.waiting >= self._most_waiting:
+            raise Busy(f"{self.waiting} questions are waiting already. Ask again in a moment.")
+        id = uuid.uuid4().hex[:16]
+        told = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "conversation": id} | about
+        asked = replace(question, id=id)
+        run = Run(id, owner, workflow, asked, told, replace(workflow.blank, question=asked))
+        self._runs[id] = run
+        self._waiting.append(run)
+        try:
+            await asyncio.to_thread(self._histories(owner).keep, run.trajectory, told)
+        except BaseException:
+            self._forget(run)
+            raise
+        self._begin()
+        return run
+
+    def find(self, id: str, owner: str) -> Run:
+        """A run of this owner that is in the room, also one that ended not long ago. Raises Unknown."""
+        run = self._runs.get(id)
+        if run is None or run.owner != owner:
+            raise Unknown(f"There is no run {id[:40]!r}. It may have ended long ago: look into the history.")
+        return run
+
+    async def watch(self, run: Run) -> AsyncIterator[State]:
+        """The state now, and again whenever it has changed, until the run has ended."""
+        while True:
+            changed = run.changed
+            state = self.state(run)
+            yield state
+            if state.ended:
+                return
+            await changed.wait()
+
+    def state(self, run: Run) -> State:
+        position = None if run.started or run.ended else self._waiting.index(run)
+        return State(run.trajectory, position, run.writing, run.ended, run.unsaved)
+
+    async def finish(self, run: Run) -> Trajectory:
+        """The trajectory once the run has ended."""
+        async for _ in self.watch(run):
+            pass
+        return run.trajectory
+
+    async def stop(self, run: Run, reason: str = STOPPED) -> None:
+        """Ends the run; what was played is kept."""
+        if run.ended:
+            return
+        if run in self._waiting:
+            self._waiting.remove(run)
+            await self._end(run, run.trajectory.failed(reason))
+            return
+        if run.task is not None and not run.ending:
+            run.task.cancel(reason)
+        await self.finish(run)
+
+    async def close(self) -> None:
+        """Ends everything; what was played is kept."""
+        self._closing = True
+        await asyncio.gather(*(self.stop(run, LOST) for run in (*self._waiting, *self._playing)))
+
+    def _begin(self) -> None:
+        while self._waiting and self.playing < self._concurrency:
+            run = self._next()
+            self._waiting.remove(run)
+            self._playing.add(run)
+            run.started = True
+            run.task = asyncio.create_task(self._play(run))
+            run.tell()
+        for run in self._waiting:
+            run.tell()
+
+    def _next(self) -> Run:
+        """The first one of whoever has the fewest in play, so that nobody's hundred questions keep others waiting."""
+        counts: dict[str, int] = {}
+        for run in self._playing:
+            counts[run.owner] = counts.get(run.owner, 0) + 1
+        return min(self._waiting, key=lambda run: counts.get(run.owner, 0))
+
+    async def _play(self, run: Run) -> None:
+        def written(piece: str) -> None:
+            run.writing += piece
+            run.tell()
+
+        _writing.set(written)
+        try:
+            async with contextlib.aclosing(guarded(run.workflow, run.question, self._timeout)) as grown:  # type: ignore[type-var]
+                async for trajectory in grown:
+                    run.trajectory, run.writing = trajectory, ""
+                    run.tell()
+            last = run.trajectory
+        except asyncio.CancelledError as error:
+            last = run.trajectory.failed(str(error) or STOPPED)
+        await self._end(run, last)
+
+    async def _end(self, run: Run, trajectory: Trajectory) -> None:
+        run.ending = True
+        try:
+            await asyncio.to_thread(self._histories(run.owner).keep, trajectory, run.about)
+        # the answer is there all the same, and whoever asked is told
+        except (UserError, OSError) as error:
+            run.unsaved = f"The answer could not be kept: {error}"
+        run.trajectory, run.writing, run.ended = trajectory, "", True
+        self._playing.discard(run)
+        run.tell()
+        ended = [r for r in self._runs.values() if r.ended]
+        for old in ended[: max(0, len(ended) - KEPT)]:
+            del self._runs[old.id]
+        self._begin()
+
+    def _forget(self, run: Run) -> None:
+        self._runs.pop(run.id, None)
+        if run in self._waiting:
+            self._waiting.remove(run)
