@@ -19,8 +19,8 @@ from deepmmsearch.compose.serving import UploadSettings
 from deepmmsearch.errors import UserError
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.serve.history import INTERRUPTED, History
-from deepmmsearch.serve.intake import TooLarge, take_question
-from deepmmsearch.serve.room import LOST, STOPPED, Busy, Room, Run, State, Unknown, on_text
+from deepmmsearch.serve.intake import TooMuch, take_question
+from deepmmsearch.serve.room import LOST, STOPPED, NoPlace, Room, Run, State, UnknownRun, on_text
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Completion, Exchange, Question, Trajectory
 
@@ -120,7 +120,7 @@ async def test_places_are_counted_and_nobody_takes_them_all(history: History) ->
 
     runs = [await ask("greedy", f"g{i}") for i in range(4)]
     other = await ask("other", "o")
-    with pytest.raises(Busy, match="3 questions are waiting"):
+    with pytest.raises(NoPlace, match="3 questions are waiting"):
         await ask("other", "one more")
     assert [place.state(r).position for r in (*runs, other)] == [None, None, 0, 1, 2]
     policy.let("g0")
@@ -136,11 +136,11 @@ async def test_places_are_counted_and_nobody_takes_them_all(history: History) ->
 async def test_an_owner_has_so_many_and_sees_its_own(history: History) -> None:
     place, policy = room(history, per_owner=lambda owner: 1 if owner == "small" else None), Slow((ANSWER,))
     run = await place.start(workflow(policy), Question("", "a"), "small")
-    with pytest.raises(Busy, match="1 questions of yours"):
+    with pytest.raises(NoPlace, match="1 questions of yours"):
         await place.start(workflow(policy), Question("", "b"), "small")
-    with pytest.raises(Unknown):
+    with pytest.raises(UnknownRun):
         place.find(run.id, "other")
-    with pytest.raises(Unknown):
+    with pytest.raises(UnknownRun):
         place.find("x", "small")
     await place.close()
 
@@ -166,7 +166,7 @@ async def test_a_server_that_stops_says_so_and_takes_nothing_more(history: Histo
     runs = [await place.start(workflow(policy), Question("", text), "me") for text in ("a", "b")]
     await place.close()
     assert [history.entry(r.id).error for r in runs] == [LOST, LOST]
-    with pytest.raises(Busy, match="being stopped"):
+    with pytest.raises(NoPlace, match="being stopped"):
         await place.start(workflow(policy), Question("", "c"), "me")
 
 
@@ -282,13 +282,13 @@ def as_bytes(image: Image.Image) -> bytes:
     ("text", "pictures", "kind", "told"),
     [
         ("", [], UserError, "empty"),
-        ("x" * 101, [], TooLarge, "101 characters"),
-        ("x", [as_bytes(picture())] * 3, TooLarge, "3 pictures"),
+        ("x" * 101, [], TooMuch, "101 characters"),
+        ("x", [as_bytes(picture())] * 3, TooMuch, "3 pictures"),
         ("x", ["/etc/passwd"], UserError, "begins '/etc/passwd'"),
         ("x", ["file:///etc/passwd"], UserError, "data URI"),
         ("x", ["data:image/png;base64,!!!"], UserError, "not base64"),
-        ("x", ["data:image/png;base64," + "A" * 9000], TooLarge, "more than 5000 bytes"),
-        ("x", [b"x" * 5001], TooLarge, "5001 bytes"),
+        ("x", ["data:image/png;base64," + "A" * 9000], TooMuch, "more than 5000 bytes"),
+        ("x", [b"x" * 5001], TooMuch, "5001 bytes"),
         ("x", [b"no picture"], UserError, "picture 1"),
         ("x", [as_bytes(Image.new("RGB", (300, 300)))], UserError, "too large"),
         ("x", ["http://127.0.0.1:80/x.png"], UserError, "could not be fetched"),

@@ -25,7 +25,7 @@ _LOCK = ".serving"
 
 
 @dataclass(frozen=True)
-class Entry:
+class HistoryEntry:
     """A line of the history. `date` is ISO 8601; `stop` None means that it is in play. `cost` in US dollars."""
 
     id: str
@@ -52,7 +52,7 @@ class History:
         if not self._held.__enter__():
             raise UserError(f"Another server keeps its history in {folder}. Stop it, or set another store.")
         self._titles = self._read_titles()
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, HistoryEntry] = {}
         for offset, line in self.store.spots():
             self._note(offset, line)
         self._interrupted()
@@ -65,7 +65,7 @@ class History:
         with self._lock:
             self._note(*self.store.put(trajectory, about))
 
-    def entries(self, search: str = "") -> list[Entry]:
+    def entries(self, search: str = "") -> list[HistoryEntry]:
         """Newest first; of those whose question, title or answer holds every word of `search`."""
         words = search.casefold().split()
         with self._lock:
@@ -73,7 +73,7 @@ class History:
         told = ((e, f"{e.title} {e.question} {e.answer or ''}".casefold()) for e in found)
         return [entry for entry, text in told if all(word in text for word in words)]
 
-    def entry(self, id: str) -> Entry:
+    def entry(self, id: str) -> HistoryEntry:
         """Raises UserError when there is none."""
         with self._lock:
             if id not in self._entries:
@@ -86,7 +86,7 @@ class History:
         with self._lock:
             return self.store.read_at(entry.offset)
 
-    def conversation(self, id: str) -> list[Entry]:
+    def conversation(self, id: str) -> list[HistoryEntry]:
         """All of one conversation, oldest first."""
         return [entry for entry in reversed(self.entries()) if entry.conversation == id]
 
@@ -121,7 +121,7 @@ class History:
         answer = action.get("text") if isinstance(action, dict) and action.get("kind") == "Answer" else None
         calls = [c for t in turns for c in ((t.get("observation") or {}).get("calls") or ())]
         text = str(question["text"])
-        self._entries[id] = Entry(
+        self._entries[id] = HistoryEntry(
             id=id,
             conversation=str(line.get("conversation") or id),
             date=str(line.get("date") or ""),

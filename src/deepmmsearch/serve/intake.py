@@ -20,7 +20,7 @@ _DATA_URI = re.compile(r"data:(?:image/[\w.+-]{1,40})?(?:;[\w=.-]{1,40}){0,4};ba
 _ADDRESS = ("https://", "http://")
 
 
-class TooLarge(UserError):
+class TooMuch(UserError):
     """More than the server takes."""
 
 
@@ -30,12 +30,12 @@ async def take_question(
     """A picture is the bytes of a file, a data URI or a web address: never a path. Of the history the last exchanges
     are kept.
 
-    Raises TooLarge, or UserError for what is not a question or a picture.
+    Raises TooMuch, or UserError for what is not a question or a picture.
     """
     if len(text) > bounds.characters:
-        raise TooLarge(f"The question has {len(text)} characters, at most {bounds.characters} are taken. Shorten it.")
+        raise TooMuch(f"The question has {len(text)} characters, at most {bounds.characters} are taken. Shorten it.")
     if len(pictures) > bounds.pictures:
-        raise TooLarge(f"{len(pictures)} pictures were given, at most {bounds.pictures} are taken. Leave some out.")
+        raise TooMuch(f"{len(pictures)} pictures were given, at most {bounds.pictures} are taken. Leave some out.")
     loaded = [await _picture(given, number, bounds) for number, given in enumerate(pictures, 1)]
     kept = history[-bounds.exchanges :] if bounds.exchanges else ()
     return await read_question(text, loaded, [(earlier.question, earlier.answer) for earlier in kept])
@@ -46,11 +46,11 @@ async def _picture(given: bytes | str, number: int, bounds: UploadSettings) -> I
     if isinstance(given, str) and given.startswith(_ADDRESS):
         (found,) = (await read_question("?", [given])).images
         if found.width * found.height > bounds.pixels:
-            raise TooLarge(_too_many(name, bounds))
+            raise TooMuch(_too_many(name, bounds))
         return found
     content = given if isinstance(given, bytes) else _decoded(given, name, bounds)
     if len(content) > bounds.bytes:
-        raise TooLarge(f"{name.capitalize()} has {len(content)} bytes, at most {bounds.bytes} are taken.")
+        raise TooMuch(f"{name.capitalize()} has {len(content)} bytes, at most {bounds.bytes} are taken.")
     return await asyncio.to_thread(
         images.load, content, max_pixels=bounds.pixels, formats=images.WEB_FORMATS, name=name
     )
@@ -64,7 +64,7 @@ def _decoded(uri: str, name: str, bounds: UploadSettings) -> bytes:
             "picture (https://...)."
         )
     if (len(uri) - begin.end()) * 3 // 4 > bounds.bytes + 3:
-        raise TooLarge(f"{name.capitalize()} has more than {bounds.bytes} bytes. Make it smaller.")
+        raise TooMuch(f"{name.capitalize()} has more than {bounds.bytes} bytes. Make it smaller.")
     try:
         return base64.b64decode(uri[begin.end() :], validate=True)
     except (binascii.Error, ValueError):

@@ -35,11 +35,11 @@ def on_text(piece: str) -> None:
         tell(piece)
 
 
-class Busy(Failed):
+class NoPlace(Failed):
     """No place is free, or the caller has as many questions in play as it may."""
 
 
-class Unknown(UserError):
+class UnknownRun(UserError):
     """There is no such run, or it is somebody else's."""
 
 
@@ -112,16 +112,16 @@ class Room:
     async def start(self, workflow: Workflow, question: Question, owner: str, **about: Any) -> Run:
         """Takes the question and gives its run at once; the question is on the disk before it is played.
 
-        Raises Busy where there is no place, UserError where it cannot be kept.
+        Raises NoPlace where there is no place, UserError where it cannot be kept.
         """
         if self._closing:
-            raise Busy("The server is being stopped. Ask again in a moment.")
+            raise NoPlace("The server is being stopped. Ask again in a moment.")
         own = sum(run.owner == owner for run in (*self._waiting, *self._playing))
         most = self._per_owner(owner)
         if most is not None and own >= most:
-            raise Busy(f"{own} questions of yours are in play, as many as you may have. Wait for one to end.")
+            raise NoPlace(f"{own} questions of yours are in play, as many as you may have. Wait for one to end.")
         if self.playing >= self._concurrency and self.waiting >= self._most_waiting:
-            raise Busy(f"{self.waiting} questions are waiting already. Ask again in a moment.")
+            raise NoPlace(f"{self.waiting} questions are waiting already. Ask again in a moment.")
         id = uuid.uuid4().hex[:16]
         told = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "conversation": id} | about
         asked = replace(question, id=id)
@@ -137,10 +137,10 @@ class Room:
         return run
 
     def find(self, id: str, owner: str) -> Run:
-        """A run of this owner that is in the room, also one that ended not long ago. Raises Unknown."""
+        """A run of this owner that is in the room, also one that ended not long ago. Raises UnknownRun."""
         run = self._runs.get(id)
         if run is None or run.owner != owner:
-            raise Unknown(f"There is no run {id[:40]!r}. It may have ended long ago: look into the history.")
+            raise UnknownRun(f"There is no run {id[:40]!r}. It may have ended long ago: look into the history.")
         return run
 
     async def watch(self, run: Run) -> AsyncIterator[State]:

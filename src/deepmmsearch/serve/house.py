@@ -42,7 +42,7 @@ class Histories:
 
 
 @dataclass
-class Service:
+class House:
     """What a server serves. `models` in the order of the recipe, the first is the default."""
 
     recipe: ServeRecipe
@@ -85,7 +85,7 @@ class Service:
         **about: Any,
     ) -> Run:
         """Takes a question and begins to play it. `calls`: at most so many tool calls; `about` is kept beside it, such
-        as `conversation`. Raises UnknownName, UserError (TooLarge, Busy)."""
+        as `conversation`. Raises UnknownName, UserError (TooMuch, NoPlace)."""
         chosen = self.model(model)
         question = await take_question(text, pictures, history, self.recipe.uploads)
         return await self.room.start(chosen.limited(calls), question, owner, model=chosen.name, **about)
