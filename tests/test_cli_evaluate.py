@@ -149,6 +149,9 @@ def test_what_cannot_be_run_says_what_to_do(tmp_path: Path) -> None:
         ({"workflows": {"a": {"kind": "magic"}}}, "workflows.a: Unknown workflow 'magic'"),
         ({"workflows": {"a/b": {}}}, "has a /"),
         ({"workflows": {"a": {"ablates": "b"}}}, "no workflow 'b'"),
+        ({"workflows": {"a": {"replicates": "b"}}}, "no workflow 'b' that it could replicate"),
+        ({"workflows": {"a": {"replicates": "a"}}}, "a: a replicates another workflow"),
+        ({"workflows": {"a": {}, "b": {"replicates": "a", "ablates": "a"}}}, "b has both ablates and replicates"),
         ({"workflows": {"a": {"fault": "sad"}}}, "expected one of empty"),
         ({"workflows": {"a": {"policy": "p"}}}, "no policy 'p'"),
         ({"policies": {"p": {}, "q": {}}, "workflows": {"a": {}}}, "say which policy"),
@@ -238,7 +241,20 @@ def test_models_that_differ_in_their_data_play_as_agents_alone(tmp_path: Path) -
     assert "mix0 rag" in make_recipe({"mix0": tmp_path}, 50, 7, False, tmp_path / "out", 8).workflows
 
 
-@pytest.mark.parametrize("given", ["base", "=x", "a b=x", "base=nowhere"])
+def test_training_runs_of_one_model_are_one_part(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+    folders = read_models([f"base={tmp_path / 'a'}", f"rl@0={tmp_path / 'b'}", f"rl@7={tmp_path / 'c'}"])
+    made = make_recipe(folders, 50, 7, False, tmp_path / "out", 8)
+    assert made.workflows["rl@7 rag"].replicates == "rl@0 rag" and made.workflows["rl@0 rag"].replicates is None
+    assert made.workflows["rl@0 no crop"].ablates == "rl@0 agent" and "rl@7 no crop" not in made.workflows
+    found = roles(list(folders))
+    assert (found.trained, found.prompted, found.after) == ("rl@0 agent", "base agent", "rl@0 agent")
+    assert roles(["mix50@1", "mix50@2", "sft"]).mixes == {50: "mix50@1 agent"}
+
+
+@pytest.mark.parametrize("given", ["base", "base@x=y", "=x", "a b=x", "base=nowhere"])
 def test_a_model_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(UserError):
         read_models([given])

@@ -94,6 +94,19 @@ def test_mmbench_of_its_authors_and_of_the_hub(tmp_path: Path) -> None:
     assert question.text.startswith("Look.\nWhich one?") and question.answers == ("B", "dog")
 
 
+def test_rotations_of_mmbench_are_one_question(tmp_path: Path) -> None:
+    columns = ("index", "question", "A", "B", "C", "answer", "image")
+    rows = [("7", "Which?", "cat", "dog", "", "B", base64_picture()), ("1000007", "Which?", "dog", "cat", "", "A", "7")]
+    text = "\n".join("\t".join(row) for row in (columns, *rows))
+    (tmp_path / "MMBench_DEV_EN.tsv").write_text(text + "\n")
+    asked = BENCHMARKS.find("mmbench").open(tmp_path / "MMBench_DEV_EN.tsv")
+    first, second = list(asked)
+    assert not asked.report.dropped and first.image is not None and second.image is not None
+    assert [first.id, second.id] == ["mmbench-7", "mmbench-1000007"] and second.text.endswith("A. dog\nB. cat")
+    assert first.metadata["circular"] == second.metadata["circular"] == "mmbench-7"
+    assert right(first, "B") and right(second, "A") and not right(second, "B")
+
+
 @pytest.mark.parametrize("name", ["docvqa", "infovqa"])
 def test_documents(tmp_path: Path, name: str) -> None:
     row = {"questionId": "49153", "question": "What is the brand?", "answers": ["itc limited", "ITC"], "image": IMAGE}

@@ -25,7 +25,10 @@ GRPO = "model adapter lora seed dtype save_dtype prompt limits rollouts trl judg
 DECIDED = {
     "AgainstAtlas": ("count seed benchmark", ""),
     "AgainstTable": ("count seed benchmark path split", "images"),
-    "AgentSettings": ("fault limits crop image_search text_searches policy prompt kind thumbnails", "ablates change"),
+    "AgentSettings": (
+        "fault limits crop image_search text_searches policy prompt kind thumbnails",
+        "ablates change replicates",
+    ),
     "Alarms": ("kl tokens reward patience", ""),
     "AtlasBenchmarkSettings": ("sample limit seed name split", "label out_of_domain"),
     "AtlasExperiment": (
@@ -56,7 +59,7 @@ DECIDED = {
         "name licence output processes needs",
     ),
     "DinoGroundingSettings": ("box_threshold kind model text_threshold", "device"),
-    "DirectSettings": ("policy prompt kind limits", "ablates change"),
+    "DirectSettings": ("policy prompt kind limits", "ablates change replicates"),
     "EncoderMatcherSettings": ("kind model threshold ranks", ""),
     "Episodes": ("turns limits attempts", "concurrency"),
     "EvalRecipe": (
@@ -93,10 +96,10 @@ DECIDED = {
     "NoSummarizerSettings": ("kind", ""),
     "NoToolSettings": ("kind", ""),
     "OraclePolicySettings": ("kind", ""),
-    "OracleSettings": ("fault limits crop image_search text_searches kind", "ablates change"),
+    "OracleSettings": ("fault limits crop image_search text_searches kind", "ablates change replicates"),
     "OtherWorkflowSettings": (
         "fault limits crop image_search text_searches policy prompt kind thumbnails",
-        "ablates change",
+        "ablates change replicates",
     ),
     "OwnGroundingSettings": ("box_threshold kind dialect", ""),
     "OwnRollouts": (
@@ -117,7 +120,7 @@ DECIDED = {
         f"{SEARCH} kind text image reader",
         "needs encoders",
     ),
-    "RagSettings": ("fault policy prompt kind thumbnails", "ablates change"),
+    "RagSettings": ("fault policy prompt kind thumbnails", "ablates change replicates"),
     "RankMatcherSettings": ("kind ranks", ""),
     "ReplaySettings": ("mode cassette", ""),
     "RewardSettings": ("kind", ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -21,13 +22,21 @@ from deepmmsearch.agent.metering import Budget, Ledger, Purse, calling
 from deepmmsearch.agent.runner import AgentWorkflow, play_safely, run_all
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.eval.charts import Bar, BarChart, Dot, Forest
-from deepmmsearch.eval.claims import Claim, Finding, Roles, claim_section, claims
+from deepmmsearch.eval.claims import Claim, Finding, Roles, claim_section, claims, planned
 from deepmmsearch.eval.faults import BAIT, FAULTS, followed, with_fault
 from deepmmsearch.eval.figures import Played, Results, effort, load_results, measure
 from deepmmsearch.eval.report import render_html, render_markdown, summary, write_reports
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, evaluate
 from deepmmsearch.eval.sections import Section, sections
-from deepmmsearch.eval.statistics import bootstrap, compare, correlation, mcnemar
+from deepmmsearch.eval.statistics import (
+    bootstrap,
+    bootstrap_runs,
+    compare,
+    compare_runs,
+    correlation,
+    holm,
+    mcnemar,
+)
 from deepmmsearch.eval.workflows import Rag, Switches, retrievals
 from deepmmsearch.judge import Judge, JudgeError, RuleJudge, Verdict
 from deepmmsearch.prompts import load_prompt
@@ -263,6 +272,38 @@ def test_paired_tests() -> None:
     assert math.isnan(correlation([1, 1, 1], [0, 1, 0])) and correlation([1, 2, 3], [2, 4, 6]) == pytest.approx(1)
 
 
+def test_holm_corrects_within_a_family() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and holm([]) == [] and holm([0.02]) == [0.02]
+    first, second, third = holm([0.02, math.nan, 0.01])
+    assert first == pytest.approx(0.02) and math.isnan(second) and third == pytest.approx(0.02)
+
+
+def test_training_runs_are_a_random_effect() -> None:
+    rng = np.random.default_rng(3)
+    questions = (rng.random(400) < 0.5).astype(float)
+    low, high = (np.where(rng.random(400) < share, 1 - questions, questions) for share in (0.02, 0.4))
+    # one run is as before; runs that agree add nothing, runs that differ widen the interval
+    alone = compare(high.tolist(), questions.tolist())
+    assert compare_runs([high.tolist()], [questions.tolist()]).mean == pytest.approx(alone.mean)
+    agreeing = compare_runs([high.tolist()] * 3, [questions.tolist()])
+    assert agreeing.seeds == 3 and agreeing.high - agreeing.low == pytest.approx(alone.high - alone.low, rel=0.15)
+    good, bad = np.clip(questions + (rng.random(400) < 0.6), 0, 1), questions
+    runs = [good.tolist(), bad.tolist(), good.tolist()]
+    apart = compare_runs(runs, [questions.tolist()])
+    pooled = compare(np.mean(runs, axis=0).tolist(), questions.tolist())
+    assert apart.mean == pytest.approx(pooled.mean) and apart.count == 400
+    assert apart.high - apart.low > 3 * (pooled.high - pooled.low) and apart.low < 0 < pooled.low and apart.p > 0.05
+    over = bootstrap_runs([[good.tolist(), low.tolist()], [[1.0, 1.0], [1.0, 1.0]]])
+    assert over.count == 402 and over.mean == pytest.approx((np.mean([good, low]) + 1) / 2) and over.low < over.high
+    # two runs vary as two runs do: half their distance times the square root of two for the sample's deviation
+    wide = bootstrap_runs([[[1.0] * 50, [0.0] * 50]])
+    assert wide.low < 0 and wide.high > 1
+    assert math.isnan(bootstrap_runs([]).mean)
+    with pytest.raises(ValueError, match="pairs"):
+        compare_runs([[1.0]], [[1.0, 0.0]])
+
+
 # -- runs
 
 
@@ -445,6 +486,76 @@ async def test_the_figures_are_right(tmp_path: Path) -> None:
     assert figures["workflows"]["trained"]["average"]["mean"] == 1.0
 
 
+async def test_the_order_in_which_questions_finish_changes_nothing(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+    for number, row in enumerate(sorted(results.rows, key=lambda r: (r.benchmark, r.workflow, r.question))):
+        results.rows[results.rows.index(row)].scores["reward"] = float(number % 3 == 0)  # type: ignore[index]
+    shuffled = replace(results, rows=random.Random(4).sample(list(results.rows), len(results.rows)))
+    assert shuffled.rows != results.rows and summary(shuffled) == summary(results)
+    assert [s.tables for s in sections(shuffled) if s.title != "What failed"] == [
+        s.tables for s in sections(results) if s.title != "What failed"
+    ]
+    # the same questions in two benchmarks do not change places either
+    twice = replace(results, benchmarks=dict(reversed(results.benchmarks.items())))
+    assert twice.accuracy("trained") == results.accuracy("trained")
+
+
+async def test_ablations_stand_in_all_tables(tmp_path: Path) -> None:
+    shown = {section.title: section.tables for section in sections(await results_of(tmp_path / "run"))}
+    for title in ("Accuracy", "Searches, time and money", "Knowing when to search", "Which tools are used",
+                  "Unlike the training questions", "Judges compared"):  # fmt: skip
+        assert "one" in {row[0] for row in shown[title][0].rows}, title
+
+
+async def test_pairs_that_were_not_planned_are_folded_and_have_no_stars(tmp_path: Path) -> None:
+    results = replace(await results_of(tmp_path / "run"), planned=[("trained", "base")])
+    planned, others = next(s.tables for s in sections(results) if s.title == "Are the differences real?")
+    assert [row[0] for row in planned.rows] == ["trained - base", "trained - one"] and not planned.folded
+    assert planned.columns[-1] == "p (Holm)" and planned.rows[0][-1] == "< 0.001*" and planned.rows[1][-1] == "1.000"
+    names = {row[0] for row in others.rows}
+    assert "base - one" in names and not names & {"trained - base", "base - trained", "trained - one"}
+    assert others.folded and "p (Holm)" not in others.columns and "*" not in str(others.rows)
+    found = {(d["first"], d["second"]): d for d in summary(results)["differences"]}
+    assert found["trained", "base"]["planned"] and found["trained", "base"]["p_holm"] < 0.001
+    assert not found["base", "one"]["planned"] and found["base", "one"]["p_holm"] is None
+    html, text = render_html(results, sections(results)), render_markdown(results, sections(results))
+    assert '<details class="folded"><summary>Other pairs: ' in html and "<summary>Other pairs: " in text
+
+
+async def test_models_that_differ_in_their_seed_are_one_in_comparisons(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+    workflows = {**results.workflows, "broken": replace(results.workflows["broken"], replicates="trained")}
+    several = replace(results, workflows=workflows, planned=[("trained", "base")])
+    found = several.compare("trained", "base")
+    assert found.seeds == 2 and found.mean == 0.5 and found.low <= 0 and results.compare("trained", "base").low == 1
+    shown = {section.title: section.tables for section in sections(several)}
+    rows = {row[0]: row for row in shown["Accuracy"][0].rows}
+    assert rows["trained, over 2 seeds"][1].startswith("50.0 [")
+    planned, others = shown["Are the differences real?"]
+    assert planned.rows[0][planned.columns.index("seeds")] == "2"
+    assert not any("broken" in row[0] for row in others.rows)
+    finding = claims(several, Roles("trained", prompted="base"))[0].findings[0]
+    assert finding.shown is False and finding.figure.endswith("16 questions, 2 seeds")
+
+
+async def test_rotations_are_one_question_and_what_a_judge_leaves_out_does_not_count(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+
+    def changed(row: Played) -> Played:
+        number = int(row.question[1:])
+        right = {"reward": float(number != 3)}
+        return replace(
+            row, circular=f"q{number % 4}", scores=right, left_out=frozenset({"reward"} if number == 0 else ())
+        )
+
+    rotated = replace(results, rows=list(map(changed, results.rows)))
+    found = rotated.accuracy("trained", ["own"])
+    # q3 is wrong, so q3 and q7 are; q0 is left out, and q4 stands for its question
+    assert found.count == 4 and found.mean == 0.75
+    assert rotated.mean(rotated.select("trained", "own")) == 0.75
+    assert rotated.compare("trained", "base").mean == 0
+
+
 def renamed(results: Results, text: str) -> Results:
     """With `text` in every name that a recipe, a data set or a judge gives."""
 
@@ -549,8 +660,15 @@ async def test_claims_are_marked_by_their_figures(tmp_path: Path) -> None:
     # as good with one search as with several: not shown
     assert found[2].mark == "not shown" and found[2].findings[0].figure.startswith("+0.0")
     assert found[3].mark == "not shown (not measured)" and "--model" in found[3].findings[0].figure
-    text = str(claim_section(found).tables[0].rows)
+    table = claim_section(found).tables[0]
+    text = str(table.rows)
     assert "not measured" in text and "shown" in text
+    assert table.columns == ["claim", "difference", "95 % interval", "questions", "seeds", "p (Holm)", ""]
+    assert table.rows[1] == [
+        "· trained agent - prompt agent", "+100.0", "[+100.0, +100.0]", "16", "1", "< 0.001*", "shown",
+    ]  # fmt: skip
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    assert planned(Roles("trained", prompted="base", single_text="one")) == (("trained", "base"), ("trained", "one"))
 
 
 def test_a_claim_is_shown_when_all_its_findings_are() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     "models",
     multiple=True,
     metavar="NAME=FOLDER",
-    help="A checkpoint; may be given several times. base, sft, rl, mix0 to mix100, uniform and random have a meaning.",
+    help="A checkpoint; may be given several times. base, sft, rl, mix0 to mix100, uniform and random have a meaning; "
+    "NAME@SEED=FOLDER is one of several training runs.",
 )
 @click.option("--questions", type=click.IntRange(1), default=500, show_default=True, help="Held-out questions.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The world they are about.")
@@ -45,7 +47,7 @@ def command(
                 --model rl=runs/atlas/grpo/merged
     """
     from deepmmsearch.compose.evaluate import play_recipe
-    from deepmmsearch.eval.claims import claim_section, claims
+    from deepmmsearch.eval.claims import claim_section, claims, planned
     from deepmmsearch.eval.figures import load_results
     from deepmmsearch.eval.report import write_reports
     from deepmmsearch.eval.sections import accuracy, costs
@@ -59,7 +61,9 @@ def command(
     with Bars() as bars:
         run = play_recipe(recipe, watch=bars)
     results = load_results([run], title=f"the atlas, seed {seed}, {questions} questions")
-    found = claims(results, roles(list(folders)))
+    parts = roles(list(folders))
+    results = replace(results, planned=planned(parts))
+    found = claims(results, parts)
     for section in (accuracy(results), costs(results)):
         for table in section.tables if section is not None else ():
             console.print(console_table(table, section.title if section is not None else ""))

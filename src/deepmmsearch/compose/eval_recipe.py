@@ -67,10 +67,12 @@ BenchmarkSettings = Annotated[AtlasBenchmarkSettings | NamedBenchmarkSettings, O
 
 class WorkflowOptions(Settings):
     """`ablates`: the workflow it is compared with. `change`: what differs, where the switches do not say it, such as
-    the training data of another policy."""
+    the training data of another policy. `replicates`: the workflow whose policy differs in the seed of its training
+    alone; figures of that one are then over all such seeds."""
 
     ablates: Aside[str | None] = None
     change: Aside[str | None] = None
+    replicates: Aside[str | None] = None
 
 
 class PlayedOptions(WorkflowOptions):
@@ -187,6 +189,13 @@ class EvalRecipe(Recipe):
                 raise ValueError(f"{name}: there is no policy {workflow.policy!r}, only {', '.join(self.policies)}")
             if workflow.ablates is not None and workflow.ablates not in self.workflows:
                 raise ValueError(f"{name}: there is no workflow {workflow.ablates!r} to compare with")
+            if (whole := workflow.replicates) is not None:
+                if whole not in self.workflows:
+                    raise ValueError(f"{name}: there is no workflow {whole!r} that it could replicate")
+                if whole == name or self.workflows[whole].replicates is not None:
+                    raise ValueError(f"{name}: {whole} replicates another workflow. Name the first of them")
+                if workflow.ablates is not None:
+                    raise ValueError(f"{name} has both ablates and replicates. An ablation is compared with {whole}")
         played = {
             w.policy or next(iter(self.policies)) for w in self.workflows.values() if isinstance(w, PlayedOptions)
         }

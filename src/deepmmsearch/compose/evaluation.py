@@ -162,6 +162,7 @@ class Evaluation:
             settings.ablates,
             settings.change or change(settings),
             getattr(settings, "fault", None),
+            settings.replicates,
         )
 
     def workflow(self, name: str, task: Task) -> Workflow:

@@ -70,15 +70,16 @@ def mathvista(row: Row, number: int) -> Draft:
 
 
 def mmbench(row: Row, number: int) -> Draft:
-    """MMBench (arXiv 2307.06281), English: the TSV of its authors (picture in base64; a number instead refers to
-    another row and is not read here) or the Hub's table. The test split has no answers."""
+    """MMBench (arXiv 2307.06281), English: the TSV of its authors or the Hub's table. The test split has no answers.
+    Rows whose numbers differ by millions are one question with its options moved on, right where all of them are."""
     options = [str(row[letter]) for letter in "ABCDE" if not _empty(row.get(letter))]
     answer = str(row.get("answer") or "").strip().upper()
     if len(answer) != 1 or not "A" <= answer < chr(ord("A") + len(options)):
         raise Skip("no answer")
     hint = "" if _empty(row.get("hint")) else f"{row['hint']}\n"
-    name = f"mmbench-{row.get('index', number)}"
-    return _choice(name, row, options, ord(answer) - ord("A"), _some(row, "category", "L2-category"), hint)
+    index = int(row.get("index", number))
+    extra = {"circular": f"mmbench-{index % 1_000_000}", **_some(row, "category", "L2-category")}
+    return _choice(f"mmbench-{index}", row, options, ord(answer) - ord("A"), extra, hint)
 
 
 def docvqa(row: Row, number: int) -> Draft:

@@ -136,6 +136,21 @@ def open_livevqa(path: Path, split: str) -> LocalRows:
     return LocalRows(rows, (*parts, *(folder for part in parts for folder in _subfolders(part))))
 
 
+def open_mmbench(path: Path, split: str) -> LocalRows:
+    """The Hub's table, or `MMBench_*.tsv` of its authors: pictures in base64, or the number of the row that has it."""
+    local = open_table(path, split)
+    rows = local.rows
+    if path.suffix.lower() != ".tsv":
+        return local
+    places = {str(rows[number].get("index")): number for number in range(len(rows))}
+
+    def with_picture(row: Row) -> Row:
+        place = places.get(str(row.get("image")))
+        return row if place is None else {**row, "image": rows[place]["image"]}
+
+    return LocalRows(MappedRows(rows, range(len(rows)), with_picture), local.folders)
+
+
 def flat_livevqa(rows: Rows) -> Rows:
     """One row per question: a row of the authors' repository holds one question of each level."""
     flat: list[Row] = []

@@ -178,6 +178,7 @@ MMBENCH = Benchmark(
     f"{_LMMS}; the authors' TSV not seen",
     ("dev",),
     Hub("lmms-lab-encoder/MMBench", {"dev": "dev"}, "en"),
+    layouts.open_mmbench,
     general=True,
 )
 DOCVQA = Benchmark(

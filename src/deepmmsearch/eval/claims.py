@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from deepmmsearch.eval.figures import Keep, Results, everything
-from deepmmsearch.eval.sections.section import Section, points
+from deepmmsearch.eval.sections.section import TESTED, Section, points, tested_cells
 from deepmmsearch.eval.statistics import Difference
 from deepmmsearch.show.tabulate import Table
 
@@ -41,11 +41,13 @@ class Roles:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a figure shows, or does not. `shown` is None where it was not measured: `figure` says what is missing."""
+    """What a figure shows, or does not. `shown` is None where it was not measured: `figure` says what is missing.
+    `difference`: what was compared, where something was."""
 
     text: str
     figure: str
     shown: bool | None
+    difference: Difference | None = None
 
     @property
     def mark(self) -> str:
@@ -88,16 +90,42 @@ def claims(results: Results, roles: Roles) -> list[Claim]:
     ]  # fmt: skip
 
 
+def planned(roles: Roles) -> tuple[tuple[str, str], ...]:
+    """The pairs of workflows that the claims are about, in their order; without those that are not played."""
+    half = roles.mixes.get(50)
+    pairs = (
+        (roles.trained, roles.prompted),
+        (roles.prompted, roles.prompted_rag),
+        (roles.trained, roles.rag),
+        (roles.direct, roles.rag),
+        (roles.prompted_direct, roles.prompted_rag),
+        (roles.trained, roles.no_crop),
+        (roles.trained, roles.single_text),
+        *((half, name) for share, name in sorted(roles.mixes.items()) if share != 50),
+        (roles.uniform, roles.random),
+        (roles.after, roles.before),
+        (roles.direct, roles.prompted_direct),
+    )
+    return tuple(dict.fromkeys((one, other) for one, other in pairs if one and other and one != other))
+
+
 def claim_section(found: list[Claim]) -> Section:
+    """All comparisons of the claims are one family of tests."""
+    family = [f.difference for claim in found for f in claim.findings if f.difference is not None]
+    cells = iter(tested_cells(family))
     rows = []
     for claim in found:
-        rows.append([f"{claim.number}. {claim.text}", "", claim.mark])
-        rows += [[f"· {finding.text}", finding.figure, finding.mark] for finding in claim.findings]
+        rows.append([f"{claim.number}. {claim.text}", *[""] * len(TESTED), claim.mark])
+        for finding in claim.findings:
+            measured = next(cells) if finding.difference is not None else [finding.figure, *[""] * (len(TESTED) - 1)]
+            rows.append([f"· {finding.text}", *measured, finding.mark])
     note = (
-        "Differences in points with 95 % intervals, paired by question. Shown: the interval lies on the claimed side "
-        f"of zero (claim 6: above -{100 * MARGIN:.0f})."
+        "Differences in points with 95 % intervals, paired by question. Seeds: how many training runs the figure is "
+        "the mean of; with several, the interval is over runs and questions. Shown: the interval lies on the claimed "
+        f"side of zero (claim 6: above -{100 * MARGIN:.0f}). p: corrected for {len(family)} comparisons (Holm). "
+        "*: below 0.05."
     )
-    return Section("The paper's claims", "Each with its own figures.", (Table(["claim", "figure", ""], rows, note),))
+    return Section("The paper's claims", "Each with its own figures.", (Table(["claim", *TESTED, ""], rows, note),))
 
 
 def _workflows(results: Results, roles: Roles) -> tuple[Finding, ...]:
@@ -136,7 +164,7 @@ def _selective(results: Results, roles: Roles) -> tuple[Finding, ...]:
         found = results.compare(roles.after, roles.before, keep, lambda row: float(use(row)))
         if not found.count:
             return Finding(text, "no such questions", None)
-        return Finding(text, _figure(found), found.low > 0 if rises else found.high < 0)
+        return Finding(text, _figure(found), found.low > 0 if rises else found.high < 0, found)
 
     return (
         used("crops, after - before (falls)", lambda r: r.used("crop"), False),
@@ -161,7 +189,7 @@ def _kept(results: Results, roles: Roles) -> Finding:
     )
     if not found.count:
         return Finding(text, "no such questions", None)
-    return Finding(text, _figure(found), found.low > -MARGIN)
+    return Finding(text, _figure(found), found.low > -MARGIN, found)
 
 
 def _better(
@@ -175,8 +203,11 @@ def _better(
     if first is None or second is None:
         return Finding(text, f"needs {needed}", None)
     found = results.compare(first, second, keep)
-    return Finding(text, _figure(found), found.low > 0) if found.count else Finding(text, f"needs {needed}", None)
+    if not found.count:
+        return Finding(text, f"needs {needed}", None)
+    return Finding(text, _figure(found), found.low > 0, found)
 
 
 def _figure(found: Difference) -> str:
-    return f"{points(found.mean)} [{points(found.low)}, {points(found.high)}], {found.count} questions"
+    seeds = "1 seed" if found.seeds == 1 else f"{found.seeds} seeds"
+    return f"{points(found.mean)} [{points(found.low)}, {points(found.high)}], {found.count} questions, {seeds}"

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.eval.faults import followed
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, Judged
-from deepmmsearch.eval.statistics import Difference, Interval, bootstrap, compare, quantile
+from deepmmsearch.eval.statistics import (
+    Difference,
+    Interval,
+    bootstrap,
+    bootstrap_runs,
+    compare,
+    compare_runs,
+    quantile,
+)
 from deepmmsearch.eval.workflows import retrievals
 from deepmmsearch.judge import gave_up, is_correct
 from deepmmsearch.rewards import crop_quality
@@ -26,7 +35,8 @@ class Played:
     `malformed`: turns that held no action. `searches` by text, image, crop and other tools; `failed`: those that came
     back with an error. `seconds` with everything that was waited for; `sampled` and `read` are tokens, None where the
     endpoint hides them; `cost` in US dollars. `crop_quality`: mean IoU with the gold box where one is known, else the
-    grounder's score; None without a crop."""
+    grounder's score; None without a crop. `circular`: the question of which this one is a rotation; it is right where
+    all of them are. `left_out`: the judges in whose figures it does not count."""
 
     benchmark: str
     workflow: str
@@ -48,6 +58,8 @@ class Played:
     search_required: bool | None
     kind: str
     category: str
+    circular: str = ""
+    left_out: frozenset[str] = frozenset()
 
     @property
     def searched(self) -> int:
@@ -96,6 +108,8 @@ def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: s
         required if isinstance(required, bool) else None,
         str(metadata.get("kind", "")),
         str(metadata.get("category", "")),
+        str(metadata.get("circular", "")),
+        frozenset(judge for judge, verdict in verdicts.items() if not verdict.counts),
     )
 
 
@@ -117,7 +131,8 @@ class GalleryEpisode:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything of one or more evaluations. `judge` is the one whose scores the tables show."""
+    """Everything of one or more evaluations. `judge` is the one whose scores the tables show. `planned`: pairs of
+    workflows that it was made to compare, beside ablations and what they are of."""
 
     title: str
     judge: str
@@ -127,6 +142,7 @@ class Results:
     rows: Sequence[Played]
     gallery: Sequence[GalleryEpisode]
     facts: Mapping[str, Any]
+    planned: Sequence[tuple[str, str]] = ()
 
     @property
     def tools(self) -> list[str]:
@@ -137,10 +153,32 @@ class Results:
     def select(self, workflow: str, benchmark: str | None = None) -> list[Played]:
         return [r for r in self.rows if r.workflow == workflow and benchmark in (None, r.benchmark)]
 
+    def runs_of(self, workflow: str) -> list[str]:
+        """The workflow, and those that were trained in the same way with other seeds."""
+        return [workflow, *(name for name, w in self.workflows.items() if w.replicates == workflow)]
+
     def accuracy(self, workflow: str, benchmarks: Iterable[str] | None = None, keep: Keep = everything) -> Interval:
         """Every benchmark weighs the same, as in the paper's averages."""
-        names = list(benchmarks) if benchmarks is not None else list(self.benchmarks)
-        return bootstrap([[self.score(r) for r in self.select(workflow, name) if keep(r)] for name in names])
+        names = sorted(benchmarks if benchmarks is not None else self.benchmarks)
+        return bootstrap([list(self._values(workflow, self.score, keep, name).values()) for name in names])
+
+    def accuracy_of_runs(self, workflow: str, benchmarks: Iterable[str]) -> Interval:
+        """Over all its training runs, on the questions that all of them answered."""
+        runs = self.runs_of(workflow)
+        each = [[self._values(run, self.score, everything, name) for run in runs] for name in sorted(benchmarks)]
+        return bootstrap_runs([_aligned(values) for values in each])
+
+    def _values(
+        self, workflow: str, of: Value, keep: Keep, benchmark: str | None = None
+    ) -> dict[tuple[str, str], float]:
+        """What each question is worth, in an order that does not depend on when it was finished: the least of its
+        rotations, where it has any. Without those that the judge leaves out."""
+        found: dict[tuple[str, str], float] = {}
+        for row in self.select(workflow, benchmark):
+            if keep(row) and self.judge not in row.left_out:
+                key = row.benchmark, row.circular or row.question
+                found[key] = min(of(row), found.get(key, math.inf))
+        return dict(sorted(found.items()))
 
     def mean(self, rows: Sequence[Played]) -> float:
         return mean_score(rows, self.judge)
@@ -150,15 +188,13 @@ class Results:
 
     def compare(self, first: str, second: str, keep: Keep = everything, value: Value | None = None) -> Difference:
         """First against second by their scores, or by another `value`, on the questions that both answered and that are
-        to be kept."""
-        of = value or self.score
-        others = {(r.benchmark, r.question): of(r) for r in self.select(second) if keep(r)}
-        pairs = [
-            (of(r), others[r.benchmark, r.question])
-            for r in self.select(first)
-            if keep(r) and (r.benchmark, r.question) in others
-        ]
-        return compare([a for a, _ in pairs], [b for _, b in pairs])
+        to be kept; each is the mean of its training runs, where it has several."""
+        runs = self.runs_of(first)
+        names = [*runs, *self.runs_of(second)]
+        values = _aligned([self._values(name, value or self.score, keep) for name in names])
+        if len(values) == 2:
+            return compare(values[0], values[1])
+        return compare_runs(values[: len(runs)], values[len(runs) :])
 
 
 def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: str = "", examples: int = 24) -> Results:
@@ -190,11 +226,21 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
         tuple(judges),
         workflows,
         benchmarks,
-        # they finish in another order each time, and resampling depends on the order
-        sorted(rows.values(), key=lambda row: row.question),
-        _few(shown.values(), examples),
+        # they finish in another order each time
+        sorted(rows.values(), key=_place),
+        _few(sorted(shown.values(), key=lambda episode: _place(episode.played)), examples),
         facts,
     )
+
+
+def _place(row: Played) -> tuple[str, str, str]:
+    return row.benchmark, row.workflow, row.question
+
+
+def _aligned(runs: Sequence[Mapping[tuple[str, str], float]]) -> list[list[float]]:
+    """Of the questions that all answered."""
+    common = [key for key in runs[0] if all(key in run for run in runs)]
+    return [[run[key] for key in common] for run in runs]
 
 
 def _few(episodes: Iterable[GalleryEpisode], most: int) -> list[GalleryEpisode]:
@@ -270,5 +316,10 @@ def share_of(rows: Sequence[Played], holds: Keep) -> float:
 
 
 def mean_score(rows: Sequence[Played], judge: str) -> float:
-    """0 where there are none."""
-    return sum(row.scores.get(judge, 0.0) for row in rows) / max(1, len(rows))
+    """Without those that the judge leaves out, rotations of one question as one; 0 where there are none."""
+    worth: dict[Hashable, float] = {}
+    for number, row in enumerate(rows):
+        if judge not in row.left_out:
+            key = (row.benchmark, row.workflow, row.circular) if row.circular else number
+            worth[key] = min(row.scores.get(judge, 0.0), worth.get(key, math.inf))
+    return sum(worth.values()) / max(1, len(worth))

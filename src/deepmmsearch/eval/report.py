@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.eval.figures import GalleryEpisode, Results, effort
-from deepmmsearch.eval.sections import Section, main_workflows, sections
+from deepmmsearch.eval.sections import Section, comparisons, sections
+from deepmmsearch.eval.statistics import holm
 from deepmmsearch.files import write_text
 from deepmmsearch.show.gallery import Card
 from deepmmsearch.show.page import render_page
@@ -103,7 +104,8 @@ def render_markdown(results: Results, shown: Sequence[Section], lead: str = "") 
 def summary(results: Results) -> dict[str, Any]:
     """The figures, for programs; a figure that does not exist is null."""
     names = [n for n in results.workflows if results.select(n)]
-    mains = [n for n in main_workflows(results) if n in names]
+    compared = comparisons(results)
+    corrected = iter(holm([each.difference.p for each in compared if each.planned]))
     found = {
         "title": results.title,
         "judge": results.judge,
@@ -121,9 +123,14 @@ def summary(results: Results) -> dict[str, Any]:
             for name in names
         },
         "differences": [
-            {"first": a, "second": b, **asdict(results.compare(a, b))}
-            for at, a in enumerate(mains)
-            for b in mains[at + 1 :]
+            {
+                "first": each.first,
+                "second": each.second,
+                **asdict(each.difference),
+                "planned": each.planned,
+                "p_holm": next(corrected) if each.planned else None,
+            }
+            for each in compared
         ],
     }
     return _finite(found)

@@ -20,7 +20,7 @@ from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.files import locked, write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
-from deepmmsearch.judge.verdict import NOT_ASKED
+from deepmmsearch.judge.verdict import NOT_ASKED, Selective
 from deepmmsearch.outputs import LOCK, Output, Values
 from deepmmsearch.revision import revision
 from deepmmsearch.store import TrajectoryStore
@@ -33,20 +33,22 @@ KEPT = "What was played is kept."
 
 @dataclass(frozen=True)
 class Judged:
-    """`error`: why there is no verdict; then the score is 0."""
+    """`error`: why there is no verdict; then the score is 0. `counts`: False where the judge leaves the question out,
+    whatever is answered."""
 
     id: str
     judge: str
     score: float
     reason: str = ""
     error: str | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True)
 class Described:
     """A workflow as the report shows it. `kind`: direct, rag, agent or oracle. `calls`: searches that it may make at
     most. `ablates`: the workflow that it is compared with; `change`: in what it differs from it; `fault`: how its tools
-    are broken."""
+    are broken. `replicates`: the workflow whose policy was trained in the same way with another seed."""
 
     name: str
     kind: str
@@ -56,6 +58,7 @@ class Described:
     ablates: str | None = None
     change: str | None = None
     fault: str | None = None
+    replicates: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class EvalRun:
             if "/" in name:
                 raise UserError(f"{name!r} has a / in it, which stands between parts of an id. Give another name.")
         alike = {f"workflows.{w.name}": {**asdict(w), "ablates": None, "change": None} for w in workflows}
+        for said in alike.values():
+            del said["replicates"]
         Output(self.folder, COMMAND).claim(settings or {}, alike if parts is None else parts, spare=spare)
 
         def add(info: dict[str, Any]) -> None:
@@ -324,14 +329,16 @@ async def _judge_rest(
 
 async def _judge(judge: Judge, which: str, id: str, trajectory: Trajectory) -> Judged:
     """An episode that failed is wrong without asking."""
+    counts = judge.counts(trajectory.question) if isinstance(judge, Selective) else True
     if trajectory.error is not None:
-        return Judged(id, which, 0.0, "the episode failed")
+        return Judged(id, which, 0.0, "the episode failed", counts=counts)
     try:
         verdict: Verdict = await judge.judge(trajectory.question, trajectory.answer)
     # a judge that is down takes no trajectory with it
     except Exception as error:
-        return Judged(id, which, 0.0, error=str(error) if isinstance(error, JudgeError) else reason(error))
-    return Judged(id, which, verdict.score, verdict.reason)
+        told = str(error) if isinstance(error, JudgeError) else reason(error)
+        return Judged(id, which, 0.0, error=told, counts=counts)
+    return Judged(id, which, verdict.score, verdict.reason, counts=counts)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

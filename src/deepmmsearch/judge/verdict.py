@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from deepmmsearch.types import Question
 
@@ -33,4 +33,13 @@ class Judge(Protocol):
 
     async def judge(self, question: Question, answer: str | None) -> Verdict:
         """No answer (None) is wrong. Raises JudgeError when no verdict could be had."""
+        ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A judge whose benchmark leaves questions out of its figures."""
+
+    def counts(self, question: Question) -> bool:
+        """False for a question that is left out, whatever is answered."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,16 @@ _BY_DATA = re.compile(r"mix(\d{1,3})|uniform|random")
 
 
 def read_models(given: Sequence[str]) -> dict[str, Path]:
-    """Name -> checkpoint folder, in the order given; the bundled model where none is. Raises UserError."""
+    """Name -> checkpoint folder, in the order given; the bundled model where none is. `NAME@SEED` is one of several
+    training runs of a model. Raises UserError."""
     folders: dict[str, Path] = {}
     for text in given:
         name, equals, folder = text.partition("=")
-        if not equals or not re.fullmatch(r"[\w.-]+", name):
-            raise UserError(f"{text!r} does not name a model. Write NAME=FOLDER, such as sft=runs/atlas/sft/merged.")
+        if not equals or not re.fullmatch(r"[\w.-]+(@\d+)?", name):
+            raise UserError(
+                f"{text!r} does not name a model. Write NAME=FOLDER, such as sft=runs/atlas/sft/merged, or NAME@SEED="
+                "FOLDER for each seed that it was trained with."
+            )
         if not (Path(folder) / "config.json").is_file():
             raise UserError(f"There is no model in {folder}. Give the folder of a checkpoint.")
         if name in folders:
@@ -40,11 +44,15 @@ def make_recipe(
     """Every model directly, with RAG and as an agent, those of claim 4 as agents alone; the trained one with everything
     taken away and broken too."""
     workflows: dict[str, dict[str, Any]] = {}
-    main = _trained(list(folders))
+    first = _first_runs(folders)
+    main = first[_trained(list(first))]
     for name in folders:
-        alone = name != main and _BY_DATA.fullmatch(name)
+        model = name.partition("@")[0]
+        alone = first[model] != main and _BY_DATA.fullmatch(model)
         for kind in ("agent",) if alone else ("direct", "rag", "agent"):
             workflows[f"{name} {kind}"] = {"kind": kind, "policy": name}
+            if first[model] != name:
+                workflows[f"{name} {kind}"]["replicates"] = f"{first[model]} {kind}"
     without: dict[str, dict[str, Any]] = {
         "no crop": {"crop": False},
         "single text": {"text_searches": 1},
@@ -65,13 +73,15 @@ def make_recipe(
 
 
 def roles(names: Sequence[str]) -> Roles:
-    """Which workflow plays which part in the claims, by the names of the models."""
+    """Which workflow plays which part in the claims, by the names of the models; of several training runs the first,
+    which stands for all of them."""
+    first = _first_runs(names)
 
     def of(name: str, kind: str) -> str | None:
-        return f"{name} {kind}" if name in names else None
+        return f"{first[name]} {kind}" if name in first else None
 
-    main = _trained(names)
-    mixes = {int(m[1]): f"{name} agent" for name in names if (m := _BY_DATA.fullmatch(name)) and m[1]}
+    main = first[_trained(list(first))]
+    mixes = {int(m[1]): f"{run} agent" for name, run in first.items() if (m := _BY_DATA.fullmatch(name)) and m[1]}
     return Roles(
         f"{main} agent",
         f"{main} rag",
@@ -88,6 +98,14 @@ def roles(names: Sequence[str]) -> Roles:
         # half and half is uniform over the taxonomy, unless another model is said to be
         of("uniform", "agent") or of("mix50", "agent"),
     )
+
+
+def _first_runs(names: Iterable[str]) -> dict[str, str]:
+    """Of each model the name of the run that was given first."""
+    found: dict[str, str] = {}
+    for name in names:
+        found.setdefault(name.partition("@")[0], name)
+    return found
 
 
 def _trained(names: Sequence[str]) -> str:

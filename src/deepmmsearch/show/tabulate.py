@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
 
 from deepmmsearch.escaping import one_line
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells, the first of each its name; `note` stands under it. A row "all" is set off from the others."""
+    """Rows of cells, the first of each its name; `note` stands under it. A row "all" is set off from the others.
+    `folded`: what it says in place of the table until it is opened; empty: it is open."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    folded: str = ""
 
 
 def console_table(table: Table, title: str = "") -> RichTable:
@@ -41,7 +44,10 @@ def markdown_table(table: Table) -> list[str]:
         return f"| {' | '.join(plain_markdown(c) for c in cells)} |"
 
     lines = [row(table.columns), f"|{'---|' * len(table.columns)}", *(row(cells) for cells in table.rows)]
-    return [*lines, "", plain_markdown(table.note)] if table.note else lines
+    lines += ["", plain_markdown(table.note)] if table.note else []
+    if table.folded:
+        return ["<details>", f"<summary>{escape(table.folded)}</summary>", "", *lines, "", "</details>"]
+    return lines
 
 
 def plain_markdown(text: str) -> str:

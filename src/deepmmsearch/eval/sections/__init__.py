@@ -7,10 +7,10 @@ from collections.abc import Callable
 from deepmmsearch.eval.figures import Results
 from deepmmsearch.eval.sections.ablations import ablations, repeated_searches, robustness
 from deepmmsearch.eval.sections.accuracy import accuracy, differences, domains, judges, retention, search_need
-from deepmmsearch.eval.sections.section import Section, main_workflows
+from deepmmsearch.eval.sections.section import Section, comparisons, main_workflows
 from deepmmsearch.eval.sections.tool_use import boxes, costs, failures, tool_use
 
-__all__ = ["Section", "accuracy", "costs", "main_workflows", "sections"]
+__all__ = ["Section", "accuracy", "comparisons", "costs", "main_workflows", "sections"]
 
 
 def sections(results: Results) -> list[Section]:

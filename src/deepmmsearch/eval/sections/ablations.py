@@ -4,49 +4,55 @@ from __future__ import annotations
 
 from deepmmsearch.eval.charts import Dot, Forest
 from deepmmsearch.eval.figures import Keep, Results, effort
-from deepmmsearch.eval.sections.section import Section, accuracy_cell, difference_cells, percent, points
+from deepmmsearch.eval.sections.section import (
+    TESTED,
+    Section,
+    ablations_of,
+    accuracy_cell,
+    percent,
+    points,
+    tested_cells,
+)
 from deepmmsearch.show.tabulate import Table
 
 
 def ablations(results: Results) -> Section | None:
-    """Figure 3."""
-    rows, dots = [], []
-    for name, workflow in results.workflows.items():
-        if workflow.ablates is None or workflow.fault is not None or not results.select(name):
-            continue
-        found = results.compare(name, workflow.ablates)
+    """Figure 3. They are one family of tests."""
+    rows, dots, found = [], [], []
+    for name, whole in ablations_of(results):
+        workflow = results.workflows[name]
         own = results.accuracy(name, [b for b in results.benchmarks if results.select(name, b)])
-        rows.append(
-            [name, workflow.change or workflow.policy, workflow.ablates, accuracy_cell(own), *difference_cells(found)]
-        )
-        dots.append(Dot(f"{name} - {workflow.ablates}", found.mean, found.low, found.high))
+        found.append(results.compare(name, whole))
+        rows.append([name, workflow.change or workflow.policy, whole, accuracy_cell(own)])
+        dots.append(Dot(f"{name} - {whole}", found[-1].mean, found[-1].low, found[-1].high))
     if not rows:
         return None
-    heads = ["workflow", "change", "against", "accuracy", "difference", "95 % interval", "p", "questions"]
+    heads = ["workflow", "change", "against", "accuracy", *TESTED]
+    note = "Difference in points: negative means that what was taken away had helped. *: p below 0.05."
     return Section(
         "Ablations",
         "One thing taken away at a time, the same questions (the paper's Figure 3).",
-        (Table(heads, rows, "Difference in points: negative means that what was taken away had helped."),),
+        (Table(heads, [[*row, *cells] for row, cells in zip(rows, tested_cells(found), strict=True)], note),),
         (Forest(dots, "difference to the whole", signed=True),),
     )
 
 
 def repeated_searches(results: Results) -> Section | None:
     """Open check (b): the same model and tools, one text search against several."""
-    rows = []
+    pairs, found_all = [], []
     for name, workflow in results.workflows.items():
         if workflow.ablates and (workflow.change or "").startswith("single text search") and results.select(name):
             several = [r for r in results.select(workflow.ablates) if r.several_texts]
             found = results.compare(workflow.ablates, name, _among({(r.benchmark, r.question) for r in several}))
-            everything = results.compare(workflow.ablates, name)
-            rows.append([f"{workflow.ablates} - {name}, all", *difference_cells(everything)])
+            pairs.append(f"{workflow.ablates} - {name}, all")
+            found_all.append(results.compare(workflow.ablates, name))
             if found.count:
-                rows.append([f"{workflow.ablates} - {name}, where it searched again", *difference_cells(found)])
-    if not rows:
+                pairs.append(f"{workflow.ablates} - {name}, where it searched again")
+                found_all.append(found)
+    if not pairs:
         return None
-    table = Table(
-        ["pair", "difference", "95 % interval", "p", "questions"], rows, "Points; positive: several searches help."
-    )
+    rows = [[pair, *cells] for pair, cells in zip(pairs, tested_cells(found_all), strict=True)]
+    table = Table(["pair", *TESTED], rows, "Points; positive: several searches help. *: p below 0.05.")
     return Section("One text search or several?", "Left open by the paper: same model, same tools.", (table,))
 
 

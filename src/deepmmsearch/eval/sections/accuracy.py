@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deepmmsearch.eval.charts import Dot, Forest
 from deepmmsearch.eval.figures import Results, mean_score, share_of
 from deepmmsearch.eval.sections.section import (
+    COMPARED,
+    TESTED,
     Section,
     accuracy_cell,
+    comparisons,
     difference_cells,
     main_workflows,
     mean_cell,
     percent,
+    tested_cells,
 )
 from deepmmsearch.show.tabulate import Table
 
@@ -32,9 +38,11 @@ def accuracy(results: Results) -> Section | None:
         rows.append([name, *cells] if len(columns) > 1 else [name, cells[1]])
         if average.count:
             dots.append(Dot(name, average.mean, average.low, average.high))
+    rows += _over_seeds(results, names, columns)
     heads = ["workflow", "average", *columns] if len(columns) > 1 else ["workflow", columns[0]]
     note = (
-        f"Judge: {results.judge}. Brackets: 95 % bootstrap interval. *: best of its column. Failed episodes are wrong."
+        f"Judge: {results.judge}. Brackets: 95 % bootstrap interval. *: best of its column. Failed episodes are wrong. "
+        "Over seeds: the mean of models that differ in the seed of their training, which is resampled too."
     )
     return Section(
         "Accuracy",
@@ -44,23 +52,43 @@ def accuracy(results: Results) -> Section | None:
     )
 
 
+def _over_seeds(results: Results, names: Sequence[str], columns: Sequence[str]) -> list[list[str]]:
+    rows = []
+    for name in names:
+        runs = results.runs_of(name)
+        if len(runs) > 1 and all(results.select(run, column) for run in runs for column in columns):
+            parts = [columns, *([column] for column in columns)]
+            average, *each = [accuracy_cell(results.accuracy_of_runs(name, part)) for part in parts]
+            rows.append([f"{name}, over {len(runs)} seeds", *([average] if len(columns) > 1 else []), *each])
+    return rows
+
+
 def knowledge(results: Results) -> list[str]:
     return [name for name, b in results.benchmarks.items() if not b.general]
 
 
 def differences(results: Results) -> Section | None:
-    names = [n for n in main_workflows(results) if results.select(n)]
-    rows = []
-    for at, first in enumerate(names):
-        for second in names[at + 1 :]:
-            found = results.compare(first, second)
-            if found.count:
-                rows.append([f"{first} - {second}", *difference_cells(found)])
-    if not rows:
+    """The pairs that were planned are one family; whoever looks at all others finds some by chance."""
+    found = comparisons(results)
+    family, others = ([c for c in found if c.planned is planned] for planned in (True, False))
+    tables = []
+    if family:
+        cells = tested_cells([each.difference for each in family])
+        rows = [[f"{c.first} - {c.second}", *row] for c, row in zip(family, cells, strict=True)]
+        note = (
+            "Points, paired by question. p: McNemar's exact test, random sign flips where scores are graded, or the "
+            f"share of resamples where there are several seeds; corrected for {len(rows)} planned pairs (Holm). "
+            "*: below 0.05."
+        )
+        tables.append(Table(["pair", *TESTED], rows, note))
+    if others:
+        rows = [[f"{c.first} - {c.second}", *difference_cells(c.difference)] for c in others]
+        note = "Not planned, so not tested: of many pairs some differ by chance."
+        tables.append(Table(["pair", *COMPARED], rows, note, folded=f"Other pairs: {len(rows)}"))
+    if not tables:
         return None
-    note = "Points, paired by question. p: McNemar's exact test, or random sign flips where scores are graded."
-    table = Table(["pair", "difference", "95 % interval", "p", "questions"], rows, note)
-    return Section("Are the differences real?", "Paired tests on the same questions.", (table,))
+    lead = "Planned before anything was played: the claims, and ablations against what they are of."
+    return Section("Are the differences real?", lead, tuple(tables))
 
 
 def search_need(results: Results) -> Section | None:

@@ -86,7 +86,8 @@ def tool_use(results: Results) -> Section | None:
     tools = ["whole image" if tool == "image" else tool for tool in results.tools]
     heads = ["workflow", "benchmark", "no search", *tools, "several text", "calls"]
     tables = [Table(heads, rows, "Share of the questions for which each tool was used at least once.")]
-    changes = [row for at, first in enumerate(names) for row in _changes(results, first, names[at + 1 :])]
+    whole = [n for n in names if results.workflows[n].ablates is None and results.workflows[n].replicates is None]
+    changes = [row for at, first in enumerate(whole) for row in _changes(results, first, whole[at + 1 :])]
     if changes:
         note = "Relative to the first, such as before and after reinforcement learning."
         tables.append(Table(["pair", "benchmark", "crops", "several text searches", "any search"], changes, note))
