@@ -22,6 +22,8 @@ class Endpoint:
     models: list[str] = field(default_factory=lambda: ["vlm"])
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
 
@@ -74,13 +76,18 @@ def endpoint(reply: Callable[[dict[str, Any]], Answer]) -> Iterator[Endpoint]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.asked.append(body)
             state.keys.append(self.headers.get("Authorization", ""))
-            if self.path != "/v1/chat/completions":
+            state.paths.append(self.path)
+            state.headers.append({name.lower(): value for name, value in self.headers.items()})
+            if not self.path.endswith("/v1/chat/completions"):
                 return self._send((404, "text/plain", b"no such path"))
             self._send(state.reply(body))
 
         def do_GET(self) -> None:
+            state.paths.append(self.path)
             listed = [{"id": m, "object": "model", "created": 0, "owned_by": "me"} for m in state.models]
-            self._send(as_json({"object": "list", "data": listed} if self.path == "/v1/models" else {}))
+            # whole addresses are asked of a proxy
+            found = self.path.endswith("/v1/models")
+            self._send(as_json({"object": "list", "data": listed} if found else {}))
 
         def _send(self, answer: Answer) -> None:
             status, kind, body = answer

@@ -43,13 +43,16 @@ DECIDED = {
     "CacheSettings": ("mode cassette ttl", ""),
     "ChatGroundingSettings": (
         "model base_url min_pixels max_pixels max_new_tokens timeout box_threshold kind dialect",
-        "key_variable",
+        "key_variable proxy redirects",
     ),
     "ChatPolicySettings": (
         "model base_url min_pixels max_pixels max_new_tokens timeout kind lossless temperature seed",
-        "key_variable",
+        "key_variable proxy redirects",
     ),
-    "ChatSummarizerSettings": ("model base_url max_new_tokens timeout sentences encoder kind per_page", "key_variable"),
+    "ChatSummarizerSettings": (
+        "model base_url max_new_tokens timeout sentences encoder kind per_page",
+        "key_variable proxy redirects",
+    ),
     "DataExperiment": (
         f"{GRPO} tools",
         "output threads alarms evaluate_every check_frozen_every sample_every data needs",
@@ -78,7 +81,7 @@ DECIDED = {
     "LessonStageSettings": ("steps batch muon_lr adam_lr warmup decay_from workers lessons", ""),
     "LimitSettings": ("calls image_searches tokens", ""),
     "LiveSettings": ("mode", ""),
-    "LlmJudgeSettings": ("model base_url max_new_tokens timeout kind prompt", "key_variable recorder"),
+    "LlmJudgeSettings": ("model base_url max_new_tokens timeout kind prompt", "key_variable proxy redirects recorder"),
     "LocalPolicySettings": ("kind model adapter dtype max_new_tokens temperature seed", "device"),
     "LocalReaderSettings": ("kind", ""),
     "LocalToolSettings": (
@@ -87,7 +90,10 @@ DECIDED = {
     ),
     "Lora": ("r alpha dropout targets", ""),
     "Mix": ("size taxonomy search_share seed", ""),
-    "ModelTaxonomy": ("model base_url max_new_tokens timeout categories other by prompt", "key_variable concurrency"),
+    "ModelTaxonomy": (
+        "model base_url max_new_tokens timeout categories other by prompt",
+        "key_variable proxy redirects concurrency",
+    ),
     "NamedBenchmarkSettings": ("sample seed name split limit", "label out_of_domain path images"),
     "NetworkSettings": ("allow_hosts block_hosts allow_private timeout max_bytes", ""),
     "NoGroundingSettings": ("kind", ""),

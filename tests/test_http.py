@@ -630,9 +630,11 @@ KNOWN = {
     "tools.transport": {"socket", "ssl", "httpx2", "httpcore2", "getaddrinfo"},  # the client itself
     "tools.http": {"ssl", "httpx2", "httpcore2"},
     "tools.reply": {"httpx2", "httpcore2"},
-    "policies.chat": {"openai"},  # the endpoint the user names, with the vendor's own client
-    "policies.vllm.remote": {"openai"},  # likewise: the server that the user starts for it
-    "tools.providers.ddgs": {"ddgs"},  # an extra that has to be switched on with `unguarded: true`
+    "policies.connection": {"openai", "ssl"},  # to the endpoint the user names, with the vendor's own client
+    "policies.chat": {"openai"},  # its exceptions
+    "policies.vllm.remote": {"openai"},  # likewise
+    # an extra that has to be switched on with `unguarded: true`, and not through a proxy that nobody named to it
+    "tools.providers.ddgs": {"ddgs", "urllib"},
     "engine.server": {"http"},  # listens, never connects
     "digests": {"huggingface_hub"},  # looks into its cache on the disk
     "compose.check_parts": {"huggingface_hub"},  # likewise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +16,10 @@ from PIL import Image
 from deepmmsearch import images
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.policies.chat import ChatPolicy, EndpointError
+from deepmmsearch.policies.connection import OFFICIAL
+from deepmmsearch.policies.vllm import Sampling, VllmServerPolicy
 from deepmmsearch.prompts import load_prompt
+from deepmmsearch.testing.services import ServiceReply, site
 from deepmmsearch.types import Completion, Observation, Question, TextSearch, Trajectory, Turn
 from endpoints import Answer, as_json, endpoint, error, late, said, streamed
 
@@ -196,3 +201,70 @@ def test_nonsense_is_one_sentence(reply: Answer) -> None:
 @pytest.mark.parametrize("reply", [(200, "text/html", b"<html>"), as_json({"error": {"message": "boom"}})])
 def test_nonsense_in_a_stream(reply: Answer) -> None:
     assert fails(reply, on_text=lambda _: None)
+
+
+# Where a request goes
+
+
+def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with endpoint(lambda _: said("direct")) as server, endpoint(lambda _: said("through")) as proxy:
+        address = proxy.url.removesuffix("/v1")
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, address)
+            monkeypatch.setenv(name.lower(), address)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        assert ask(server.url).text == "direct" and not proxy.asked
+        # one that is named is gone through
+        assert ask("http://endpoint.example/v1", proxy=address).text == "through"
+        assert proxy.paths == ["http://endpoint.example/v1/chat/completions"]
+        renderer: Any = None
+        asyncio.run(VllmServerPolicy(renderer, server.url, Sampling(context=100)).check())
+        assert server.paths[-1] == "/v1/models" and len(proxy.paths) == 1
+
+
+@pytest.mark.parametrize("proxy", ["127.0.0.1:3128", "ftp://user:pa55@proxy.example", "", "http://user:pa55@[::1"])
+def test_a_proxy_that_is_none_is_told_without_its_password(proxy: str) -> None:
+    with pytest.raises(UserError, match="The proxy cannot be used") as caught:
+        ask("http://127.0.0.1:9/v1", proxy=proxy or "://")
+    assert "pa55" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_an_endpoint_does_not_send_us_elsewhere(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with endpoint(lambda _: said("elsewhere")) as other, moved(status, other.url) as server:
+        with pytest.raises(EndpointError, match=f"another address \\(HTTP {status}\\)"):
+            ask(server)
+        with pytest.raises(EndpointError, match="another address"):
+            ask(server, model=None)
+        assert not other.asked
+        if status in (307, 308):  # by others a request loses its body
+            assert ask(server, redirects=True).text == "elsewhere"
+            assert other.keys == [""], "the key does not go along"
+
+
+@contextmanager
+def moved(status: int, goal: str) -> Iterator[str]:
+    with site() as server:
+        path = "/v1"
+        server.reply = lambda asked: ServiceReply(status, headers={"Location": goal.removesuffix(path) + asked.path})
+        yield f"{server.url}{path}"
+
+
+def test_an_endpoint_below_a_path_is_asked_there() -> None:
+    with endpoint(lambda _: said("yes")) as server:
+        assert ask(server.url.replace("/v1", "/team/a/v1/")).text == "yes"
+    assert server.paths == ["/team/a/v1/chat/completions"]
+
+
+def test_what_openais_own_client_finds_in_the_environment_goes_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-private")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: private\nAuthorization: Bearer private")
+    with endpoint(lambda _: said("x")) as server:
+        ask(server.url)
+    assert server.keys == [f"Bearer {KEY}"] and "private" not in str(server.headers)
+    assert ChatPolicy("x").base_url == OFFICIAL

@@ -337,3 +337,13 @@ def test_a_document_of_a_corpus_begins_with_its_title(contents: str, title: str,
 def test_no_entity_in_a_field_is_too_long_to_read() -> None:
     assert plain("Fish &amp; chips &#38; peas &#x26; salt") == "Fish & chips & peas & salt"
     assert plain(f"a &#{'9' * 5_000}; b").startswith("a &#9")
+
+
+def test_ddgs_goes_through_no_proxy_that_nobody_named(ddgs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTPS_PROXY", "DDGS_PROXY"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "http://user:pa55@127.0.0.1:3128")
+            with pytest.raises(UserError, match="Set proxy of ddgs") as caught:
+                _ddgs(unguarded=True)
+            assert "pa55" not in str(caught.value)
+            _ddgs(unguarded=True, proxy="http://127.0.0.1:3128")

@@ -75,11 +75,14 @@ class LimitSettings(Settings):
 class EndpointSettings(Settings):
     """A model behind an OpenAI-compatible endpoint. `model`: what the endpoint calls it, None is its only one;
     `base_url`: None is api.openai.com, which is paid for; the key is in the environment variable `key_variable`;
-    `timeout`: seconds for one request."""
+    `timeout`: seconds for one request; `proxy`: the address of one to go through, those of the environment are not
+    used; `redirects`: follow the endpoint to another address."""
 
     model: str | None = None
     base_url: str | None = None
     key_variable: Aside[str] = "OPENAI_API_KEY"
+    proxy: Aside[str | None] = None
+    redirects: Aside[bool] = False
     max_new_tokens: int = Field(default=1024, gt=0)
     timeout: float = Field(default=120.0, gt=0)
 

@@ -47,6 +47,12 @@ NOTHING_TO_SEARCH = (
 @defaults.option(
     "base_url", "--base-url", metavar="URL", help="An OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1."
 )
+@defaults.option(
+    "proxy",
+    "--proxy",
+    metavar="URL",
+    help="Reach the endpoint through this proxy.  [default: none; those of the environment are not used]",
+)
 @click.option(
     "--policy",
     "kind",
@@ -92,6 +98,7 @@ def command(
     index: Path | None,
     model: str | None,
     base_url: str | None,
+    proxy: str | None,
     kind: str | None,
     tools: str | None,
     prompt: str | None,
@@ -121,7 +128,9 @@ def command(
     context = click.get_current_context()
     kind, model, base_url = defaults.chosen_model(context, kind, model, base_url)
     tools, index = defaults.chosen_tools(context, tools, index)
-    settings = _policy_settings(kind, model, base_url, timeout)
+    if kind != "chat" and not defaults.given(context, "proxy"):
+        proxy = None
+    settings = _policy_settings(kind, model, base_url, timeout, proxy)
     tell_keys(settings)
     toolbox_settings = _tool_settings(tools, index, encoders)
     _refuse_bad_places(toolbox_settings, save)
@@ -232,12 +241,14 @@ def _tool_settings(tools: str | None, index: Path | None, encoders: tuple[str, .
     return settings
 
 
-def _policy_settings(kind: str, model: str | None, base_url: str | None, timeout: float) -> PolicySettings:
+def _policy_settings(
+    kind: str, model: str | None, base_url: str | None, timeout: float, proxy: str | None
+) -> PolicySettings:
     """Raises UserError for what does not apply to the kind, UnknownName for another kind."""
     from deepmmsearch.compose.policies import PolicySettings
     from deepmmsearch.compose.recipe import read_settings
 
-    given = {"model": model, "base_url": base_url, "timeout": timeout if kind == "chat" else None}
+    given = {"model": model, "base_url": base_url, "proxy": proxy, "timeout": timeout if kind == "chat" else None}
     row = {"kind": kind, **{name: value for name, value in given.items() if value is not None}}
     return read_settings(row, PolicySettings, "the command line")
 

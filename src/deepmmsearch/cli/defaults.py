@@ -23,6 +23,7 @@ from deepmmsearch.errors import UnknownName, UserError
 SETTINGS = {
     "model": "a checkpoint folder, a name on the Hub, or what the endpoint calls it",
     "base_url": "an OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1",
+    "proxy": "the address of a proxy to the endpoint, such as http://127.0.0.1:3128",
     "tools": "what to search with: none, local, or a file as in recipes/tools",
     "index": "the index to search",
     "save": "the folder in which questions and answers are kept",
@@ -93,7 +94,7 @@ def check(name: str, value: object, place: str = "") -> None:
         raise UnknownName("setting", name, SETTINGS)
     if not isinstance(value, str) or not value.strip():
         raise UserError(f"{place}{name} is {value!r}. Give {SETTINGS[name]}, in quotes.")
-    if name == "base_url" and not value.startswith(("http://", "https://")):
+    if name in ("base_url", "proxy") and not value.startswith(("http://", "https://")):
         raise UserError(f"{place}{name} is {value!r}. Give {SETTINGS[name]}.")
 
 
@@ -139,6 +140,11 @@ def nearness(context: click.Context, name: str) -> int:
     return _NEAREST.index(context.get_parameter_source(name) or ParameterSource.DEFAULT)
 
 
+def given(context: click.Context, name: str) -> bool:
+    """Was it given on the command line?"""
+    return nearness(context, name) <= _GIVEN
+
+
 def chosen_model(
     context: click.Context, kind: str | None, model: str | None, base_url: str | None
 ) -> tuple[str, str | None, str | None]:
@@ -146,8 +152,9 @@ def chosen_model(
     of_model, of_url = nearness(context, "model"), nearness(context, "base_url")
     if kind in ("local", "human"):
         # a model from the same place as an endpoint is that endpoint's name for it
-        model = model if (kind == "local" and (of_model < of_url or base_url is None)) or of_model <= _GIVEN else None
-        base_url = base_url if of_url <= _GIVEN else None
+        own = kind == "local" and (of_model < of_url or base_url is None)
+        model = model if own or given(context, "model") else None
+        base_url = base_url if given(context, "base_url") else None
     elif of_url < of_model:
         model = None
     elif of_model < of_url and model is not None and Path(model).is_dir():

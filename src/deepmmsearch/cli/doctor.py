@@ -166,7 +166,7 @@ def _endpoint() -> Fact:
         values = {setting.name: setting.value for setting in defaults.defaults()}
         if values["base_url"] is None:
             return Fact("base_url", "not set, so there is nothing to check", False)
-        policy = ChatPolicy(values["model"], values["base_url"], timeout=10.0)
+        policy = ChatPolicy(values["model"], values["base_url"], proxy=values["proxy"], timeout=10.0)
         asyncio.run(policy.check())
     except UserError as error:
         return Fact("base_url", _short(error), False)

@@ -32,6 +32,7 @@ def command() -> None:
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--rule", metavar="NAME", help="exact, reward, official, …, or module:function.  [default: reward]")
 @click.option("--base-url", metavar="URL", help="Let a language model judge: an OpenAI-compatible endpoint.")
+@click.option("--proxy", metavar="URL", help="Reach it through this proxy; those of the environment are not used.")
 @click.option("--model", metavar="M", help="The endpoint's name for the model.  [default: its only one]")
 @click.option(
     "--prompt",
@@ -50,6 +51,7 @@ def calibrate(
     file: Path | None,
     rule: str | None,
     base_url: str | None,
+    proxy: str | None,
     model: str | None,
     prompt: str,
     cassette: Path | None,
@@ -73,7 +75,7 @@ def calibrate(
     if rule and base_url:
         raise UserError("Both --rule and --base-url name a judge. Give one of them.")
     rows = agreement.read_labelled(file) if file else agreement.golden()
-    judge: Judge = _model(base_url, model, prompt, cassette) if base_url else RuleJudge(rule or "reward")
+    judge: Judge = _model(base_url, proxy, model, prompt, cassette) if base_url else RuleJudge(rule or "reward")
     found = asyncio.run(agreement.calibrate(judge, rows, concurrency))
     if as_json:
         echo_json(_as_json(found))
@@ -81,12 +83,12 @@ def calibrate(
         _show(Console(), found, show)
 
 
-def _model(base_url: str, model: str | None, prompt: str, cassette: Path | None) -> Judge:
+def _model(base_url: str, proxy: str | None, model: str | None, prompt: str, cassette: Path | None) -> Judge:
     from deepmmsearch.cli.recipe_file import tell_keys
     from deepmmsearch.compose.judges import LlmJudgeSettings, build_judge
     from deepmmsearch.compose.recipe import read_settings
 
-    row: dict[str, object] = {"model": model, "base_url": base_url, "prompt": prompt}
+    row: dict[str, object] = {"model": model, "base_url": base_url, "proxy": proxy, "prompt": prompt}
     if cassette is not None:
         row["recorder"] = {"cassette": cassette}
     settings = read_settings(row, LlmJudgeSettings, "the command line")

@@ -29,6 +29,8 @@ def chat_model(settings: EndpointSettings, **more: Any) -> ChatPolicy:
         "key_variable": settings.key_variable,
         "max_new_tokens": settings.max_new_tokens,
         "timeout": settings.timeout,
+        "proxy": settings.proxy,
+        "redirects": settings.redirects,
     }
     return ChatPolicy(settings.model, settings.base_url, **{**given, **more})
 

@@ -16,13 +16,13 @@ from PIL.Image import new as new_picture
 from deepmmsearch import images
 from deepmmsearch.errors import Failed, MissingExtra, UnknownName, UserError
 from deepmmsearch.policies.agent_card import AgentCard
+from deepmmsearch.policies.connection import OFFICIAL, checked_proxy, connect
 from deepmmsearch.renderer import Message, messages
 from deepmmsearch.types import Completion, Finish, Trajectory
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-OFFICIAL = "https://api.openai.com/v1"
 KEY_VARIABLE = "OPENAI_API_KEY"
 # Qwen2.5-VL's own bounds: a picture within them is not resized again by the server, so boxes are in pixels of what was
 # sent.
@@ -48,7 +48,7 @@ class ChatPolicy:
     that do not know the question may refuse it. `on_text` is called with each piece of a turn as it is written.
     `timeout` is in seconds, for one request; `retries` are the client's, with growing pauses. `min_pixels`,
     `max_pixels`: the bounds within which the server's model takes pictures as they are; `card`: what else is known of
-    it.
+    it. `proxy`, `redirects`: as in `connection.connect`.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class ChatPolicy:
         tokens: bool = False,
         timeout: float = 120.0,
         retries: int = 2,
+        proxy: str | None = None,
+        redirects: bool = False,
         min_pixels: int = MIN_PIXELS,
         max_pixels: int = MAX_PIXELS,
         card: AgentCard | None = None,
@@ -83,6 +85,7 @@ class ChatPolicy:
         self._openai, self._key_variable = openai, key_variable
         self.model, self.max_new_tokens, self.temperature, self.seed = model, max_new_tokens, temperature, seed
         self.stop, self.tokens, self.timeout, self.retries = tuple(stop), tokens, timeout, retries
+        self._proxy, self._redirects = checked_proxy(proxy), redirects
         self.bounds, self.card = (min_pixels, max_pixels), card or AgentCard()
         self.view = partial(images.model_view, min_pixels=min_pixels, max_pixels=max_pixels)
         self._format: Literal["PNG", "JPEG"] = "PNG" if lossless else "JPEG"
@@ -205,8 +208,13 @@ class ChatPolicy:
         """The client of the running event loop: connections must not be used in another."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._client[0] is not loop:
-            client = self._openai.AsyncOpenAI(
-                api_key=self._key or "none", base_url=self.base_url, timeout=self.timeout, max_retries=self.retries
+            client = connect(
+                self.base_url,
+                self._key,
+                timeout=self.timeout,
+                retries=self.retries,
+                proxy=self._proxy,
+                redirects=self._redirects,
             )
             self._client = (loop, client)
         return self._client[1]
@@ -218,6 +226,10 @@ class ChatPolicy:
             return [str(m.id) for m in page.data]
         except (self._openai.APIConnectionError, self._openai.AuthenticationError) as error:
             raise self._explain(error, False) from None
+        except self._openai.APIStatusError as error:
+            if error.status_code < 400:
+                raise self._explain(error, False) from None
+            return []
         # Many servers answer completions but list no models, each in its own way.
         except Exception:
             return []
@@ -244,6 +256,11 @@ class ChatPolicy:
             return EndpointError(f"{where} {state} {self._key_variable}. Set it to a key of that endpoint.")
         if isinstance(error, o.RateLimitError):
             return EndpointError(f"{where} refuses more requests for now (HTTP 429): {self._said(error)}.")
+        if isinstance(error, o.APIStatusError) and error.status_code < 400:
+            return EndpointError(
+                f"{where} answers that it is at another address (HTTP {error.status_code}). Give that one, or set "
+                "redirects: true for this endpoint."
+            )
         if isinstance(error, o.APIStatusError):
             said = self._said(error)
             if pictured and error.status_code < 500 and _NO_IMAGES.search(said):

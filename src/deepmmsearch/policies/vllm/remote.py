@@ -19,6 +19,7 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.policies.chat import EndpointError
+from deepmmsearch.policies.connection import connect
 from deepmmsearch.policies.vllm.sampling import CountTokens, Sampling, full_window, refuse_other_size
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.types import Completion, Trajectory
@@ -175,10 +176,8 @@ class VllmServerPolicy:
         """The client of the running event loop: connections must not be used in another."""
         loop = asyncio.get_running_loop()
         if self._client is None or self._client[0] is not loop:
-            key = os.environ.get(KEY_VARIABLE) or "none"
-            client = self._openai.AsyncOpenAI(
-                api_key=key, base_url=self.base_url, timeout=self.timeout, max_retries=self.retries
-            )
+            key = os.environ.get(KEY_VARIABLE, "")
+            client = connect(self.base_url, key, timeout=self.timeout, retries=self.retries)
             self._client = (loop, client)
         return self._client[1]
 

@@ -7,18 +7,23 @@ there. So it is an extra, and a recipe has to say `unguarded: true` before it is
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
+from urllib.request import getproxies
 
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.tools.providers.api import ProviderError, hit, ranked
 from deepmmsearch.types import Hit
+
+# what ddgs and the library beneath it read, besides the usual ones
+_PROXIES = ("DDGS_PROXY", "PRIMP_PROXY")
 
 
 class Ddgs:
     """Keyless text search with the package ddgs, past the guarded client.
 
     `unguarded: true` is required. `backend`: engines, comma-separated, or auto. `region`: such as "us-en". `timeout`:
-    whole seconds.
+    whole seconds. `proxy`: the address of one to go through.
     """
 
     name = "ddgs"
@@ -33,6 +38,7 @@ class Ddgs:
         region: str = "us-en",
         safesearch: str = "moderate",
         timeout: int = 10,
+        proxy: str = "",
     ) -> None:
         if not unguarded:
             raise UserError(
@@ -42,7 +48,12 @@ class Ddgs:
             import ddgs
         except ImportError:
             raise MissingExtra("Search with ddgs", self.extra) from None
+        if not proxy and (getproxies().keys() - {"no"} or any(map(os.environ.get, _PROXIES))):
+            raise UserError(
+                "ddgs would go through the proxy that the environment names. Set proxy of ddgs to it, or run without."
+            )
         self._engine = ddgs.DDGS
+        self._connection = {"timeout": timeout, "proxy": proxy or None}
         self._options: dict[str, Any] = {"backend": backend, "region": region, "safesearch": safesearch}
         self._timeout = timeout
 
@@ -57,7 +68,7 @@ class Ddgs:
         from ddgs.exceptions import DDGSException
 
         try:
-            return self._engine(timeout=self._timeout).text(query, max_results=k, **self._options)
+            return self._engine(**self._connection).text(query, max_results=k, **self._options)
         except DDGSException as error:
             # The package wraps what its engines raise, and says the same when all refused and when nothing was found.
             said = f"{type(error).__name__} {error!r}".lower()
