@@ -70,6 +70,37 @@ def test_build_reports_what_it_did(index: Index) -> None:
     assert (stats["files"], stats["passages"], stats["pictures"]) == (6, 4, 2)
 
 
+def test_two_pages_that_name_one_address_are_each_cited_and_read_by_their_own_file(tmp_path: Path) -> None:
+    root, named = tmp_path / "world", "https://a.example/veld"
+    picture(root / "veld.png")
+    picture(root / "nord.png", "blue", star=False)
+    (root / "a trap.html").write_text(
+        page(
+            "Trap", '<p>The capital of Veld is Bad.</p><img src="nord.png" alt="Nord">', "HTTPS://A.example:443/veld#x"
+        )
+    )
+    (root / "veld.html").write_text(
+        page("Veld", '<p>The capital of Veld is Oru.</p><img src="veld.png" alt="Flag of Veld">', named)
+    )
+    index = Index.build(root, tmp_path / "index")
+    said = {hit.url: hit.snippet for hit in index.search_text("capital of Veld", 5)}
+    assert said == {"a%20trap.html": "The capital of Veld is Bad.", "veld.html": "The capital of Veld is Oru."}
+    assert {hit.url: index.read(hit.url).text for hit in index.search_text("capital of Veld", 5)} == said
+    with Image.open(root / "nord.png") as shown:
+        assert index.search_image(shown.convert("RGB"), 1)[0].url == "a%20trap.html"
+    with pytest.raises(UserError, match=r"2 pages of .* as a file: a%20trap\.html, veld\.html"):
+        index.read(named)
+    # alone, a page is what it says
+    index.remove([root / "a trap.html"])
+    assert [hit.url for hit in index.search_text("capital of Veld", 5)] == [named]
+    assert index.read(named).text == index.read("veld.html").text == "The capital of Veld is Oru."
+    outside = tmp_path / "other veld.html"
+    outside.write_text(page("Other", "<p>The capital of Veld is Far.</p>", named))
+    index.add([outside])
+    far = next(hit for hit in index.search_text("capital Far", 5) if hit.title == "Other")
+    assert far.url == outside.as_uri() and index.read(far.url).text == "The capital of Veld is Far."
+
+
 def test_text_search_finds_the_passage_whole(index: Index) -> None:
     hit = index.search_text("capital of Veld", 1)[0]
     assert hit.title == "Veld" and hit.url == "https://a.example/veld"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,9 +19,10 @@ from deepmmsearch.agent.passages import read_passages
 from deepmmsearch.errors import ToolError, Unreadable
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reading.charset import decode
-from deepmmsearch.reading.document import Document
+from deepmmsearch.reading.document import Document, Origin
 from deepmmsearch.reading.formats import extract, page_origin, read
 from deepmmsearch.reading.webpage import canonical
+from deepmmsearch.reading.worker import Extractor
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.tools.http import BadStatus, GuardedClient, Refused
 from deepmmsearch.tools.page_reader import WebReader
@@ -95,6 +96,17 @@ def test_main_text_of_a_long_page() -> None:
     [
         ("http://public.example/a?b", "/wiki/A", "http://public.example/wiki/A"),
         ("http://m.public.example/a", "https://public.example/a", "https://public.example/a"),
+        ("https://en.m.wikipedia.org/wiki/Veld", "//en.wikipedia.org/wiki/Veld", "https://en.wikipedia.org/wiki/Veld"),
+        ("https://blog.shop.co.uk/a", "https://www.shop.co.uk/a#top", "https://www.shop.co.uk/a"),
+        ("https://public.example:8443/a", "HTTPS://Public.Example:443/b", "https://public.example/b"),
+        ("http://127.0.0.1:80/a", "http://127.0.0.1/b", "http://127.0.0.1/b"),
+        ("http://[::1]/a", "http://[::1]:80/b", "http://[::1]/b"),
+        ("https://alice.github.io/a", "https://bob.github.io/a", None),
+        ("https://m.github.io/a", "https://github.io/a", None),
+        ("https://evil.co.uk/a", "https://bank.co.uk/a", None),
+        ("https://www.co.uk/a", "https://co.uk/a", None),
+        ("https://bank.com.evil.net/a", "https://bank.com/a", None),
+        ("http://10.0.0.1/a", "http://10.0.0.2/a", None),
         ("http://evil.example/a", "https://en.wikipedia.org/wiki/Veld", None),
         ("http://evil.example/a", "//en.wikipedia.org/", None),
         ("http://evil.example/a", "https://evil.example@en.wikipedia.org/", None),
@@ -105,6 +117,21 @@ def test_main_text_of_a_long_page() -> None:
 )
 def test_a_page_cannot_pass_for_another_site_s(url: str, named: str, taken: str | None) -> None:
     assert canonical(url, named) == taken
+
+    class Taken(Extractor):
+        """A process that a page has taken over."""
+
+        def ask(self, request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
+            return {**vars(Document("x", "y", named)), "headings": [], "pictures": []}
+
+    assert Taken().read(Origin("html", "x", address=url), b"x").url == taken
+
+
+def test_a_file_that_names_two_sites_is_of_neither() -> None:
+    head = '<link rel="canonical" href="https://bank.com/a"><meta property="og:url" content="https://{}/a">'
+    for site, taken in (("www.bank.com", "https://bank.com/a"), ("evil.net", None)):
+        content = f"<html><head>{head.format(site)}</head><body><p>Some text.</p></body></html>".encode()
+        assert read(Origin("html", "x"), content).url == taken
 
 
 @pytest.mark.parametrize(

@@ -219,10 +219,12 @@ class Index:
 
     def search_text(self, query: str, k: int = 5, per_page: int = text_ranking.PER_PAGE) -> list[Hit]:
         """At most k passages, best first, at most `per_page` of one page. Any string is a query."""
-        found = (
-            self._consistent(lambda s: text_ranking.search(s, query, k, self.text_encoder, per_page)) if k > 0 else []
-        )
-        return [Hit(p.title, p.url, p.text, p.score, source=SOURCE) for p in found]
+
+        def found(snapshot: Snapshot) -> list[Hit]:
+            passages = text_ranking.search(snapshot, query, k, self.text_encoder, per_page) if k > 0 else []
+            return [Hit(p.title, _address(snapshot, p.url, p.file), p.text, p.score, source=SOURCE) for p in passages]
+
+        return self._consistent(found)
 
     def search_image(self, image: Image, k: int = 5) -> list[Hit]:
         """At most k pictures, best first, with thumbnails; `matched` is True only for a confident match."""
@@ -240,14 +242,21 @@ class Index:
         return self._consistent(found)
 
     def read(self, url: str) -> Page:
-        """The whole text of an indexed page. UserError when no page has this url."""
+        """The whole text of an indexed page: of the one that names this address, or whose file's own address it is.
+        UserError when there is none, or several pages name it."""
         with intact(self.store.folder):
-            records = [r for r in self.store.snapshot().find("url", url) if r.kind == "passage"]
+            snapshot = self.store.snapshot()
+            records = [r for r in snapshot.find("url", url) if r.kind == "passage"]
             if not records:
+                records = [r for r in snapshot.find("file", ingest.url_file(url)) if r.kind == "passage"]
+            files = sorted({r.file for r in records})
+            if not files:
                 raise UserError(f"No page of the index has the address {url}.")
-            first = min(records, key=lambda r: r.file)
-            own = sorted((r for r in records if r.file == first.file), key=lambda r: int(r.content["position"]))
-            return Page(url, first.content["title"], "\n".join(r.content["text"] for r in own))
+            if len(files) > 1:
+                each = ", ".join(map(ingest.file_url, files[:5]))
+                raise UserError(f"{len(files)} pages of the index name the address {url}. Read one as a file: {each}.")
+            own = sorted(records, key=lambda r: int(r.content["position"]))
+            return Page(url, own[0].content["title"], "\n".join(r.content["text"] for r in own))
 
     def digest(self) -> str:
         """sha256 over the settings and what is in every file: two indexes of the same have the same."""
@@ -299,8 +308,14 @@ def _picture_hit(snapshot: Snapshot, gallery: Gallery, row: int, score: float, m
     if not files:
         return None
     mentions: list[Record] = [m for file in files for m in snapshot.find("ref", f"mention:{file}", 50)]
-    title, snippet, url = ingest.caption(mentions, files)
-    return Hit(title, url, snippet, score, gallery.thumbnail(row), matched, SOURCE)
+    title, snippet, url, file = ingest.caption(mentions, files)
+    return Hit(title, _address(snapshot, url, file), snippet, score, gallery.thumbnail(row), matched, SOURCE)
+
+
+def _address(snapshot: Snapshot, url: str, file: str) -> str:
+    """Where a page of the index is cited and read: the address that it names, but its own file's where another one
+    names the same. Who is right cannot be told."""
+    return ingest.file_url(file) if snapshot.is_claimed(url, file) else url
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -161,7 +161,7 @@ class Ingest:
                     "snippet": showing.snippet,
                     "rank": showing.rank,
                 }
-                writer.add("mention", file, content, ref=f"mention:{target}")
+                writer.add("mention", file, content, ref=f"mention:{target}", url=url)
 
     def _add_vectors(self, writer: Writer, file: str, title: str, found: list[Chunk]) -> list[int | None]:
         """The row of each passage: one vector per part, each below the page's title and its heading."""
@@ -217,6 +217,11 @@ def _normal(path: PurePosixPath) -> str:
 def file_url(file: str) -> str:
     """A file's own address: relative to the indexed folder, or a file URL for one outside of it."""
     return Path(file).as_uri() if PurePosixPath(file).is_absolute() else quote(file)
+
+
+def url_file(url: str) -> str:
+    """The inverse of `file_url`."""
+    return unquote(url.removeprefix("file://"))
 
 
 def _read(path: Path, size: int) -> tuple[bytes, str]:
@@ -285,14 +290,14 @@ def _refused_link(link: Path, root: Path) -> str | None:
     return "a link to a folder" if link.is_dir() else None
 
 
-def caption(mentions: list[Record], files: list[str]) -> tuple[str, str, str]:
-    """(title, snippet, url) of a picture: the best mention's, else its own file's readable name."""
+def caption(mentions: list[Record], files: list[str]) -> tuple[str, str, str, str]:
+    """(title, snippet, url, file that says so) of a picture: the best mention's, else its own file's readable name."""
     best = max(mentions, key=lambda m: float(m.content["rank"]), default=None)
     file = min(files, key=lambda f: (len(f), f))
     if best is None:
-        return readable_name(file), "", file_url(file)
+        return readable_name(file), "", file_url(file), file
     content = best.content
     title = content["title"] or readable_name(file)
     page = content["page"]
     snippet = content["snippet"]
-    return title, snippet or (page if page != title else ""), content["url"]
+    return title, snippet or (page if page != title else ""), content["url"], best.file

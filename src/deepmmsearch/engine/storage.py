@@ -66,6 +66,7 @@ class FoundPassage(NamedTuple):
     title: str
     text: str
     score: float
+    file: str
 
 
 def tantivy_module() -> Any:
@@ -221,7 +222,7 @@ class Snapshot:
     def __init__(self, store: Store) -> None:
         self.store = store
         tantivy = tantivy_module()
-        self._query, self._should = tantivy.Query, tantivy.Occur.Should
+        self._query, self._occur = tantivy.Query, tantivy.Occur
         self.schema = store.index.schema
         self.searcher = store.index.searcher()
         # a limit far above the number of documents costs tantivy memory up front
@@ -254,6 +255,15 @@ class Snapshot:
         query = self._query.term_query(self.schema, field, value, index_option="basic")
         return (self.record(score, address) for score, address in self._search(query, limit))
 
+    def is_claimed(self, url: str, file: str) -> bool:
+        """Does another file than this one have a passage with this url?"""
+        url_term, file_term = (
+            self._query.term_query(self.schema, field, value, index_option="basic")
+            for field, value in (("url", url), ("file", file))
+        )
+        query = self._query.boolean_query([(self._occur.Must, url_term), (self._occur.MustNot, file_term)])
+        return bool(self._search(query, 1))
+
     def count(self, kind: str) -> int:
         query = self._query.term_query(self.schema, "kind", kind, index_option="basic")
         return int(self.searcher.search(query, 1, count=True).count)
@@ -270,7 +280,7 @@ class Snapshot:
             body = new.term_query(schema, "body", term, index_option="freq")
             # the better field counts: summed, a page that repeats its own title outranks the passage that answers
             either = [new.boost_query(title, title_boost), body]
-            parts.append((self._should, new.disjunction_max_query(either, TIE)))
+            parts.append((self._occur.Should, new.disjunction_max_query(either, TIE)))
         return self._search(new.boolean_query(parts), limit)
 
     def columns(self, name: str, ranked: Ranked) -> list[int]:
@@ -284,7 +294,7 @@ class Snapshot:
 
     def passage(self, score: float, address: Any) -> FoundPassage:
         get = self.searcher.doc(address).get_first
-        return FoundPassage(get("url") or "", get("title") or "", get("body"), score)
+        return FoundPassage(get("url") or "", get("title") or "", get("body"), score, get("file") or "")
 
     def record(self, score: float, address: Any) -> Record:
         get = self.searcher.doc(address).get_first

@@ -56,7 +56,11 @@ def from_html(origin: Origin, content: bytes) -> Document:
     return Document(
         title,
         _page_text(body, written),
-        canonical(origin.address, str(tree.xpath("string(//link[@rel='canonical']/@href)"))),
+        canonical(
+            # a file was read nowhere, but may say twice where it is from
+            origin.address or canonical("", str(tree.xpath("string(//meta[@property='og:url']/@content)"))) or "",
+            str(tree.xpath("string(//link[@rel='canonical']/@href)")),
+        ),
         tuple(_pictures(body)),
         _headings(body),
         _date(tree) if origin.address else None,  # last: it takes the tree apart
@@ -65,19 +69,35 @@ def from_html(origin: Origin, content: bytes) -> Document:
 
 
 def canonical(address: str, named: str) -> str | None:
-    """The canonical address that a page names. One that was read at an address must not pass for another site's."""
+    """The canonical address that a page names, without fragment and default port. One that was read at an address names
+    one of its own site: of the same registrable domain, by the public suffix list."""
     named = named.strip()
     if not named or len(named) > 2_000 or re.search(r"[\s\\<>\"]", named):
         return None
     try:
-        full = urljoin(address, named)
-        own, other = (urlsplit(url) for url in (address, full))
-        hosts = {re.sub(r"^(www|m|amp)\.", "", (url.hostname or "").lower()) for url in (own, other)}
+        own, other = urlsplit(address), urlsplit(urljoin(address, named))
+        host, port = other.hostname, other.port
     except ValueError:
         return None
-    if other.scheme not in ("http", "https") or "@" in other.netloc or (address and len(hosts) > 1):
+    if other.scheme not in ("http", "https") or "@" in other.netloc or not host:
         return None
-    return full
+    if address and not _same_site(own.hostname or "", host):
+        return None
+    told = f"[{host}]" if ":" in host else host
+    place = told if port in (None, 80 if other.scheme == "http" else 443) else f"{told}:{port}"
+    return other._replace(netloc=place, fragment="").geturl()
+
+
+def _same_site(one: str, other: str) -> bool:
+    if one == other:
+        return True
+    from tld import get_fld
+
+    # alice.github.io and bob.github.io are two sites, whose names end in a public suffix that is longer than one word
+    sites = [get_fld(f"https://{host}", fail_silently=True) for host in (one, other)]
+    if any(sites):
+        return sites[0] == sites[1]
+    return re.sub(r"^(www|m|amp)\.", "", one) == re.sub(r"^(www|m|amp)\.", "", other)
 
 
 def language_code(value: str) -> str | None:

@@ -10,6 +10,7 @@ from deepmmsearch.confined import MEMORY_LIMIT, Worker, serve
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.document import Document, Origin, Showing
 from deepmmsearch.reading.formats import file_origin, read
+from deepmmsearch.reading.webpage import canonical
 
 LIBRARIES = ("trafilatura", "pypdf", "htmldate")
 
@@ -35,6 +36,8 @@ class Extractor(Worker):
             url, date, language = (
                 None if answer[name] is None else _text(answer[name]) for name in ("url", "date", "language")
             )
+            # what was taken over by a page must not pass for another site's either
+            url = canonical(origin.address, url) if url else None
             headings = tuple(_text(heading) for heading in answer["headings"])
             return Document(_text(answer["title"]), _text(answer["text"]), url, shown, headings, date, language)
         except (KeyError, TypeError, ValueError, OverflowError):
