@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,62 @@ class MoodyJudge:
 
 def moody_judge(folder: Path) -> JudgeFactory:
     return partial(MoodyJudge, folder)
+
+
+def fail_at_first(folder: Path, what: str, question: Question) -> None:
+    """Raises as often as the question's metadata say in `down`; counts in files, for there may be several processes."""
+    key = "rollout" if what == "act" and "rollout" in question.metadata else what
+    times = folder / "asked" / f"{key}-{question.id}"
+    times.parent.mkdir(exist_ok=True)
+    with times.open("a") as file:
+        file.write("x")
+    if times.stat().st_size <= question.metadata["down"].get(key, 0):
+        raise ConnectionError("no answer")
+
+
+@dataclass(frozen=True)
+class FlakyPolicy(ToldPolicy):
+    async def act(self, trajectory: Trajectory) -> Completion:
+        completion = await super().act(trajectory)
+        if not trajectory.turns:
+            fail_at_first(self.log.parent, "act", trajectory.question)
+        return completion
+
+
+@dataclass(frozen=True)
+class FlakyPlayers(ToldPlayers):
+    def __call__(self, shard: str, /) -> AgentWorkflow:
+        return replace(super().__call__(shard), policy=FlakyPolicy(self.log, self.key))
+
+
+@dataclass(frozen=True)
+class FlakyJudge:
+    folder: Path
+
+    async def judge(self, question: Question, answer: str | None) -> Verdict:
+        fail_at_first(self.folder, "judge", question)
+        return await exact_judge().judge(question, answer)
+
+
+@dataclass(frozen=True)
+class FlakyLabels:
+    folder: Path
+
+    async def label(self, question: Question) -> str | None:
+        fail_at_first(self.folder, "label", question)
+        return await known_labels().label(question)
+
+
+def flaky_makers(folder: Path, rollouts: bool = False) -> Makers:
+    """As `makers`, by endpoints that fail at first."""
+    log = folder / "log"
+    return replace(
+        makers(log),
+        players=FlakyPlayers(log),
+        judges=partial(FlakyJudge, folder),
+        labelers=partial(FlakyLabels, folder),
+        rollout_players=FlakyPlayers(log, "rollouts") if rollouts else None,
+    )
 
 
 def known_labels() -> KnownLabels:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from data_files import grid, write_lines
-from data_players import CROP, SEARCH, WHOLE, good, makers, moody_judge, says, write_seeds
+from data_players import CROP, SEARCH, WHOLE, flaky_makers, good, makers, moody_judge, says, write_seeds
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("imagehash")
@@ -24,7 +24,7 @@ pytest.importorskip("matplotlib")
 
 from deepmmsearch.data.pipeline import STAGES, build
 from deepmmsearch.data.reader import read_questions, read_trajectories
-from deepmmsearch.data.recipe import BuildSettings
+from deepmmsearch.data.recipe import BuildSettings, Tries
 from deepmmsearch.data.stages import Stage
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.progress import Step
@@ -40,9 +40,13 @@ def settings(folder: Path, questions: Path, **changes: Any) -> BuildSettings:
             "episodes": {"concurrency": 4, "turns": 4},
             "balance": {"search_share": None},
             "splits": {"validation": 0.25},
+            "tries": {"wait": 0},
             **changes,
         }
     )
+
+
+ONCE = {"attempts": 1}
 
 
 def calls(log: Path) -> Counter[str]:
@@ -80,7 +84,7 @@ def test_every_stage_keeps_and_drops_what_it_should(tmp_path: Path) -> None:
     assert dropped["4-labelled"] == {"no category": 1}
     assert dropped["6-unique"] == {"duplicate: picture and question": 1}
     assert [s["kept"] for s in built.card["stages"]] == [19, 15, 14, 13, 13, 12, 12]
-    assert calls(tmp_path / "log")["q016"] == 2, "an episode that ends in an error is played once more"
+    assert calls(tmp_path / "log")["q016"] == 4, "an episode that ends in an error is played again, but not for ever"
 
     kept = [*read_trajectories(built.dataset), *read_trajectories(built.dataset, "validation")]
     # q018 repeats q000: whichever the seed's order has first stays
@@ -208,6 +212,70 @@ def test_a_teacher_that_is_down_stops_the_build_and_loses_nothing(tmp_path: Path
     after = calls(tmp_path / "log")
     assert all(after[name] == before[name] for name in finished), "what was finished is not played again"
     assert stage(tmp_path, 2).counts().rows == 20 and stage(tmp_path, 3).counts().kept == 5
+
+
+def flaky(n: int, **down: int) -> dict[str, Any]:
+    """A good seed whose teacher (`act`), judge or label is down the first so many times that it is asked."""
+    return {**good(n, search=n % 2 == 0), "down": down}
+
+
+def test_what_a_flaky_endpoint_spoiled_is_tried_again_and_counted(tmp_path: Path) -> None:
+    rows = [flaky(n, **({"act": n % 4, "judge": n % 3, "label": n % 2} if n else {})) for n in range(16)]
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    built = build(settings(tmp_path, seeds), flaky_makers(tmp_path))
+    assert [s["kept"] for s in built.card["stages"]] == [16] * 7
+    told = {s["stage"]: (s["retries"], s["recovered"]) for s in built.card["stages"]}
+    assert told["2-episodes"] == (24, 12) and told["3-correct"] == (15, 10) and told["4-labelled"] == (8, 8)
+    assert "| 2-episodes | 16 | 16 | 24 times, 12 rows recovered |" in (built.dataset / "README.md").read_text()
+    steady = build(settings(tmp_path / "steady", seeds), makers(tmp_path / "log"))
+    assert contents(built.dataset) == contents(steady.dataset), "the same data as from one that never failed"
+
+
+def test_episodes_that_failed_for_good_are_played_again_when_that_is_asked_for(tmp_path: Path) -> None:
+    rows = [flaky(n, **({"act": 6} if n % 3 == 0 else {"judge": 2} if n % 3 == 1 else {})) for n in range(12)]
+    seeds = write_seeds(tmp_path / "seeds", rows)
+    wanted = settings(tmp_path, seeds)
+    first = build(wanted, flaky_makers(tmp_path))
+    assert first.card["stages"][1]["dropped"] == {"error: ConnectionError": 4}
+    asked = calls(tmp_path / "log")
+    assert build(wanted, flaky_makers(tmp_path)).card == first.card and calls(tmp_path / "log") == asked
+    whole = build(wanted, flaky_makers(tmp_path), retry_errors=True)
+    assert [s["kept"] for s in whole.card["stages"]] == [12] * 7
+    assert (whole.card["stages"][1]["retries"], whole.card["stages"][1]["recovered"]) == (24, 4)
+    again = calls(tmp_path / "log") - asked
+    assert set(again) == {"q000", "q003", "q006", "q009"}, "nothing else was played again"
+    steady = build(settings(tmp_path / "steady", seeds), makers(tmp_path / "log2"))
+    assert contents(whole.dataset) == contents(steady.dataset)
+    # there is nothing left to try
+    assert build(wanted, flaky_makers(tmp_path), retry_errors=True).card == whole.card
+
+
+def test_rollouts_that_failed_say_nothing_of_their_question(tmp_path: Path) -> None:
+    known = [says("Ada")]
+    rows = [{**flaky(n, **({"rollout": 1} if n == 1 else {})), "rollouts": [known, known]} for n in range(3)]
+    wanted = settings(
+        tmp_path, write_seeds(tmp_path / "seeds", rows), search={"by": "rollouts", "rollouts": 2}, tries=ONCE
+    )
+    build(wanted, flaky_makers(tmp_path, rollouts=True))
+    assert stage(tmp_path, 5).counts().dropped == {"left for the next start: ConnectionError": 1}
+    build(wanted, flaky_makers(tmp_path, rollouts=True))
+    assert stage(tmp_path, 5).counts().kept == 3
+
+
+def test_waits_grow_and_end() -> None:
+    assert [Tries(wait=2).seconds(tried) for tried in (1, 2, 3, 5, 6, 400)] == [2, 4, 8, 32, 60, 60]
+
+
+def test_a_build_from_before_tries_were_a_setting_goes_on(tmp_path: Path) -> None:
+    wanted = settings(tmp_path, write_seeds(tmp_path / "seeds", [good(n) for n in range(4)]))
+    build(wanted, makers(tmp_path / "log"))
+    path = tmp_path / "build/2-episodes/output.json"
+    output = json.loads(path.read_text())
+    output["settings"]["episodes"]["attempts"] = 2
+    path.write_text(json.dumps(output))
+    played = calls(tmp_path / "log")
+    build(wanted, makers(tmp_path / "log"))
+    assert calls(tmp_path / "log") == played
 
 
 def test_what_a_judge_could_not_judge_waits_for_the_next_start(tmp_path: Path) -> None:

@@ -59,12 +59,12 @@ DECIDED = {
     ),
     "DataRecipe": (
         "seeds pictures episodes taxonomy search unique balance splits teacher judge rollout_policy",
-        "name licence output processes needs",
+        "name licence output processes tries needs",
     ),
     "DinoGroundingSettings": ("box_threshold kind model text_threshold", "device"),
     "DirectSettings": ("policy prompt kind limits", "ablates change replicates"),
     "EncoderMatcherSettings": ("kind model threshold ranks", ""),
-    "Episodes": ("turns limits attempts", "concurrency"),
+    "Episodes": ("turns limits", "concurrency attempts"),
     "EvalRecipe": (
         "policies tools benchmarks workflows judges timeout",
         "output concurrency stop_after_errors pictures worlds needs",
@@ -136,6 +136,7 @@ DECIDED = {
     "Splits": ("validation rows_per_file", ""),
     "StageSettings": ("steps batch muon_lr adam_lr warmup decay_from workers", ""),
     "TableSeeds": ("seed benchmark path split count shard", "images"),
+    "Tries": ("", "attempts wait"),
     "Unique": ("bits overlap per_picture against", ""),
     "VllmRollouts": (
         "temperature max_new_tokens tool_timeout failed truncated flat resample backend",

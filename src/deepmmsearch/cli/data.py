@@ -231,8 +231,9 @@ def _print_report(console: Console, report: LoadReport) -> None:
 @command.command()
 @click.argument("recipe", type=PLACE)
 @click.argument("overrides", nargs=-1)
+@click.option("--retry-errors", is_flag=True, help="Play again the episodes that ended in an error in an earlier run.")
 @dry_run
-def build(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
+def build(recipe: Path, overrides: tuple[str, ...], retry_errors: bool, dry_run: bool) -> None:
     """Build a training set as RECIPE says: seeds, a teacher's episodes, judged, labelled, without duplicates, balanced.
 
     An interrupted run goes on where it was: what was played, judged or labelled is never paid for twice.
@@ -248,8 +249,15 @@ def build(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
     settings = open_recipe(recipe, DataRecipe, overrides)
     ready(settings, recipe, dry_run)
     with Bars() as bars:
-        built = run_build(settings, bars)
+        built = run_build(settings, bars, retry_errors=retry_errors)
     _print_built(Console(), built)
+
+
+def _spoiled(built: Built) -> int:
+    from deepmmsearch.data.stages import ERROR
+
+    dropped = [stage["dropped"].items() for stage in built.card["stages"]]
+    return sum(count for reasons in dropped for reason, count in reasons if reason.startswith(ERROR))
 
 
 def _print_built(console: Console, built: Built) -> None:
@@ -262,6 +270,11 @@ def _print_built(console: Console, built: Built) -> None:
     console.print(table)
     if pending := sum(stage.get("pending", 0) for stage in built.card["stages"]):
         console.print(f"{pending:,} rows wait for the next start, because a judge or a model failed. Run it again.")
+    if again := sum(stage.get("retries", 0) for stage in built.card["stages"]):
+        recovered = sum(stage.get("recovered", 0) for stage in built.card["stages"])
+        console.print(f"{again:,} calls that failed were tried again, which helped {recovered:,} rows.")
+    if spoiled := _spoiled(built):
+        console.print(f"{spoiled:,} episodes ended in an error all the same. Play them again with --retry-errors.")
     contents = built.card["contents"]
     console.print(
         f"{contents['train']['rows']:,} rows for training and {contents['validation']['rows']:,} for validation "

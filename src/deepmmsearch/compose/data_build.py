@@ -84,8 +84,9 @@ class DataRecipe(BuildSettings):
         return {"teacher": self.teacher} | ({"rollout_policy": self.rollout_policy} if self.rollout_policy else {})
 
 
-def run_build(recipe: DataRecipe, watch: Watch = silent) -> Built:
-    """Everything that can be checked is checked before the first seed is drawn."""
+def run_build(recipe: DataRecipe, watch: Watch = silent, *, retry_errors: bool = False) -> Built:
+    """Everything that can be checked is checked before the first seed is drawn. `retry_errors`: episodes that ended in
+    an error are played again."""
     own_world = isinstance(recipe.seeds, AtlasSeeds)
     judges = Judges(recipe.judge)
     judges()
@@ -99,7 +100,7 @@ def run_build(recipe: DataRecipe, watch: Watch = silent) -> Built:
     made_with = {name: _made_with(player) for name, player in recipe.players().items()}
     made_with |= {"judge": contents_of(recipe.judge), "labels": {}, "rollouts": made_with.pop("rollout_policy", {})}
     makers = Makers(teacher, judges, Labelers(recipe.taxonomy), settings, made_with, rollouts, keys)
-    return build(BuildSettings.model_validate(_base(recipe)), makers, watch)
+    return build(BuildSettings.model_validate(_base(recipe)), makers, watch, retry_errors=retry_errors)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         f"{contents['rows']:,} rows for training, {held_out['rows']:,} for validation.\n",
         "![What is in it](contents.png)\n",
         "## How it came about\n",
-        _table(("stage", "rows in", "kept", "seconds", "dollars"), _stage_rows(card["stages"])),
+        _table(("stage", "rows in", "kept", "tried again", "seconds", "dollars"), _stage_rows(card["stages"])),
         "![What each stage kept](stages.png)\n",
         "## What was dropped\n",
         _table(("stage", "reason", "rows", "for example"), _dropped_rows(card["stages"])),
@@ -179,8 +179,15 @@ def _front_matter(card: Mapping[str, Any]) -> str:
 
 def _stage_rows(stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     return [
-        (s["stage"], f"{s['rows']:,}", f"{s['kept']:,}", f"{s['seconds']:,.0f}", f"{s['cost']:.2f}") for s in stages
+        (s["stage"], f"{s['rows']:,}", f"{s['kept']:,}", _again(s), f"{s['seconds']:,.0f}", f"{s['cost']:.2f}")
+        for s in stages
     ]
+
+
+def _again(stage: Mapping[str, Any]) -> str:
+    """How often something was tried again, and for how many rows it helped."""
+    times = stage.get("retries", 0)
+    return f"{times:,} times, {stage.get('recovered', 0):,} rows recovered" if times else ""
 
 
 def _dropped_rows(stages: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:

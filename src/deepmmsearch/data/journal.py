@@ -9,7 +9,8 @@ from typing import Any
 
 
 class Journal:
-    """Results by id in a file of JSON lines. A half-written last line is cut off when the journal is opened.
+    """Results by id in a file of JSON lines, and in `tries` how often each was asked for where that was not once. A
+    half-written last line is cut off when the journal is opened.
 
     A line is handed to the operating system before `append` returns: it survives the death of the process.
     """
@@ -17,6 +18,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: dict[str, Any] = {}
+        self.tries: dict[str, int] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
         if path.exists():
@@ -26,13 +28,15 @@ class Journal:
                         break
                     row = json.loads(line)
                     self.entries[row["id"]] = row["value"]
+                    self.tries[row["id"]] = int(row.get("tries", 1))
                     whole += len(line)
             os.truncate(path, whole)
         self._file = path.open("ab", buffering=0)
 
-    def append(self, id: str, value: Any) -> None:
-        self._file.write(json.dumps({"id": id, "value": value}, ensure_ascii=True).encode() + b"\n")
-        self.entries[id] = value
+    def append(self, id: str, value: Any, tries: int = 1) -> None:
+        line = {"id": id, "value": value, **({"tries": tries} if tries > 1 else {})}
+        self._file.write(json.dumps(line, ensure_ascii=True).encode() + b"\n")
+        self.entries[id], self.tries[id] = value, tries
 
     def close(self) -> None:
         self._file.close()

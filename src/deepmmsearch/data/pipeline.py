@@ -76,8 +76,9 @@ class Built:
     card: Mapping[str, Any]
 
 
-def build(settings: BuildSettings, makers: Makers, watch: Watch = silent) -> Built:
-    """Runs what is missing of the build in `settings.output`, and gives the data set.
+def build(settings: BuildSettings, makers: Makers, watch: Watch = silent, *, retry_errors: bool = False) -> Built:
+    """Runs what is missing of the build in `settings.output`, and gives the data set. `retry_errors`: episodes that
+    ended in an error are played again.
 
     Raises UserError when another run holds the folder, when the recipe changed since an expensive stage was made, or
     when nothing is left for the data set.
@@ -85,7 +86,7 @@ def build(settings: BuildSettings, makers: Makers, watch: Watch = silent) -> Bui
     output = Output(settings.output, COMMAND)
     with output.alone():
         output.claim({})
-        return _Build(settings, makers, watch).run()
+        return _Build(settings, makers, watch, retry_errors).run()
 
 
 @dataclass
@@ -93,6 +94,7 @@ class _Build:
     settings: BuildSettings
     makers: Makers
     watch: Watch
+    retry_errors: bool = False
     cost: float = 0.0
 
     def __post_init__(self) -> None:
@@ -122,13 +124,13 @@ class _Build:
             (
                 episodes,
                 {"teacher": made_with["teacher"], "episodes": decisive(s.episodes)},
-                PlayEpisodes(seeds, episodes, s.episodes, s.pictures, m.players),
+                PlayEpisodes(seeds, episodes, s.episodes, s.pictures, m.players, s.tries, self.retry_errors),
             ),
-            (correct, {"judge": made_with["judge"]}, KeepCorrect(episodes, correct, m.judges)),
+            (correct, {"judge": made_with["judge"]}, KeepCorrect(episodes, correct, m.judges, s.tries)),
             (
                 labelled,
                 {"labels": made_with["labels"], "taxonomy": decisive(s.taxonomy)},
-                LabelTaxonomy(correct, labelled, s.taxonomy, m.labelers),
+                LabelTaxonomy(correct, labelled, s.taxonomy, m.labelers, s.tries),
             ),
             (
                 search,
@@ -136,7 +138,7 @@ class _Build:
                     "search": decisive(s.search),
                     **({"rollouts": made_with.get("rollouts")} if s.search.by == "rollouts" else {}),
                 },
-                TellSearch(labelled, search, s.search, s.episodes, s.pictures, m.rollout_players, m.judges),
+                TellSearch(labelled, search, s.search, s.episodes, s.pictures, s.tries, m.rollout_players, m.judges),
             ),
         ]
         self._take_up()
@@ -150,11 +152,13 @@ class _Build:
         return key
 
     def _take_up(self) -> None:
-        """Parts with rows that were left for this start are made again, and what came after them: the last one first,
-        so that a kill leaves nothing behind that is made of less."""
+        """Parts with rows that were left for this start are made again, and with `retry_errors` those with episodes
+        that failed, and what came after them: the last one first, so that a kill leaves nothing behind that is made of
+        less."""
         for place, stage in enumerate(self.stages):
             for shard in self.shards:
-                if stage.counts([shard]).pending:
+                counts = stage.counts([shard])
+                if counts.pending or (self.retry_errors and counts.spoiled):
                     for later in reversed(self.stages[place:]):
                         later.forget(shard)
 
@@ -260,8 +264,8 @@ class _Build:
         """The files of one mix: written once, unless the rows differ from those that are there."""
         kept = len(ids)
         made_of = (sorted(ids), sorted(ids & held_out), self.settings.splits)
-        # the card tells of rows that wait, too
-        waiting = [stage["pending"] for stage in stages if stage["pending"]]
+        # the card tells of rows that wait and of what was tried again, too
+        waiting = [stage[name] for name in ("pending", "retries") for stage in stages if stage[name]]
         key = hashlib.sha256(repr((*made_of, waiting) if waiting else made_of).encode()).hexdigest()
         if (folder / "card.json").is_file() and (card := read_json(folder / "card.json")).get("key") == key:
             return dict(card)

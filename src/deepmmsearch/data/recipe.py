@@ -65,14 +65,26 @@ class Pictures(Settings):
     hits: bool = False
 
 
+class Tries(Settings):
+    """What an endpoint spoiled (an episode that ended in an error, a verdict, a label) is tried `attempts` times in
+    all: again after `wait` seconds, then after twice as long each time, but at most a minute."""
+
+    attempts: Aside[int] = Field(default=4, ge=1)
+    wait: Aside[float] = Field(default=2.0, ge=0)
+
+    def seconds(self, tried: int) -> float:
+        """How long to wait after so many tries."""
+        return min(60.0, self.wait * 2.0 ** min(tried - 1, 10))
+
+
 class Episodes(Settings):
     """How the teacher plays (paper, section 3.2). Check A: every turn holds a valid action. Check B: fewer than `turns`
-    turns. Check C: it ends with an answer. `attempts`: how often an episode that ended in an error is played."""
+    turns. Check C: it ends with an answer. `attempts`: instead of those of `tries`."""
 
     turns: int = Field(default=10, ge=1)
     limits: LimitSettings = LimitSettings()
     concurrency: Aside[int] = Field(default=16, ge=1)
-    attempts: int = Field(default=2, ge=1)
+    attempts: Aside[int | None] = Field(default=None, ge=1)
 
 
 class _Taxonomy(Settings):
@@ -196,6 +208,7 @@ class BuildSettings(Recipe):
     licence: Aside[str] = "unknown"
     output: Aside[Path]
     processes: Aside[int] = Field(default=1, ge=1)
+    tries: Aside[Tries] = Tries()
     seeds: Seeds
     pictures: Pictures = Pictures()
     episodes: Episodes = Episodes()

@@ -16,12 +16,14 @@ from deepmmsearch.files import write_json
 from deepmmsearch.outputs import Output, content
 
 COMMAND = "data build"
+ERROR = "error: "
 
 
 @dataclass
 class Counts:
     """Rows that came in, those that stayed, why the others did not, what it cost (dollars) and took (seconds).
-    `pending`: of the others, those that are tried again at the next start."""
+    `pending`: of the others, those that are tried again at the next start. `retries`: how often an episode, a verdict
+    or a label was tried again; `recovered`: rows for which that helped."""
 
     rows: int = 0
     kept: int = 0
@@ -31,6 +33,17 @@ class Counts:
     cost: float = 0.0
     seconds: float = 0.0
     pending: int = 0
+    retries: int = 0
+    recovered: int = 0
+
+    def tried(self, times: int, failed: bool) -> None:
+        self.retries += max(0, times - 1)
+        self.recovered += times > 1 and not failed
+
+    @property
+    def spoiled(self) -> int:
+        """Rows whose episode ended in an error."""
+        return sum(count for reason, count in self.dropped.items() if reason.startswith(ERROR))
 
     def postpone(self, error: str, name: str) -> None:
         """For the next start: a judge or a model failed, not the row."""
@@ -68,6 +81,8 @@ class Counts:
             self.cost + other.cost,
             self.seconds + other.seconds,
             self.pending + other.pending,
+            self.retries + other.retries,
+            self.recovered + other.recovered,
         )
 
 
@@ -123,7 +138,8 @@ class Stage:
         """
         output = Output(self.folder, COMMAND)
         made_with = {**settings, "before": content("the stage before", before)}
-        output.claim(made_with, clear=self._clear if cheap else None)
+        # how often something is tried once counted as a setting
+        output.claim(made_with, clear=self._clear if cheap else None, spare=("attempts",))
         return output.id
 
     def _clear(self) -> None:

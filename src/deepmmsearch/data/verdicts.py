@@ -10,13 +10,13 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from deepmmsearch.agent.runner import AgentWorkflow, Streak, reason
-from deepmmsearch.data.episodes import played, slim
+from deepmmsearch.data.episodes import count_tries, last_errors, played, slim
 from deepmmsearch.data.journal import Journal
-from deepmmsearch.data.recipe import Episodes, Pictures, Search, SearchByRollouts, SearchByTrajectory, Taxonomy
+from deepmmsearch.data.recipe import Episodes, Pictures, Search, SearchByRollouts, SearchByTrajectory, Taxonomy, Tries
 from deepmmsearch.data.records import row_question, row_trajectory
 from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
@@ -31,6 +31,7 @@ from deepmmsearch.types import Question
 Find = Callable[[Row], Awaitable[Any]]
 Keep = Callable[[Row, Any], Row | str]
 """The row as it goes on with its value, or why it is dropped."""
+_ONCE = Tries(attempts=1)
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,19 @@ class KeepCorrect:
     before: Stage
     stage: Stage
     judges: JudgeFactory
+    tries: Tries
     concurrency: int = 16
 
     async def __call__(self, shard: str, tell: Tell, /) -> None:
-        await _journaled(self.before, self.stage, shard, self._verdict, self._keep, tell, self.concurrency)
+        work = _Work(self._verdict, self._keep, self.tries, self.concurrency)
+        await _journaled(self.before, self.stage, shard, work, tell)
 
     @cached_property
     def _judge(self) -> Judge:
         return self.judges()
 
     def __reduce__(self) -> tuple[type[KeepCorrect], tuple[Any, ...]]:
-        return KeepCorrect, (self.before, self.stage, self.judges, self.concurrency)
+        return KeepCorrect, (self.before, self.stage, self.judges, self.tries, self.concurrency)
 
     async def _verdict(self, row: Row) -> dict[str, Any]:
         trajectory = row_trajectory(row, picture=False)
@@ -73,16 +76,18 @@ class LabelTaxonomy:
     stage: Stage
     settings: Taxonomy
     labelers: LabelerFactory
+    tries: Tries
 
     async def __call__(self, shard: str, tell: Tell, /) -> None:
-        await _journaled(self.before, self.stage, shard, self._label, self._keep, tell, self.settings.concurrency)
+        work = _Work(self._label, self._keep, self.tries, self.settings.concurrency)
+        await _journaled(self.before, self.stage, shard, work, tell)
 
     @cached_property
     def _labeler(self) -> Labeler:
         return self.labelers()
 
     def __reduce__(self) -> tuple[type[LabelTaxonomy], tuple[Any, ...]]:
-        return LabelTaxonomy, (self.before, self.stage, self.settings, self.labelers)
+        return LabelTaxonomy, (self.before, self.stage, self.settings, self.labelers, self.tries)
 
     async def _label(self, row: Row) -> str | None:
         return await self._labeler.label(row_question(row, picture=self.settings.by == "model"))
@@ -101,6 +106,7 @@ class TellSearch:
     settings: Search
     episodes: Episodes
     pictures: Pictures
+    tries: Tries
     players: PlayerFactory | None = None
     judges: JudgeFactory | None = None
 
@@ -108,7 +114,7 @@ class TellSearch:
         if self.stage.has(shard):
             return
         if isinstance(self.settings, SearchByTrajectory):
-            await _journaled(self.before, self.stage, shard, _by_trajectory, _with_search, tell, 1)
+            await _journaled(self.before, self.stage, shard, _Work(_by_trajectory, _with_search, _ONCE), tell)
             return
         if self.players is None or self.judges is None:
             raise UserError("Rollouts need a policy: set rollout_policy in the recipe, or search.by=trajectory.")
@@ -116,6 +122,7 @@ class TellSearch:
             began, counts = time.perf_counter(), Counts()
             store = TrajectoryStore(self.stage.folder / "journal" / shard)
             await self._play(self.players(shard), self.settings, shard, store, tell)
+            count_tries(store, counts)
             found, unjudged = await self._kinds(store, counts)
             rows = self._rows(shard, found, unjudged, counts, began)
             self.stage.finish(shard, rows, counts)
@@ -123,7 +130,8 @@ class TellSearch:
     async def _play(
         self, player: AgentWorkflow, asked: SearchByRollouts, shard: str, store: TrajectoryStore, tell: Tell
     ) -> None:
-        known = set(store.ids())
+        # one that ended in an error says nothing of its question
+        known = {id for id, error in last_errors(store).items() if error is None}
 
         def rollouts() -> Iterator[Question]:
             for row in self.before.read(shard):
@@ -135,9 +143,9 @@ class TellSearch:
                         yield replace(question, id=f"{question.id}#{number}", metadata=metadata)
 
         settings = self.episodes.model_copy(update={"concurrency": asked.concurrency})
-        async for trajectory in played(player, rollouts(), settings):
-            await asyncio.to_thread(store.append, slim(trajectory, self.pictures))
-            tell(Progress(0, 0, trajectory.cost))
+        async for trajectory, tried in played(player, rollouts(), settings, self.tries):
+            await asyncio.to_thread(store.append, slim(trajectory, self.pictures), None, tried.about)
+            tell(Progress(0, 0, trajectory.cost + tried.spoiled))
 
     async def _kinds(self, store: TrajectoryStore, counts: Counts) -> tuple[dict[str, str], dict[str, str]]:
         """What the rollouts of each question say: "free", "required" or "wrong"; and why some could not be judged.
@@ -145,17 +153,20 @@ class TellSearch:
         assert self.judges is not None
         judge, found, unjudged = self.judges(), dict[str, str](), dict[str, str]()
         streak = Streak(FAILURES, f"verdicts of {self.stage.name}", KEPT)
-        for name, trajectory in store.items():
+        for name, trajectory in dict(store.items()).items():
             counts.cost += trajectory.cost
             question = name.rpartition("#")[0]
-            try:
-                verdict = await judge.judge(trajectory.question, trajectory.answer)
-                streak.add(None)
-            # the border: a judge that is down takes no rollout with it
-            except Exception as error:
-                unjudged[question] = reason(error)
-                if (failure := streak.add(unjudged[question])) is not None:
-                    raise failure from None
+            if trajectory.error is not None:
+                unjudged[question] = trajectory.error
+                continue
+            verdict, times, problem = await _patiently(
+                partial(judge.judge, trajectory.question, trajectory.answer), self.tries
+            )
+            counts.tried(times, problem is not None)
+            if (failure := streak.add(problem)) is not None:
+                raise failure
+            if problem is not None:
+                unjudged[question] = problem
                 continue
             if not verdict.correct:
                 found.setdefault(question, "wrong")
@@ -188,18 +199,39 @@ def _with_search(row: Row, value: Any) -> Row | str:
     return {**row, "search": str(value)}
 
 
-async def _journaled(
-    before: Stage, stage: Stage, shard: str, find: Find, keep: Keep, tell: Tell, concurrency: int
-) -> None:
+async def _patiently(find: Callable[[], Awaitable[Any]], tries: Tries) -> tuple[Any, int, str | None]:
+    """What is found, how often it was tried, and why there is nothing."""
+    for attempt in range(1, tries.attempts + 1):
+        try:
+            return await find(), attempt, None
+        # the border: a judge or a model that is down takes no row with it
+        except Exception as error:
+            problem = reason(error)
+        if attempt < tries.attempts:
+            await asyncio.sleep(tries.seconds(attempt))
+    return None, tries.attempts, problem
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How a value is found for a row and what becomes of the row, `concurrency` rows at a time."""
+
+    find: Find
+    keep: Keep
+    tries: Tries
+    concurrency: int = 1
+
+
+async def _journaled(before: Stage, stage: Stage, shard: str, work: _Work, tell: Tell) -> None:
     """Finds a value for each row of the shard that has none in the journal, and finishes the part."""
     if stage.has(shard):
         return
     began, counts = time.perf_counter(), Counts()
     with locked(stage.folder / "journal" / f".{shard}.lock"):
         journal = Journal(stage.journal_file(shard))
-        finder = _Finder(journal, find, keep, tell, stage.name)
+        finder = _Finder(journal, work, tell, stage.name)
         try:
-            await finder.run(before.read(shard), concurrency)
+            await finder.run(before.read(shard))
         finally:
             journal.close()
 
@@ -207,6 +239,7 @@ async def _journaled(
             for row in before.read(shard):
                 counts.rows += 1
                 kept = finder.outcome(row)
+                counts.tried(finder.tries.get(row["id"], 1), row["id"] in finder.failed)
                 if row["id"] in finder.failed:
                     counts.postpone(finder.failed[row["id"]], row["id"])
                 elif isinstance(kept, str):
@@ -224,16 +257,16 @@ class _Finder:
     row end the run."""
 
     journal: Journal
-    find: Find
-    keep: Keep
+    work: _Work
     tell: Tell
     name: str
     failed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.tries = dict(self.journal.tries)
         self.streak = Streak(FAILURES, f"rows of {self.name}", KEPT)
 
-    async def run(self, rows: Iterator[Row], concurrency: int) -> None:
+    async def run(self, rows: Iterator[Row]) -> None:
         running: set[asyncio.Task[None]] = set()
         try:
             for row in rows:
@@ -241,7 +274,7 @@ class _Finder:
                     self._told(row)
                     continue
                 running.add(asyncio.create_task(self._one(row)))
-                if len(running) >= concurrency:
+                if len(running) >= self.work.concurrency:
                     done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                     for task in done:
                         task.result()
@@ -253,17 +286,18 @@ class _Finder:
     def outcome(self, row: Row) -> Row | str:
         if row["id"] in self.failed:
             return self.failed[row["id"]]
-        return self.keep(row, self.journal.entries[row["id"]])
+        return self.work.keep(row, self.journal.entries[row["id"]])
 
     async def _one(self, row: Row) -> None:
-        try:
-            self.journal.append(row["id"], await self.find(row))
-            self.streak.add(None)
-        # the border: one row's failure is data, many in a row are the model's
-        except Exception as error:
-            self.failed[row["id"]] = reason(error)
-            if (failure := self.streak.add(self.failed[row["id"]])) is not None:
-                raise failure from None
+        name = row["id"]
+        value, self.tries[name], problem = await _patiently(partial(self.work.find, row), self.work.tries)
+        if problem is None:
+            self.journal.append(name, value, self.tries[name])
+        else:
+            self.failed[name] = problem
+        # one row's failure is data, many in a row are the model's
+        if (failure := self.streak.add(problem)) is not None:
+            raise failure
         self._told(row)
 
     def _told(self, row: Row) -> None:
