@@ -231,7 +231,7 @@ async def explode(name: str, timeout: float) -> Row:
     from deepmmsearch.errors import ToolError
     from deepmmsearch.tools.http import GuardedClient
     from deepmmsearch.tools.page_reader import WebReader
-    from deepmmsearch.tools.thumbnails import fetch_image
+    from deepmmsearch.tools.thumbnails import fetch, open_image
 
     bomb = BOMBS[name]
     # what takes long or much to make is made before the clock starts; the rest is made while it is sent
@@ -247,7 +247,7 @@ async def explode(name: str, timeout: float) -> Row:
             if bomb.kind == "page":
                 error = f"no error: {len((await reader.read(url)).text)} characters"
             elif bomb.kind == "picture":
-                error = f"no error: {(await fetch_image(client, url)).size}"
+                error = f"no error: {(await open_image((await fetch(client, url)).content)).size}"
             else:
                 error = f"no error: {len((await client.get(url)).content)} bytes"
         except ToolError as raised:

@@ -433,6 +433,11 @@ STARTS = {
         "e = Extractor(600); e.extract('a.txt', b'Hello.'); print(e._process.pid, flush=True)\n"
         "e.extract('a.html', b'<p>' + b'<b>word</b> ' * 150_000)\n"
     ),
+    "pictures": (
+        "from deepmmsearch import images; import os, time\n"
+        "try: images.load(b'none')\nexcept Exception: pass\n"
+        "w = images._decoders(os.getpid())[1].get(); print(w._process.pid, flush=True); time.sleep(600)\n"
+    ),
     "stage": (
         "from deepmmsearch import children\n"
         "p = children.start('given_code', 'import time; time.sleep(600)'); print(p.pid, flush=True); p.wait()\n"

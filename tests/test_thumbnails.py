@@ -10,9 +10,10 @@ pytest.importorskip("httpx2")
 
 from PIL import Image
 
+from deepmmsearch import images
 from deepmmsearch.errors import ToolError
 from deepmmsearch.tools.http import GuardedClient, Refused, TooLarge
-from deepmmsearch.tools.thumbnails import fetch_image, open_image
+from deepmmsearch.tools.thumbnails import fetch, open_image
 from ssrf import PUBLIC, Internet, Request, reply
 
 
@@ -20,6 +21,10 @@ def picture(format: str = "PNG", size: tuple[int, int] = (40, 30), **options: ob
     buffer = io.BytesIO()
     Image.new("RGB", size, (200, 10, 10)).save(buffer, format, **options)
     return buffer.getvalue()
+
+
+async def fetched(web: GuardedClient, url: str, max_pixels: int = images.WEB_PIXELS, **options: int) -> Image.Image:
+    return await open_image((await fetch(web, url, **options)).content, max_pixels=max_pixels)
 
 
 async def test_a_picture_is_fetched_and_stands_upright() -> None:
@@ -50,12 +55,12 @@ async def test_a_picture_is_fetched_and_stands_upright() -> None:
         web = GuardedClient(resolve=internet.resolve, backend=internet.backend, timeout=60)
         async with web:
             site = "http://public.example"
-            upright = await fetch_image(web, f"{site}/a.png")
+            upright = await fetched(web, f"{site}/a.png")
             assert (upright.size, upright.mode, upright.info) == ((30, 40), "RGB", {})
-            assert (await fetch_image(web, f"{site}/untyped")).size == (40, 30)
+            assert (await fetched(web, f"{site}/untyped")).size == (40, 30)
             for path in ("/page", "/drawing.svg"):
                 with pytest.raises(Refused, match="expected image/jpeg"):
-                    await fetch_image(web, site + path)
+                    await fetched(web, site + path)
             for path, reason in (
                 ("/lie.png", "not a picture"),
                 ("/scan.tiff", "not a picture"),
@@ -63,13 +68,13 @@ async def test_a_picture_is_fetched_and_stands_upright() -> None:
                 ("/wide.png", "more than 25 megapixels"),
             ):
                 with pytest.raises(ToolError, match=reason):
-                    await fetch_image(web, site + path)
+                    await fetched(web, site + path)
             with pytest.raises(TooLarge):
-                await fetch_image(web, f"{site}/a.png", max_bytes=50)
+                await fetched(web, f"{site}/a.png", max_bytes=50)
             with pytest.raises(ToolError, match="megapixels"):
-                await fetch_image(web, f"{site}/a.png", max_pixels=50)
+                await fetched(web, f"{site}/a.png", max_pixels=50)
             with pytest.raises(Refused):
-                await fetch_image(web, f"{site}/elsewhere")
+                await fetched(web, f"{site}/elsewhere")
         assert set(internet.connected) == {PUBLIC}
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, Self
+from typing import IO, Any, NamedTuple, Self
 
 from deepmmsearch import sandbox
 from deepmmsearch.environment import environment
@@ -31,6 +31,13 @@ from deepmmsearch.sandbox import Confinement
 from deepmmsearch.streams import guard_streams
 
 _SET_DEATH_SIGNAL = 1
+
+
+class Pieces(NamedTuple):
+    """Bytes that are never together in memory: how many, and one piece after the other."""
+
+    size: int
+    pieces: Iterable[bytes]
 
 
 def confinement() -> Confinement:
@@ -111,10 +118,12 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def write_frame(pipe: Any, *parts: bytes) -> None:
+def write_frame(pipe: Any, *parts: bytes | Pieces) -> None:
     for part in parts:
-        pipe.write(struct.pack(">I", len(part)))
-        pipe.write(part)
+        size, pieces = (len(part), (part,)) if isinstance(part, bytes) else part
+        pipe.write(struct.pack(">I", size))
+        for piece in pieces:
+            pipe.write(piece)
     pipe.flush()
 
 
@@ -159,7 +168,7 @@ class ParentPipe:
     def receive(self) -> bytes:
         return self._heard.get()
 
-    def send(self, *message: bytes) -> None:
+    def send(self, *message: bytes | Pieces) -> None:
         write_frame(self._output, *message)
 
 

@@ -27,7 +27,7 @@ WALL_FACTOR = 8
 # of one answer: more than the longest text or the largest picture needs
 LARGEST_ANSWER = 256 * 1024**2
 CONTENT = "content"
-"""What an answer holds under this name is bytes, which travel as they are; the rest is JSON."""
+"""What an answer holds under this name is bytes, or `Pieces` of them, which travel as they are; the rest is JSON."""
 
 Reading = Callable[[Mapping[str, Any], bytes], dict[str, Any]]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from PIL import Image
 
 
@@ -16,9 +18,25 @@ def frames(image: Image.Image, content: bytes, most: int) -> int:
 
 
 def scans(image: Image.Image, content: bytes) -> int:
-    """How often a JPEG decoder goes over the whole picture: once for each scan of a progressive file, of which there
-    may be as many as the file has room for. An upper bound; 1 for everything else."""
-    return max(1, content.count(b"\xff\xda")) if image.format == "JPEG" and image.info.get("progressive") else 1
+    """How often a JPEG decoder goes over the picture: once for each scan, of which there may be as many as the file has
+    room for, whatever its kind; 1 for everything else."""
+    return max(1, _jpeg_scans(content)) if image.format in ("JPEG", "MPO") else 1
+
+
+# what a decoder looks for next, also in the midst of entropy-coded data; the fill bytes, and those that stand for data
+# or restart a scan, are no markers to it
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+_SCAN, _END = 0xDA, 0xD9
+
+
+def _jpeg_scans(content: bytes) -> int:
+    """Walks the segments of a JPEG (ITU T.81, annex B) up to its end: what is appended, such as a preview or a film, is
+    not decoded."""
+    count, at = 0, 0
+    while (found := _MARKER.search(content, at)) and found[1][0] != _END:
+        count += found[1][0] == _SCAN
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2])
+    return count
 
 
 def _gif_frames(content: bytes, most: int) -> int:

@@ -1,5 +1,8 @@
 """Every pixel in the system has passed here: checked, upright, RGB, and resized once.
 
+A picture's bytes may be anybody's. They are decoded (`decoding`) in a process that can be killed and finds neither
+network nor files, which hands back plain pixels.
+
 Sizes are (width, height) in pixels; boxes are in pixels of the image they were located in.
 """
 
@@ -9,23 +12,26 @@ import base64
 import hashlib
 import io
 import math
-import warnings
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from operator import index
 from pathlib import Path
-from typing import Literal
+from queue import LifoQueue
+from typing import Any, Literal
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from deepmmsearch.containers import frames, scans
-from deepmmsearch.errors import UserError
+from deepmmsearch.confined import CONTENT, Worker
+from deepmmsearch.decoding import NAMED, check_size, reduced, upright_rgb
+from deepmmsearch.errors import Failed, Unreadable, UserError
 from deepmmsearch.files import replacing
 from deepmmsearch.types import Box
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 80_000_000
-MAX_FRAMES = 1_000
-# Of a progressive JPEG: cameras and encoders write about ten scans, hostile files thousands.
-MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
+MAX_BYTES = 500_000_000
 # What strangers send: the formats of the web, and no more pixels than fit into some hundred megabytes while decoded.
 WEB_FORMATS = ("JPEG", "PNG", "WEBP", "GIF")
 WEB_PIXELS = 25_000_000
@@ -33,8 +39,10 @@ MAX_RATIO = 180.0
 # the side of the square that Qwen2-VL and Qwen2.5-VL make one token of
 CELL = 28
 
-_NAMED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
-_BAND = 256  # rows that are worked on at once
+WORKERS = 2
+"""Processes that decode, each started when it is needed."""
+SECONDS, SECONDS_PER_MEGAPIXEL = 1.0, 0.15
+"""Of processor time for a picture, with the pixels that it may have."""
 
 
 def load(
@@ -43,22 +51,44 @@ def load(
     max_pixels: int = MAX_PIXELS,
     formats: tuple[str, ...] = FORMATS,
     name: str = "",
+    side: int = 0,
 ) -> Image.Image:
-    """The picture as upright RGB, alpha on white, first frame, without metadata. `name` stands in messages for bytes.
+    """The picture as upright RGB, alpha on white, first frame, without metadata. `name` stands in messages for bytes;
+    with `side` it is `decoding.reduced` to that.
 
     Raises UserError when it is missing, empty, truncated, of none of the `formats`, has more than `max_pixels` pixels
-    or MAX_FRAMES frames, or would be gone over too often (all told by its header, before anything is decoded).
+    or `decoding.MAX_FRAMES` frames, would be gone over too often (all told by its header, before anything is decoded),
+    or takes too long or too much memory.
     """
-    if isinstance(source, Image.Image):
-        label = name or "the picture"
-        _check_size(source.size, max_pixels, label)
-        return _decode(source, label)
-    if isinstance(source, bytes):
-        label = name or "the picture"
-        if not source:
-            raise UserError(f"There are no bytes in {label}. Give a {_NAMED} picture.")
-        return _open(source, label, max_pixels, formats)
-    return _open(_existing(source), name or str(source), max_pixels, formats)
+    if not isinstance(source, Image.Image):
+        return loading(source, max_pixels=max_pixels, formats=formats, name=name, side=side).result()
+    label = name or "the picture"
+    check_size(source.size, max_pixels, label)
+    rgb = upright_rgb(source, label)
+    if side:
+        rgb = reduced(rgb, side)
+    if rgb is source:
+        rgb = source.copy()
+    rgb.info = {}
+    return rgb
+
+
+def loading(
+    source: str | Path | bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    formats: tuple[str, ...] = FORMATS,
+    name: str = "",
+    side: int = 0,
+) -> Future[Image.Image]:
+    """`load`, under way in another process, for who must not wait. What it raises, this raises, or the future."""
+    label = name or ("the picture" if isinstance(source, bytes) else str(source))
+    content = source if isinstance(source, bytes) else _read(_existing(source), label)
+    if not content:
+        raise UserError(f"There are no bytes in {label}. Give a {NAMED} picture.")
+    request = {"label": label, "max_pixels": max_pixels, "formats": formats, "side": side}
+    threads, workers = _decoders(os.getpid())
+    return threads.submit(_decoded, workers, request, content)
 
 
 def digest(image: Image.Image) -> str:
@@ -149,110 +179,55 @@ def _existing(source: str | Path) -> Path:
         if not path.exists():
             raise UserError(f"There is no picture at {text!r}. Check the path.")
         if not path.is_file():
-            raise UserError(f"{text!r} is not a file. Give the path of a {_NAMED} picture.")
+            raise UserError(f"{text!r} is not a file. Give the path of a {NAMED} picture.")
         if path.stat().st_size == 0:
-            raise UserError(f"The file {text!r} is empty. Give a {_NAMED} picture.")
+            raise UserError(f"The file {text!r} is empty. Give a {NAMED} picture.")
     except (OSError, ValueError) as error:
         raise UserError(f"The path {text[:80]!r} cannot be used ({error}). Check it.") from None
     return path
 
 
-def _open(source: Path | bytes, label: str, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
-    # Pillow warns of odd metadata and of sizes between one and two times its own limit: ours is the one that counts,
-    # and who gave the picture gets one sentence or none.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with _opened(source, label, max_pixels, formats) as image:
-            _check_size(image.size, max_pixels, label)
-            _check_container(image, source, label)
-            return _decode(image, label)
-
-
-def _opened(source: Path | bytes, label: str, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
+def _read(path: Path, label: str) -> bytes:
     try:
-        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=formats)
-    except Image.DecompressionBombError:
-        raise UserError(_too_large(label, max_pixels)) from None
-    except UnidentifiedImageError:
-        raise UserError(f"{label} is not a picture that can be read. Give a {_NAMED} file.") from None
+        if path.stat().st_size > MAX_BYTES:
+            raise UserError(f"{label} is too large: more than {MAX_BYTES / 1e6:g} MB. Make the picture smaller.")
+        return path.read_bytes()
     except PermissionError:
         raise UserError(f"{label} may not be read (permission denied). Change its permissions.") from None
-    # A broken header raises whatever the format's parser trips over; the file is untrusted.
-    except Exception as error:
-        raise UserError(f"{label} is damaged ({type(error).__name__}). Save the picture again.") from None
+    except OSError as error:
+        raise UserError(f"{label} cannot be read ({error.strerror or error}). Check it.") from None
 
 
-def _check_size(size: tuple[int, int], max_pixels: int, label: str) -> None:
-    if size[0] * size[1] == 0:
-        raise UserError(f"{label} has no pixels ({size[0]} x {size[1]}). Give another picture.")
-    if size[0] * size[1] > max_pixels:
-        raise UserError(_too_large(f"{label} ({size[0]} x {size[1]})", max_pixels))
+@cache
+def _decoders(process: int) -> tuple[ThreadPoolExecutor, LifoQueue[Worker]]:
+    """Of one process: those that a fork inherits answer its parent. They end with their threads, which live as long as
+    the process does."""
+    workers: LifoQueue[Worker] = LifoQueue()  # the last one is started already
+    for _ in range(WORKERS):
+        workers.put(Worker("deepmmsearch.decoding", SECONDS))
+    return ThreadPoolExecutor(WORKERS, thread_name_prefix="pictures"), workers
 
 
-def _check_container(image: Image.Image, source: Path | bytes, label: str) -> None:
+def _decoded(workers: LifoQueue[Worker], request: Mapping[str, Any], content: bytes) -> Image.Image:
+    label, seconds = request["label"], SECONDS + SECONDS_PER_MEGAPIXEL * request["max_pixels"] / 1e6
+    worker = workers.get()
     try:
-        content = source if isinstance(source, bytes) else source.read_bytes()
-        count, times = frames(image, content, MAX_FRAMES), scans(image, content)
-    except Exception as error:  # as in _opened
-        raise UserError(f"{label} is damaged ({type(error).__name__}). Save the picture again.") from None
-    if count > MAX_FRAMES:
-        raise UserError(f"{label} has more than {MAX_FRAMES} frames. Give a single picture.")
-    if image.width * image.height * times > MAX_SCANNED_PIXELS:
-        raise UserError(f"{label} is a JPEG of {times} scans, which takes too long to decode. Save the picture again.")
-
-
-def _too_large(label: str, max_pixels: int) -> str:
-    return f"{label} is too large: more than {max_pixels / 1e6:g} megapixels. Make the picture smaller."
-
-
-def _decode(image: Image.Image, label: str) -> Image.Image:
-    # Decoders of untrusted files raise far more than OSError (SyntaxError, struct.error, zlib.error, ...).
+        answer = worker.ask(request, content, seconds)
+    except Unreadable as error:
+        raise UserError(f"{label} cannot be decoded: {error}. Save the picture again.") from None
+    except OSError as error:
+        raise Failed(f"No process can be started in which {label} is decoded ({error.strerror or error}).") from None
+    finally:
+        workers.put(worker)
+    if "refused" in answer:
+        raise UserError(str(answer["refused"])[:1000])
     try:
-        image.load()
-        rgb = _to_rgb(_upright(image))
-    except Exception as error:
-        cause = "truncated" if "truncated" in str(error) or isinstance(error, EOFError) else "damaged"
-        raise UserError(f"{label} is {cause} and cannot be decoded. Save the picture again.") from None
-    rgb.info = {}
-    return rgb
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # A broken EXIF block must not cost the picture: it is then taken as it lies.
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        return _from_numbers(np.asarray(image), image.mode)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGB", rgba.size, (255, 255, 255))
-        for top in range(0, rgba.height, _BAND):  # the whole at once would take four times its memory
-            band = rgba.crop((0, top, rgba.width, min(top + _BAND, rgba.height)))
-            under = Image.new("RGBA", band.size, (255, 255, 255, 255))
-            white.paste(Image.alpha_composite(under, band).convert("RGB"), (0, top))
-        return white
-    return image.copy() if image.mode == "RGB" else image.convert("RGB")
-
-
-def _from_numbers(values: np.ndarray, mode: str) -> Image.Image:
-    """A picture of 16 or 32 bits or floats as 8 bits: Pillow's own conversion clips at 255, which shows white."""
-    bands = range(0, len(values), _BAND)
-
-    def band(top: int) -> np.ndarray:
-        return np.nan_to_num(values[top : top + _BAND].astype(np.float64), posinf=0.0, neginf=0.0)
-
-    brightest = max(float(band(top).max()) for top in bands)
-    ranges = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0)}.get(mode, (65535.0,))
-    white = next((w for w in ranges if brightest <= w), brightest)
-    pixels = np.empty(values.shape, np.uint8)
-    for top in bands:
-        pixels[top : top + _BAND] = np.clip(band(top) / white * 255.0, 0, 255).round()
-    return Image.fromarray(pixels).convert("RGB")
+        width, height = map(index, answer["size"])
+        if len(answer[CONTENT]) != 3 * width * height:
+            raise ValueError(answer["size"])
+        return Image.frombytes("RGB", (width, height), answer[CONTENT])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"{label} cannot be decoded: its extraction failed. Save the picture again.") from None
 
 
 def _nearest_size(ratio: float, min_pixels: int, max_pixels: int, multiple: int) -> tuple[int, int]:

@@ -161,20 +161,24 @@ async def _picture(given: Picture) -> Image:
         return given
     if isinstance(given, str) and given.startswith(("https://", "http://")):
         return await _fetched(given)
-    return images.load(given)
+    return await asyncio.wrap_future(images.loading(given))
 
 
 async def _fetched(address: str) -> Image:
     """The picture at a public address, which it remembers: some image searches take nothing else."""
     from deepmmsearch.tools.http import GuardedClient
     from deepmmsearch.tools.providers.pictures import with_address
+    from deepmmsearch.tools.thumbnails import fetch
 
     try:
         async with GuardedClient() as client:
-            reply = await client.get(address, accept=("image/*",))
+            reply = await fetch(client, address)
     except ToolError as error:
         raise UserError(f"The picture could not be fetched: {error}") from None
-    return with_address(images.load(reply.content, name="the picture at that address"), reply.url)
+    loading = images.loading(
+        reply.content, max_pixels=images.WEB_PIXELS, formats=images.WEB_FORMATS, name="the picture at that address"
+    )
+    return with_address(await asyncio.wrap_future(loading), reply.url)
 
 
 def _tools(index: str | Path | None, tools: str | Path | Mapping[str, Any] | None) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from deepmmsearch.decoding import reduced
 from deepmmsearch.errors import MissingExtra
 
 SIDE = 512
@@ -71,12 +72,7 @@ def pixels(image: Image.Image) -> np.ndarray:
         ground = Image.new("RGBA", image.size, "white")
         ground.alpha_composite(image)
         image = ground
-    image = image.convert("RGB")
-    factor = min(1.0, SIDE / max(image.size))
-    size = (max(8, round(image.width * factor)), max(8, round(image.height * factor)))
-    if size != image.size:
-        image = image.resize(size, Image.Resampling.BOX if factor < 1 else Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    return np.asarray(reduced(image.convert("RGB"), SIDE))
 
 
 def thumbnail(image: np.ndarray) -> bytes:

@@ -22,7 +22,7 @@ from deepmmsearch.engine.chunks import Chunk, passages
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
 from deepmmsearch.engine.storage import Record, page_number
 from deepmmsearch.engine.writer import Writer
-from deepmmsearch.errors import Unreadable, UserError
+from deepmmsearch.errors import Failed, Unreadable, UserError
 from deepmmsearch.files import lies_in
 from deepmmsearch.progress import Watch, silent, tracked
 from deepmmsearch.reading.document import Document, Showing
@@ -31,7 +31,7 @@ from deepmmsearch.reading.worker import Extractor
 
 BATCH = 2_000  # documents, about one per passage
 PICTURE_BATCH = 256
-MAX_PICTURE_BYTES = 64_000_000
+MAX_BYTES = 64_000_000
 MAX_PICTURE_PIXELS = 64_000_000
 
 
@@ -114,7 +114,7 @@ class Ingest:
                 return False
             writer.remove(file)
             if suffix in PICTURES:
-                described = self._picture(writer, file, path, sha)
+                described = self._picture(writer, file, content, sha)
             else:
                 self._page(writer, file, extractor.extract(file, content))
             writer.add("file", file, {"stamp": stamp, "sha": sha})
@@ -133,11 +133,12 @@ class Ingest:
             writer.remove(file)
         return described
 
-    def _picture(self, writer: Writer, file: str, path: Path, sha: str) -> bool:
+    def _picture(self, writer: Writer, file: str, content: bytes, sha: str) -> bool:
         if writer.knows_picture(sha):
             writer.add_picture(file, sha, None)
             return False
-        picture = open_picture(path)
+        # all of it crosses from the process that decodes only where an encoder is to see it
+        picture = decoded(content, 0 if self.image_encoder is not None else descriptors.SIDE)
         with descriptors.one_thread():
             embedding = self.image_encoder.encode([picture])[0] if self.image_encoder is not None else None
             row = image.picture_row(descriptors.pixels(picture), embedding)
@@ -225,26 +226,28 @@ def url_file(url: str) -> str:
 
 
 def _read(path: Path, size: int) -> tuple[bytes, str]:
-    """The content (empty for pictures, which are decoded from the file) and its hash."""
-    if path.suffix.lower() in PICTURES:
-        if size > MAX_PICTURE_BYTES:
-            raise Unreadable(f"larger than {MAX_PICTURE_BYTES // 1_000_000} MB")
-        with path.open("rb") as file:
-            return b"", hashlib.file_digest(file, "sha256").hexdigest()
-    if size > 64_000_000:
-        raise Unreadable("larger than 64 MB")
+    """The content and its hash."""
+    if size > MAX_BYTES:
+        raise Unreadable(f"larger than {MAX_BYTES // 1_000_000} MB")
     content = path.read_bytes()
     return content, hashlib.sha256(content).hexdigest()
 
 
-def open_picture(path: Path) -> Image.Image:
-    """Upright RGB, within the caps of images.py and ours. Raises Unreadable."""
-    if path.stat().st_size == 0:
+def decoded(content: bytes, side: int = 0) -> Image.Image:
+    """Upright RGB, within the caps of `images` and ours; with `side`, reduced to that. Raises Unreadable."""
+    if not content:
         raise Unreadable("empty file")
     try:
-        return images.load(path, max_pixels=MAX_PICTURE_PIXELS)
+        return images.load(content, max_pixels=MAX_PICTURE_PIXELS, side=side)
+    except Failed:
+        raise
     except UserError as error:
-        reasons = {"too large": f"of more than {MAX_PICTURE_PIXELS // 1_000_000} megapixels"}
+        slow = "a picture that takes too long to decode"
+        reasons = {
+            "too large": f"of more than {MAX_PICTURE_PIXELS // 1_000_000} megapixels",
+            "too long": slow,
+            "took more": slow,
+        }
         reason = next((reason for words, reason in reasons.items() if words in str(error)), "a damaged picture")
         raise Unreadable(reason) from None
 

@@ -15,7 +15,7 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.errors import ToolError
 from deepmmsearch.tools.providers.api import Client, ranked, web_address
-from deepmmsearch.tools.thumbnails import fetch_image, open_image
+from deepmmsearch.tools.thumbnails import fetch, open_image
 from deepmmsearch.types import Hit
 
 LONGEST_SIDE = 1600
@@ -58,26 +58,24 @@ async def illustrated(client: Client | None, found: Sequence[tuple[Hit, object]]
     hits = ranked((h for h, _ in found), k)
     if client is None:
         return hits
-    seen = await asyncio.gather(*(_thumbnail(client.outside, places[id(h)]) for h in hits))
+    turn = asyncio.Lock()
+    seen = await asyncio.gather(*(_thumbnail(client.outside, places[id(h)], turn) for h in hits))
     return [replace(h, image=picture) for h, picture in zip(hits, seen, strict=True)]
 
 
-async def _thumbnail(client: Client, address: object) -> Image | None:
+async def _thumbnail(client: Client, address: object, turn: asyncio.Lock) -> Image | None:
     if not isinstance(address, str):
         return None
     try:
         if address.startswith("data:image/"):
             content = base64.b64decode(address.partition("base64,")[2][: 2 * THUMBNAIL_BYTES], validate=True)
         elif web_address(address):
-            return await fetch_image(
-                client,
-                address,
-                max_bytes=THUMBNAIL_BYTES,
-                max_pixels=THUMBNAIL_PIXELS,
-                timeout=THUMBNAIL_SECONDS,
-            )
+            reply = await fetch(client, address, max_bytes=THUMBNAIL_BYTES, timeout=THUMBNAIL_SECONDS)
+            content = reply.content
         else:
             return None
-        return await open_image(content, max_pixels=THUMBNAIL_PIXELS)
+        # one at a time: hostile pictures of one search make those of another wait for one of them, not for all
+        async with turn:
+            return await open_image(content, max_pixels=THUMBNAIL_PIXELS)
     except (ToolError, binascii.Error):
         return None
