@@ -7,13 +7,17 @@ import os
 import re
 import shutil
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout, lock_descriptor
+from filelock import FileLock, Timeout
+
+if sys.platform != "win32":
+    import fcntl
 
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
@@ -92,7 +96,13 @@ def lock_open_file(file: BinaryIO) -> None:
     older versions, which lock it in the same way. On Windows, where a locked byte cannot be read by others either,
     nothing is locked."""
     if sys.platform != "win32":
-        lock_descriptor(file.fileno(), poll_interval=0.002)
+        # polled, because a thread that waits within the call cannot be interrupted
+        while True:
+            try:
+                fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                time.sleep(0.002)
 
 
 def _replace_folder(draft: Path, folder: Path) -> None:
