@@ -7,7 +7,7 @@ TOOLS := .venv/tools
 # what installs this checkout itself
 BUILD := hatchling editables
 
-.PHONY: demo test test-slow check-recipes lint install-run install-dev bench lock audit clean
+.PHONY: demo test test-slow test-harness check-recipes lint install-run install-dev bench lock audit clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
@@ -17,7 +17,25 @@ test: install-dev lint
 
 # All slow tests, or with PART=1/2 one half of them.
 test-slow: install-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu' $(if $(PART),--part $(PART))
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu and not harness' $(if $(PART),--part $(PART))
+
+# Programs of others read what we write, each in an environment of its own (about 10 GB in all). One that cannot be
+# installed, or not within HARNESS_SECONDS, is left out, and its test says so.
+HARNESS_SECONDS ?= 1800
+test-harness: install-dev
+	-timeout $(HARNESS_SECONDS) $(MAKE) --keep-going build/harness/verl/.done build/harness/factory/.done build/harness/lmms/.done
+	$(BIN)/python -m pytest -q -rs -m harness tests/harness
+
+# transformers is the newest that verl takes; torch and torchvision of the others belong together
+build/harness/verl/.done: PACKAGES = '$(TORCH)' 'verl==0.9.1'
+build/harness/factory/.done: PACKAGES = 'torch==2.14.1' 'torchvision==0.29.1' 'llamafactory==0.9.5'
+# lmms-eval 0.7 looks into filelock, which later versions moved
+build/harness/lmms/.done: PACKAGES = 'torch==2.14.1' 'torchvision==0.29.1' 'lmms-eval==0.7.3' 'filelock<3.29' '.[chat]'
+build/harness/%/.done: pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(firstword $(PACKAGES))
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
+	touch $@
 
 # Every shipped recipe is built. What this machine lacks (keys, data, a GPU) is told; a wrong setting prints no plan.
 check-recipes: install-dev

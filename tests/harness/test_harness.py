@@ -1,5 +1,5 @@
-"""The real packages of others read what we write, and ask what we offer: verl 0.9, LLaMA-Factory 0.9 and lmms-eval 0.7, each
-in an environment of its own under build/harness (`make test-harness`)."""
+"""Programs of others read what we write, and ask what we offer: verl 0.9, LLaMA-Factory 0.9 and lmms-eval 0.7, each in
+an environment of its own under build/harness (`make test-harness`)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tests.endpoints import endpoint, said
 
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.data.convert import verl_question, write_sharegpt, write_verl
@@ -27,7 +28,6 @@ from deepmmsearch.types import (
     Trajectory,
     Turn,
 )
-from tests.endpoints import endpoint, said
 
 pytestmark = pytest.mark.harness
 
@@ -39,7 +39,7 @@ PUBLIC = ROOT.parent / "shared" / "data" / "fvqa_mini.parquet"
 def python(name: str) -> str:
     """The interpreter of an environment."""
     found = ROOT / "build" / "harness" / name / "bin" / "python"
-    if not found.exists():
+    if not (found.parent.parent / ".done").exists():
         pytest.skip(f"{name} is not installed: make test-harness")
     return str(found)
 

@@ -1,6 +1,6 @@
 """Runs in verl's environment: reads a Parquet file as its trainer does, and prints what it sees of each row as JSON.
 
-    python verl_child.py FILE TOKENIZER
+python verl_child.py FILE TOKENIZER
 """
 
 from __future__ import annotations
