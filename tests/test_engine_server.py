@@ -14,7 +14,8 @@ import pytest
 pytest.importorskip("tantivy")
 
 from deepmmsearch.engine import Index
-from deepmmsearch.engine.server import MAX_BODY, make_server
+from deepmmsearch.engine.connections import MAX_BODY
+from deepmmsearch.engine.server import make_server
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("types", "errors", "containers", "environment", "sandbox", "progress", "notation", "thoughts", "normal_forms", ""),
     ("escaping",),
-    ("streams",),
+    ("streams", "hosts"),
     ("children", "revision"),
     ("arguments", "registry", "codec", "files", "settings", "confined"),
     ("decoding",),

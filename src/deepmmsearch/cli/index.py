@@ -16,6 +16,7 @@ from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
 from deepmmsearch.escaping import one_line
+from deepmmsearch.hosts import LOCAL
 from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
@@ -177,12 +178,23 @@ def search(
     show_default=True,
     help="The address to listen on. No key is asked for: whoever reaches it can search.",
 )
+@click.option(
+    "--allow-host",
+    "allowed",
+    multiple=True,
+    metavar="NAME",
+    help="A further name under which the server may be called, such as a proxy's; may be given several times.",
+)
 @_encoders_option
-def serve(folder: Path, port: int, host: str, encoders: tuple[str, ...]) -> None:
+def serve(folder: Path, port: int, host: str, allowed: tuple[str, ...], encoders: tuple[str, ...]) -> None:
     """Answer POST /retrieve over HTTP: {"queries": [...], "topk": 3, "return_scores": true} or {"query": "..."}.
+
+    It answers to the names of this machine for itself, to its address, and to what --host and --allow-host name; pages
+    of other sites are refused.
 
     \b
     Example:  deepmmsearch index serve --index index --port 8000
+              deepmmsearch index serve --host 0.0.0.0 --allow-host search.lan
     """
     from deepmmsearch.engine import Index
     from deepmmsearch.engine.server import make_server
@@ -190,11 +202,14 @@ def serve(folder: Path, port: int, host: str, encoders: tuple[str, ...]) -> None
     index = Index.open(folder, encoders)
     index.check_encoders()
     try:
-        server = make_server(index, port, host)
+        server = make_server(index, port, host, allowed)
     except OSError as error:
         raise UserError(f"Cannot listen on {host}:{port} ({error.strerror}). Choose another --port.") from error
     with server:
-        echo(f"http://{host}:{server.server_address[1]}/retrieve (Ctrl-C ends it)")
+        if host not in LOCAL:
+            echo(f"Note: whoever reaches {host} from elsewhere can search {folder}.", err=True)
+        called = f"[{host}]" if ":" in host else host
+        echo(f"http://{called}:{server.server_address[1]}/retrieve (Ctrl-C ends it)")
         server.serve_forever()
 
 

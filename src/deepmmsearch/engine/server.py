@@ -8,20 +8,16 @@ document {"id", "contents"} or, with scores, {"document": {...}, "score": f}; co
 from __future__ import annotations
 
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable
 from typing import Any
 
+from deepmmsearch.engine.connections import BadRequest, BoundedHandler, BoundedServer
 from deepmmsearch.engine.index import Index
+from deepmmsearch.hosts import Hosts
 from deepmmsearch.types import Hit
 
-MAX_BODY = 1_000_000
 MAX_QUERIES = 512
 MAX_TOPK = 100
-SECONDS = 30
-
-
-class BadRequest(Exception):
-    """The message is what the client is told."""
 
 
 def retrieve(index: Index, request: Any) -> dict[str, Any]:
@@ -46,51 +42,38 @@ def _entry(hit: Hit, scores: bool) -> dict[str, Any]:
     return {"document": document, "score": hit.score} if scores else document
 
 
-def make_server(index: Index, port: int, host: str = "127.0.0.1") -> ThreadingHTTPServer:
-    """A bound server; serve_forever() runs it. Port 0 takes a free one."""
+def make_server(index: Index, port: int, host: str = "127.0.0.1", allowed: Iterable[str] = ()) -> BoundedServer:
+    """A bound server; serve_forever() runs it. Port 0 takes a free one.
 
-    class Handler(BaseHTTPRequestHandler):
-        timeout = SECONDS
-        protocol_version = "HTTP/1.1"
+    allowed: names under which it may be called besides `host`, those of this machine for itself, and the address at
+    which a request comes in. Raises UserError for what cannot be a name, OSError where it cannot listen.
+    """
 
+    class Handler(BoundedHandler):
         def do_POST(self) -> None:
             if self.path.rstrip("/") != "/retrieve":
-                return self._send(404, {"error": "There is only POST /retrieve here."})
+                return self.do_GET()
             try:
-                answer = retrieve(index, self._body())
+                request = _read(self.body())
             except BadRequest as error:
-                return self._send(400, {"error": str(error)})
+                return self.send_error(400, str(error))
+            try:
+                with self.server.working(self.connection):
+                    answer = retrieve(index, request)
+            except BadRequest as error:
+                return self.send_error(400, str(error))
             except Exception as error:  # a failing query must not take the connection down without a word
-                return self._send(500, {"error": f"The search failed: {type(error).__name__}."})
-            self._send(200, answer)
+                return self.send_error(500, f"The search failed: {type(error).__name__}.")
+            self.send_json(200, answer)
 
         def do_GET(self) -> None:
-            self._send(404, {"error": "There is only POST /retrieve here."})
+            self.send_error(404, "There is only POST /retrieve here.")
 
-        def _body(self) -> Any:
-            length = self.headers.get("Content-Length", "")
-            if not length.isdecimal():
-                raise BadRequest("A Content-Length is needed.")
-            if int(length) > MAX_BODY:
-                raise BadRequest(f"The body is larger than {MAX_BODY} bytes.")
-            try:
-                return json.loads(self.rfile.read(int(length)))
-            except (ValueError, RecursionError):
-                raise BadRequest("The body is not JSON.") from None
+    return BoundedServer(host, port, Handler, Hosts((host, *allowed)))
 
-        def _send(self, status: int, answer: dict[str, Any]) -> None:
-            body = json.dumps(answer).encode()
-            if status != 200:  # an unread body would be taken for the next request
-                self.close_connection = True
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            if status != 200:
-                self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Silent: queries are the user's."""
-
-    return ThreadingHTTPServer((host, port), Handler)
+def _read(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequest("The body is not JSON.") from None
