@@ -94,6 +94,14 @@ def test_an_endpoint_that_refuses_is_said_once_and_the_exit_code_is_1(
     assert len(TrajectoryStore(tmp_path / "run" / "trajectories")) == 8
 
 
+def test_a_direct_answer_is_one_turn(tmp_path: Path) -> None:
+    with endpoint(lambda _: said("<answer>x")) as server:
+        run("eval", asked_directly(tmp_path, server.url, 3, 1))
+        assert len(server.asked) == 3
+    for _, trajectory in TrajectoryStore(tmp_path / "run" / "trajectories").items():
+        assert len(trajectory.turns) == 1 and trajectory.answer is None
+
+
 def test_an_endpoint_that_is_down_for_a_few_questions_is_said_once_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,28 @@ def test_csv_with_several_answers(tmp_path: Path) -> None:
     assert question.answers == ("Ada", "Ada Lovelace") and question.image is None
 
 
+@pytest.mark.parametrize(
+    ("cell", "answers"),
+    [
+        ("[2014, 2016]", ("[2014, 2016]",)),
+        ("[2014]", ("[2014]",)),
+        ("[1.5, 2]", ("[1.5, 2]",)),
+        ("['Ada', 'Ada Lovelace']", ("Ada", "Ada Lovelace")),
+        ('["2014", "2016"]', ("2014", "2016")),
+        ("2014|2016", ("2014", "2016")),
+    ],
+)
+def test_numbers_in_brackets_are_one_answer(tmp_path: Path, cell: str, answers: tuple[str, ...]) -> None:
+    quoted = cell.replace('"', '""')
+    (tmp_path / "mine.csv").write_text(f'question,answers\nWhen?,"{quoted}"\n', encoding="utf-8")
+    lines = write_lines(tmp_path / "mine.jsonl", [{"question": "When?", "answers": cell.split("|")}])
+    for path in (tmp_path / "mine.csv", lines):
+        (question,) = list(open_own(path))
+        assert question.answers == answers, path
+    (listed,) = list(open_own(write_lines(tmp_path / "list.jsonl", [{"question": "When?", "answers": [2014, 2016]}])))
+    assert listed.answers == ("2014", "2016")
+
+
 @pytest.mark.parametrize("form", ["list", "data", "by id"])
 def test_json_in_its_usual_shapes(tmp_path: Path, form: str) -> None:
     row = {"question": "Who?", "answer": "Ada"}

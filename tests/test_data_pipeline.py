@@ -22,7 +22,8 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("imagehash")
 pytest.importorskip("matplotlib")
 
-from deepmmsearch.data.pipeline import STAGES, build
+from deepmmsearch.data.card import card_markdown
+from deepmmsearch.data.pipeline import STAGES, build, hold_out
 from deepmmsearch.data.reader import read_questions, read_trajectories
 from deepmmsearch.data.recipe import BuildSettings, Tries
 from deepmmsearch.data.stages import Stage
@@ -55,6 +56,25 @@ def calls(log: Path) -> Counter[str]:
 
 def stage(folder: Path, number: int) -> Stage:
     return Stage(folder / "build" / STAGES[number - 1])
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "held"), [(20, 0.1, 2), (20, 0.05, 1), (20, 0.25, 5), (1000, 0.05, 50), (20, 0, 0), (3, 0.5, 1)]
+)
+def test_the_share_that_is_held_out_is_the_share_asked_for(count: int, share: float, held: int) -> None:
+    ids = [f"q{n}" for n in range(count)]
+    found = hold_out({id: [id] for id in ids}, set(ids), share)
+    assert len(found) == held and found == hold_out({id: [id] for id in reversed(ids)}, set(ids), share)
+
+
+def test_questions_about_one_picture_are_held_out_together() -> None:
+    groups = {f"p{n}": [f"p{n}-{k}" for k in range(4)] for n in range(10)}
+    every = {id for ids in groups.values() for id in ids}
+    found = hold_out(groups, every, 0.2)
+    assert len(found) == 8 and all(set(ids) <= found or not set(ids) & found for ids in groups.values())
+    # of a mix of half of them the share is of that half
+    half = {id for id in every if id.endswith(("0", "1"))}
+    assert len(hold_out(groups, half, 0.2) & half) == 4
 
 
 def test_every_stage_keeps_and_drops_what_it_should(tmp_path: Path) -> None:
@@ -95,6 +115,19 @@ def test_every_stage_keeps_and_drops_what_it_should(tmp_path: Path) -> None:
     assert {q.id for q in read_questions(built.dataset)} == {t.question.id for t in read_trajectories(built.dataset)}
     last = [step for step in seen if isinstance(step, Step) and step.stage == "2-episodes"][-1]
     assert last == Step("2-episodes", 19, 19, "kept 79%")
+
+
+def test_what_others_wrote_is_text_in_the_card() -> None:
+    nasty = "<img src=x>|[x](http://x.test)*"
+    counts = {"rows": 1, "turns": {"1": 1}, "tools": {nasty: 1.0}, "calls": {nasty: 1.0}, "categories": {nasty: {}}}
+    stage = {"stage": "1-seeds", "rows": 1, "kept": 0, "seconds": 1, "cost": 0, "dropped": {nasty: 1}}
+    card = dict.fromkeys(("name", "source", "teacher", "judge", "licence", "licence_of_seeds"), nasty)
+    contents = {"train": counts, "validation": counts}
+    text = card_markdown(
+        {**card, "revision": "1a", "contents": contents, "stages": [{**stage, "examples": {nasty: [nasty]}}]}
+    )
+    body = text.partition("\n---\n")[2]
+    assert "<img" not in body.replace("\\<img", "") and "[x](http" not in body.replace("\\[x\\](http", "")
 
 
 def test_the_card_tells_everything(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.show.gallery import render_episodes
-from deepmmsearch.show.page import is_web_address
+from deepmmsearch.show.page import is_web_address, render_page
 from deepmmsearch.show.tabulate import Table, markdown_table
 from deepmmsearch.types import (
     Answer,
@@ -146,3 +146,12 @@ def test_markdown_cells_hold_no_markup() -> None:
     lines = markdown_table(Table(["a", "b"], [["x | y", "<b>\nz"], ["\u202egro.evil\x1b[2J", "&#8238;gro \u2067ע"]]))
     assert lines[2] == "| x \\| y | \\<b\\> z |"
     assert lines[3] == "| gro.evil\\[2J | \\&\\#8238;gro ע |"
+
+
+def test_a_word_without_end_stays_within_the_page() -> None:
+    style = re.search(r"<style>(.*?)</style>", render_page("episodes.html", "t", "l", cards=[], tables=[]), re.DOTALL)
+    assert style is not None
+    rules = dict(re.findall(r"(?m)^([^{}@\n]+?) \{([^}]*)\}", style[1]))
+    assert "overflow-wrap: anywhere" in rules["body"] and "overflow-x: auto" in rules[".table"]
+    # what stands side by side in the heading of an episode leaves room for the rest
+    assert "min-width" in rules[".question"] and "max-width" in rules[".cards .kind"] and "flex: none" in rules[".mark"]

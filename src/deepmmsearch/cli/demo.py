@@ -188,13 +188,17 @@ async def _compare(watch: Watch, player: _Player, tools: Toolbox, questions: Seq
 async def _play(
     watch: Watch, name: str, questions: Sequence[Question], player: _Player, tools_for: ToolsFor, prompt: str
 ) -> _Run:
+    from deepmmsearch.agent import PAPER_LIMITS
     from deepmmsearch.agent.runner import AgentWorkflow, run_all
+    from deepmmsearch.eval.workflows import ONE_TURN
     from deepmmsearch.prompts import load_prompt
 
     began = time.perf_counter()
     finished: dict[str, Trajectory] = {}
     watch(Step(f"Questions, {name}", 0, len(questions)))
-    agent = AgentWorkflow(player.policy, load_prompt(prompt), tools_for, label=player.name)
+    # without tools a turn that is no answer has nothing to come back to
+    limits = ONE_TURN if name == DIRECT else PAPER_LIMITS
+    agent = AgentWorkflow(player.policy, load_prompt(prompt), tools_for, limits, player.name)
     async for trajectory in run_all(questions, agent, concurrency=32):
         finished[trajectory.question.id] = trajectory
         watch(Step(f"Questions, {name}", len(finished), len(questions)))

@@ -105,7 +105,7 @@ class SwitchOptions(SearchOptions):
 
 
 class DirectSettings(PlayedOptions):
-    """Answers from the picture and from memory."""
+    """Answers from the picture and from memory, in one turn; of `limits` only the tokens apply."""
 
     kind: Literal["direct"] = "direct"
     limits: LimitSettings = LimitSettings()

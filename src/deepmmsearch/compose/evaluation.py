@@ -179,7 +179,8 @@ class Evaluation:
         policy = self.policy(label)
         if isinstance(settings, DirectSettings):
             prompt = choose_prompt(policy, Toolbox(), settings.prompt)
-            return Setup(policy, prompt, lambda _: Toolbox(), settings.limits.limits(), label)
+            # it has nothing to call: what is not an answer is no answer
+            return Setup(policy, prompt, lambda _: Toolbox(), replace(settings.limits.limits(), calls=0), label)
         tools = self._tools(task, policy)
         if settings.thumbnails is not None:
             tools = replace(tools, thumbnails=settings.thumbnails)

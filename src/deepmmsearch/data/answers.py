@@ -25,7 +25,8 @@ _TIME = re.compile(
 
 def flatten(found: Any) -> list[str]:
     """All texts in a value: nested lists opened, numbers written without a needless ".0", nothing left out but None,
-    NaN and empty texts. A text that is a list in JSON or Python's notation is opened too."""
+    NaN and empty texts. A text that is a list of texts in JSON or Python's notation is opened too; one of numbers is
+    an answer ("[2014, 2016]" is a span of years)."""
     if found is None or (isinstance(found, float) and math.isnan(found)):
         return []
     if isinstance(found, bool):
@@ -34,7 +35,9 @@ def flatten(found: Any) -> list[str]:
         return [str(int(found)) if float(found).is_integer() else str(found)]
     if isinstance(found, str):
         opened = parse_list(found)
-        return flatten(opened) if opened is not None else [text] if (text := found.strip()) else []
+        if opened is not None and not any(isinstance(part, int | float) for part in opened):
+            return flatten(opened)
+        return [text] if (text := found.strip()) else []
     if isinstance(found, Mapping):
         return flatten(next((found[part] for part in _ANSWER if part in found), None))
     if isinstance(found, Iterable):

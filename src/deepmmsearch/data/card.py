@@ -124,8 +124,10 @@ def card_markdown(card: Mapping[str, Any]) -> str:
         "## What is in it (training)\n",
         _table(("category", "search-required", "search-free"), _category_rows(contents["categories"])),
         _table(("turns", "trajectories"), [(k, f"{v:,}") for k, v in contents["turns"].items()]),
-        _table(("tools", "share of trajectories"), [(k, f"{100 * v:.1f} %") for k, v in contents["tools"].items()]),
-        _table(("calls", "share of calls"), [(k, f"{100 * v:.1f} %") for k, v in contents["calls"].items()]),
+        _table(
+            ("tools", "share of trajectories"), [(_cell(k), f"{100 * v:.1f} %") for k, v in contents["tools"].items()]
+        ),
+        _table(("calls", "share of calls"), [(_cell(k), f"{100 * v:.1f} %") for k, v in contents["calls"].items()]),
         "## Columns\n",
         _COLUMNS,
     ]

@@ -20,8 +20,9 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -247,8 +248,10 @@ class _Build:
         chosen = read_json(self.stages[6].folder / "report" / "chosen.json")
         prints = [row_print(row) for shard in self.shards for row in unique.read(shard)]
         numbers = groups(prints, self.settings.unique.bits)
-        share = self.settings.splits.validation
-        held_out = {p.id for p, g in zip(prints, numbers, strict=True) if _fraction(prints[g].id) < share}
+        together: dict[str, list[str]] = {}
+        for each, group in zip(prints, numbers, strict=True):
+            together.setdefault(prints[group].id, []).append(each.id)
+        held_out = hold_out(together, set(chosen[DATASET]), self.settings.splits.validation)
         stages = [stage_summary(stage.name, stage.counts(self.shards)) for stage in self.stages]
         built = None
         for name, ids in chosen.items():
@@ -324,6 +327,15 @@ def _chunks(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
             chunk = []
     if chunk:
         yield chunk
+
+
+def hold_out(groups: Mapping[str, Sequence[str]], wanted: Collection[str], share: float) -> set[str]:
+    """The ids of whole groups, in an order that their names alone decide: as many as come nearest to `share` of the
+    `wanted` ids."""
+    names = sorted(groups, key=_fraction)
+    counts = [0, *accumulate(sum(id in wanted for id in groups[name]) for name in names)]
+    best = min(range(len(counts)), key=lambda count: abs(counts[count] - share * len(wanted)))
+    return {id for name in names[:best] for id in groups[name]}
 
 
 def _fraction(text: str) -> float:

@@ -117,8 +117,10 @@ def claim_section(found: list[Claim]) -> Section:
     for claim in found:
         rows.append([f"{claim.number}. {claim.text}", *[""] * len(TESTED), claim.mark])
         for finding in claim.findings:
-            measured = next(cells) if finding.difference is not None else [finding.figure, *[""] * (len(TESTED) - 1)]
-            rows.append([f"· {finding.text}", *measured, finding.mark])
+            if finding.difference is not None:
+                rows.append([f"· {finding.text}", *next(cells), finding.mark])
+            else:
+                rows.append([f"· {finding.text}: {finding.figure}", *["-"] * len(TESTED), finding.mark])
     note = (
         "Differences in points with 95 % intervals, paired by question. Seeds: how many training runs the figure is "
         "the mean of; with several, the interval is over runs and questions. Shown: the interval lies on the claimed "
