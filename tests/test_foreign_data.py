@@ -306,3 +306,21 @@ def test_own_data_is_found_where_its_owner_says(tmp_path: Path) -> None:
     assert len(list(asked)) == 2
     shutil.rmtree(tmp_path / "disk")
     assert not list(asked)
+
+
+def test_pictures_of_the_hub_are_not_decoded_by_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor those in lists and in records."""
+    datasets = pytest.importorskip("datasets")
+    from deepmmsearch.data.tables import hub_rows
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    image = datasets.Image()
+    features = datasets.Features(
+        {"image": image, "images": datasets.List(image), "shown": {"image": image}, "n": datasets.Value("int32")}
+    )
+    kept = {"bytes": b"not a picture", "path": None}
+    row = {"image": kept, "images": [kept, kept], "shown": {"image": kept}, "n": 3}
+    (tmp_path / "data").mkdir()
+    datasets.Dataset.from_list([row], features=features).to_parquet(tmp_path / "data/train.parquet")
+    rows = hub_rows(str(tmp_path / "data"), None, "train")
+    assert len(rows) == 1 and rows[0] == row

@@ -303,11 +303,21 @@ def hub_rows(repository: str, config: str | None, split: str) -> Rows:
             f"{repository} cannot be loaded from the Hugging Face Hub ({cause}). Log in where it is gated, "
             "or download its files and give their folder."
         ) from None
-    for name, feature in found.features.items():
-        if isinstance(feature, datasets.Image):
-            found = found.cast_column(name, datasets.Image(decode=False))
-    rows: Rows = found
-    return rows
+    return _HubRows(found.with_format("arrow"))
+
+
+@dataclass(frozen=True)
+class _HubRows:
+    """As they are kept: otherwise the library decodes the pictures, here and with whatever Pillow knows."""
+
+    table: Any
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int, /) -> Row:
+        row: Row = self.table[index].to_pylist()[0]
+        return row
 
 
 def pyarrow_parquet() -> Any:
