@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -48,7 +48,7 @@ def agent(policy: Counting) -> AgentWorkflow:
     return AgentWorkflow(policy, PROMPT, lambda _: Toolbox(), label="c")
 
 
-async def everything(source: Iterator[Question], policy: Counting, concurrency: int) -> list[Trajectory]:
+async def everything(source: Iterable[Question], policy: Counting, concurrency: int) -> list[Trajectory]:
     return [t async for t in run_all(source, agent(policy), concurrency)]
 
 
@@ -114,5 +114,5 @@ def test_the_first_episodes_do_not_march_in_step() -> None:
             await asyncio.sleep(0.1)
             return await super().act(trajectory)
 
-    virtual_time.run(everything(questions(16), Slow(), 8))
+    virtual_time.run(everything(list(questions(16)), Slow(), 8))
     assert begun[7] - begun[0] == pytest.approx(7 * RAMP) == begun[15] - begun[8]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -114,6 +115,24 @@ async def test_a_completion_tells_its_seconds_and_an_episode_adds_up() -> None:
     last = await play_safely(played, question())
     assert all(completion.seconds > 0 for completion in last.completions)
     assert last.seconds == sum(turn.seconds for turn in last.turns) > sum(c.seconds for c in last.completions)
+
+
+async def test_a_question_that_is_long_in_the_making_stops_no_episode() -> None:
+    """Its picture may be one that takes seconds to decode."""
+    playing = threading.Event()
+
+    class Telling:
+        async def act(self, trajectory: Trajectory) -> Completion:
+            playing.set()
+            return Completion(SAY)
+
+    def questions() -> Iterator[Question]:
+        yield question(0)
+        assert playing.wait(60), "nothing is played while the second question is made"
+        yield question(1)
+
+    rows = [t async for t in run_all(questions(), agent(Telling()), concurrency=2)]
+    assert [t.answer for t in rows] == ["Oru", "Oru"]
 
 
 # -- too many failures in a row

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -156,13 +156,17 @@ async def run_all(
     The first ones start RAMP apart. Started together they would march in step: all prepare their requests, then all
     wait; apart, what one costs this process falls into the waits of the others, and no endpoint meets all at once.
     """
-    source = iter(questions)
+    source, at_hand = iter(questions), isinstance(questions, Sequence)
     running: set[asyncio.Task[Trajectory]] = set()
     started = 0
     failure: Failed | None = None
     try:
         while True:
-            while failure is None and len(running) < concurrency and (question := next(source, None)) is not None:
+            while failure is None and len(running) < concurrency:
+                # what makes questions may decode their pictures meanwhile, and takes as long as it takes
+                question = next(source, None) if at_hand else await asyncio.to_thread(next, source, None)
+                if question is None:
+                    break
                 if _spent(workflow, question):
                     failure = Failed(BUDGET_SPENT)
                     break
