@@ -41,6 +41,7 @@ _BROUGHT = {
     "dense": "sentence_transformers",
     "engine": "tantivy",
     "local": "transformers",
+    "serve": "starlette",
     "train": "trl",
 }
 

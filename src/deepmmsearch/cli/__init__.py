@@ -20,6 +20,10 @@ SECTIONS = {
         "doctor": ("doctor", "Show what is installed, configured and reachable here; for bug reports."),
         "demo": ("demo", "Make an invented world, index it, and watch the bundled model answer questions about it."),
     },
+    "Serve": {
+        "serve": ("serve", "A page to ask in, an OpenAI-compatible model and an MCP server, from one process."),
+        "keys": ("keys", "Who may ask a server, and how much."),
+    },
     "Search": {
         "index": ("index", "Build, change, search and serve an index of your own documents and pictures."),
         "tools": ("tools", "The search providers: what each needs and costs; check one with a real call."),

@@ -67,9 +67,10 @@ class PageSettings(Settings):
 class ServeRecipe(Recipe):
     """A server. `models`: by the names they are asked for, the first is the default. `store`: where questions and
     answers are kept. `concurrency`: episodes in play; `waiting`: questions that may wait for a place; `timeout`:
-    seconds for one question. `keys`: a file with hashed keys (`deepmmsearch serve keys`), needed on any address but
-    this machine's own. `allow_hosts`: names, besides its address, under which the server may be asked; `origins`: of
-    other sites whose pages may ask it."""
+    seconds for one question. `keys`: a file of `deepmmsearch keys`, needed on any address but this machine's own,
+    unless `insecure` lets everybody in. `each`: the limits of a key that has none of its own. `allow_hosts`: names,
+    besides its address, under which the server may be asked; `origins`: of other sites whose pages may ask it.
+    """
 
     models: dict[str, ServedModelSettings] = Field(min_length=1)
     store: Path = Path("serve")
@@ -79,6 +80,7 @@ class ServeRecipe(Recipe):
     waiting: int = Field(default=64, ge=0)
     timeout: float = Field(default=300.0, gt=0)
     keys: Path | None = None
+    insecure: bool = False
     allow_hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     uploads: UploadSettings = UploadSettings()

@@ -10,19 +10,38 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from deepmmsearch.hosts import Hosts
+from deepmmsearch.serve.border import Border
+from deepmmsearch.serve.callers import Caller
 from deepmmsearch.serve.house import House
 
+COOKIE = "deepmmsearch-key"
+# of a body: pictures in base64, and texts
+ROOM_FOR_TEXT = 4_000_000
 
-def make_app(house: House) -> Starlette:
-    """Every route of the server. Raises nothing: what is wrong with a request is its reply."""
+
+def make_app(house: House) -> Border:
+    """The server's ASGI application, with its border around it. Raises UserError for names and origins that are not."""
 
     async def health(request: Request) -> Response:
-        room = house.room
-        return JSONResponse({"status": "ok", "playing": room.playing, "waiting": room.waiting})
+        return JSONResponse({"status": "ok", "playing": house.room.playing, "waiting": house.room.waiting})
 
     @asynccontextmanager
     async def alive(app: Starlette) -> AsyncIterator[None]:
-        yield
-        await house.close()
+        try:
+            yield
+        finally:
+            await house.close()
 
-    return Starlette(routes=[Route("/health", health)], lifespan=alive)
+    recipe, uploads = house.recipe, house.recipe.uploads
+    named = () if recipe.host in ("0.0.0.0", "::") else (recipe.host,)
+    hosts = Hosts((*named, *recipe.allow_hosts), recipe.origins)
+    app = Starlette(routes=[Route("/health", health)], lifespan=alive)
+    return Border(app, hosts, ROOM_FOR_TEXT + uploads.pictures * uploads.bytes * 4 // 3)
+
+
+def caller_of(request: Request, house: House) -> Caller:
+    """Who asks: by `Authorization: Bearer KEY`, or the page's cookie. Raises NoKey."""
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    key = given.strip() if kind.lower() == "bearer" else None
+    return house.callers.find(key or request.cookies.get(COOKIE))

@@ -50,7 +50,7 @@ class Caller:
     """`name` is the owner of what is asked."""
 
     name: str
-    limits: CallerLimits = CallerLimits()
+    limits: CallerLimits
 
 
 @dataclass
@@ -84,7 +84,9 @@ class Callers:
         """Counts one more question of the caller. Raises Spent where it has asked too often, or spent too much."""
         limits, now = caller.limits, self.clock()
         if limits.money is not None and (used := self.spent(caller.name)) >= limits.money:
-            raise Spent(f"${used:.2f} of ${limits.money:.2f} for today are used. Ask again tomorrow.", _until_midnight())
+            raise Spent(
+                f"${used:.2f} of ${limits.money:.2f} for today are used. Ask again tomorrow.", _until_midnight()
+            )
         if limits.per_minute is None:
             return
         asked = self._asked.setdefault(caller.name, deque())
@@ -106,8 +108,8 @@ def read_callers(path: Path | None, each: CallerLimits, environ: Mapping[str, st
         name, colon, key = pair.partition(":")
         if not colon or not _NAME.fullmatch(name) or len(key) < 16:
             raise UserError(
-                f"{VARIABLE} does not hold pairs such as anna:KEY, separated by blanks, with names of lower-case letters "
-                "and keys of at least 16 characters. Correct it."
+                f"{VARIABLE} does not hold pairs such as anna:KEY, separated by blanks, with names of lower-case "
+                "letters and keys of at least 16 characters. Correct it."
             )
         found[_hash(key)] = Caller(name, each)
     return found
@@ -117,7 +119,8 @@ def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> s
     """Makes a key for `name`, writes its hash to the file, and gives the key. Raises UserError."""
     if not _NAME.fullmatch(name) or name == LOCAL:
         raise UserError(
-            f"{name[:40]!r} cannot be the name of a key. Use up to 32 lower-case letters, digits, '-' and '_', not {LOCAL!r}."
+            f"{name[:40]!r} cannot be the name of a key. Use up to 32 lower-case letters, digits, '-' and '_'; not "
+            f"{LOCAL!r}."
         )
     rows = _rows(path) if path.exists() else []
     if any(row["name"] == name for row in rows):
@@ -147,7 +150,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     try:
         found = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"There are no keys in {path}. Make one with: deepmmsearch serve keys add NAME") from None
+        raise UserError(f"There are no keys in {path}. Make one with: deepmmsearch keys add NAME") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as a file of keys ({error}).") from None
     rows = found.get("keys") if isinstance(found, dict) else None
@@ -160,7 +163,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         for row in rows
     )
     if not good:
-        raise UserError(f"{path} is not a file of keys. Make one with: deepmmsearch serve keys add NAME")
+        raise UserError(f"{path} is not a file of keys. Make one with: deepmmsearch keys add NAME")
     return rows  # type: ignore[return-value]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,11 @@ class HistoryEntry:
 
 
 class History:
-    """One owner's. Raises UserError where the folder cannot be used, or another server uses it."""
+    """One owner's. What is older than so many `days` is deleted, once a day. Raises UserError where the folder cannot
+    be used, or another server uses it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, days: int | None = None) -> None:
+        self._days, self._looked = days, ""
         self.store = TrajectoryStore(folder)
         self._lock = threading.Lock()
         self._held = locked(folder / _LOCK, wait=False)
@@ -56,12 +59,14 @@ class History:
         for offset, line in self.store.spots():
             self._note(offset, line)
         self._interrupted()
+        self._expire()
 
     def close(self) -> None:
         self._held.__exit__(None, None, None)
 
     def keep(self, trajectory: Trajectory, about: Mapping[str, Any]) -> None:
         """Stores the trajectory under its question's id. Raises UserError, OSError."""
+        self._expire()
         with self._lock:
             self._note(*self.store.put(trajectory, about))
 
@@ -89,6 +94,12 @@ class History:
     def conversation(self, id: str) -> list[HistoryEntry]:
         """All of one conversation, oldest first."""
         return [entry for entry in reversed(self.entries()) if entry.conversation == id]
+
+    def spent_today(self) -> float:
+        """US dollars of the tools, since midnight (UTC)."""
+        today = datetime.now(UTC).date().isoformat()
+        with self._lock:
+            return sum(entry.cost for entry in self._entries.values() if entry.date.startswith(today))
 
     def rename(self, id: str, title: str) -> None:
         """Raises UserError when there is none, or the title is empty."""
@@ -141,6 +152,14 @@ class History:
             kept = self.store.read_at(entry.offset)
             told = {"date": entry.date, "conversation": entry.conversation, "model": entry.model}
             self.keep(kept.failed(INTERRUPTED), told)
+
+    def _expire(self) -> None:
+        today = datetime.now(UTC).date()
+        if self._days is None or self._looked == today.isoformat():
+            return
+        self._looked = today.isoformat()
+        oldest = (today - timedelta(days=self._days)).isoformat()
+        self.remove([entry.id for entry in self.entries() if entry.date < oldest and entry.stop is not None])
 
     def _read_titles(self) -> dict[str, str]:
         try:

@@ -9,29 +9,28 @@ from pathlib import Path
 from typing import Any, Self
 
 from deepmmsearch.compose.serving import ServedModel, ServeRecipe, build_served
-from deepmmsearch.errors import UnknownName
+from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.hosts import LOCAL as LOOPBACK
+from deepmmsearch.serve.callers import Caller, Callers, read_callers
 from deepmmsearch.serve.history import History
 from deepmmsearch.serve.intake import take_question
 from deepmmsearch.serve.room import Room, Run, on_text
 from deepmmsearch.types import Exchange
 
-LOCAL = "local"
-"""Who asks where no keys are needed."""
-
 
 class Histories:
     """One for each owner, in a folder of its own, opened when it is first needed. An owner's name is one that the
-    operator chose."""
+    operator chose; `days` says how long its questions are kept."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, days: Mapping[str, int | None] | None = None) -> None:
+        self._folder, self._days = folder, days or {}
         self._open: dict[str, History] = {}
         self._lock = threading.Lock()
 
     def of(self, owner: str) -> History:
         with self._lock:
             if owner not in self._open:
-                self._open[owner] = History(self._folder / owner)
+                self._open[owner] = History(self._folder / owner, self._days.get(owner))
             return self._open[owner]
 
     def close(self) -> None:
@@ -43,27 +42,39 @@ class Histories:
 
 @dataclass
 class House:
-    """What a server serves. `models` in the order of the recipe, the first is the default."""
+    """What a server serves. `models` in the order of the recipe, the first is the default; `known`: callers by the
+    sha256 of their keys, none where no keys are needed."""
 
     recipe: ServeRecipe
     models: Mapping[str, ServedModel]
+    known: Mapping[str, Caller] = field(default_factory=dict)
     histories: Histories = field(init=False)
+    callers: Callers = field(init=False)
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
-        self.histories = Histories(self.recipe.store)
+        limits = {caller.name: caller.limits for caller in self.known.values()}
+        self.histories = Histories(self.recipe.store, {name: each.days for name, each in limits.items()})
+        self.callers = Callers(self.known, lambda owner: self.histories.of(owner).spent_today())
         self.room = Room(
             self.histories.of,
             concurrency=self.recipe.concurrency,
             waiting=self.recipe.waiting,
             timeout=self.recipe.timeout,
-            per_owner=lambda owner: None if owner == LOCAL else self.recipe.each.concurrent,
+            per_owner=lambda owner: limits[owner].concurrent if owner in limits else None,
         )
 
     @classmethod
     def load(cls, recipe: ServeRecipe) -> Self:
         """Loads every model. Raises UserError, MissingExtra."""
-        return cls(recipe, {name: build_served(name, given, on_text) for name, given in recipe.models.items()})
+        known = read_callers(recipe.keys, recipe.each)
+        if not known and not lets_everybody_in(recipe):
+            raise UserError(
+                f"Whoever reaches {recipe.host} could ask here. Make a key with `deepmmsearch keys add NAME`, and name "
+                "its file as keys: in the recipe; or let everybody in with --insecure."
+            )
+        models = {name: build_served(name, given, on_text) for name, given in recipe.models.items()}
+        return cls(recipe, models, known)
 
     def model(self, name: str | None) -> ServedModel:
         """The one of that name, or the default. Raises UnknownName."""
@@ -78,19 +89,25 @@ class House:
         text: str,
         pictures: Sequence[bytes | str] = (),
         *,
-        owner: str = LOCAL,
+        caller: Caller,
         model: str | None = None,
         history: Sequence[Exchange] = (),
         calls: int | None = None,
         **about: Any,
     ) -> Run:
         """Takes a question and begins to play it. `calls`: at most so many tool calls; `about` is kept beside it, such
-        as `conversation`. Raises UnknownName, UserError (TooMuch, NoPlace)."""
+        as `conversation`. Raises UnknownName, UserError (TooMuch), Failed (NoPlace, Spent)."""
         chosen = self.model(model)
         question = await take_question(text, pictures, history, self.recipe.uploads)
-        return await self.room.start(chosen.limited(calls), question, owner, model=chosen.name, **about)
+        self.callers.admit(caller)
+        return await self.room.start(chosen.limited(calls), question, caller.name, model=chosen.name, **about)
 
     async def close(self) -> None:
         """Ends what is in play and lets go of the histories."""
         await self.room.close()
         self.histories.close()
+
+
+def lets_everybody_in(recipe: ServeRecipe) -> bool:
+    """Are no keys needed: only this machine reaches the server, or its operator says so."""
+    return recipe.insecure or recipe.host in LOOPBACK
