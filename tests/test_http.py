@@ -636,6 +636,8 @@ KNOWN = {
     # an extra that has to be switched on with `unguarded: true`, and not through a proxy that nobody named to it
     "tools.providers.ddgs": {"ddgs", "urllib"},
     "engine.server": {"http"},  # listens, never connects
+    "engine.connections": {"http", "socket", "socketserver"},  # likewise
+    "serve.running": {"socket"},  # likewise
     "digests": {"huggingface_hub"},  # looks into its cache on the disk
     "compose.check_parts": {"huggingface_hub"},  # likewise
     "compose.endpoints": {"huggingface_hub"},  # likewise

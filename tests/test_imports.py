@@ -37,8 +37,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bundled",),
     ("testing",),
     ("compose",),
-    ("lmms", "reproduce"),
-    ("cli", "serve", "scale"),
+    ("lmms", "reproduce", "serve", "scale"),
+    ("cli",),
     ("__main__",),
 )
 

@@ -22,7 +22,7 @@ KEEP_ALIVE = 15
 GRACE = 5
 
 
-class Prompt(H11Protocol):
+class ImpatientProtocol(H11Protocol):
     """Hangs up on who opens a connection and then says nothing, or says it a byte at a time."""
 
     def connection_made(self, transport: Any) -> None:
@@ -53,7 +53,7 @@ def run(house: House, bound: socket.socket, ready: Callable[[], None] = lambda: 
     """Serves until the process is told to end (Ctrl-C, SIGTERM). `ready` is called once it answers."""
     config = uvicorn.Config(
         make_app(house),
-        http=Prompt,
+        http=ImpatientProtocol,
         ws="none",
         lifespan="on",
         access_log=False,
