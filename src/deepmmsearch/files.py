@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all, and locks between processes."""
+"""Files and folders that appear whole or not at all, or are for their owner alone; locks between processes."""
 
 from __future__ import annotations
 
@@ -22,18 +22,31 @@ if sys.platform != "win32":
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
+def for_owner(path: str, flags: int) -> int:
+    """The `opener` of files that hold questions or answers: nobody but their owner can ever open one that is new."""
+    return os.open(path, flags, 0o600)
+
+
+def make_folder(folder: Path, *, private: bool = False) -> None:
+    """With the folders above it. `private`: for its owner alone, if it is new."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(0o700 if private else 0o777, exist_ok=True)
+
+
 @contextmanager
-def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = False, private: bool = False) -> Iterator[Path]:
     """Where to write what is to stand at `path`, a file or a folder: it gets there when the block ends, and nothing is
     left of it when the block fails.
 
     Processes may write the same path at once, the last one wins. A file keeps the permissions of the one it replaces;
     what a replaced folder holds and the new one does not stays in it. `durable`: a file is on the disk before it
-    replaces the former one.
+    replaces the former one. `private`: a file, for its owner alone if it is new, as is the folder that it lies in.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, private=private)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
+        if private:
+            open(draft, "xb", opener=for_owner).close()
         yield draft
         if draft.is_dir():
             _replace_folder(draft, path)
@@ -49,13 +62,13 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         raise
 
 
-def write_text(path: Path, text: str, *, durable: bool = False, errors: str = "strict") -> None:
-    with replacing(path, durable=durable) as draft:
+def write_text(path: Path, text: str, *, durable: bool = False, private: bool = False, errors: str = "strict") -> None:
+    with replacing(path, durable=durable, private=private) as draft:
         draft.write_text(text, encoding="utf-8", errors=errors)
 
 
-def write_json(path: Path, value: Any, *, durable: bool = False) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable)
+def write_json(path: Path, value: Any, *, durable: bool = False, private: bool = False) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable, private=private)
 
 
 def lies_in(path: Path, *folders: Path) -> bool:
@@ -75,11 +88,12 @@ def remove_drafts(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
+def locked(path: Path, *, wait: bool = True, private: bool = False) -> Iterator[bool]:
     """Holds a lock file, which the system lets go of when the process dies. Gives False instead of waiting where `wait`
-    is off and another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
+    is off and another process holds it. `private`: for its owner alone if it is new, as is the folder that it lies in.
+    """
+    make_folder(path.parent, private=private)
+    lock = FileLock(path, mode=0o600) if private and not path.exists() else FileLock(path)
     try:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:

@@ -97,12 +97,13 @@ def digest(image: Image.Image) -> str:
     return hashlib.sha256(b"%dx%d:" % rgb.size + rgb.tobytes()).hexdigest()
 
 
-def save(image: Image.Image, folder: Path) -> Path:
-    """Writes `folder`/<sha256>.png unless it is there, and gives its path. Never leaves a half-written file."""
+def save(image: Image.Image, folder: Path, *, private: bool = False) -> Path:
+    """Writes `folder`/<sha256>.png unless it is there, and gives its path. Never leaves a half-written file. `private`:
+    for its owner alone, as is the folder if it is new."""
     path = folder / f"{digest(image)}.png"
     if path.exists():
         return path
-    with replacing(path, durable=True) as draft:
+    with replacing(path, durable=True, private=private) as draft:
         image.convert("RGB").save(draft, "PNG", compress_level=3)
     return path
 

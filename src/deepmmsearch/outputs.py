@@ -37,8 +37,8 @@ class Output:
     those do.
     """
 
-    def __init__(self, folder: Path, command: str, makes: Collection[str] = ()) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, command: str, makes: Collection[str] = (), *, private: bool = False) -> None:
+        self.folder, self._private = folder, private
         self._command, self._makes = command, makes
         self._alone = False
         self.id = ""
@@ -47,7 +47,7 @@ class Output:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keeps other runs out until it ends. Raises UserError where one is at work."""
-        with locked(self.folder / LOCK, wait=False) as mine:
+        with locked(self.folder / LOCK, wait=False, private=self._private) as mine:
             if not mine:
                 raise UserError(f"Another run is at work in {self.folder}. Wait for it, or choose another output.")
             remove_drafts(self.folder)
@@ -91,7 +91,7 @@ class Output:
             made: dict[str, Any] = former or {"command": self._command, "version": VERSION, "id": uuid.uuid4().hex}
             made = {"finished": False, **made, **wanted, "parts": {**made.get("parts", {}), **wanted["parts"]}}
             if made != former:
-                write_json(self.folder / FILE, {**made, "revision": revision()}, durable=True)
+                self._write({**made, "revision": revision()})
             self.id = str(made["id"])
         return bool(made["finished"])
 
@@ -99,15 +99,18 @@ class Output:
         """From now on `claim` tells that it is finished."""
         with self._locked():
             remove_drafts(self.folder)
-            write_json(self.folder / FILE, {**(self._read() or {}), "finished": True}, durable=True)
+            self._write({**(self._read() or {}), "finished": True})
 
     def _refusal(self, changed: Sequence[str]) -> UserError:
         listed = "; ".join(changed[:_SHOWN])
         listed += f"; and {len(changed) - _SHOWN} more" if len(changed) > _SHOWN else ""
         return UserError(f"{self.folder} was made with other settings ({listed}). Choose another output, or remove it.")
 
+    def _write(self, made: dict[str, Any]) -> None:
+        write_json(self.folder / FILE, made, durable=True, private=self._private)
+
     def _locked(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self._alone else locked(self.folder / LOCK)
+        return nullcontext() if self._alone else locked(self.folder / LOCK, private=self._private)
 
     def _read(self) -> dict[str, Any] | None:
         path = self.folder / FILE

@@ -19,7 +19,7 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
-from deepmmsearch.files import lock_open_file, replacing
+from deepmmsearch.files import for_owner, lock_open_file, make_folder, replacing
 from deepmmsearch.notation import parse_json
 from deepmmsearch.types import Prompt, Question, Trajectory, Turn
 
@@ -90,13 +90,19 @@ class TrajectoryStore:
         line = self._line(trajectory.question.id, trajectory, about)
         return self._write([line]), _parse(line, str(self.path))
 
+    def save_picture(self, image: Image) -> Path:
+        """Writes the picture as this store keeps it, and gives its path."""
+        make_folder(self.folder, private=True)
+        self._refuse_link(self.folder / "images")
+        return images.save(image, self.folder / "images", private=True)
+
     def extend(self, rows: Iterable[tuple[str, Trajectory]]) -> None:
         """As `append`, for several: one wait for the disk. None is stored when one of them cannot be."""
         self._write([self._line(name, trajectory) for name, trajectory in rows])
 
     def _write(self, lines: Sequence[bytes]) -> int:
         """Where the first of the lines stands."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, private=True)
         with self._appending() as file:
             _cut_half_line(file)
             place = file.tell()
@@ -110,7 +116,7 @@ class TrajectoryStore:
         """The file, locked. Another process may have put a new one in its place before the lock was had."""
         while True:
             self._refuse_link(self.path)
-            with self.path.open("a+b") as file:
+            with open(self.path, "a+b", opener=for_owner) as file:
                 lock_open_file(file)
                 if self.path.exists() and os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
                     yield file
@@ -118,9 +124,7 @@ class TrajectoryStore:
 
     def _line(self, name: str, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> bytes:
         """Pictures are complete before the line that names them."""
-        pictures = self.folder / "images"
-        self._refuse_link(pictures)
-        record = to_dict(trajectory, lambda image: images.save(image, pictures).stem)
+        record = to_dict(trajectory, lambda image: self.save_picture(image).stem)
         line = {"version": VERSION, "id": name, **(about or {}), "trajectory": record}
         try:
             text = json.dumps(line, ensure_ascii=False)
@@ -161,7 +165,11 @@ class TrajectoryStore:
         pictures meanwhile."""
         if not self.path.exists():
             return
-        with self._appending() as file, replacing(self.path, durable=True) as draft, draft.open("wb") as kept:
+        with (
+            self._appending() as file,
+            replacing(self.path, durable=True, private=True) as draft,
+            draft.open("wb") as kept,
+        ):
             file.seek(0)
             named: set[str] = set()
             gone: set[str] = set()

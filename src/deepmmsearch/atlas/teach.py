@@ -57,7 +57,7 @@ def teach(lessons: Lessons, folder: Path, watch: Watch = silent) -> None:
     ones completed. Raises UserError where the folder holds rows of other lessons, or something else."""
     # more worlds may join, taught alike
     alike = {name: value for name, value in asdict(lessons).items() if name not in ("worlds", "seed")}
-    Output(folder, "atlas teach").claim(alike)
+    Output(folder, "atlas teach", private=True).claim(alike)
     store = TrajectoryStore(folder)
     done = set(store.ids())
     for seed in range(lessons.seed, lessons.seed + lessons.worlds):
@@ -70,7 +70,7 @@ def teach(lessons: Lessons, folder: Path, watch: Watch = silent) -> None:
             if row.question.id not in done:
                 store.append(row)
             kept += 1
-        write_json(mark, {"seed": seed, "rows": kept})
+        write_json(mark, {"seed": seed, "rows": kept}, private=True)
         watch(f"World {seed}, {seed - lessons.seed + 1} of {lessons.worlds}: {kept} rows")
 
 

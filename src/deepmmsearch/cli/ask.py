@@ -195,13 +195,13 @@ async def _play(console: Console, agent: AgentWorkflow, question: Question, save
 
 
 def _show(console: Console, trajectory: Trajectory, save: Path | None) -> None:
-    from deepmmsearch.images import save as save_image
     from deepmmsearch.show import terminal
+    from deepmmsearch.store import TrajectoryStore
 
     crop = terminal.crop_path(trajectory.turns[-1], save)
     seen = trajectory.turns[-1].observation
-    if crop is not None and seen is not None and seen.crop is not None:
-        save_image(seen.crop, crop.parent)
+    if save is not None and seen is not None and seen.crop is not None:
+        TrajectoryStore(save).save_picture(seen.crop)
     terminal.show_turn(console, trajectory, crop)
 
 

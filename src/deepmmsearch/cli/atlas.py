@@ -150,7 +150,7 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     if not opened.stats()["passages"]:
         raise UserError(f"The index {index} holds no pages. Run: deepmmsearch index build {folder}/sites --out {index}")
     tools = local_tools(opened)
-    output = Output(out, "atlas play")
+    output = Output(out, "atlas play", private=True)
     asked, searched = questions_content(read_questions(folder)), content(index, opened.digest())
     told = prompt_content(load_prompt(prompt))
     output.claim({"policy": policy, "prompt": told, "questions": asked, "index": searched})

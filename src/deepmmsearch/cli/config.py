@@ -117,4 +117,4 @@ def _write(name: str, value: str | None) -> None:
     if not read_config() and value is None:
         return
     text = file.read_text(encoding="utf-8") if file.exists() else ""
-    write_text(file, written(text, name, value))
+    write_text(file, written(text, name, value), private=True)

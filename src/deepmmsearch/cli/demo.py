@@ -240,7 +240,7 @@ def _finish(console: Console, out: Path, seed: int, player: _Player, runs: Mappi
     # Those with the most searches tell the most.
     ordered = sorted(own, key=lambda t: -len(t.searches))
     page = render_episodes("Questions about an invented world", lead, [table], ordered, others)
-    write_text(out / "report.html", page)
+    write_text(out / "report.html", page, private=True)
     console.print(Text(f"Trajectories with pictures and crops: {out / 'report.html'} ({seconds:.0f} s in all)"))
     scene = next((out / "world" / "images").iterdir())
     console.print(

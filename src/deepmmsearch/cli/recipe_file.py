@@ -36,7 +36,7 @@ def tell_keys(settings: Any) -> None:
         echo(line, err=True)
     if new and (memory := _memory()) is not None:
         with suppress(OSError):  # where it cannot be kept it is told again
-            write_json(memory, [*told, *new])
+            write_json(memory, [*told, *new], private=True)
 
 
 def _memory() -> Path | None:

@@ -45,7 +45,7 @@ def command(runs: tuple[Path, ...], out: Path | None, judge: str | None, title: 
         if not (folder / FILE).is_file():
             raise UserError(f"{folder} holds no evaluation (no {FILE}). Run: deepmmsearch eval RECIPE")
     if out is not None and out not in runs:
-        Output(out, "report", makes=PAGES).claim({})
+        Output(out, "report", makes=PAGES, private=True).claim({})
     write_all([EvalRun(folder) for folder in runs], out or runs[0], judge, title or "", examples, echo)
 
 

@@ -38,7 +38,7 @@ class PlayEpisodes:
     async def __call__(self, shard: str, tell: Tell, /) -> None:
         if self.stage.has(shard):
             return
-        with locked(self.stage.folder / "journal" / f".{shard}.lock"):
+        with locked(self.stage.folder / "journal" / f".{shard}.lock", private=True):
             began = time.perf_counter()
             store = TrajectoryStore(self.stage.folder / "journal" / shard)
             known = {id for id, error in last_errors(store).items() if error is None or not self.retry_errors}

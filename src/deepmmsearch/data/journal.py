@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from deepmmsearch.files import for_owner, make_folder
+
 
 class Journal:
     """Results by id in a file of JSON lines, and in `tries` how often each was asked for where that was not once. A
@@ -19,7 +21,7 @@ class Journal:
         self.path = path
         self.entries: dict[str, Any] = {}
         self.tries: dict[str, int] = {}
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, private=True)
         whole = 0
         if path.exists():
             with path.open("rb") as lines:
@@ -31,7 +33,7 @@ class Journal:
                     self.tries[row["id"]] = int(row.get("tries", 1))
                     whole += len(line)
             os.truncate(path, whole)
-        self._file = path.open("ab", buffering=0)
+        self._file = open(path, "ab", buffering=0, opener=for_owner)  # noqa: SIM115
 
     def append(self, id: str, value: Any, tries: int = 1) -> None:
         line = {"id": id, "value": value, **({"tries": tries} if tries > 1 else {})}

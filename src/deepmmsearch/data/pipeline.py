@@ -106,7 +106,7 @@ class _Build:
 
     def run(self) -> Built:
         recipe = {**self.settings.model_dump(mode="json"), **self.makers.settings}
-        write_text(self.output / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False))
+        write_text(self.output / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False), private=True)
         self.shards = self.source.shards()
         key = self._by_shards()
         key = self._unique(key)
@@ -200,7 +200,7 @@ class _Build:
             removed[found.id] = (f"duplicate: {found.kind}", found)
         rows = [{"id": d.id, "of": d.of, "why": why} for why, d in removed.values()]
         told = {"evaluations": evaluations, "removed": rows}
-        write_json(stage.folder / "report" / "removed.json", told, durable=True)
+        write_json(stage.folder / "report" / "removed.json", told, durable=True, private=True)
         seconds = time.perf_counter() - began
         for shard in self.shards:
             counts = Counts(seconds=seconds / len(self.shards))
@@ -224,7 +224,7 @@ class _Build:
                 f"Nothing is left for the data set: {len(items)} rows came to balancing, of which none can be taken "
                 f"with a search share of {settings.search_share}. Take more seeds, or set balance.search_share=null."
             )
-        write_json(stage.folder / "report" / "chosen.json", chosen, durable=True)
+        write_json(stage.folder / "report" / "chosen.json", chosen, durable=True, private=True)
         keep = set(chosen[DATASET])
         seconds = time.perf_counter() - began
         for shard in self.shards:

@@ -182,14 +182,16 @@ def _parsed(row: Row, column: str, nothing: str) -> Any:
     return found
 
 
-def write_rows(rows: Iterable[Row], path: Path) -> int:
-    """Writes a Parquet file that appears whole or not at all, and gives the number of its rows."""
+def write_rows(rows: Iterable[Row], path: Path, *, private: bool = False) -> int:
+    """Writes a Parquet file that appears whole or not at all, `private`: for its owner alone. Gives the number of its
+    rows."""
     parquet = pyarrow_parquet()
     import pyarrow as pa
 
     shape = schema()
     count = 0
-    with replacing(path, durable=True) as draft, parquet.ParquetWriter(draft, shape, compression="zstd") as writer:
+    file = replacing(path, durable=True, private=private)
+    with file as draft, parquet.ParquetWriter(draft, shape, compression="zstd") as writer:
         batch: list[Mapping[str, Any]] = []
         for row in rows:
             batch.append({name: row.get(name) for name in COLUMNS})

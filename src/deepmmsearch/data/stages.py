@@ -113,8 +113,8 @@ class Stage:
         self.counts_file(part).unlink(missing_ok=True)
 
     def finish(self, part: str, rows: Iterable[Row], counts: Counts) -> None:
-        counts.kept = write_rows(rows, self.rows_file(part))
-        write_json(self.counts_file(part), counts.to_dict(), durable=True)
+        counts.kept = write_rows(rows, self.rows_file(part), private=True)
+        write_json(self.counts_file(part), counts.to_dict(), durable=True, private=True)
 
     def read(self, part: str) -> Iterator[Row]:
         return read_rows(self.rows_file(part))
@@ -136,7 +136,7 @@ class Stage:
         Rows that were made with others are removed where the stage costs nothing (`cheap`), else UserError says what
         differs.
         """
-        output = Output(self.folder, COMMAND)
+        output = Output(self.folder, COMMAND, private=True)
         made_with = {**settings, "before": content("the stage before", before)}
         # how often something is tried once counted as a setting
         output.claim(made_with, clear=self._clear if cheap else None, spare=("attempts",))

@@ -118,7 +118,7 @@ class TellSearch:
             return
         if self.players is None or self.judges is None:
             raise UserError("Rollouts need a policy: set rollout_policy in the recipe, or search.by=trajectory.")
-        with locked(self.stage.folder / "journal" / f".{shard}.lock"):
+        with locked(self.stage.folder / "journal" / f".{shard}.lock", private=True):
             began, counts = time.perf_counter(), Counts()
             store = TrajectoryStore(self.stage.folder / "journal" / shard)
             await self._play(self.players(shard), self.settings, shard, store, tell)
@@ -227,7 +227,7 @@ async def _journaled(before: Stage, stage: Stage, shard: str, work: _Work, tell:
     if stage.has(shard):
         return
     began, counts = time.perf_counter(), Counts()
-    with locked(stage.folder / "journal" / f".{shard}.lock"):
+    with locked(stage.folder / "journal" / f".{shard}.lock", private=True):
         journal = Journal(stage.journal_file(shard))
         finder = _Finder(journal, work, tell, stage.name)
         try:

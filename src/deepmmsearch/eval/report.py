@@ -34,7 +34,7 @@ def write_reports(results: Results, folder: Path, lead: str = "", more: Sequence
     )
     for name, text in zip(PAGES, texts, strict=True):
         # A model may write half a surrogate pair, which has no UTF-8.
-        write_text(folder / name, text, errors="replace")
+        write_text(folder / name, text, private=True, errors="replace")
     return [folder / name for name in PAGES]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from deepmmsearch.agent.runner import Streak, Workflow, reason, run_all, without_pictures
 from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.errors import Failed, UserError
-from deepmmsearch.files import locked, write_json
+from deepmmsearch.files import for_owner, locked, make_folder, write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
 from deepmmsearch.judge.verdict import NOT_ASKED, Selective
 from deepmmsearch.outputs import LOCK, Output, Values
@@ -109,7 +109,7 @@ class EvalRun:
         alike = {f"workflows.{w.name}": {**asdict(w), "ablates": None, "change": None} for w in workflows}
         for said in alike.values():
             del said["replicates"]
-        Output(self.folder, COMMAND).claim(settings or {}, alike if parts is None else parts, spare=spare)
+        Output(self.folder, COMMAND, private=True).claim(settings or {}, alike if parts is None else parts, spare=spare)
 
         def add(info: dict[str, Any]) -> None:
             info["workflows"] |= {workflow.name: asdict(workflow) for workflow in workflows}
@@ -126,11 +126,11 @@ class EvalRun:
 
     def _update(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Upon what other processes wrote meanwhile."""
-        with locked(self.folder / LOCK):
+        with locked(self.folder / LOCK, private=True):
             if (self.folder / FILE).is_file():
                 self.info |= _read_json(self.folder / FILE)
             change(self.info)
-            write_json(self.folder / FILE, self.info)
+            write_json(self.folder / FILE, self.info, private=True)
 
     def judged(self) -> dict[tuple[str, str], Judged]:
         """The last verdict of each trajectory and judge; a half-written line at the end is ignored."""
@@ -147,10 +147,10 @@ class EvalRun:
         return found
 
     def judge_line(self, rows: Iterable[Judged]) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, private=True)
         text = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
         path = self.folder / "verdicts.jsonl"
-        with path.open("ab") as file:
+        with open(path, "ab", opener=for_owner) as file:
             file.write(text.encode("utf-8", "replace"))
 
 

@@ -22,6 +22,7 @@ from deepmmsearch.compose.evaluation import Evaluation
 from deepmmsearch.errors import UserError
 from deepmmsearch.eval.figures import EXACT, Results, load_results
 from deepmmsearch.eval.run import EvalRun
+from deepmmsearch.files import for_owner
 from deepmmsearch.outputs import Output, content, digest_of
 from deepmmsearch.progress import Step, Watch, silent, tracked
 
@@ -169,7 +170,7 @@ def _terminating(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]
 def _run(job: Job, study: Study, started: list[subprocess.Popen[bytes]]) -> float:
     began = time.perf_counter()
     log = study.out / f"{job.name}.log"
-    with log.open("a", encoding="utf-8") as file:
+    with open(log, "a", encoding="utf-8", opener=for_owner) as file:
         process = start(PROGRAM, *job.command, keys=study.keys, stdout=file, stderr=subprocess.STDOUT)
         started.append(process)
         code = process.wait()

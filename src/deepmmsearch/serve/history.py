@@ -51,7 +51,7 @@ class History:
         self._days, self._looked = days, ""
         self.store = TrajectoryStore(folder)
         self._lock = threading.Lock()
-        self._held = locked(folder / _LOCK, wait=False)
+        self._held = locked(folder / _LOCK, wait=False, private=True)
         if not self._held.__enter__():
             raise UserError(f"Another server keeps its history in {folder}. Stop it, or set another store.")
         self._titles = self._read_titles()
@@ -108,7 +108,7 @@ class History:
             raise UserError("The title is empty. Give one of at least one character.")
         with self._lock:
             self._titles[id] = title
-            write_json(self.store.folder / TITLES, self._titles, durable=True)
+            write_json(self.store.folder / TITLES, self._titles, durable=True, private=True)
             self._entries[id] = replace(entry, title=title)
 
     def remove(self, ids: Iterable[str]) -> None:
@@ -119,7 +119,7 @@ class History:
                 return
             self.store.remove(gone)
             self._titles = {id: title for id, title in self._titles.items() if id not in gone}
-            write_json(self.store.folder / TITLES, self._titles, durable=True)
+            write_json(self.store.folder / TITLES, self._titles, durable=True, private=True)
             self._entries = {}
             for offset, line in self.store.spots():
                 self._note(offset, line)

@@ -119,7 +119,7 @@ def export(cassette: Cassette, path: Path, tools: Sequence[str] = ()) -> Count:
     counts = dict.fromkeys(("entry", "failure", "image"), 0)
     wanted: set[str] = set()
     try:
-        with replacing(path) as draft, _opened(draft, "wt", zipped=path.suffix == ".gz") as lines:
+        with replacing(path, private=True) as draft, _opened(draft, "wt", zipped=path.suffix == ".gz") as lines:
             _say(lines, {"format": FORMAT, "version": VERSION})
             for (names,) in cassette.rows(f"SELECT images FROM entries {chosen}", tools):
                 wanted.update(names.split())

@@ -27,6 +27,7 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.codec import PLAIN, no_picture
 from deepmmsearch.errors import UserError
+from deepmmsearch.files import for_owner, make_folder
 from deepmmsearch.notation import parse_json
 from deepmmsearch.tools.cassette_form import (
     APPLICATION,
@@ -267,7 +268,7 @@ class Cassette:
     def _locks(self) -> int:
         # A file beside the cassette, because SQLite locks bytes of its own files in the same way.
         if self._lock_file is None:
-            self._lock_file = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._lock_file = os.open(f"{self.path}-lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         return self._lock_file
 
     # Opening
@@ -279,7 +280,7 @@ class Cassette:
             raise UserError(f"There is no cassette {self.path}. Record one first, with mode cache.")
         try:
             if not self.read_only:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path.parent, private=True)
             refuse_neighbours(self.path)
             refuse_neighbours(self.path.resolve())
             connection = self._connect()
@@ -297,6 +298,9 @@ class Cassette:
     def _connect(self) -> sqlite3.Connection:
         address = self.path.resolve().as_uri()
         if not self.read_only:
+            if not self.path.exists():
+                # SQLite gives the files beside it the same permissions
+                open(self.path, "ab", opener=for_owner).close()
             address += "?mode=rwc"
         elif os.access(self.path.parent, os.W_OK):
             address += "?mode=ro"
