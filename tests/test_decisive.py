@@ -81,7 +81,10 @@ DECIDED = {
     "LessonStageSettings": ("steps batch muon_lr adam_lr warmup decay_from workers lessons", ""),
     "LimitSettings": ("calls image_searches tokens", ""),
     "LiveSettings": ("mode", ""),
-    "LlmJudgeSettings": ("model base_url max_new_tokens timeout kind prompt", "key_variable proxy redirects recorder"),
+    "LlmJudgeSettings": (
+        "model base_url max_new_tokens timeout kind prompt bem",
+        "key_variable proxy redirects recorder",
+    ),
     "LocalPolicySettings": ("kind model adapter dtype max_new_tokens temperature seed", "device"),
     "LocalReaderSettings": ("kind", ""),
     "LocalToolSettings": (
@@ -130,7 +133,7 @@ DECIDED = {
     "RankMatcherSettings": ("kind ranks", ""),
     "ReplaySettings": ("mode cassette", ""),
     "RewardSettings": ("kind", ""),
-    "RuleJudgeSettings": ("kind rule", ""),
+    "RuleJudgeSettings": ("kind rule bem", ""),
     "SearchByRollouts": ("by rollouts", "concurrency"),
     "SearchByTrajectory": ("by", ""),
     "Splits": ("validation rows_per_file", ""),

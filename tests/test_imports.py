@@ -49,6 +49,7 @@ HEAVY_ALLOWED = (
     "policies.devices",
     "engine.encoders",
     "tools.grounding",
+    "judge.bem",
     "train",
     "bundled",
     "testing",

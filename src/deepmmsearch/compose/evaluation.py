@@ -26,7 +26,7 @@ from deepmmsearch.compose.eval_recipe import (
     SwitchOptions,
     WorkflowOptions,
 )
-from deepmmsearch.compose.judges import LlmJudgeSettings, build_judge
+from deepmmsearch.compose.judges import build_judge, judge_texts
 from deepmmsearch.compose.policies import (
     LocalPolicySettings,
     build_policy,
@@ -45,7 +45,7 @@ from deepmmsearch.eval.workflows import WORKFLOWS, Setup, Switches
 from deepmmsearch.judge import Judge
 from deepmmsearch.outputs import content, digest_of
 from deepmmsearch.policies.agent_card import read_card
-from deepmmsearch.prompts import judge_prompt, load_prompt, prompt_names
+from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.settings import decisive
 from deepmmsearch.types import Policy, Prompt, Question
 
@@ -136,8 +136,8 @@ class Evaluation:
             told = content(", ".join(p["name"] for p in prompts), digest_of(*(p["digest"] for p in prompts)))
             parts[f"workflows.{name}"] = {**decisive(settings), "policy": played, "prompt": told}
         for name, judge in recipe.judges.items():
-            text = judge_prompt(judge.prompt) if isinstance(judge, LlmJudgeSettings) else ""
-            parts[f"judges.{name}"] = {**decisive(judge), "text": digest_of(text) if text else None}
+            texts = judge_texts(judge)
+            parts[f"judges.{name}"] = {**decisive(judge), "text": digest_of(*texts) if texts else None}
         return parts
 
     def prompts(self, settings: WorkflowOptions, played: str) -> tuple[Prompt, ...]:

@@ -22,7 +22,7 @@ from deepmmsearch.tools.providers.catalog import PROVIDERS, addresses
 
 HUB = "HF_TOKEN"
 """For a model or a benchmark on the hub that asks who fetches it."""
-ON_THE_HUB = ("model", "encoder", "benchmark")
+ON_THE_HUB = ("model", "encoder", "benchmark", "bem")
 """Settings that name one, where they are not a folder or file here."""
 ALLOWED = "DEEPMMSEARCH_VARIABLES"
 """Names, divided by commas, that a recipe may send besides the services' own."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,13 +37,19 @@ _ORDER = re.compile(
 )
 _LINES = re.compile("[\x85\u2028\u2029]")
 _AGAIN = "That was not one word. Reply with correct or incorrect and nothing else."
+_WORDS = "correct or incorrect"
+GRADES = "mm-vet"
+"""The rules of which the reply is a grade."""
+_GRADE = re.compile(r"[\s\"'*`]*(0(?:\.\d+)?|1(?:\.0+)?)[\s\"'*`.]*")
+_GRADE_AGAIN = "That was no grade. Reply with a number from 0.0 to 1.0 and nothing else."
 
 
 class LlmJudge:
     """Asks `model` (a `ChatPolicy`, or one within a recorder, which then is the cache of verdicts).
 
-    `rules` names the prompt: `evaluation` (DeepMMSearch-R1, tables) or `reward` (its reinforcement learning). A reply
-    that is not one word is asked for again `retries` times, with the reply and a reminder.
+    `rules` names the prompt: `evaluation` (DeepMMSearch-R1, tables), `reward` (its reinforcement learning) or `mm-vet`
+    (that benchmark's: a grade from 0 to 1). A reply that is not one word, or no grade, is asked for again `retries`
+    times, with the reply and a reminder.
     """
 
     def __init__(self, model: LanguageModel, rules: str = "evaluation", *, retries: int = 2) -> None:
@@ -61,9 +67,9 @@ class LlmJudge:
         asked = (question.text, *question.answers)
         if question.answers and any(map(_ORDER.search, asked)) and not await self._is_free(question, verdict):
             raise JudgeError("The judge obeyed the question or a reference answer, which tells it what to say.")
-        if verdict.correct and (len(answer) > LONGEST_NAME or _ORDER.search(answer)):
+        if verdict.score and (len(answer) > LONGEST_NAME or _ORDER.search(answer)):
             control = await self._verdict(replace(question, answers=(UNLIKE,)), answer)
-            if control.correct:
+            if control.score >= verdict.score:
                 return Verdict(0.0, "right whatever is asked for: the answer tells the judge what to say")
         return verdict
 
@@ -73,29 +79,40 @@ class LlmJudge:
         return (await self._verdict(question, known)).correct != verdict.correct
 
     async def _verdict(self, question: Question, answer: str) -> Verdict:
-        conversation: list[dict[str, Any]] = [_said("user", self._text(question, answer))]
+        conversation: list[dict[str, Any]] = [said("user", self._text(question, answer))]
+        read, wanted, again = (
+            (read_grade, "with a grade", _GRADE_AGAIN) if self.rules == GRADES else (read_verdict, _WORDS, _AGAIN)
+        )
         reply = ""
         for _ in range(self.retries + 1):
-            reply = await self._ask(conversation)
-            if found := read_verdict(reply):
+            reply = await ask(self.model, conversation)
+            if found := read(reply):
                 return found
-            conversation += [_said("assistant", reply[:200]), _said("user", _AGAIN)]
-        raise JudgeError(f"The judge did not answer correct or incorrect, but {reply[:80]!r}.")
-
-    async def _ask(self, conversation: Sequence[dict[str, Any]]) -> str:
-        try:
-            return without_thoughts((await self.model.complete(list(conversation))).text)
-        except (UserError, ToolError) as error:
-            raise JudgeError(str(error)) from error
+            conversation += [said("assistant", reply[:200]), said("user", again)]
+        raise JudgeError(f"The judge did not answer {wanted}, but {reply[:80]!r}.")
 
     def _text(self, question: Question, answer: str) -> str:
         """Each part is put in once, so that a candidate holding "{question}" stays what it is."""
         parts = {
-            "question": _quoted(question.text),
-            "references": f"[{', '.join(map(_quoted, question.answers))}]",
-            "candidate": _quoted(answer[:LONGEST]),
+            "question": quoted(question.text),
+            "references": self._references(question),
+            "candidate": quoted(answer[:LONGEST]),
         }
         return re.sub(r"\{(question|references|candidate)\}", lambda m: parts[m[1]], judge_prompt(self.rules))
+
+    def _references(self, question: Question) -> str:
+        if self.rules != GRADES:
+            return _list(question.answers)
+        lists = question.metadata.get("answer_lists") if UNLIKE not in question.answers else None
+        return f"[{', '.join(_list(map(str, parts)) for parts in lists or [[text] for text in question.answers])}]"
+
+
+async def ask(model: LanguageModel, conversation: Sequence[dict[str, Any]]) -> str:
+    """What the model says, without its thoughts. Raises JudgeError where it fails."""
+    try:
+        return without_thoughts((await model.complete(list(conversation))).text)
+    except (UserError, ToolError) as error:
+        raise JudgeError(str(error)) from error
 
 
 def read_verdict(reply: str) -> Verdict | None:
@@ -107,10 +124,20 @@ def read_verdict(reply: str) -> Verdict | None:
     return Verdict(float(word == "correct"), word)
 
 
-def _quoted(text: str) -> str:
+def read_grade(reply: str) -> Verdict | None:
+    """The grade of a reply that is a number from 0 to 1, thoughts aside; None for anything else."""
+    found = _GRADE.fullmatch(without_thoughts(reply))
+    return Verdict(float(found[1]), f"grade {found[1]}") if found else None
+
+
+def _list(texts: Iterable[str]) -> str:
+    return f"[{', '.join(map(quoted, texts))}]"
+
+
+def quoted(text: str) -> str:
     """A JSON string of one line."""
     return _LINES.sub(" ", json.dumps(escape_observation(text), ensure_ascii=False))
 
 
-def _said(role: str, text: str) -> dict[str, Any]:
+def said(role: str, text: str) -> dict[str, Any]:
     return {"role": role, "content": text}

@@ -40,6 +40,13 @@ def judge_extracted(question: Question, extraction: str) -> Verdict:
     return Verdict(1.0, "equal") if right_text else Verdict(0.0, f"read as {found_text}")
 
 
+def is_direct(question: Question, answer: str) -> bool:
+    """Is it an answer as it stands, of which nothing has to be extracted: an option's text, or a number?"""
+    return answer in (question.metadata.get("choices") or ()) or (
+        question.metadata.get("answer_type") == "numerical" and _formed(question, answer) is not None
+    )
+
+
 def extracted(question: Question, answer: str) -> str:
     choices = question.metadata.get("choices") or ()
     if answer in choices or _formed(question, answer) in question.answers:

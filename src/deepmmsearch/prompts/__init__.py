@@ -17,7 +17,8 @@ from deepmmsearch.agent.dialect import DEFAULT, DIALECTS, find_dialect
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.types import Prompt
 
-JUDGE_PROMPTS = ("evaluation", "reward")
+JUDGE_PROMPTS = ("evaluation", "reward", "mm-vet")
+OFFICIAL_PROMPTS = ("extract", "match")
 _AFTER = "after_"
 
 
@@ -54,6 +55,14 @@ def grounding_prompt(phrase: str) -> str:
 def judge_prompt(rules: str) -> str:
     """The text that asks a model whether a candidate is right, with `{question}`, `{references}` and `{candidate}`."""
     return _read(files(__name__), f"judge-{rules}.md")
+
+
+def official_prompt(name: str, fields: Mapping[str, str] | None = None) -> str:
+    """One of OFFICIAL_PROMPTS, with which a benchmark's own scoring asks a model; `fields`: question, options,
+    candidate; None leaves them open."""
+    text = _read(files(__name__), f"official-{name}.md")
+    # one pass, so that a field's own braces are not filled in turn
+    return text if fields is None else re.sub(r"\{(\w+)\}", lambda m: fields[m[1]], text)
 
 
 def summary_prompt(kind: Literal["text", "image", "page"], fields: Mapping[str, str]) -> str:
