@@ -382,3 +382,73 @@ def test_the_hub_is_reached_through_datasets(tmp_path: Path, monkeypatch: pytest
     missing = replace(local, hub=Hub(str(tmp_path / "nothing"), splits))
     with pytest.raises(UserError, match="cannot be loaded from the Hugging Face Hub"):
         missing.open()
+
+
+def test_the_questions_in_chinese(tmp_path: Path) -> None:
+    rows = [
+        {"data_id": 7, "language": "EN", "question": "Who?", "answer": "Ada", "image": base64_picture(1)},
+        {"data_id": 8, "language": "CN", "question": "谁？", "answer": "阿达", "image": base64_picture(2)},
+    ]
+    asked, questions = opened("simplevqa-zh", write_lines(tmp_path / "simplevqa.jsonl", rows))
+    assert list(questions) == ["simplevqa-8"] and asked.report.dropped == {"not in Chinese": 1}
+    lines = [
+        {
+            "image_url": "https://x.example/1.jpg",
+            "question": "他是谁？",
+            "question_id": "zh1",
+            "answer": ["阿达", "Ada"],
+        },
+        {"image_url": "https://x.example/2.jpg", "question": "Who?", "question_id": "zh2", "answer": ["Ada"]},
+    ]
+    write_lines(tmp_path / "dataset/DynVQA_zh/DynVQA_zh.202502.jsonl", lines)
+    write_lines(tmp_path / "dataset/DynVQA_en/DynVQA_en.202502.jsonl", [])
+    write_picture(tmp_path / "images/zh1.jpg")
+    asked, questions = opened("dynvqa-zh", tmp_path)
+    assert questions["dynvqa-zh1"].answers == ("阿达", "Ada") and asked.report.dropped == {"not in Chinese": 1}
+
+
+def test_every_split_that_is_listed_is_one(tmp_path: Path) -> None:
+    assert BENCHMARKS.find("dynvqa").splits == ("en",) and BENCHMARKS.find("dynvqa-zh").splits == ("zh",)
+    with pytest.raises(UserError, match=r"dynvqa has no split 'zh'. It has: en."):
+        BENCHMARKS.find("dynvqa").open(tmp_path, split="zh")
+
+
+def test_browsecomp_vl_in_its_levels(tmp_path: Path) -> None:
+    row = {"question": "Which year?", "answers": ["1843."], "domain": "Other"}
+    for level in (1, 2):
+        picture = f"browsecomp-vl/images/level{level}/level{level}_1.jpg"
+        write_lines(tmp_path / f"bc_vl_level{level}.jsonl", [{**row, "image_path": picture}])
+        write_picture(tmp_path / f"images/level{level}/level{level}_1.jpg", level)
+    for level in (1, 2):
+        for place in (tmp_path, tmp_path / f"bc_vl_level{level}.jsonl"):
+            asked, questions = opened("browsecomp-vl", place, split=f"level{level}")
+            question = questions[f"browsecomp-vl-level{level}_1"]
+            assert question.answers == ("1843.",) and question.image is not None and not asked.report.dropped
+
+
+def test_vdr_bench_and_hr_mmsearch(tmp_path: Path) -> None:
+    row = {"id": "vdr_people_0012", "question": "Who?", "answer": "Ada", "image": base64_picture()}
+    path = write_table(tmp_path / "vdr/data/train-00000-of-00001.parquet", [row, {**row, "id": "13"}])
+    for name in ("vdr-bench", "vdr-bench-mini"):
+        _, questions = opened(name, path.parents[1])
+        assert questions["vdr-people_0012"].metadata["category"] == "people" and len(questions) == 2
+    write_picture(tmp_path / "hr/images/1.png")
+    rows = [
+        {"query": "Which <car>?", "query_image": "images/1.png", "ground_truth": ["a", "b"], "category": "Sports"},
+        {"query": "Which?", "query_image": "images/2.png", "ground_truth": "c"},
+    ]
+    asked, questions = opened("hr-mmsearch", write_lines(tmp_path / "hr/data.jsonl", rows))
+    assert questions["hr-mmsearch-1"].answers == ("a", "b") and asked.report.dropped == {"picture file missing": 1}
+
+
+def test_the_one_split_of_a_data_set_is_meant_whatever_it_is_called(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    from deepmmsearch.data.tables import hub_rows
+
+    write_table(tmp_path / "one/train-00000-of-00001.parquet", [{"query": "Who?"}])
+    assert hub_rows(str(tmp_path / "one"), None, "test")[0] == {"query": "Who?"}
+    for split in ("train", "validation"):
+        write_table(tmp_path / f"two/{split}-00000-of-00001.parquet", [{"query": split}])
+    assert hub_rows(str(tmp_path / "two"), None, "validation")[0] == {"query": "validation"}
+    with pytest.raises(UserError, match="cannot be loaded"):
+        hub_rows(str(tmp_path / "two"), None, "test")

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("children", "revision"),
     ("arguments", "registry", "codec", "files", "settings", "confined"),
     ("decoding",),
-    ("images", "outputs", "console"),
+    ("images", "outputs", "console", "sealing"),
     ("agent",),
     ("actions", "dialects", "prompts"),
     ("renderer", "store"),

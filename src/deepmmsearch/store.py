@@ -1,5 +1,7 @@
 """Trajectories on disk: one JSON line each, their pictures beside them as images/<sha256>.png.
 
+The record of a question that its benchmark publishes encrypted is sealed (`sealing`), and opened when it is read.
+
 Append-only and crash-safe: pictures are complete before the line that names them, a line counts once its line end is
 written, and a half-written last line is ignored by readers and cut off by the next append.
 """
@@ -21,6 +23,7 @@ from deepmmsearch.codec import Codec, LoadImage, SaveImage
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import for_owner, lock_open_file, make_folder, replacing
 from deepmmsearch.notation import parse_json
+from deepmmsearch.sealing import MARK, is_sealed, seal, unseal
 from deepmmsearch.types import Prompt, Question, Trajectory, Turn
 
 VERSION = 1
@@ -125,8 +128,10 @@ class TrajectoryStore:
     def _line(self, name: str, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> bytes:
         """Pictures are complete before the line that names them."""
         record = to_dict(trajectory, lambda image: self.save_picture(image).stem)
-        line = {"version": VERSION, "id": name, **(about or {}), "trajectory": record}
         try:
+            if is_sealed(trajectory.question):
+                record = seal(record, str(trajectory.question.metadata[MARK]))
+            line = {"version": VERSION, "id": name, **(about or {}), "trajectory": record}
             text = json.dumps(line, ensure_ascii=False)
         except (TypeError, ValueError) as error:
             raise UserError(f"The trajectory of {name!r} cannot be stored: {error}. Use plain JSON metadata.") from None
@@ -246,6 +251,7 @@ def _parse(raw: bytes, place: str) -> dict[str, Any]:
     try:
         line = parse_json(raw.decode("utf-8", "surrogatepass"))
         version = line["version"]
+        line["trajectory"] = unseal(line["trajectory"])
         if not isinstance(line["id"], str) or not isinstance(line["trajectory"], dict):
             raise TypeError
     except (ValueError, KeyError, TypeError):

@@ -54,13 +54,14 @@ def list_command(as_json: bool) -> None:
     if as_json:
         print_rows(rows)
         return
-    table = Table("name", "title", "splits", "from the Hub", "licence")
+    table = Table("name", "title", "splits", "from", "licence")
     for row in rows:
         if row["problem"]:
             table.add_row(row["name"], Text(row["problem"], "red"))
             continue
-        hub = row["hub"] or "no: --path"
-        table.add_row(row["name"], row["title"], ", ".join(row["splits"]), hub, row["licence"])
+        place = f"Hub: {row['hub']}" if row["hub"] else f"--path: {row['source']}"
+        title = f"{row['title']} (published encrypted)" if row["encrypted"] else row["title"]
+        table.add_row(row["name"], title, ", ".join(row["splits"]), place, row["licence"])
     Console().print(table)
     echo("See the questions of one, or of your own file, with: deepmmsearch data show NAME")
 
@@ -70,13 +71,14 @@ def _benchmarks() -> Iterator[dict[str, Any]]:
     from deepmmsearch.errors import UserError
 
     for name in BENCHMARKS.names():
-        row: dict[str, Any] = dict.fromkeys(("title", "splits", "hub", "licence", "problem"))
+        row: dict[str, Any] = dict.fromkeys(("title", "splits", "hub", "source", "licence", "encrypted", "problem"))
         try:
             found = BENCHMARKS.find(name)
         except UserError as error:
             yield {"name": name, **row, "problem": str(error)}
             continue
         row |= {"title": found.title, "splits": list(found.splits), "licence": found.licence}
+        row |= {"source": found.source, "encrypted": found.encrypted}
         yield {"name": name, **row, "hub": found.hub.repository if found.hub else None}
 
 
@@ -135,6 +137,7 @@ def show(
         table.add_row(question.id, question.text, size, answers)
     console = Console()
     console.print(table)
+    _tell_encrypted(console, asked)
     _print_report(console, asked.report)
 
 
@@ -216,6 +219,13 @@ def _open(
     from deepmmsearch.data.published import open_questions
 
     return open_questions(name, path=path, images=images, split=split, sample=sample, seed=seed)
+
+
+def _tell_encrypted(console: Console, asked: QuestionSet) -> None:
+    if asked.encrypted:
+        console.print(
+            "These are published encrypted, to keep them out of training data: do not keep them in the clear."
+        )
 
 
 def _print_report(console: Console, report: LoadReport) -> None:
@@ -325,3 +335,26 @@ def convert(
     if report.dropped or report.notes:
         _print_report(Console(), report)
     echo(f"Wrote {count:,} rows to {out}.")
+
+
+@command.command()
+@click.argument("source", type=PLACE)
+@click.argument("out", type=PLACE)
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many articles, the first.")
+def corpus(source: Path, out: Path, limit: int | None) -> None:
+    """Write the articles of SOURCE to the folder OUT, as pages for an index: the Wikipedia that goes with InfoSeek or
+    Encyclopedic-VQA (one JSON object of articles by address, or one article a line, also packed with gzip).
+
+    \b
+    Example:  deepmmsearch data corpus wiki_100_dict_v4.json wikipedia
+              deepmmsearch data corpus encyclopedic_kb_wiki.json wikipedia --limit 100000
+              deepmmsearch index build wikipedia --out index
+    """
+    from deepmmsearch.console import Console
+    from deepmmsearch.data.corpus import write_pages
+
+    with Bars() as bars:
+        report = write_pages(source, out, limit, bars)
+    if report.dropped:
+        _print_report(Console(), report)
+    echo(f"Wrote {report.loaded:,} pages to {out}. Index them with: deepmmsearch index build {out}")

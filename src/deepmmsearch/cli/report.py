@@ -27,7 +27,19 @@ if TYPE_CHECKING:
     show_default=True,
     help="At most so many episodes of each benchmark and workflow are shown.",
 )
-def command(runs: tuple[Path, ...], out: Path | None, judge: str | None, title: str | None, examples: int) -> None:
+@click.option(
+    "--show-encrypted",
+    is_flag=True,
+    help="Show questions and answers of benchmarks that are published encrypted. Do not publish such a page.",
+)
+def command(
+    runs: tuple[Path, ...],
+    out: Path | None,
+    judge: str | None,
+    title: str | None,
+    examples: int,
+    show_encrypted: bool,
+) -> None:
     """Write report.html, report.md and report.json of the evaluations in the folders RUNS.
 
     Several runs are put together, such as those of two checkpoints on the same questions. The page holds everything in
@@ -46,7 +58,8 @@ def command(runs: tuple[Path, ...], out: Path | None, judge: str | None, title: 
             raise UserError(f"{folder} holds no evaluation (no {FILE}). Run: deepmmsearch eval RECIPE")
     if out is not None and out not in runs:
         Output(out, "report", makes=PAGES, private=True).claim({})
-    write_all([EvalRun(folder) for folder in runs], out or runs[0], judge, title or "", examples, echo)
+    opened = [EvalRun(folder) for folder in runs]
+    write_all(opened, out or runs[0], judge, title or "", examples, echo, encrypted=show_encrypted)
 
 
 def write_all(
@@ -56,12 +69,14 @@ def write_all(
     title: str = "",
     examples: int = 24,
     echo: Callable[[str], None] = lambda _: None,
+    *,
+    encrypted: bool = False,
 ) -> None:
     """Raises UnknownName for a judge that judged none of the runs."""
     from deepmmsearch.eval.figures import load_results
     from deepmmsearch.eval.report import write_reports
 
-    results = load_results(runs, judge, title, examples)
+    results = load_results(runs, judge, title, examples, encrypted=encrypted)
     if judge is not None and judge not in results.judges:
         raise UnknownName("judge in the runs", judge, results.judges)
     for path in write_reports(results, out):

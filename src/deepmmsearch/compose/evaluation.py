@@ -35,6 +35,7 @@ from deepmmsearch.compose.policies import (
     prompt_for,
     trained_prompt,
 )
+from deepmmsearch.compose.tool_settings import CacheSettings
 from deepmmsearch.compose.toolbox import build_toolbox, find_grounder
 from deepmmsearch.digests import contents_of, prompt_content, questions_content
 from deepmmsearch.engine.index import Index
@@ -112,6 +113,8 @@ class Evaluation:
             limit=settings.limit,
         )
         known = find_benchmark(settings.name)
+        if known is not None and known.encrypted:
+            self._refuse_cassettes(label)
         info = BenchmarkInfo(
             label,
             known.title if known else settings.name,
@@ -119,6 +122,16 @@ class Evaluation:
             out_of_domain=settings.out_of_domain,
         )
         return Task(info, found, None, {"questions": questions_content(found)})
+
+    def _refuse_cassettes(self, benchmark: str) -> None:
+        """A cassette holds what tools and judges were asked, in the clear."""
+        recorders = {"tools": self.recipe.tools, **{f"judges.{n}": j for n, j in self.recipe.judges.items()}}
+        for name, settings in recorders.items():
+            if isinstance(getattr(settings, "recorder", None), CacheSettings):
+                raise UserError(
+                    f"{benchmark} is published encrypted, and a cassette would hold its questions in the clear. Set "
+                    f"{name}.recorder.mode=live, or leave {benchmark} out."
+                )
 
     def made_with(self, workflows: Iterable[str], benchmarks: Iterable[BenchmarkSettings]) -> dict[str, dict[str, Any]]:
         """Everything that can change a figure, by policy, workflow, benchmark and judge; the contents of benchmarks,

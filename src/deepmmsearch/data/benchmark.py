@@ -16,6 +16,7 @@ from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import Folders, load_picture, names_nothing
 from deepmmsearch.data.tables import LocalRows, Row, Rows, hub_rows, whole_row
 from deepmmsearch.errors import UserError
+from deepmmsearch.sealing import MARK
 from deepmmsearch.types import Exchange, Question
 
 SAMPLE = 2000
@@ -54,7 +55,7 @@ class Benchmark:
 
     `open_local` reads the files in which the authors publish it (a folder or one file, a split), None for the plain
     table that the Hub holds. `verified` says against what the format was checked. `prepare`: from the Hub's rows to one
-    row per question.
+    row per question. `encrypted`: so it is published, and `convert` decrypts; what is kept of it is sealed (`sealing`).
     """
 
     name: str
@@ -69,6 +70,7 @@ class Benchmark:
     prepare: Callable[[Rows], Rows] | None = None
     sample: int | None = None
     general: bool = False
+    encrypted: bool = False
 
     def open(
         self,
@@ -103,7 +105,18 @@ class Benchmark:
             rows = self.prepare(rows)
         given = (images,) if images else ()
         folders, roots = (*given, *folders), (*given, *home)
-        return QuestionSet(self.name, rows, self.convert, folders, sample, seed, split=chosen, roots=roots, limit=limit)
+        return QuestionSet(
+            self.name,
+            rows,
+            self.convert,
+            folders,
+            sample,
+            seed,
+            split=chosen,
+            roots=roots,
+            limit=limit,
+            encrypted=self.encrypted,
+        )
 
     def _open_local(self, path: Path, split: str) -> LocalRows:
         try:
@@ -134,6 +147,7 @@ class QuestionSet:
     report: LoadReport = field(default_factory=LoadReport)
     roots: Folders | None = None
     limit: int | None = None
+    encrypted: bool = False
     _rows_of: dict[str, int] = field(default_factory=dict, repr=False)
 
     def __iter__(self) -> Iterator[Question]:
@@ -197,6 +211,8 @@ class QuestionSet:
         if not answers:
             raise Skip("no answer")
         metadata = {"benchmark": self.name, **({"split": self.split} if self.split else {}), **draft.metadata}
+        if self.encrypted:
+            metadata[MARK] = self.name
         return Question(draft.id, draft.text.strip(), self._pictures(draft), answers, metadata, draft.history)
 
     def _pictures(self, draft: Draft) -> tuple[Image, ...]:

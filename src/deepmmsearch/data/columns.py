@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepmmsearch.data.answers import parse_list
-from deepmmsearch.data.pictures import EXTENSIONS, from_base64, is_address, names_nothing
+from deepmmsearch.data.pictures import BEGINNINGS, EXTENSIONS, from_base64, is_address, names_nothing
 from deepmmsearch.data.tables import Row
 
 TEXT = ("question", "query", "text", "prompt", "problem", "instruction")
@@ -117,4 +117,5 @@ def _looks_like_one(name: str, value: Any) -> bool:
     text = value.strip()
     if "\n" not in text and len(text) < 1024 and text.partition("?")[0].lower().endswith(EXTENSIONS):
         return not is_address(text) or re.search(_NOUNS, name) is not None
-    return len(text) >= 64 and " " not in text[:64] and from_base64(text) is not None
+    found = from_base64(text) if len(text) >= 64 and " " not in text[:64] else None
+    return found is not None and found.startswith(BEGINNINGS)

@@ -33,6 +33,7 @@ from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json, whole_row
 from deepmmsearch.files import replacing, write_json
 from deepmmsearch.notation import json_text, parse_json, without_halves
 from deepmmsearch.renderer import messages
+from deepmmsearch.sealing import refuse_sealed
 from deepmmsearch.types import (
     Completion,
     Exchange,
@@ -76,6 +77,7 @@ def write_verl(questions: Iterable[Question], path: Path, source: str = "mmsearc
 
 
 def verl_row(question: Question, index: int, source: str) -> dict[str, Any]:
+    refuse_sealed(question)
     first, *others = question.answers or ("",)
     pictures = [{"bytes": encode(image), "path": None} for image in question.images]
     urls = question.metadata.get("image_urls")
@@ -174,6 +176,7 @@ def _entry(
     question: Question, written: list[dict[str, str]], pictures: Iterable[Image], folder: Path
 ) -> dict[str, Any]:
     """All entries have the same keys, with values of the same kinds: the file is read as one table."""
+    refuse_sealed(question)
     return {
         "messages": written,
         "images": [os.path.relpath(images.save(picture, folder / "images"), folder) for picture in pictures],

@@ -61,7 +61,12 @@ def without_placeholders(text: str) -> str:
 
 def infoseek(row: Row, number: int) -> Draft:
     """InfoSeek (arXiv 2302.11713). Numbers are right within `range`, which goes to the metadata; its middle is the
-    answer where none is written. The type is that of the `qtype` file, else told by the answers."""
+    answer where none is written. The type is that of the `qtype` file, else told by the answers. Or a row of the CSV
+    that goes with the Wikipedia of 100,000 articles, in the form of Encyclopedic-VQA."""
+    if "dataset_image_ids" in row:
+        draft = encyclopedic_vqa(row, number)
+        name = str(row.get("data_id") or f"infoseek-{number:06d}")
+        return replace(draft, id=name, files=tuple(each for file in draft.files for each in _oven(file)))
     ends = number_range(row.get("answer_eval"))
     answers = flatten(row.get("answer"))
     if ends is None:
@@ -78,11 +83,14 @@ def infoseek(row: Row, number: int) -> Draft:
     for key in ("data_split", "entity_id", "entity_text"):
         if row.get(key):
             metadata[key] = row[key]
-    # OVEN keeps its pictures in folders named by the first two digits
-    bucket = image.partition("_")[2][:2]
-    files = (image, *((f"{bucket}/{image}",) if bucket else ()))
     picture = row.get("image") or row.get("image_path")
-    return Draft(str(row["data_id"]), str(row["question"]), picture, answers, metadata, files)
+    return Draft(str(row["data_id"]), str(row["question"]), picture, answers, metadata, _oven(image))
+
+
+def _oven(image: str) -> tuple[str, ...]:
+    """OVEN keeps its pictures in folders named by the first two digits."""
+    bucket = image.partition("_")[2][:2]
+    return (image, f"{bucket}/{image}") if bucket else (image,)
 
 
 def encyclopedic_vqa(row: Row, number: int) -> Draft:
@@ -116,9 +124,17 @@ def encyclopedic_vqa(row: Row, number: int) -> Draft:
 
 def simplevqa(row: Row, number: int) -> Draft:
     """SimpleVQA (arXiv 2502.13059), the questions in English; the picture is base64 or bytes."""
-    language = str(row.get("language") or "").upper()
-    if not language.startswith("EN"):
-        raise Skip("not in English")
+    return _simplevqa(row, number, "English", ("EN",))
+
+
+def simplevqa_zh(row: Row, number: int) -> Draft:
+    """The questions in Chinese."""
+    return _simplevqa(row, number, "Chinese", ("CN", "ZH"))
+
+
+def _simplevqa(row: Row, number: int, language: str, codes: tuple[str, ...]) -> Draft:
+    if not str(row.get("language") or "").upper().startswith(codes):
+        raise Skip(f"not in {language}")
     metadata = {key: row[key] for key in ("original_category", "source", "vqa_category") if row.get(key)}
     return Draft(
         f"simplevqa-{row.get('data_id', number)}",
@@ -136,13 +152,24 @@ def dynvqa(row: Row, number: int) -> Draft:
     answers are null; some are lists within the list; some numbers are dates as a spreadsheet counts days; in some
     months the answers of a tenth of the English questions are only in Chinese.
     """
-    text = str(row["question"])
-    if is_chinese(text):
+    if is_chinese(str(row["question"])):
         raise Skip("not in English")
-    written = flatten(row.get("answer"))
-    answers = without_serials(written)
+    answers = without_serials(flatten(row.get("answer")))
     if answers and all(map(is_chinese, answers)):
         raise Skip("answers only in Chinese", answers[0])
+    return _dynvqa(row)
+
+
+def dynvqa_zh(row: Row, number: int) -> Draft:
+    """The questions in Chinese; their answers may be in either language."""
+    if not is_chinese(str(row["question"])):
+        raise Skip("not in Chinese")
+    return _dynvqa(row)
+
+
+def _dynvqa(row: Row) -> Draft:
+    text, written = str(row["question"]), flatten(row.get("answer"))
+    answers = without_serials(written)
     notes = []
     if len(answers) < len(written):
         notes.append("spreadsheet's number of a date left out of the answers")

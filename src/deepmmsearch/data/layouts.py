@@ -51,13 +51,16 @@ def picture_folders(folder: Path) -> tuple[Path, ...]:
 
 
 def open_infoseek(path: Path, split: str) -> LocalRows:
-    """`infoseek_<split>.jsonl`, with `infoseek_<split>_qtype.jsonl` and `infoseek_<split>_withkb.jsonl` where they are,
-    and OVEN's pictures in `oven_images/` or `images/`."""
+    """`infoseek_<split>.jsonl`, or `infoseek_<split>*.csv` in the form of Encyclopedic-VQA, with
+    `infoseek_<split>_qtype.jsonl` and `infoseek_<split>_withkb.jsonl` where they are, and OVEN's pictures in
+    `oven_images/` or `images/`."""
     folder = path if path.is_dir() else path.parent
     _refuse_missing(path)
     main = path if path.is_file() else refuse_link_out(folder / f"infoseek_{split}.jsonl", folder)
+    if not main.is_file() and (tables := sorted(folder.glob(f"infoseek_{split}*.csv"))):
+        main = refuse_link_out(tables[0], folder)
     rows = read_table(main)
-    stem = main.name.removesuffix(".jsonl")
+    stem = main.stem
     extra: dict[str, dict[str, Any]] = {}
     for kind in ("qtype", "withkb"):
         beside = folder / f"{stem}_{kind}.jsonl"
@@ -70,6 +73,19 @@ def open_infoseek(path: Path, split: str) -> LocalRows:
     if not extra:
         return LocalRows(rows, folders)
     return LocalRows(_joined(rows, "data_id", extra), folders)
+
+
+def open_browsing(path: Path, split: str, table: str, pictures: str) -> LocalRows:
+    """A repository: its `table`, in `data/` or beside the folder of `pictures`; or the table itself."""
+    _refuse_missing(path)
+    if path.is_file():
+        # within the repository, the pictures lie beside the table's folder
+        return LocalRows(read_table(path), (path.parent / pictures, path.parent.parent / pictures, path.parent))
+    name = table.format(split=split)
+    found = next((file for file in (path / "data" / name, path / name) if file.is_file()), None)
+    if found is None:
+        return open_table(path, split)
+    return LocalRows(read_table(refuse_link_out(found, path)), (path / pictures, *picture_folders(path)))
 
 
 def open_vqa(path: Path, split: str) -> LocalRows:

@@ -131,11 +131,11 @@ def from_base64(text: str) -> bytes | None:
     except (ValueError, binascii.Error):
         return None
     # the name of a file may be made of the same letters
-    return found if comma or len(text) >= 1024 or found.startswith(_BEGINNINGS) else None
+    return found if comma or len(text) >= 1024 or found.startswith(BEGINNINGS) else None
 
 
 _WEB_ALPHABET = str.maketrans("-_", "+/")
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
+BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")
 
 
 def _decode(source: Image | bytes | Path) -> Image:

@@ -49,6 +49,9 @@ SIMPLEVQA = Benchmark(
     ("test",),
     Hub("m-a-p/SimpleVQA", {"test": "test"}),
 )
+SIMPLEVQA_ZH = replace(
+    SIMPLEVQA, name="simplevqa-zh", title="SimpleVQA, the questions in Chinese", convert=knowledge.simplevqa_zh
+)
 DYNVQA = Benchmark(
     "dynvqa",
     "DynVQA, the questions in English",
@@ -56,8 +59,15 @@ DYNVQA = Benchmark(
     "not stated by its repository",
     "https://github.com/Alibaba-NLP/OmniSearch",
     "all ten files of its repository (June 2024 to February 2025)",
-    ("en", "zh"),
+    ("en",),
     open_local=layouts.open_dynvqa,
+)
+DYNVQA_ZH = replace(
+    DYNVQA,
+    name="dynvqa-zh",
+    title="DynVQA, the questions in Chinese",
+    convert=knowledge.dynvqa_zh,
+    splits=("zh",),
 )
 OKVQA = Benchmark(
     "okvqa",

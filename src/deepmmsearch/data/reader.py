@@ -11,6 +11,7 @@ from deepmmsearch.data.own import open_own
 from deepmmsearch.data.records import row_question, row_trajectory
 from deepmmsearch.data.tables import BROKEN, ParquetRows, refuse_link_out, whole_row
 from deepmmsearch.errors import UserError
+from deepmmsearch.sealing import refuse_sealed
 from deepmmsearch.store import FILE, TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
 
@@ -27,7 +28,9 @@ def read_trajectories(
     """
     place = Path(path)
     if (place / FILE).is_file():
-        yield from TrajectoryStore(place)
+        for trajectory in TrajectoryStore(place):
+            refuse_sealed(trajectory.question)
+            yield trajectory
         return
     if is_sharegpt(place):
         yield from read_sharegpt(place, report, images)
@@ -75,6 +78,7 @@ def read_questions(
     if (place / FILE).is_file():
         seen = set()
         for trajectory in TrajectoryStore(place):
+            refuse_sealed(trajectory.question)
             if trajectory.question.id not in seen:
                 seen.add(trajectory.question.id)
                 yield trajectory.question

@@ -32,6 +32,7 @@ from deepmmsearch.data.tables import ParquetRows, Row, pyarrow_parquet
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.files import replacing
 from deepmmsearch.notation import json_text, parse_json, without_halves
+from deepmmsearch.sealing import refuse_sealed
 from deepmmsearch.store import from_dict, to_dict
 from deepmmsearch.types import Exchange, Question, Trajectory
 
@@ -98,7 +99,9 @@ def schema() -> Any:
 
 
 def question_row(question: Question, encoding: Encoding = EXACT, image_hash: str | None = None) -> dict[str, Any]:
-    """The row of a question. Raises UserError for metadata that are no JSON."""
+    """The row of a question. Raises UserError for metadata that are no JSON, and for a question that is published
+    encrypted."""
+    refuse_sealed(question)
     try:
         metadata = json_text(dict(question.metadata))
     except (TypeError, ValueError) as error:

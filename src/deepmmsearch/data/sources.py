@@ -12,6 +12,7 @@ from deepmmsearch.data.benchmark import QuestionSet
 from deepmmsearch.data.load_report import LoadReport
 from deepmmsearch.data.published import find_benchmark, open_questions
 from deepmmsearch.data.recipe import AtlasSeeds, Seeds, TableSeeds
+from deepmmsearch.sealing import MARK, refuse_sealed
 from deepmmsearch.types import Question
 
 WORLDS = "worlds"
@@ -109,4 +110,8 @@ def world_folder(output: Path, shard: str) -> Path:
 
 
 def open_source(seeds: Seeds, output: Path) -> SeedSource:
+    """Raises UserError for a benchmark that is published encrypted."""
+    known = find_benchmark(seeds.benchmark) if isinstance(seeds, TableSeeds) else None
+    if known is not None and known.encrypted:
+        refuse_sealed(Question("", "", metadata={MARK: known.name}))
     return AtlasSource(seeds, output) if isinstance(seeds, AtlasSeeds) else TableSource(seeds)

@@ -295,7 +295,7 @@ def hub_rows(repository: str, config: str | None, split: str) -> Rows:
     except ModuleNotFoundError as error:
         raise MissingExtra("Reading data sets from the Hub", "data") from error
     try:
-        found = datasets.load_dataset(repository, config, split=split)
+        found = _load_split(datasets, repository, config, split)
     # one border: the library raises a dozen kinds, from its own to those of its HTTP client
     except Exception as error:
         cause = " ".join(str(error).split())[:300] or type(error).__name__
@@ -318,6 +318,19 @@ class _HubRows:
     def __getitem__(self, index: int, /) -> Row:
         row: Row = self.table[index].to_pylist()[0]
         return row
+
+
+def _load_split(datasets: Any, repository: str, config: str | None, split: str) -> Any:
+    """Where there is but one split, it is the one that is meant, whatever it is called."""
+    try:
+        return datasets.load_dataset(repository, config, split=split)
+    except ValueError as error:
+        if "split" not in str(error):
+            raise
+        every = datasets.load_dataset(repository, config)
+        if len(every) != 1:
+            raise
+        return next(iter(every.values()))
 
 
 def pyarrow_parquet() -> Any:

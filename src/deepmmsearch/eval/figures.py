@@ -23,6 +23,7 @@ from deepmmsearch.eval.statistics import (
 from deepmmsearch.eval.workflows import retrievals
 from deepmmsearch.judge import gave_up, is_correct
 from deepmmsearch.rewards import crop_quality
+from deepmmsearch.sealing import is_sealed
 from deepmmsearch.types import Malformed, Trajectory
 
 EXACT = "exact"
@@ -197,9 +198,17 @@ class Results:
         return compare_runs(values[: len(runs)], values[len(runs) :])
 
 
-def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: str = "", examples: int = 24) -> Results:
+def load_results(
+    folders: Sequence[EvalRun],
+    judge: str | None = None,
+    title: str = "",
+    examples: int = 24,
+    *,
+    encrypted: bool = False,
+) -> Results:
     """All runs as one; where two hold the same benchmark and workflow, the last one counts. `examples`: episodes with
-    pictures for the gallery, of each benchmark and workflow."""
+    pictures for the gallery, of each benchmark and workflow; those of a benchmark that is published encrypted only
+    where `encrypted` allows it."""
     workflows: dict[str, Described] = {}
     benchmarks: dict[str, BenchmarkInfo] = {}
     judges: list[str] = []
@@ -217,7 +226,7 @@ def load_results(folders: Sequence[EvalRun], judge: str | None = None, title: st
         for id, trajectory in run.store.items():
             benchmark, workflow, _ = id.split("/", 2)
             rows[id] = measure(trajectory, verdicts.get(id, {}), benchmark, workflow)
-            if trajectory.question.image is not None:
+            if trajectory.question.image is not None and (encrypted or not is_sealed(trajectory.question)):
                 shown[id] = GalleryEpisode(rows[id], trajectory, verdicts.get(id, {}).get(chosen))
     facts = {key: value for run in folders for key, value in run.info.items() if isinstance(value, str | int | float)}
     return Results(

@@ -23,6 +23,7 @@ from deepmmsearch.judge import Judge, JudgeError, Verdict
 from deepmmsearch.judge.verdict import NOT_ASKED, Selective
 from deepmmsearch.outputs import LOCK, Output, Values
 from deepmmsearch.revision import revision
+from deepmmsearch.sealing import is_sealed
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
 
@@ -330,6 +331,8 @@ async def _judge_rest(
 async def _judge(judge: Judge, which: str, id: str, trajectory: Trajectory) -> Judged:
     """An episode that failed is wrong without asking."""
     counts = judge.counts(trajectory.question) if isinstance(judge, Selective) else True
+    # what a judge says may quote the question, the answer and the references
+    sealed = is_sealed(trajectory.question)
     if trajectory.error is not None:
         return Judged(id, which, 0.0, "the episode failed", counts=counts)
     try:
@@ -337,8 +340,11 @@ async def _judge(judge: Judge, which: str, id: str, trajectory: Trajectory) -> J
     # a judge that is down takes no trajectory with it
     except Exception as error:
         told = str(error) if isinstance(error, JudgeError) else reason(error)
+        if sealed:
+            told = f"{type(error).__name__}, for a question that is published encrypted"
         return Judged(id, which, 0.0, error=told, counts=counts)
-    return Judged(id, which, verdict.score, verdict.reason, counts=counts)
+    said = "" if sealed and verdict.reason not in NOT_ASKED else verdict.reason
+    return Judged(id, which, verdict.score, said, counts=counts)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

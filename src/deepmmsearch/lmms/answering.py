@@ -15,8 +15,11 @@ from deepmmsearch.compose.policies import build_policy, choose_prompt
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import Failed
+from deepmmsearch.sealing import MARK
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Question, Trajectory
+
+_DECRYPTED = ("mmsearch_plus",)
 
 
 class Answering:
@@ -70,7 +73,9 @@ class Answering:
         return played
 
 
-def as_question(id: str, text: str, visuals: Sequence[Any]) -> Question:
-    """The pictures in their order. The harness's `<image>` marks are taken out."""
+def as_question(id: str, text: str, visuals: Sequence[Any], task: str = "") -> Question:
+    """The pictures in their order. The harness's `<image>` marks are taken out. What a `task` decrypts is marked, so
+    that it is not stored in the clear."""
     pictures = [v for v in visuals if isinstance(v, Image)]
-    return Question(id, text.replace("<image>", " ").strip(), tuple(pictures))
+    metadata = {MARK: task} if task.startswith(_DECRYPTED) else {}
+    return Question(id, text.replace("<image>", " ").strip(), tuple(pictures), metadata=metadata)

@@ -28,7 +28,7 @@ class DeepMMSearch(lmms):  # type: ignore[misc, unused-ignore]  # untyped where 
         for number, request in enumerate(requests):
             context, _, doc_to_visual, doc_id, task, split = request.args
             visuals = doc_to_visual(self.task_dict[task][split][doc_id]) or []
-            questions.append(as_question(f"{task}-{split}-{doc_id}-{number}", context, visuals))
+            questions.append(as_question(f"{task}-{split}-{doc_id}-{number}", context, visuals, task))
         return self._answering.answers(questions)
 
     def generate_until_multi_round(self, requests: Sequence[Any]) -> list[str]:

@@ -30,6 +30,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 # trafilatura needs 14 s for a page of 10 MB; nothing written by people is that long in one page
 MAX_BYTES = {**dict.fromkeys(HTML, 2_000_000), **dict.fromkeys((*MARKDOWN, *TEXT), 8_000_000), ".pdf": 64_000_000}
 MAX_PDF_PAGES = 2_000
+MAX_FRONT_LINES = 60
 _PDF_DATE = re.compile(r"D:(\d{4})(\d{2})(\d{2})")
 _PICTURE = re.compile(r"!\[([^\]\n]{0,500})\]\(\s*<?([^)\s>]{1,1000}+)>?(?:\s+\"[^\"\n]*\")?\s*\)")
 _HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*)$", re.M)
@@ -87,6 +88,8 @@ def read(origin: Origin, content: bytes) -> Document:
             document = from_pdf(origin, content)
         case "markdown":
             document = from_markdown(_decoded(origin, content), origin.name)
+            if origin.address:  # a page of the web stands where it was read
+                document = replace(document, url=None)
         case "text":
             document = from_text(_decoded(origin, content), origin.name)
     text = document.text[: origin.longest].strip()
@@ -137,6 +140,8 @@ def from_pdf(origin: Origin, content: bytes) -> Document:
 
 
 def from_markdown(text: str, name: str) -> Document:
+    """`title` and `url` of the front matter, where there is one, are the page's."""
+    told, text = _front_matter(text)
     # with the marks that may close it
     lines = (line.rstrip("#").rstrip() or line for line in _HEADING.findall(text))
     headings = tuple(clean(_plain_markdown(line)) for line in lines)
@@ -145,8 +150,21 @@ def from_markdown(text: str, name: str) -> Document:
         near = _plain_markdown(_around(text, match.start(), match.end()))
         alt = "" if EMPTY_ALT.match(match[1]) else clean(match[1])
         pictures.append(Showing(match[2], alt, near[:400], 2.0 if alt else 0.0))
-    title = headings[0] if headings else ""
-    return Document(title or name, _plain_markdown(text), None, tuple(pictures), headings)
+    title = told.get("title") or (headings[0] if headings else name)
+    url = told.get("url", "")
+    address = url if url.startswith(("http://", "https://")) else None
+    return Document(title, _plain_markdown(text), address, tuple(pictures), headings)
+
+
+def _front_matter(text: str) -> tuple[dict[str, str], str]:
+    """What stands between two lines of dashes above a Markdown page, by name, and the page."""
+    first, *lines = text.split("\n", MAX_FRONT_LINES + 1)
+    end = next((n for n, line in enumerate(lines[:MAX_FRONT_LINES]) if line.rstrip() == "---"), None)
+    if first.rstrip() != "---" or end is None:
+        return {}, text
+    pairs = (line.partition(":") for line in lines[:end])
+    told = {name.strip().lower(): clean(value).strip("\"'") for name, _, value in pairs}
+    return told, "\n".join(lines[end + 1 :])
 
 
 def _around(text: str, start: int, end: int) -> str:
