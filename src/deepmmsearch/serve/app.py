@@ -12,10 +12,9 @@ from starlette.routing import Route
 
 from deepmmsearch.hosts import Hosts
 from deepmmsearch.serve.border import Border
-from deepmmsearch.serve.callers import Caller
 from deepmmsearch.serve.house import House
+from deepmmsearch.serve.openai_api import openai_routes
 
-COOKIE = "deepmmsearch-key"
 # of a body: pictures in base64, and texts
 ROOM_FOR_TEXT = 4_000_000
 
@@ -36,12 +35,5 @@ def make_app(house: House) -> Border:
     recipe, uploads = house.recipe, house.recipe.uploads
     named = () if recipe.host in ("0.0.0.0", "::") else (recipe.host,)
     hosts = Hosts((*named, *recipe.allow_hosts), recipe.origins)
-    app = Starlette(routes=[Route("/health", health)], lifespan=alive)
+    app = Starlette(routes=[Route("/health", health), *openai_routes(house)], lifespan=alive)
     return Border(app, hosts, ROOM_FOR_TEXT + uploads.pictures * uploads.bytes * 4 // 3)
-
-
-def caller_of(request: Request, house: House) -> Caller:
-    """Who asks: by `Authorization: Bearer KEY`, or the page's cookie. Raises NoKey."""
-    kind, _, given = request.headers.get("authorization", "").partition(" ")
-    key = given.strip() if kind.lower() == "bearer" else None
-    return house.callers.find(key or request.cookies.get(COOKIE))

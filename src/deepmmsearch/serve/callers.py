@@ -26,11 +26,18 @@ from deepmmsearch.files import write_json
 from deepmmsearch.notation import parse_json
 
 VARIABLE = "DEEPMMSEARCH_SERVE_KEYS"
+COOKIE = "deepmmsearch-key"
 LOCAL = "local"
 """Who asks where no keys are needed."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _SHA = re.compile(r"[0-9a-f]{64}")
 _MINUTE = 60.0
+
+
+def key_of(headers: Mapping[str, str], cookies: Mapping[str, str]) -> str | None:
+    """The key of a request: `Authorization: Bearer KEY`, or the page's cookie."""
+    kind, _, given = headers.get("authorization", "").partition(" ")
+    return (given.strip() if kind.lower() == "bearer" else "") or cookies.get(COOKIE)
 
 
 class NoKey(UserError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.compose.serving import ServedModel, ServeRecipe, build_served
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.hosts import LOCAL as LOOPBACK
@@ -84,23 +85,21 @@ class House:
             raise UnknownName("model", name, self.models)
         return self.models[name]
 
-    async def ask(
+    async def begin(
         self,
+        workflow: AgentWorkflow,
         text: str,
-        pictures: Sequence[bytes | str] = (),
-        *,
+        pictures: Sequence[bytes | str],
+        history: Sequence[Exchange],
         caller: Caller,
-        model: str | None = None,
-        history: Sequence[Exchange] = (),
-        calls: int | None = None,
+        model: str,
         **about: Any,
     ) -> Run:
-        """Takes a question and begins to play it. `calls`: at most so many tool calls; `about` is kept beside it, such
-        as `conversation`. Raises UnknownName, UserError (TooMuch), Failed (NoPlace, Spent)."""
-        chosen = self.model(model)
+        """Takes a question and begins to play it, with the workflow of a served model or one made of it. `about` is
+        kept beside it, such as `conversation`. Raises UserError (TooMuch), Failed (NoPlace, Spent)."""
         question = await take_question(text, pictures, history, self.recipe.uploads)
         self.callers.admit(caller)
-        return await self.room.start(chosen.limited(calls), question, caller.name, model=chosen.name, **about)
+        return await self.room.start(workflow, question, caller.name, model=model, **about)
 
     async def close(self) -> None:
         """Ends what is in play and lets go of the histories."""

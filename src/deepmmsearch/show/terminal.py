@@ -50,7 +50,7 @@ def show_end(console: Console, trajectory: Trajectory) -> None:
     """The answer with numbered sources, or why there is none; and what it took."""
     console.print()
     if trajectory.answer is None:
-        _line(console, f"No answer: {_why(trajectory)}", "bold red", indent="")
+        _line(console, f"No answer: {why_none(trajectory)}", "bold red", indent="")
     else:
         _answer(console, trajectory, trajectory.answer)
     if trajectory.calls:
@@ -205,7 +205,7 @@ def _grounded(grounding: Grounding) -> str:
     return f"{named}{box}, score {b.score:.2f}{label}{several}{tail}"
 
 
-def _why(trajectory: Trajectory) -> str:
+def why_none(trajectory: Trajectory) -> str:
     reasons = {
         "turns": "the policy used all its turns.",
         "length": "a turn, or the whole episode, reached its token limit.",
