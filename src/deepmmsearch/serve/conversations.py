@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def _exchanges(spoken: Sequence[_Said]) -> tuple[Exchange, ...]:
             merged[-1] = (each.role, f"{merged[-1][1]}\n\n{each.text}".strip())
         else:
             merged.append((each.role, each.text))
-    pairs = zip(merged, merged[1:], strict=False)
+    pairs = itertools.pairwise(merged)
     return tuple(
         Exchange(_ATTACHED.sub("", asked, count=1).strip(), answered)
         for (role, asked), (_, answered) in pairs
