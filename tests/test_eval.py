@@ -407,6 +407,34 @@ async def test_a_judge_that_is_down_ends_the_run_and_judges_at_the_next_start(tm
     assert all(v.score == 1.0 and v.error is None for v in EvalRun(tmp_path / "run").judged().values())
 
 
+async def test_what_a_judge_leaves_out_is_told_with_its_verdict(tmp_path: Path) -> None:
+    hard = {"benchmark": "aokvqa", "direct_answers": ["Balor"] * 10, "difficult_direct_answer": True}
+    asked = [question(0, **hard), question(1, **{**hard, "difficult_direct_answer": False})]
+    judges: dict[str, Judge] = {"official": RuleJudge("official"), "reward": RuleJudge("reward")}
+    await run_once(tmp_path / "run", agent(SAY), asked, judges)
+    run = EvalRun(tmp_path / "run")
+    assert {key: row.counts for key, row in run.judged().items()} == {
+        ("own/agent/q0", "official"): False, ("own/agent/q0", "reward"): True,
+        ("own/agent/q1", "official"): True, ("own/agent/q1", "reward"): True,
+    }  # fmt: skip
+    assert load_results([run]).accuracy("agent").count == 1
+    assert load_results([run], "reward").accuracy("agent").count == 2
+    # lines and folders of earlier versions do not say it
+    path = tmp_path / "run" / "verdicts.jsonl"
+    path.write_text("".join(line.replace(', "counts": false', "") + "\n" for line in path.read_text().splitlines()))
+    info = json.loads((tmp_path / "run" / "run.json").read_text())
+    del info["workflows"]["agent"]["replicates"], info["planned"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info))
+    old = load_results([EvalRun(tmp_path / "run")])
+    assert old.accuracy("agent").count == 2 and old.planned == ()
+
+
+async def test_pairs_that_are_planned_are_kept_with_the_run(tmp_path: Path) -> None:
+    await results_of(tmp_path / "run")
+    EvalRun(tmp_path / "run").plan([("trained", "base")])
+    assert load_results([EvalRun(tmp_path / "run")]).planned == (("trained", "base"),)
+
+
 async def test_half_written_lines_are_no_verdicts(tmp_path: Path) -> None:
     asked = [question(n) for n in range(2)]
     judges: dict[str, Judge] = {"reward": RuleJudge("reward")}

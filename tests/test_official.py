@@ -157,6 +157,23 @@ def test_options_that_are_letters_are_not_confused() -> None:
     assert [read_choice(a, vitamins) for a in ("vitamin C", "It is vitamin C.", "C", "B")] == [1, 1, 2, 1]
 
 
+def test_the_right_option_is_told_in_any_way() -> None:
+    for answers, more in (
+        (("B", "lion"), {}), (("lion",), {}), (("B",), {}), (("x",), {"correct_choice": "lion"}), (("lion", "cat"), {}),
+    ):  # fmt: skip
+        question = asked(
+            *answers, answer_type="choice", choices=["cat", "lion"] if "cat" not in answers else ["dog", "lion"], **more
+        )
+        assert [score(question, answer) for answer in ("B", "lion", "A")] == [1, 1, 0], answers
+    mixed = asked("A", "B", answer_type="choice", choices=["B", "A"])
+    assert [score(mixed, answer) for answer in ("A", "B")] == [1, 0]
+
+
+def test_a_file_with_the_name_of_a_benchmark_is_not_one() -> None:
+    for name in ("aokvqa", "mathvista", "evqa", "infoseek"):
+        assert score(asked("the Eiffel Tower", benchmark=name), "Eiffel tower") == 1, name
+
+
 def test_a_choice_of_aokvqa_is_its_text_first() -> None:
     question = asked("A", "b", benchmark="aokvqa-choices", choices=["b", "a", "B", "x"], correct_choice="B")
     assert [score(question, answer) for answer in ("B", "b", "C", "The answer is C.")] == [1, 0, 1, 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,9 +59,9 @@ def command(
     ready(recipe, f"the atlas, seed {seed}, {questions} questions", dry_run)
     with Bars() as bars:
         run = play_recipe(recipe, watch=bars)
-    results = load_results([run], title=f"the atlas, seed {seed}, {questions} questions")
     parts = roles(list(folders))
-    results = replace(results, planned=planned(parts))
+    run.plan(planned(parts))
+    results = load_results([run], title=f"the atlas, seed {seed}, {questions} questions")
     found = claims(results, parts)
     for section in (accuracy(results), costs(results)):
         for table in section.tables if section is not None else ():

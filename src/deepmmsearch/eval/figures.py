@@ -239,6 +239,7 @@ def load_results(
         sorted(rows.values(), key=_place),
         _few(sorted(shown.values(), key=lambda episode: _place(episode.played)), examples),
         facts,
+        tuple((str(first), str(second)) for run in folders for first, second in run.info["planned"]),
     )
 
 

@@ -81,7 +81,7 @@ class EvalRun:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = TrajectoryStore(folder / "trajectories")
-        self.info: dict[str, Any] = {"workflows": {}, "benchmarks": {}, "judges": []}
+        self.info: dict[str, Any] = {"workflows": {}, "benchmarks": {}, "judges": [], "planned": []}
         if (folder / FILE).is_file():
             self.info |= _read_json(folder / FILE)
             _end_line(folder / "verdicts.jsonl")
@@ -121,6 +121,10 @@ class EvalRun:
             info |= {"revision": revision(), **facts}
 
         self._update(add)
+
+    def plan(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Pairs of workflows that it is made to compare, beside ablations and what they are of."""
+        self._update(lambda info: info.update(planned=[list(pair) for pair in pairs]))
 
     def note(self, benchmark: str, **facts: Any) -> None:
         self._update(lambda info: info["benchmarks"].setdefault(benchmark, {"name": benchmark}).update(facts))

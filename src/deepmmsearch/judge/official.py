@@ -1,9 +1,9 @@
 """Each benchmark's own scoring, chosen by what its loader wrote into the question's metadata.
 
-`judge` names one; else the benchmark's name does, and where that is not known the kind of answer: `answer_range`:
-InfoSeek's; `direct_answers`: VQA accuracy; `answer_type` choice or list; `match` contains or anls. The rest, and the
-atlas: the reward's rules. docs/evaluation.md says where they were compared with the authors' own code, and where they
-differ from it.
+`judge` names one; else the benchmark's name does, where it has rules of its own, or the kind of answer: `answer_range`:
+InfoSeek's; `direct_answers`: VQA accuracy; `answer_type` choice or list; `match` contains (OCRBench) or anls (DocVQA,
+InfographicVQA). The rest, and the atlas: the reward's rules. docs/evaluation.md says where they were compared with the
+authors' own code, and where they differ from it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,13 @@ from deepmmsearch.judge.rules import JUDGES
 from deepmmsearch.judge.verdict import Verdict
 from deepmmsearch.types import Question
 
+# with what its loader writes: a file of one's own may have the name of a benchmark
 _OF_BENCHMARK = {
-    "infoseek": "infoseek",
-    "evqa": "encyclopedic",
-    "okvqa": "vqa",
-    "aokvqa": "direct",
-    "aokvqa-choices": "given-choice",
-    "ocrbench": "contains",
-    "docvqa": "anls",
-    "infovqa": "anls",
-    "mathvista": "mathvista",
-    "mmbench": "choice",
-    "ai2d": "choice",
+    "infoseek": ("infoseek", "answer_type"),
+    "evqa": ("encyclopedic", "question_type"),
+    "aokvqa": ("direct", "direct_answers"),
+    "aokvqa-choices": ("given-choice", "choices"),
+    "mathvista": ("mathvista", "answer_type"),
 }
 
 
@@ -38,8 +33,11 @@ def judge_official(question: Question, answer: str) -> Verdict:
 def scorer(question: Question) -> str:
     """The name of the judge that scores it."""
     metadata = question.metadata
-    if named := metadata.get("judge") or _OF_BENCHMARK.get(str(metadata.get("benchmark"))):
+    if named := metadata.get("judge"):
         return str(named)
+    rule, written = _OF_BENCHMARK.get(str(metadata.get("benchmark")), ("", ""))
+    if written in metadata:
+        return rule
     if metadata.get("answer_range"):
         return "infoseek"
     if metadata.get("direct_answers"):
