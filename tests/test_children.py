@@ -436,7 +436,8 @@ STARTS = {
     "pictures": (
         "from deepmmsearch import images; import os, time\n"
         "try: images.load(b'none')\nexcept Exception: pass\n"
-        "w = images._decoders(os.getpid())[1].get(); print(w._process.pid, flush=True); time.sleep(600)\n"
+        "worker = images._decoders(os.getpid(), images.FORMATS)[1].get()\n"
+        "print(worker._process.pid, flush=True); time.sleep(600)\n"
     ),
     "stage": (
         "from deepmmsearch import children\n"

@@ -8,7 +8,6 @@ import os
 import struct
 import subprocess
 import sys
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -261,10 +260,11 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(images, "SECONDS_PER_MEGAPIXEL", 0.0)
     images._decoders.cache_clear()
     yield
-    threads, workers = images._decoders(os.getpid())
-    threads.shutdown()
-    while not workers.empty():
-        workers.get().close()
+    for formats in (images.FORMATS, images.WEB_FORMATS):
+        threads, workers = images._decoders(os.getpid(), formats)
+        threads.shutdown()
+        while not workers.empty():
+            workers.get().close()
     images._decoders.cache_clear()
 
 
@@ -281,7 +281,7 @@ def test_one_that_kills_the_process_costs_itself(fresh: None) -> None:
 def test_a_process_that_was_killed_is_started_again(fresh: None) -> None:
     good = encode(noise(), "PNG")
     images.load(good)
-    _, workers = images._decoders(os.getpid())
+    _, workers = images._decoders(os.getpid(), images.FORMATS)
     worker = workers.get()
     assert worker._process is not None
     worker._process.kill()
@@ -308,12 +308,16 @@ async def test_who_waits_for_one_keeps_nobody_else_waiting(fresh: None) -> None:
     from deepmmsearch.errors import ToolError
     from deepmmsearch.tools.thumbnails import open_image
 
-    hanging = asyncio.create_task(open_image(HANG))
+    hanging = [asyncio.create_task(open_image(HANG))]
     for _ in range(5):
         assert (await open_image(encode(noise(), "PNG"))).size == (60, 40)
-        assert not hanging.done()
-    with pytest.raises(ToolError, match="took more than"):
-        await hanging
+    hanging.append(asyncio.create_task(open_image(HANG)))
+    # and now, with both processes for the web taken, one of our own
+    assert (await asyncio.wrap_future(images.loading(encode(noise(), "PNG")))).size == (60, 40)
+    assert not any(task.done() for task in hanging)
+    for task in hanging:
+        with pytest.raises(ToolError, match="took more than"):
+            await task
 
 
 async def test_a_search_has_one_picture_decoded_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +356,7 @@ def test_many_threads_get_each_their_own() -> None:
     with ThreadPoolExecutor(16) as pool:
         got = dict(zip(given, pool.map(images.load, given.values()), strict=True))
     assert all(p.size == (n + 1, 9) and p.getpixel((0, 0)) == (n, 0, 0) for n, p in got.items())
-    assert sum(t.name.startswith("pictures") for t in threading.enumerate()) <= images.WORKERS
+    assert len(images._decoders(os.getpid(), images.FORMATS)[0]._threads) <= images.WORKERS
 
 
 FORKS = """
@@ -366,7 +370,7 @@ def picture(side):
     return images.load(buffer.getvalue()).width
 
 def pid():
-    workers = images._decoders(os.getpid())[1]
+    workers = images._decoders(os.getpid(), images.FORMATS)[1]
     worker = workers.get()
     workers.put(worker)
     return worker._process.pid

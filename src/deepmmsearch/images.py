@@ -87,7 +87,7 @@ def loading(
     if not content:
         raise UserError(f"There are no bytes in {label}. Give a {NAMED} picture.")
     request = {"label": label, "max_pixels": max_pixels, "formats": formats, "side": side}
-    threads, workers = _decoders(os.getpid())
+    threads, workers = _decoders(os.getpid(), formats)
     return threads.submit(_decoded, workers, request, content)
 
 
@@ -200,9 +200,10 @@ def _read(path: Path, label: str) -> bytes:
 
 
 @cache
-def _decoders(process: int) -> tuple[ThreadPoolExecutor, LifoQueue[Worker]]:
-    """Of one process: those that a fork inherits answer its parent. They end with their threads, which live as long as
-    the process does."""
+def _decoders(process: int, formats: tuple[str, ...]) -> tuple[ThreadPoolExecutor, LifoQueue[Worker]]:
+    """Of one process, for those that a fork inherits answer its parent; and of the `formats` that a place takes, so
+    that pictures from the web neither delay those of an index or a store nor meet them. They end with their threads,
+    which live as long as the process does."""
     workers: LifoQueue[Worker] = LifoQueue()  # the last one is started already
     for _ in range(WORKERS):
         workers.put(Worker("deepmmsearch.decoding", SECONDS))
