@@ -158,6 +158,23 @@ def test_other_sites_that_the_user_allows() -> None:
             Hosts((), [wrong])
 
 
+@pytest.mark.parametrize(
+    ("site", "mode", "wanted"),
+    [
+        ("cross-site", "no-cors", 403),
+        ("same-site", "no-cors", 403),
+        ("cross-site", "navigate", 200),
+        ("same-origin", "no-cors", 200),
+        ("none", "navigate", 200),
+    ],
+)
+def test_pictures_and_scripts_of_other_pages(site: str, mode: str, wanted: int) -> None:
+    fetched = ("Sec-Fetch-Site", site), ("Sec-Fetch-Mode", mode)
+    assert status(("Host", "localhost:8000"), *fetched) == wanted
+    # where there is an origin, it alone counts
+    assert status(("Host", "localhost:8000"), ("Origin", "http://localhost:8000"), *fetched) == 200
+
+
 def test_one_origin_at_most() -> None:
     own = ("Origin", "http://localhost")
     assert status(("Host", "localhost"), own) == 200 and status(("Host", "localhost"), own, own) == 403

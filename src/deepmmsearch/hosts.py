@@ -7,7 +7,7 @@ if that name suddenly leads here (DNS rebinding). The `Origin` or the `Host` of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -65,7 +65,8 @@ class Hosts:
         if host.name not in own or not _is_own(target, own):
             return Refusal(403, "This server has another name. Whoever started it may add one: --allow-host NAME.")
         origins = [value for name, value in told if name == "origin"]
-        if len(origins) > 1 or any(self._is_foreign(origin, host, own) for origin in origins):
+        foreign = _is_part_of_a_foreign_page(dict(told)) if not origins else len(origins) > 1
+        if foreign or any(self._is_foreign(origin, host, own) for origin in origins):
             return Refusal(403, "Pages of other sites are not answered.")
         return None
 
@@ -83,6 +84,11 @@ def _is_own(target: str, own: frozenset[str]) -> bool:
         return True
     called = _site(target)
     return called is not None and called.name in own
+
+
+def _is_part_of_a_foreign_page(told: Mapping[str, str]) -> bool:
+    """As pictures and scripts are, which browsers ask for without an origin; who follows a link here is welcome."""
+    return told.get("sec-fetch-site") in ("cross-site", "same-site") and told.get("sec-fetch-mode") != "navigate"
 
 
 def _site(address: str) -> PageOrigin | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import click
 
 from deepmmsearch import __version__
 from deepmmsearch.cli import defaults
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.streams import echo, guard_streams
+from deepmmsearch.streams import echo, guard_streams, guarded_streams
 
 SECTIONS = {
     "Ask": {
@@ -54,6 +55,11 @@ COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in sect
 
 
 class LazyGroup(click.Group):
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        # click itself says what is wrong with an option
+        with guarded_streams():
+            return super().main(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 

@@ -175,8 +175,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    write_json(path, {"keys": rows}, durable=True)
-    path.chmod(0o600)
+    write_json(path, {"keys": rows}, durable=True, private=True)
 
 
 def _hash(key: str) -> str:
