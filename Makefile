@@ -7,13 +7,17 @@ TOOLS := .venv/tools
 # what installs this checkout itself
 BUILD := hatchling editables
 
-.PHONY: demo test test-slow test-harness check-recipes lint install-run install-dev bench lock audit clean
+.PHONY: demo test test-slow test-harness fuzz check-recipes lint install-run install-dev bench lock audit clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
 
 test: install-dev lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# A minute of damaged files for each reader of what others made, other ones each time; FUZZ_SECONDS and FUZZ_SEED choose.
+fuzz: install-dev
+	$(BIN)/python -m pytest -q -s -m fuzz tests/test_fuzz.py
 
 # All slow tests, or with PART=1/2 one half of them.
 test-slow: install-dev

@@ -252,3 +252,24 @@ def test_an_imported_line_is_whole_or_nothing_is(
         with pytest.raises(UserError):
             merge(mine, tmp_path / "bad.jsonl")
         assert count(mine).answers == count(mine).images == 0
+
+
+def test_damage_that_is_no_text_is_one_sentence(theirs: Path, tmp_path: Path) -> None:
+    content = theirs.read_bytes()
+    for damaged in (b"CREATE TABLE images (\xac\xaca", b"CREATE TABL\xac images (sha", b"\xacREATE TABLE images (sha"):
+        theirs.write_bytes(content.replace(b"CREATE TABLE images (sha", damaged))
+        with pytest.raises(UserError, match="damaged"):
+            Cassette(theirs, read_only=True)
+    theirs.write_bytes(content)
+    exported = tmp_path / "c.jsonl.gz"
+    with Cassette(theirs, read_only=True) as cassette:
+        export(cassette, exported)
+    sound, refused = exported.read_bytes(), 0
+    for place in range(40, len(sound), 97):
+        exported.write_bytes(sound[:place] + b"\xff\xff" + sound[place + 2 :])
+        with Cassette(tmp_path / f"{place}.sqlite") as into:
+            try:
+                merge(into, exported)
+            except UserError:
+                refused += 1
+    assert refused > 5

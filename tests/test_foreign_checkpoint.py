@@ -161,6 +161,32 @@ def test_code_of_a_checkpoint_is_never_run_and_never_asked_for(
     assert not (tmp_path / "ran").exists() and "evil" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    "listed",
+    [
+        '["a"]',
+        '{"a": ["b"]}',
+        '{"a": 7}',
+        '{"a": "\\ud800"}',
+        '{"a": "../other/x.safetensors"}',
+        '{"a": "/x"}',
+        "7",
+        "null",
+    ],
+)
+def test_the_list_of_weights_names_files_of_the_checkpoint(theirs: Path, listed: str) -> None:
+    (theirs / "model.safetensors.index.json").write_text(f'{{"weight_map": {listed}}}')
+    with pytest.raises(UserError, match=r"names no files of its folder|missing or damaged"):
+        read_parts(theirs)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json", "agent.json"])
+def test_settings_nested_too_deeply_are_one_sentence(theirs: Path, name: str) -> None:
+    (theirs / name).write_text('{"a":' + "[" * 100_000)
+    with pytest.raises(UserError, match="nests more than"):
+        read_parts(theirs)
+
+
 @pytest.mark.parametrize("prompt", ["../../private", "/etc", "./mine", "a/b", "a\\b", "."])
 def test_a_card_names_a_prompt_set_and_no_folder(theirs: Path, prompt: str) -> None:
     (theirs / "agent.json").write_text(json.dumps({"prompt": prompt}))

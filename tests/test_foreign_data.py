@@ -20,7 +20,7 @@ from deepmmsearch.data.pictures import find_file, load_picture
 from deepmmsearch.data.published import OKVQA, open_questions
 from deepmmsearch.data.reader import read_questions, read_trajectories
 from deepmmsearch.data.records import question_row, row_trajectory, trajectory_row, write_rows
-from deepmmsearch.data.tables import read_table
+from deepmmsearch.data.tables import _distinct, read_table
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Answer, Completion, Prompt, Question, Trajectory, Turn
 
@@ -324,3 +324,18 @@ def test_pictures_of_the_hub_are_not_decoded_by_its_library(tmp_path: Path, monk
     datasets.Dataset.from_list([row], features=features).to_parquet(tmp_path / "data/train.parquet")
     rows = hub_rows(str(tmp_path / "data"), None, "train")
     assert len(rows) == 1 and rows[0] == row
+
+
+def test_a_table_of_many_columns_takes_no_time_and_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text("a," * 50_000 + "a\n" + "x\n" * 50_000)
+    with pytest.raises(UserError, match="line 2 has 1 cells, but the header 50001"):
+        read_table(path)
+    path.write_text("a,b,a,c\n1,2,3\n1\n1,2,3,4\n\n")
+    rows = read_table(path)
+    assert [dict(row) for row in (rows[0], rows[1], rows[2])] == [
+        {"a": "1", "b": "2", "a_2": "3", "c": None},
+        {"a": "1", "b": None, "a_2": None, "c": None},
+        {"a": "1", "b": "2", "a_2": "3", "c": "4"},
+    ]
+    assert _distinct(["a", "a", "a_2", "a", "a_2"]) == ["a", "a_2", "a_2_2", "a_3", "a_2_3"]

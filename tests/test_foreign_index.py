@@ -140,6 +140,32 @@ def test_an_array_that_claims_to_be_huge_takes_no_memory(theirs: Path) -> None:
         Index.open(theirs).search_image(Image.linear_gradient("L").convert("RGB"), 1)
 
 
+def test_a_damaged_file_of_texts_is_found_before_it_is_read(theirs: Path) -> None:
+    """Over most such damage tantivy panics; over a length, it ends the process."""
+    sound = {
+        path: path.read_bytes() for path in (theirs / "text").iterdir() if path.suffix in (".store", ".term", ".idx")
+    }
+    assert len(sound) == 3
+    for path, content in sound.items():
+        body = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+        for place in (0, body - 1, body, len(content) - 1):
+            path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+            with pytest.raises(UserError, match="is damaged"):
+                Index.open(theirs)
+        for cut in (content[:-1], content[:4], b"", content + b"x"):
+            path.write_bytes(cut)
+            with pytest.raises(UserError, match="is damaged"):
+                Index.open(theirs)
+        path.write_bytes(content)
+    assert len(Index.open(theirs).search_text("ship")) == 1
+    # what was deleted, and written since, is part of it
+    docs = theirs.parent / "docs"
+    (docs / "a.txt").write_text("A ship went.")
+    _update(docs, theirs)
+    assert any(path.suffix == ".del" for path in (theirs / "text").iterdir())
+    assert [hit.snippet for hit in Index.open(theirs).search_text("ship")] == ["A ship went."]
+
+
 @pytest.mark.parametrize("kind", ["dense", "vision"])
 def test_a_model_that_an_index_names_is_not_loaded(
     theirs: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

@@ -9,12 +9,13 @@ import json
 import re
 import sys
 from bisect import bisect_right
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from deepmmsearch.data.load_report import Skip
 from deepmmsearch.errors import MissingExtra, UserError
@@ -22,9 +23,12 @@ from deepmmsearch.files import lies_in
 from deepmmsearch.notation import parse_json, without_halves
 
 Row = Mapping[str, Any]
+R = TypeVar("R", bound=Row)
 BROKEN = "\0"
 """The one name in a row that could not be read; its value says why."""
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".pq")
+WIDE = 100
+"""Columns above which a row with less than half of them is no row of the table."""
 _SEPARATORS = (",", ";", "\t", "|")
 # what Excel reads as an order, above the header
 _SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
@@ -124,7 +128,7 @@ def _writable(value: Any) -> Any:
     return value if whole == text else json.loads(whole)
 
 
-def _any_whole(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _any_whole(path: Path, rows: list[R]) -> list[R]:
     if rows and all(BROKEN in row for row in rows):
         raise UserError(f"{path}, {rows[0][BROKEN]}.")
     return rows
@@ -185,7 +189,7 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
     return [row if isinstance(row, dict) else {BROKEN: f"it is a {type(row).__name__}"} for row in found]
 
 
-def _delimited(path: Path) -> list[dict[str, Any]]:
+def _delimited(path: Path) -> list[Row]:
     # pictures in base64 (MMBench) are longer than Python's default bound of a field
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     text = read_text(path)
@@ -196,7 +200,7 @@ def _delimited(path: Path) -> list[dict[str, Any]]:
         separator = max((separator, *_SEPARATORS), key=lambda each: len(_header(text, each)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     names: list[str] | None = None
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     while True:
         try:
             cells = next(reader)
@@ -207,11 +211,16 @@ def _delimited(path: Path) -> list[dict[str, Any]]:
             continue
         if names is None:
             names = _distinct(cells)
+            blank: dict[str, Any] = dict.fromkeys(names)
         elif len(cells) > len(names) and any(cells[len(names) :]):
             found = f"line {reader.line_num} has {len(cells)} cells, but the header {len(names)}"
             rows.append({BROKEN: f"{found}. Quote texts with {separator!r} in them"})
+        elif len(names) > WIDE and 0 < len(cells) < len(names) / 2:
+            rows.append({BROKEN: f"line {reader.line_num} has {len(cells)} cells, but the header {len(names)}"})
         elif cells:
-            rows.append({**dict.fromkeys(names), **dict(zip(names, cells, strict=False))})
+            own: dict[str, Any] = dict(zip(names, cells, strict=False))
+            # what a short row lacks is kept once for all of them: a file of 1 MB would fill the memory
+            rows.append(own if len(own) == len(names) else ChainMap(own, blank))
 
 
 def _header(text: str, separator: str) -> list[str]:
@@ -223,13 +232,15 @@ def _header(text: str, separator: str) -> list[str]:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Columns of the same name are numbered, so that none hides another."""
-    found: list[str] = []
+    found: dict[str, None] = {}
+    numbers: dict[str, int] = {}
     for name in names:
-        number, free = 1, name
+        number, free = numbers.get(name, 1), name
         while free in found:
-            number, free = number + 1, f"{name}_{number + 1}"
-        found.append(free)
-    return found
+            number += 1
+            free = f"{name}_{number}"
+        found[free], numbers[name] = None, number
+    return list(found)
 
 
 class ParquetRows:

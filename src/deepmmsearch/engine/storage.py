@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deepmmsearch.engine import segments as seg
+from deepmmsearch.engine.checksums import damaged
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.files import write_json
@@ -117,6 +118,8 @@ class Store:
         stemmed = bool(self.meta.get("stem", True))
         self.analyzer = _analyzer(stemmed)
         with intact(folder):
+            if (path := damaged(folder / "text")) is not None:
+                raise UserError(f"{path} is damaged. Build the index in {folder} again.")
             self.index = tantivy_module().Index.open(str(folder / "text"))
         # reloading is ours (snapshot): the default keeps a thread that watches the folder
         self.index.config_reader("manual")

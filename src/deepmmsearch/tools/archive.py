@@ -12,6 +12,7 @@ import gzip
 import json
 import math
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from deepmmsearch.tools.cassette_form import LATEST, READABLE, VERSION
 
 FORMAT = "deepmmsearch cassette"
 LONGEST_LINE = 64_000_000
+UNREADABLE = (OSError, EOFError, zlib.error, UnicodeDecodeError)
+"""What reading a file that was zipped, or is said to be, raises."""
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 _TABLES: dict[str, tuple[str, dict[str, type | tuple[type, ...]]]] = {
@@ -144,7 +147,7 @@ def merge(cassette: Cassette, path: Path) -> Count:
         raise UserError(f"There is no file {path}. Give one that `deepmmsearch cache export` wrote.")
     try:
         cassette.transact(_statements(cassette, path))
-    except (OSError, EOFError, gzip.BadGzipFile, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path} cannot be read ({error}). Export it again.") from None
     after = count(cassette)
     return Count(*(getattr(after, n) - getattr(before, n) for n in ("answers", "failures", "images")))
@@ -200,7 +203,7 @@ def _is_export(path: Path) -> bool:
     try:
         with _opened(path, "rt", zipped=path.suffix == ".gz") as lines:
             return bool(_row(lines.readline(LONGEST_LINE), path, 1).get("format") == FORMAT)
-    except (OSError, EOFError, UnicodeDecodeError, UserError):
+    except (*UNREADABLE, UserError):
         return False
 
 

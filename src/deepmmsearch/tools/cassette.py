@@ -80,6 +80,10 @@ class Failure:
     created: float
 
 
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a database raises; its messages may quote what is not text."""
+
+
 class Cassette:
     """One file of recorded calls. `wait`: seconds until a file that another program holds is given up.
 
@@ -133,7 +137,7 @@ class Cassette:
                 if _is_busy(error):
                     raise Busy(str(self._explain(error))) from None
                 raise self._explain(error) from None
-            except sqlite3.Error as error:
+            except SQLITE_ERRORS as error:
                 raise self._explain(error) from None
 
     def find(self, key: bytes, asker: str) -> CassetteEntry | None:
@@ -222,7 +226,7 @@ class Cassette:
             self._writer = self._open()
         try:
             self._writer.execute(statement)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise self._explain(error) from None
 
     # Locks between processes. The system lets go of them when a process dies, however it dies. They are bytes of one
@@ -292,7 +296,7 @@ class Cassette:
                 connection.close()
                 raise
             return connection
-        except (sqlite3.Error, OSError) as error:
+        except (*SQLITE_ERRORS, OSError) as error:
             raise self._explain(error) from None
 
     def _connect(self) -> sqlite3.Connection:
@@ -353,7 +357,8 @@ class Cassette:
             return UserError(f"{self.path} is locked by another program. Close it, or give another file.")
         if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
             return UserError(f"{self.path} is no cassette (no SQLite file). Give another file.")
-        if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
+        told = str(error)
+        if isinstance(error, UnicodeDecodeError) or "malformed" in told or "Could not decode" in told:
             return UserError(f"{self.path} is damaged ({error}). Restore a copy, or record it again.")
         return UserError(f"{self.path} cannot be used: {error}. Check the disk and its permissions.")
 

@@ -6,7 +6,6 @@ told in one sentence. Code that a checkpoint brings along is never run, and pict
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.notation import parse_json
 from deepmmsearch.policies.agent_card import AgentCard, read_card
 from deepmmsearch.policies.local.families import Family, find_family
 from deepmmsearch.policies.local.template import template_of
@@ -121,7 +121,7 @@ def load_tokenizer(source: str, what: str = "model") -> tuple[PreTrainedConfig, 
             # where models of before 2025 keep it, and only their processor looks
             legacy = cached_file(source, "chat_template.json", _raise_exceptions_for_missing_entries=False)
             if legacy is not None:
-                tokenizer.chat_template = json.loads(Path(legacy).read_text(encoding="utf-8"))["chat_template"]
+                tokenizer.chat_template = read_object(Path(legacy))["chat_template"]
     return config, tokenizer
 
 
@@ -159,9 +159,14 @@ def refuse_missing(source: str) -> None:
 
 def _check_weights(folder: Path) -> None:
     """Each file says in its first bytes how long it is, so what was cut off is found before hours of other work."""
+    names: set[str]
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = set(read_object(index).get("weight_map", {}).values())
+        listed = read_object(index).get("weight_map")
+        named: list[Any] = list(listed.values()) if isinstance(listed, dict) else [None]
+        if not all(isinstance(name, str) and not {"/", ".."} & set(Path(name).parts) for name in named):
+            raise UserError(f"{index} names no files of its folder as weights. Fetch it again.")
+        names = set(named)
     else:
         names = {path.name for path in folder.glob("*.safetensors")}
     if not names and not any(folder.glob("*.bin")):
@@ -175,7 +180,7 @@ def tensor_names(path: Path) -> set[str]:
     try:
         with safe_open(path, framework="pt") as file:
             return set(file.keys())
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
             f"The weights in {path} are missing or damaged ({first_line(error)}). Fetch them again."
         ) from None
@@ -184,7 +189,7 @@ def tensor_names(path: Path) -> set[str]:
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object. Raises UserError."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({first_line(error)}). Fetch it again.") from None
     if not isinstance(values, dict):
