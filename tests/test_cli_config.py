@@ -11,8 +11,9 @@ from PIL import Image
 
 from commands import done, run
 from deepmmsearch.cli.ask import command as ask
-from deepmmsearch.cli.defaults import SETTINGS, chosen_model, chosen_tools, config_file, default_map, public
+from deepmmsearch.cli.defaults import SETTINGS, chosen_model, chosen_tools, config_file, default_map
 from deepmmsearch.errors import UserError
+from deepmmsearch.redaction import public_address
 from endpoints import endpoint, said
 
 ANSWER = said("<reason>I know.</reason><answer>Veld</answer>")
@@ -90,7 +91,7 @@ def test_keys_are_refused_and_never_repeated(file: Path) -> None:
     for command in (("ask", "a.png", "What?"), ("config", "list"), ("config", "set", "model", "m")):
         said = refused(*command)
         assert str(file) in said and "environment" in said and secret not in said
-    assert public(f"https://me:{secret}@models.example/v1?key={secret}") == "https://models.example/v1"
+    assert public_address(f"https://me:{secret}@models.example/v1?key={secret}") == "https://models.example/v1?key=***"
 
 
 def test_a_file_that_cannot_be_used_is_named(file: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_key_is_named_and_never_shown(monkeypatch: pytest.MonkeyPatch, config:
     assert "api_key holds a key" in found["defaults"]["file"][0]
     config.unlink()
     found = facts("--check", code=1)
-    assert found["defaults"]["base_url"][0] == "http://127.0.0.1:9/v1, from the variable DEEPMMSEARCH_BASE_URL"
+    assert found["defaults"]["base_url"][0] == "http://127.0.0.1:9/v1?key=***, from the variable DEEPMMSEARCH_BASE_URL"
     assert "Nothing answers" in found["endpoint"]["base_url"][0]
     assert SECRET not in json.dumps(found) and SECRET not in run("doctor", "--check").output
 

@@ -15,7 +15,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "containers", "environment", "sandbox", "progress", "notation", "thoughts", "normal_forms", ""),
+    ("types", "errors", "containers", "environment", "sandbox", "progress", "notation", "thoughts", "normal_forms"),
+    ("redaction", ""),
     ("escaping",),
     ("streams", "hosts"),
     ("children", "revision"),

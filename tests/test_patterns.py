@@ -25,7 +25,6 @@ from typing import Any
 import pytest
 
 from deepmmsearch.agent.dialect import DIALECTS, parse_action, parse_reason
-from deepmmsearch.agent.metering import without_keys
 from deepmmsearch.data.knowledge import without_placeholders
 from deepmmsearch.engine.chunks import passages
 from deepmmsearch.escaping import escape_chat_tokens, escape_observation, escape_tags
@@ -35,6 +34,7 @@ from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.notation import parse_json
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reading.formats import from_markdown
+from deepmmsearch.redaction import Redaction, public_address, public_settings, secrets_in
 from deepmmsearch.show.citations import find_sources, read_sources
 from deepmmsearch.tools.addresses import Refused, join_address, read_address
 from deepmmsearch.tools.grounding.boxes import parse_boxes
@@ -55,6 +55,7 @@ BOUNDED: dict[tuple[str, str], str] = {
     ("deepmmsearch.judge.reward", r",?\s+(?:and"): "answers of more than 600 characters are not read",
 }
 UNKNOWN: dict[str, str] = {
+    "deepmmsearch.redaction": "a key's own letters, one after the other; tried below",
     "deepmmsearch.policies.bounded": "it runs a stranger's patterns, in a process that is ended",
     "deepmmsearch.escaping": "an alternative for each added token, told apart by its first character",
     "deepmmsearch.atlas.oracle": "sentences of an invented world, with a name in them",
@@ -366,7 +367,8 @@ READERS: dict[str, Callable[[str], object]] = {
         for f in (find_sources, read_sources)
         for e in (episode("a", t, "a"), episode("a", "a", t), episode(t, t, t, t))
     ],
-    "keys": without_keys,
+    "secrets": lambda t: [public_address(t), public_settings("http://" + t), secrets_in("http://" + t)],
+    "keys": lambda t: [r.text(t) for r in (Redaction(["sk-secret-0123456789"]), Redaction([t[:40], "\"/'\\% +" * 3]))],
     "Markdown": lambda t: from_markdown(t, "a"),
     "judges": _judged,
     "verdict": read_verdict,

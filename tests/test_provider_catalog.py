@@ -126,9 +126,9 @@ def test_settings_reach_the_constructor_as_what_it_says() -> None:
 
 
 def test_the_client_is_made_for_the_addresses_in_the_settings() -> None:
-    own, known = make("fixed", title="http://127.0.0.1:8888/search").client
-    assert list(own) == ["http://127.0.0.1:8888/search"] == list(known)
-    assert [list(part) for part in make("fixed", title="no address").client] == [[], []]
+    own, known, keys = make("fixed", title="http://127.0.0.1:8888/search").client
+    assert list(own) == ["http://127.0.0.1:8888/search"] == list(known) and not keys
+    assert [list(part) for part in make("fixed", title="no address").client] == [[], [], []]
 
 
 def test_unknown_names_offer_the_nearest() -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
+from deepmmsearch.redaction import public_settings
 from deepmmsearch.types import Limits
 
 UNKNOWN, FOREIGN, KIND = "unknown_setting", "foreign_setting", "unknown_kind"
@@ -228,7 +229,7 @@ def sections(value: Any) -> Iterator[Settings]:
 
 
 def decisive(value: Any) -> Any:
-    """Settings as plain values, those left out that are `Aside`."""
+    """Settings as plain values, those left out that are `Aside`, addresses without what is secret in them."""
     if isinstance(value, Settings):
         value = value.in_full()
     if isinstance(value, BaseModel):
@@ -236,7 +237,7 @@ def decisive(value: Any) -> Any:
         return {name: decisive(getattr(value, name)) for name in names} | decisive(value.model_extra or {})
     if isinstance(value, Mapping):
         return {str(name): decisive(within) for name, within in value.items()}
-    return [decisive(within) for within in value] if isinstance(value, list | tuple) else value
+    return [decisive(within) for within in value] if isinstance(value, list | tuple) else public_settings(value)
 
 
 # What a recipe's model says of its own form, for overrides and for those who look for a name

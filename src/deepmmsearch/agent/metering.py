@@ -8,7 +8,6 @@ an open meter nothing is counted and everything works.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,9 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from deepmmsearch.errors import ToolError
+from deepmmsearch.redaction import without_secrets
 from deepmmsearch.types import Call, Trajectory
 
-_KEY_PARAMETER = re.compile(
-    r"([?&;\s](?:api[_-]?key|key|token|access_token|auth|password|signature|sig)\s*[=:]\s*)[^&\s\"']+", re.IGNORECASE
-)
 _METER: ContextVar[Meter | None] = ContextVar("deepmmsearch_meter", default=None)
 _BILL: ContextVar[Bill | None] = ContextVar("deepmmsearch_bill", default=None)
 
@@ -246,12 +243,7 @@ def explain(failure: BaseException) -> str:
     if isinstance(failure, asyncio.CancelledError):
         return "It was not waited for any longer."
     said = " ".join(str(failure).split()) if isinstance(failure, ToolError) else ""
-    return without_keys(said)[:300] or type(failure).__name__
-
-
-def without_keys(text: str) -> str:
-    """The text with what stands in addresses as `api_key=...` and the like struck out."""
-    return _KEY_PARAMETER.sub(r"\1***", text)
+    return without_secrets(said)[:300] or type(failure).__name__
 
 
 @dataclass

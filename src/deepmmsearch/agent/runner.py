@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from deepmmsearch.agent.loop import episode
-from deepmmsearch.agent.metering import without_keys
 from deepmmsearch.agent.toolbox import Toolbox
 from deepmmsearch.errors import Failed, ToolError, UserError
+from deepmmsearch.redaction import without_secrets
 from deepmmsearch.types import PAPER_LIMITS, Completion, Limits, Observation, Policy, Prompt, Question, Trajectory
 
 RAMP = 0.005
@@ -121,7 +121,7 @@ async def play_safely(
 def reason(error: Exception) -> str:
     """The error as a trajectory keeps it: what is written for people as it stands, anything else with its kind."""
     written = isinstance(error, UserError | ToolError) and str(error)
-    return without_keys(str(error) if written else f"{type(error).__name__}: {error}")
+    return without_secrets(str(error) if written else f"{type(error).__name__}: {error}")
 
 
 class Streak:

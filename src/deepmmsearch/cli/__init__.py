@@ -11,6 +11,7 @@ import click
 from deepmmsearch import __version__
 from deepmmsearch.cli import defaults
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.redaction import without_secrets
 from deepmmsearch.streams import echo, guard_streams, guarded_streams
 
 SECTIONS = {
@@ -109,7 +110,7 @@ def main() -> None:
         group.main(standalone_mode=False)
     except UserError as error:
         # so that no line of a text that it quotes looks like one of ours
-        echo(f"Error: {error}".replace("\n", "\n  "), err=True)
+        echo(f"Error: {without_secrets(str(error))}".replace("\n", "\n  "), err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

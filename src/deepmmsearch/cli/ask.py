@@ -212,7 +212,7 @@ def _entry(played: Trajectory, kind: str, policy: Policy, model: str | None) -> 
     name, endpoint = model or ("bundled" if kind == "local" else kind), None
     if isinstance(policy, ChatPolicy):
         # the endpoint's only model has told its name by now
-        name, endpoint = policy.model or "", defaults.public(policy.base_url)
+        name, endpoint = policy.model or "", policy.base_url
     date = datetime.now().astimezone().isoformat(timespec="seconds")
     return Entry(uuid.uuid4().hex[:12], played, date, name, endpoint)
 

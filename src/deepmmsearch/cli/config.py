@@ -12,6 +12,7 @@ from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import UnknownName
 from deepmmsearch.escaping import one_line
 from deepmmsearch.files import write_text
+from deepmmsearch.redaction import public_address, public_settings
 from deepmmsearch.streams import echo
 
 
@@ -43,10 +44,15 @@ def list_command(as_json: bool = False) -> None:
     """
     settings = defaults()
     if as_json:
-        print_rows({**asdict(setting), "variable": variable(setting.name)} for setting in settings)
+        rows = (public_settings(asdict(setting)) for setting in settings)
+        print_rows({**row, "variable": variable(row["name"])} for row in rows)
         return
     for setting in settings:
-        value = f"{setting.value}  (from {setting.origin})" if setting.value else f"-  ({SETTINGS[setting.name]})"
+        value = (
+            f"{public_address(setting.value)}  (from {setting.origin})"
+            if setting.value
+            else f"-  ({SETTINGS[setting.name]})"
+        )
         echo(f"{setting.name:9} {one_line(value)}")
 
 

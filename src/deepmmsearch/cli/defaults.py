@@ -173,11 +173,6 @@ def chosen_tools(context: click.Context, tools: str | None, index: Path | None) 
     return tools, index or (Path(INDEX) if Path(INDEX).is_dir() else None)
 
 
-def public(text: str) -> str:
-    """The text, its addresses without what may be secret in them."""
-    return re.sub(r"(?<=//)[^/@\s]*@|\?[^\s?]*=\S*", "", text)
-
-
 def written(text: str, name: str, value: str | None) -> str:
     """The file's text with a setting changed, or removed (None); the user's other lines and comments stay."""
     # a JSON string is a TOML string, DEL aside

@@ -23,6 +23,7 @@ from deepmmsearch.console import Console
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.escaping import one_line
 from deepmmsearch.policies.devices import describe_devices
+from deepmmsearch.redaction import public_address
 from deepmmsearch.streams import echo_json
 
 # for developers of this package, or nothing but other extras
@@ -186,7 +187,7 @@ def _disk() -> Iterator[Fact]:
 
 def _short(value: object) -> str:
     """Without the name of who runs this, and without what may be secret in an address."""
-    return defaults.public(str(value)).replace(str(Path.home()), "~")
+    return public_address(str(value)).replace(str(Path.home()), "~")
 
 
 def _show(found: dict[str, list[Fact]]) -> None:

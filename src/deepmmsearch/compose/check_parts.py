@@ -43,6 +43,7 @@ from deepmmsearch.compose.toolbox import Assembly, find_grounder, own_summarizer
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.outputs import Output
 from deepmmsearch.policies.agent_card import AgentCard, read_card
+from deepmmsearch.redaction import public_address
 from deepmmsearch.settings import EndpointSettings, Recipe, sections
 from deepmmsearch.tools.providers.catalog import MissingKey
 from deepmmsearch.types import Completion, Policy, Trajectory
@@ -175,7 +176,7 @@ class Parts:
 
     def tempo(self, settings: PolicySettings | PlayerPolicySettings) -> Tempo:
         if isinstance(settings, EndpointSettings):
-            return Tempo(endpoint=settings.base_url or "api.openai.com")
+            return Tempo(endpoint=public_address(settings.base_url or "api.openai.com"))
         if isinstance(settings, LocalPolicySettings):
             return Tempo(parameters=self.parameters(str(settings.model or BUNDLED)))
         return Tempo()

@@ -12,6 +12,7 @@ from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.eval.run import COMMAND, EvalRun, Finished, evaluate, raise_if_all_failed
 from deepmmsearch.outputs import Output
 from deepmmsearch.progress import Step, Watch, silent, tracked
+from deepmmsearch.redaction import public_settings
 
 RETRIED = ("timeout", "run_calls", "run_money")
 """Settings that may be others where what failed is played again: they decide whether an episode fails, and no more."""
@@ -79,7 +80,7 @@ def play_recipe(
         settings=settings,
         parts=parts,
         spare=spare,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=public_settings(recipe.model_dump(mode="json")),
     )
     # One policy after another: several models need not fit into memory at once.
     players = {name: evaluation.name_of(recipe.workflows[name]) for name in chosen}

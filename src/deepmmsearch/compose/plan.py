@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deepmmsearch.compose.estimate import Assumptions, Work
 from deepmmsearch.errors import MissingExtra, UserError, all_of, need
+from deepmmsearch.redaction import without_secrets
 
 
 @dataclass
@@ -25,10 +26,10 @@ class RunPlan:
 
     @property
     def missing(self) -> list[str]:
-        return [str(problem) for problem in self.problems]
+        return [without_secrets(str(problem)) for problem in self.problems]
 
     def lacks(self, problem: str | UserError) -> None:
-        if str(problem) not in self.missing:
+        if without_secrets(str(problem)) not in self.missing:
             self.problems.append(UserError(problem) if isinstance(problem, str) else problem)
 
     def note(self, text: str) -> None:

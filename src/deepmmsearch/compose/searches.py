@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from deepmmsearch.compose.tool_settings import NetworkSettings, ProviderSettings
 from deepmmsearch.errors import MissingExtra
+from deepmmsearch.redaction import secrets_in
 from deepmmsearch.tools.addresses import HostRules, Refused, read_address
 from deepmmsearch.types import Hit
 
@@ -100,10 +101,10 @@ class Searches:
             return False
         return True
 
-    def client(self, own: Sequence[str] = (), known: Sequence[str] = ()) -> GuardedClient:
+    def client(self, own: Sequence[str] = (), known: Sequence[str] = (), keys: Sequence[str] = ()) -> GuardedClient:
         """The client of a provider. `own`: its addresses in the recipe, whose hosts may be private, for it alone;
-        `known`: all its addresses, which no list of allowed domains has to name. What its replies name is asked for
-        from `outside`, which knows neither."""
+        `known`: all its addresses, which no list of allowed domains has to name; `keys`: what it is sent. What its
+        replies name is asked for from `outside`, which knows none of these."""
         from deepmmsearch.tools.http import GuardedClient
 
         network = self.network
@@ -111,7 +112,8 @@ class Searches:
         outside = GuardedClient(network.allow_hosts, network.block_hosts, network.allow_private, **limits)
         allowed = (*network.allow_hosts, *map(_host, known)) if network.allow_hosts else ()
         private = (*network.allow_private, *map(_host_and_port, own))
-        return GuardedClient(allowed, network.block_hosts, private, outside=outside, **limits)
+        secrets = [*keys, *(secret for address in own for secret in secrets_in(address))]
+        return GuardedClient(allowed, network.block_hosts, private, outside=outside, secrets=secrets, **limits)
 
 
 def _host(address: str) -> str:

@@ -50,6 +50,7 @@ from deepmmsearch.compose.tool_settings import (
     ToolSettings,
 )
 from deepmmsearch.errors import MissingExtra, ToolError, UnknownName, UserError
+from deepmmsearch.redaction import public_address
 from deepmmsearch.types import Completion, Policy
 
 if TYPE_CHECKING:
@@ -351,7 +352,7 @@ def chat_summarizer(given: ChatSummarizerSettings, *, replaying: bool) -> LlmSum
     from deepmmsearch.tools.llm_summarizer import LlmSummarizer
 
     model: LanguageModel = _Unasked() if replaying else chat_model(given)
-    return LlmSummarizer(model, name=f"llm:{given.model or given.base_url}")
+    return LlmSummarizer(model, name=f"llm:{given.model or public_address(given.base_url)}")
 
 
 class _Unasked:

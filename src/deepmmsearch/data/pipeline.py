@@ -46,6 +46,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.files import write_json, write_text
 from deepmmsearch.outputs import Output, content
 from deepmmsearch.progress import Step, Watch, silent
+from deepmmsearch.redaction import public_settings
 from deepmmsearch.settings import decisive
 
 STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
@@ -105,7 +106,7 @@ class _Build:
         self.shards: list[str] = []
 
     def run(self) -> Built:
-        recipe = {**self.settings.model_dump(mode="json"), **self.makers.settings}
+        recipe = public_settings({**self.settings.model_dump(mode="json"), **self.makers.settings})
         write_text(self.output / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False), private=True)
         self.shards = self.source.shards()
         key = self._by_shards()

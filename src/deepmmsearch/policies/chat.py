@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from deepmmsearch import images
 from deepmmsearch.errors import Failed, MissingExtra, UnknownName, UserError
 from deepmmsearch.policies.agent_card import AgentCard
 from deepmmsearch.policies.connection import OFFICIAL, checked_proxy, connect
+from deepmmsearch.redaction import Redaction, public_address, secrets_in, without_secrets
 from deepmmsearch.renderer import Message, messages
 from deepmmsearch.types import Completion, Finish, Trajectory
 
@@ -76,8 +77,11 @@ class ChatPolicy:
             import openai
         except ImportError:
             raise MissingExtra("An OpenAI-compatible endpoint", "chat") from None
-        self.base_url = _checked_url(base_url or OFFICIAL)
+        self._address = _checked_url(base_url or OFFICIAL)
+        self.base_url = public_address(self._address)
         self._key = os.environ.get(key_variable, "")
+        self._secrets = [self._key, *secrets_in(self._address), *secrets_in(proxy)]
+        self._redaction = Redaction(self._secrets)
         if not self._key and self.base_url == OFFICIAL:
             raise UserError(
                 f"No key for {OFFICIAL}. Set {key_variable}, or give --base-url of an endpoint of your own."
@@ -157,7 +161,12 @@ class ChatPolicy:
             raise await self._not_found(error) from None
         except (self._openai.OpenAIError, _Nonsense, ValueError, TypeError, AttributeError) as error:
             raise self._explain(error, bool(pictures)) from None
-        return reply
+        return self._redacted(reply)
+
+    def _redacted(self, reply: Completion) -> Completion:
+        said = self._redaction.text(reply.text)
+        # its tokens would say the key again
+        return reply if said == reply.text else replace(reply, text=said, ids=None, logprobs=None)
 
     def _encoded(self, pictures: Sequence[Image]) -> list[str]:
         return [images.data_url(self.view(p), self._format) for p in pictures]
@@ -181,7 +190,7 @@ class ChatPolicy:
         return request
 
     async def _stream(self, request: dict[str, Any], on_text: Callable[[str], None]) -> Completion:
-        text = ""
+        text = held = ""
         ids: list[int] = []
         logprobs: list[float] = []
         finish: str | None = None
@@ -196,10 +205,16 @@ class ChatPolicy:
                 piece = choice.delta.content if choice.delta else None
                 if piece:
                     text += piece
-                    on_text(piece)
+                    # what may be the beginning of a key waits for what follows
+                    held += piece
+                    ready = len(held) - self._redaction.begun(held)
+                    on_text(self._redaction.text(held[:ready]))
+                    held = held[ready:]
                 ids += getattr(choice, "token_ids", None) or []
                 logprobs += _logprobs(choice) or []
                 finish = choice.finish_reason or finish
+        if held:
+            on_text(self._redaction.text(held))
         if finish is None:
             raise _Nonsense("the stream ended in the middle of the reply")
         return _completion(text, ids or None, logprobs or None, finish, *usage)
@@ -209,7 +224,7 @@ class ChatPolicy:
         loop = asyncio.get_running_loop()
         if self._client is None or self._client[0] is not loop:
             client = connect(
-                self.base_url,
+                self._address,
                 self._key,
                 timeout=self.timeout,
                 retries=self.retries,
@@ -278,7 +293,7 @@ class ChatPolicy:
         body = getattr(error, "body", None)
         said = body.get("message") or body.get("detail") or body.get("error") if isinstance(body, dict) else None
         line = " ".join(str(said or error or type(error).__name__).split()) or type(error).__name__
-        return (line.replace(self._key, "***") if self._key else line)[:240].rstrip(".")
+        return without_secrets(Redaction(self._secrets, least=1).text(line))[:240].rstrip(".")
 
 
 class _Nonsense(Exception):
@@ -354,5 +369,7 @@ def _usage(reply: Any) -> tuple[int | None, int | None]:
 
 def _checked_url(url: str) -> str:
     if not re.match(r"https?://[^/\s]+", url):
-        raise UserError(f"{url!r} is not the address of an endpoint. Give one such as http://127.0.0.1:8000/v1.")
+        raise UserError(
+            f"{public_address(url)!r} is not the address of an endpoint. Give one such as http://127.0.0.1:8000/v1."
+        )
     return url.rstrip("/")

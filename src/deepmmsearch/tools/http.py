@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from deepmmsearch import __version__
 from deepmmsearch.agent.metering import received
 from deepmmsearch.errors import MissingExtra
+from deepmmsearch.redaction import Redaction
 from deepmmsearch.tools.addresses import HostRules, Refused, Target, join_address, read_address
 from deepmmsearch.tools.reply import (
     BadReply,
@@ -61,7 +62,8 @@ class GuardedClient:
 
     `allow_hosts`, `block_hosts`: domains of this run, with all below them. `allow_private`: hosts ("localhost:8888")
     that may lie in private networks; a redirect from elsewhere never leads there. `outside`: the client for addresses
-    that a reply names, where this one may reach what those must not: a provider's own address. `timeout`: seconds for a
+    that a reply names, where this one may reach what those must not: a provider's own address. `secrets`: keys that are
+    sent; where a reply repeats one, it does not get beyond this client. `timeout`: seconds for a
     whole request; `max_bytes`: of a body, as sent and as decompressed. Proxies of the environment are ignored: a
     proxy would resolve names by itself, unchecked. `resolve`, `backend`, `verify`: how names become addresses, what
     connects to a checked address, and which certificates are trusted, for tests and networks of one's own.
@@ -76,6 +78,7 @@ class GuardedClient:
         allow_private: Sequence[str] = (),
         *,
         outside: GuardedClient | None = None,
+        secrets: Iterable[str] = (),
         timeout: float = 20.0,
         connect_timeout: float = 8.0,
         max_bytes: int = MAX_BYTES,
@@ -91,7 +94,7 @@ class GuardedClient:
         self.max_redirects, self.connections, self.user_agent = max_redirects, connections, user_agent
         self._resolve, self._backend, self._verify = resolve, backend, verify
         self._transports: tuple[asyncio.AbstractEventLoop, GuardedTransport] | None = None
-        self._outside = outside
+        self._outside, self._redaction = outside, Redaction(secrets)
         self._httpx = _httpx()
 
     @property
@@ -197,10 +200,12 @@ class GuardedClient:
             try:
                 location = reply.headers.get("location")
                 if reply.status_code not in _REDIRECTS or location is None:
-                    content = await read_body(reply, target.host, accept, max_bytes)
-                    headers = {name: value for name, value in reply.headers.items() if name != "set-cookie"}
-                    wire, seconds = reply.num_bytes_downloaded, time.perf_counter() - began
-                    return Response(reply.status_code, str(request.url), headers, content, wire, sent, seconds)
+                    hide = self._redaction
+                    content = hide.content(await read_body(reply, target.host, accept, max_bytes, hide))
+                    headers = {name: hide.text(value) for name, value in reply.headers.items() if name != "set-cookie"}
+                    url, wire = hide.text(str(request.url)), reply.num_bytes_downloaded
+                    seconds = time.perf_counter() - began
+                    return Response(reply.status_code, url, headers, content, wire, sent, seconds)
             finally:
                 received(reply.num_bytes_downloaded)
                 await reply.aclose()

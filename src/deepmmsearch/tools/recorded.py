@@ -26,6 +26,7 @@ from deepmmsearch.agent.protocols import (
 from deepmmsearch.codec import PLAIN
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest
+from deepmmsearch.redaction import public_settings
 from deepmmsearch.tools.recorder import RecordedTool, Recorder, canonical, quoted
 from deepmmsearch.types import Box, Cited, Completion, Hit
 
@@ -47,7 +48,7 @@ class _Recorded(Generic[T]):
         if tool is None and recorder.mode != "replay":
             raise UserError(f"Mode {recorder.mode} needs the tool itself; only replay goes without.")
         self._upstream, self._recorder = tool, recorder
-        self.identity = dict(identity_of(tool) if identity is None else identity)
+        self.identity = public_settings(dict(identity_of(tool) if identity is None else identity))
         self._source = RecordedTool(self.tool, self.identity, self.answer, tool)
 
     @property

@@ -30,6 +30,7 @@ from deepmmsearch.agent.metering import BudgetSpent, Meter
 from deepmmsearch.codec import PLAIN, Decoder, no_picture
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.notation import parse_json
+from deepmmsearch.redaction import Redaction, without_secrets
 from deepmmsearch.tools.cassette import (
     Busy,
     Cassette,
@@ -150,7 +151,7 @@ class Recorder:
         if cassette is None and mode != "live":
             raise UserError(f"Mode {mode} needs a cassette. Give it a path such as runs/cache.sqlite.")
         self._cassette, self.mode, self.ttl, self.patience = cassette, mode, dict(ttl or {}), patience
-        self._secrets, self._memory = _secrets(environ), _Memory(memory)
+        self._redaction, self._memory = Redaction(_secrets(environ)), _Memory(memory)
         self._flights: (
             tuple[asyncio.AbstractEventLoop, dict[bytes, asyncio.Future[CassetteEntry | Failure | None]]] | None
         )
@@ -395,10 +396,7 @@ class Recorder:
 
     def _clean(self, text: str) -> str:
         """Without what the environment names a secret: neither a provider's error nor a page may bring one in."""
-        for secret in self._secrets:
-            if secret in text:
-                text = text.replace(secret, "***")
-        return text
+        return self._redaction.text(text)
 
 
 _Lead = Callable[[], Awaitable[tuple[CassetteEntry | Failure, tuple[Call, ...]]]]
@@ -432,10 +430,9 @@ def _say(error: Exception) -> str:
     """What the policy will read: an exception that is no ToolError says nothing it should see."""
     if not isinstance(error, ToolError):
         return f"The tool failed ({type(error).__name__}). Try another query or answer."
-    return metering.without_keys(str(error))
+    return without_secrets(str(error))
 
 
 def _secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of variables that are named like keys; as they stand in text and in JSON."""
-    found = {v for name, v in environ.items() if _SECRET_NAME.search(name) and len(v) >= 8}
-    return tuple(sorted(found | {json.dumps(v)[1:-1] for v in found}))
+    """Values of variables that are named like keys."""
+    return tuple(value for name, value in environ.items() if _SECRET_NAME.search(name))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepmmsearch.errors import ToolError
 from deepmmsearch.reading.charset import known_charset
+from deepmmsearch.redaction import Redaction
 from deepmmsearch.tools.addresses import Refused, read_address
 
 if TYPE_CHECKING:
@@ -96,14 +97,17 @@ class Response:
             raise BadReply(f"{read_address(self.url).host} answered no JSON ({found}).") from None
 
 
-async def read_body(reply: httpx2.Response, host: str, accept: Sequence[str], max_bytes: int) -> bytes:
+async def read_body(
+    reply: httpx2.Response, host: str, accept: Sequence[str], max_bytes: int, redaction: Redaction
+) -> bytes:
     """The decompressed body of a reply that is of a wanted type and within its bounds. Raises what `Response` is no
-    good for: Refused, TooLarge, BadStatus, BadReply, Unreachable."""
+    good for: Refused, TooLarge, BadStatus (redacted), BadReply, Unreachable."""
     from deepmmsearch.tools.transport import WireLimit
 
     headers = reply.headers
     if not 200 <= reply.status_code < 300:
-        raise BadStatus(host, reply.status_code, _retry_after(headers.get("retry-after")), await _excerpt(reply))
+        said = await _excerpt(reply, redaction)
+        raise BadStatus(host, reply.status_code, _retry_after(headers.get("retry-after")), said)
     found = media_type(headers.get("content-type", ""))
     if accept and found and not any(_accepts(wanted, found) for wanted in accept):
         raise Refused(f"{host} answered {found[:80]}, expected {' or '.join(accept)}.")
@@ -123,7 +127,7 @@ async def read_body(reply: httpx2.Response, host: str, accept: Sequence[str], ma
     return bytes(content)
 
 
-async def _excerpt(reply: httpx2.Response) -> bytes:
+async def _excerpt(reply: httpx2.Response, redaction: Redaction) -> bytes:
     """The first bytes of an error page, as far as they can be had: the status is what counts."""
     content = b""
     with suppress(Exception):
@@ -132,7 +136,9 @@ async def _excerpt(reply: httpx2.Response) -> bytes:
                 content += part[:EXCERPT_BYTES]
                 if len(content) >= EXCERPT_BYTES:
                     break
-    return content[:EXCERPT_BYTES]
+    content = redaction.content(content[:EXCERPT_BYTES])
+    # it may be cut off within a key
+    return content[: len(content) - redaction.begun(content.decode("latin-1"))]
 
 
 @contextmanager

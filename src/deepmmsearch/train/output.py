@@ -26,6 +26,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.files import write_text
 from deepmmsearch.outputs import Output
 from deepmmsearch.progress import Watch
+from deepmmsearch.redaction import public_settings
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.trl_settings import TRL_ASIDE
 
@@ -69,7 +70,7 @@ def claim_output(
         report(f"{folder} is finished, its checkpoint is in {folder / 'merged'}. Nothing was changed.")
         return Claimed(output, True, None)
     resume = last_checkpoint(folder / "checkpoints")
-    write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    write_text(folder / "recipe.yaml", yaml.safe_dump(public_settings(recipe.model_dump(mode="json")), sort_keys=False))
     _truncate_metrics(folder / "metrics.jsonl", _step_of(resume) if resume else 0)
     return Claimed(output, False, resume)
 

@@ -21,6 +21,7 @@ from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.policies.chat import EndpointError
 from deepmmsearch.policies.connection import connect
 from deepmmsearch.policies.vllm.sampling import CountTokens, Sampling, full_window, refuse_other_size
+from deepmmsearch.redaction import Redaction, public_address, secrets_in
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.types import Completion, Trajectory
 
@@ -69,7 +70,8 @@ class VllmServerPolicy:
             raise MissingExtra("A vLLM server", "chat") from None
         self._openai = openai
         self.renderer, self.sampling, self.model = renderer, sampling, model
-        self.base_url = base_url.rstrip("/").removesuffix("/v1")
+        self._address = base_url.rstrip("/").removesuffix("/v1")
+        self.base_url = public_address(self._address)
         self.image_tokens, self.timeout, self.retries = image_tokens, timeout, retries
         self._client: tuple[asyncio.AbstractEventLoop, AsyncOpenAI] | None = None
         self._features: OrderedDict[str, _Feature] = OrderedDict()
@@ -177,7 +179,7 @@ class VllmServerPolicy:
         loop = asyncio.get_running_loop()
         if self._client is None or self._client[0] is not loop:
             key = os.environ.get(KEY_VARIABLE, "")
-            client = connect(self.base_url, key, timeout=self.timeout, retries=self.retries)
+            client = connect(self._address, key, timeout=self.timeout, retries=self.retries)
             self._client = (loop, client)
         return self._client[1]
 
@@ -191,7 +193,8 @@ class VllmServerPolicy:
             return EndpointError(f"{where} has no {path}. Restart it: {START}")
         if isinstance(error, o.AuthenticationError | o.PermissionDeniedError):
             return EndpointError(f"{where} refuses the key in {KEY_VARIABLE}. Set it to the server's --api-key.")
-        said = " ".join(str(error).split())[:240].rstrip(".")
+        hidden = Redaction([os.environ.get(KEY_VARIABLE, ""), *secrets_in(self._address)], least=1)
+        said = hidden.text(" ".join(str(error).split()))[:240].rstrip(".")
         return EndpointError(f"{where}{path} answered what cannot be used ({said}). It must be vLLM 0.22 or later.")
 
 

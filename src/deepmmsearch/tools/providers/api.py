@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from deepmmsearch.errors import ToolError
+from deepmmsearch.redaction import Redaction, without_secrets
 from deepmmsearch.tools.http import BadReply, BadStatus, Response
 from deepmmsearch.types import Hit
 
@@ -100,6 +101,8 @@ class Api:
             raise self.explain(error) from None
         except BadReply as error:
             raise ProviderError(f"{self.label} did not answer in JSON: {error}", "answer") from None
+        # once more: JSON can write any letter of a key as an escape
+        answer = Redaction(self.secrets).value(answer)
         if not isinstance(answer, dict):
             raise ProviderError(f"{self.label} answered a {type(answer).__name__}, not a JSON object.", "answer")
         return answer
@@ -134,9 +137,7 @@ class Api:
 
     def quoted(self, said: str) -> str:
         """What a service says, as one bounded sentence without the key."""
-        for secret in self.secrets:
-            said = said.replace(secret, "***")
-        sentence = plain(said, LONGEST_MESSAGE)
+        sentence = plain(without_secrets(Redaction(self.secrets, least=1).text(said)), LONGEST_MESSAGE)
         return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
 
 

@@ -23,8 +23,8 @@ from deepmmsearch.tools.providers.api import Client
 INJECTED = ("client", "key")
 Kind = Literal["text", "image", "page"]
 METHODS: Mapping[str, str] = {"text": "search", "image": "search", "page": "read"}
-# what makes the client for a provider: its addresses in the settings, and these with its usual ones
-ClientFor = Callable[[Sequence[str], Sequence[str]], Client]
+# what makes the client for a provider: its addresses in the settings, these with its usual ones, and its keys
+ClientFor = Callable[[Sequence[str], Sequence[str], Sequence[str]], Client]
 
 
 class MissingKey(UserError):
@@ -104,7 +104,8 @@ def make(
     if module and extra and importlib.util.find_spec(module) is None:
         raise MissingExtra(f"The provider {name}", extra)
     if "client" in parameters:
-        arguments["client"] = client_for(_addresses(settings), addresses(loaded, settings))
+        keys = [arguments["key"]] if "key" in arguments else []
+        arguments["client"] = client_for(_addresses(settings), addresses(loaded, settings), keys)
     return loaded(**arguments)
 
 

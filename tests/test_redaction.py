@@ -1,0 +1,218 @@
+"""Passwords and keys do not get into what is shown and stored, whoever says them and however they are written."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+pytest.importorskip("httpx2")
+pytest.importorskip("openai")
+
+from deepmmsearch.agent import play
+from deepmmsearch.agent.runner import AgentWorkflow, play_safely
+from deepmmsearch.compose.recipe import read_settings
+from deepmmsearch.compose.tool_settings import ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.policies.chat import ChatPolicy
+from deepmmsearch.prompts import load_prompt
+from deepmmsearch.redaction import Redaction, public_address, public_settings, secrets_in, without_secrets
+from deepmmsearch.settings import EndpointSettings, decisive
+from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.testing import ScriptedPolicy
+from deepmmsearch.testing.services import ServiceReply, ServiceRequest, as_json, site
+from deepmmsearch.tools.http import BadStatus, GuardedClient
+from deepmmsearch.types import Limits, Question, Trajectory
+from endpoints import endpoint, error, said, streamed
+
+KEY = 'Zx/9q+ä"secret\\0123456789'  # letters that every encoding writes in its own way
+PLAIN = "Zx9q-secret-0123456789"
+SEARCH = "<reason>r</reason><text_search>capital of Veld</text_search>"
+ANSWER = "<reason>r</reason><answer>Moru</answer>"
+
+
+def base64_at(offset: int) -> Callable[[str], str]:
+    return lambda key: base64.b64encode(b"a" * offset + key.encode() + b"tail").decode()
+
+
+WRITINGS: dict[str, Callable[[str], str]] = {
+    "plain": str,
+    "quoted": lambda key: quote(key, safe=""),
+    "quoted in part": quote,
+    "quoted in small letters": lambda key: quote(key, safe="").replace("%2F", "%2f").replace("%C3%A4", "%c3%a4"),
+    "quoted as a form": quote_plus,
+    "quoted twice": lambda key: quote(quote(key, safe=""), safe=""),
+    "JSON": lambda key: json.dumps(key)[1:-1],
+    "JSON, slashes escaped": lambda key: json.dumps(key)[1:-1].replace("/", "\\/"),
+    "JSON, all escaped": lambda key: "".join(f"\\u{ord(c):04x}" for c in key),
+    "HTML": html.escape,
+    **{f"base64 at {offset}": base64_at(offset) for offset in range(3)},
+    "base64 for addresses": lambda key: base64.urlsafe_b64encode(key.encode()).decode(),
+    "quoted letter by letter": lambda key: "".join(f"%{b:02X}" for b in key.encode()),
+    "HTML, all escaped": lambda key: "".join(f"&#x{ord(c):X};" for c in key),
+    "HTML, in numbers": lambda key: "".join(f"&#{ord(c)};" for c in key),
+    "hexadecimal": lambda key: key.encode().hex(),
+}
+
+
+def holds(text: str) -> bool:
+    """A piece of the key that could be of use, in any of its writings."""
+    return any(written(KEY)[3:-3] in text or written(PLAIN)[3:-3] in text for written in WRITINGS.values())
+
+
+@pytest.mark.parametrize("writing", WRITINGS)
+def test_a_key_is_found_however_it_is_written(writing: str) -> None:
+    text = f"before {WRITINGS[writing](KEY)} after"
+    assert holds(text)
+    for found in (Redaction([KEY]).text(text), Redaction([KEY]).content(text.encode()).decode()):
+        assert not holds(found) and found.startswith("before ") and found.endswith(" after")
+
+
+def test_what_is_no_key_stays() -> None:
+    text = "The capital of Veld is Moru; see https://a.example/veld?page=2&lang=en and user@mail.example."
+    assert Redaction([KEY, "Moru", ""]).text(text) == text == without_secrets(text)
+    assert Redaction(["short"]).text("a short one") == "a short one"
+    assert Redaction(["short"], least=1).text("a short one") == "a *** one"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown", "secrets"),
+    [
+        ("https://me:pa55word@host.example/v1", "https://host.example/v1", {"pa55word"}),
+        ("https://me:p@ss:w0rd@host.example:8443/v1", "https://host.example:8443/v1", {"p@ss:w0rd"}),
+        ("https://me:p%40ssword@host.example", "https://host.example", {"p%40ssword", "p@ssword"}),
+        ("https://tokentoken@host.example", "https://host.example", {"tokentoken"}),
+        ("https://a.example/v1?key=abc&lang=en", "https://a.example/v1?key=***&lang=en", {"abc"}),
+        ("https://a.example/?X-Amz-Signature=ff&sig=x", "https://a.example/?X-Amz-Signature=***&sig=***", {"ff", "x"}),
+        ("https://a.example/?access_token=abc#top", "https://a.example/?access_token=***#top", {"abc"}),
+        (
+            "https://a.example/0a1b2c3d4e5f6a7b8c9d0e1f/search",
+            "https://a.example/***/search",
+            {"0a1b2c3d4e5f6a7b8c9d0e1f"},
+        ),
+        ("http://127.0.0.1:8888/searx/search?q=a", "http://127.0.0.1:8888/searx/search?q=a", set()),
+        ("https://a.example/openai/deployments/gpt-4o-2024-07-18/v1", "", set()),
+        ("https://[::1", "https://[::1", set()),
+    ],
+)
+def test_an_address_is_shown_without_what_is_secret_in_it(address: str, shown: str, secrets: set[str]) -> None:
+    assert public_address(address) == (shown or address) and secrets <= set(secrets_in(address))
+    assert public_address(public_address(address)) == public_address(address)
+    given = EndpointSettings(base_url=address)
+    assert decisive(given)["base_url"] == (shown or address)
+    assert public_settings({"a": [{"url": address, "n": 1}]}) == {"a": [{"url": shown or address, "n": 1}]}
+
+
+# Services that repeat what they were sent
+
+
+def echoing(asked: ServiceRequest) -> ServiceReply:
+    key = asked.headers.get("x-api-key", "")
+    texts = [f"{name}: {write(key)}" for name, write in WRITINGS.items()]
+    rows = [{"title": text[:200], "link": f"https://a.example/{n}", "snippet": text} for n, text in enumerate(texts)]
+    return as_json({"organic": rows})
+
+
+def tools(url: str, recorder: dict[str, Any] | None = None) -> Any:
+    given = {"text": [{"name": "serper", "url": url}], "reader": "none", "summarizer": "none", "text_hits": 20}
+    settings = read_settings(given | ({"recorder": recorder} if recorder else {}), ToolSettings, "tools")
+    return build_toolbox(settings, ScriptedPolicy(), {"SERPER_API_KEY": PLAIN})
+
+
+@pytest.mark.parametrize("mode", ["live", "cache"])
+def test_a_key_that_a_service_repeats_reaches_neither_episode_nor_cassette(mode: str, tmp_path: Path) -> None:
+    cassette = tmp_path / "calls.sqlite"
+    with site() as server:
+        server.reply = echoing
+        box = tools(
+            f"{server.url}/search?token=tok-0123456789",
+            {"mode": mode, "cassette": str(cassette)} if mode == "cache" else None,
+        )
+        start = Trajectory(Question("q", "What?"), load_prompt("deepmmsearch-r1"))
+        played = asyncio.run(play(start, ScriptedPolicy(SEARCH, ANSWER), box))
+        assert server.asked[0].headers["x-api-key"] == PLAIN and server.asked[0].query == {"token": "tok-0123456789"}
+    TrajectoryStore(tmp_path / "stored").append(played, "q")
+    assert len(played.turns[0].observation.hits) == len(WRITINGS)  # type: ignore[union-attr]
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()).decode("latin-1")
+    assert not holds(written) and "tok-0123456789" not in written
+
+
+def test_a_key_in_an_error_or_a_header_is_told_to_nobody() -> None:
+    for status in (400, 401, 403, 429, 500):
+        for write in WRITINGS.values():
+            body = f'{{"message": "No access with {write(PLAIN)}"}}'.encode()
+            reply = ServiceReply(status, body, {"X-Echo": write(PLAIN)})
+            with site() as server:
+                server.reply = lambda _, reply=reply: reply
+                with pytest.raises(ToolError) as caught:
+                    asyncio.run(tools(f"{server.url}/search").text_search.search("x", 3))
+                assert not holds(str(caught.value)), status
+                asyncio.run(_straight(f"{server.url}/", server.host))
+                server.reply = lambda _, reply=reply: replace(reply, status=200)
+                asyncio.run(_straight(f"{server.url}/", server.host))
+
+
+async def _straight(url: str, host: str) -> None:
+    async with GuardedClient(allow_private=[host], secrets=[PLAIN]) as client:
+        try:
+            found = await client.get(f"{url}?key={PLAIN}")
+        except BadStatus as failure:
+            assert not holds(failure.body.decode())
+        else:
+            assert not holds(f"{found.content!r} {found.headers} {found.url}")
+
+
+async def test_an_error_that_is_cut_off_within_a_key_keeps_no_half_of_it() -> None:
+    with site() as server:
+        server.reply = lambda _: ServiceReply(500, b"x" * 1_990 + PLAIN.encode() * 9)
+        async with GuardedClient(allow_private=[server.host], secrets=[PLAIN]) as client:
+            with pytest.raises(BadStatus) as caught:
+                await client.get(server.url)
+    assert caught.value.body == b"x" * 1_990
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_endpoint_that_repeats_its_key_does_not_get_it_into_a_turn(
+    stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", PLAIN)
+    text = f"<reason>{PLAIN}</reason><answer>Zx9q {base64_at(1)(PLAIN)} Zx9q-sec</answer>"
+    shown: list[str] = []
+    reply = streamed(*text) if stream else said(text, token_ids=[1, 2])
+    with endpoint(lambda _: reply) as server:
+        policy = ChatPolicy("vlm", server.url, retries=0, on_text=shown.append if stream else None)
+        played = asyncio.run(policy.act(Trajectory(Question("q", "What?"), load_prompt("atlas"))))
+    assert server.keys == [f"Bearer {PLAIN}"]
+    assert not holds(played.text) and played.ids is None and played.text.endswith("Zx9q-sec</answer>")
+    assert not stream or "".join(shown) == played.text
+
+
+def test_a_password_in_an_endpoints_address_is_used_and_told_to_nobody(tmp_path: Path) -> None:
+    with endpoint(lambda _: error("no such user me:pa55-w0rd-12", 500)) as server:
+        address = server.url.replace("//", "//me:pa55-w0rd-12@")
+        policy = ChatPolicy("vlm", address, retries=0)
+        agent = AgentWorkflow(policy, load_prompt("atlas"), lambda _: None, Limits(), policy.name)  # type: ignore[arg-type, return-value]
+        played = asyncio.run(play_safely(agent, Question("q", "What?")))
+    basic = base64.b64encode(b"me:pa55-w0rd-12").decode()
+    assert server.keys == [f"Basic {basic}"] and policy.base_url == server.url
+    TrajectoryStore(tmp_path).append(played, "q")
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert played.error and b"pa55-w0rd" not in stored and server.url.encode() in stored
+
+
+@pytest.mark.parametrize(
+    "address", ["host.example/v1?key=pa55-w0rd", "ftp://me:pa55-w0rd@host.example", "://me:pa55-w0rd@x"]
+)
+def test_an_address_that_is_none_is_told_without_its_password(address: str) -> None:
+    with pytest.raises(UserError, match="not the address") as caught:
+        ChatPolicy("vlm", address)
+    assert "pa55-w0rd" not in str(caught.value)
