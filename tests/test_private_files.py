@@ -22,6 +22,7 @@ from deepmmsearch.files import locked, replacing, write_text
 from deepmmsearch.outputs import Output
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.serve.history import History
+from deepmmsearch.serve.house import Histories
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedTextSearch
@@ -86,7 +87,10 @@ def test_a_history(tmp_path: Path) -> None:
     history.keep(trajectory(), {"date": "2026-01-01"})
     history.rename("q1", "A title")
     history.close()
-    assert len(list((tmp_path / "history").iterdir())) > 3 and not others_may(tmp_path / "history")
+    histories = Histories(tmp_path / "serve")
+    histories.of("ann").keep(trajectory(), {})
+    histories.close()
+    assert len(list((tmp_path / "history").iterdir())) > 3 and not others_may(tmp_path / "history", tmp_path / "serve")
 
 
 class Words:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.compose.serving import ServedModel, ServeRecipe, build_served
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.files import make_folder
 from deepmmsearch.hosts import LOCAL as LOOPBACK
 from deepmmsearch.serve.callers import Caller, Callers, read_callers
 from deepmmsearch.serve.history import History
@@ -31,6 +32,7 @@ class Histories:
     def of(self, owner: str) -> History:
         with self._lock:
             if owner not in self._open:
+                make_folder(self._folder, private=True)
                 self._open[owner] = History(self._folder / owner, self._days.get(owner))
             return self._open[owner]
 
