@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import re
 import resource
 import struct
@@ -24,6 +25,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from PIL import Image
+
+from hostile_pictures import baseline, mpo, progressive
 
 TIMEOUT = 3.0
 MEGABYTE = 1_000_000
@@ -106,15 +109,6 @@ def gif(frames: int = 10_000) -> bytes:
     return b"GIF89a" + struct.pack("<HHBBB", 64, 64, 0x80, 0, 0) + bytes(6) + frame * frames + b";"
 
 
-def jpeg_scans(scans: int = 3_000) -> bytes:
-    """A progressive JPEG of 24 megapixels that goes over itself for ever."""
-    buffer = io.BytesIO()
-    Image.new("L", (6000, 4000), 128).save(buffer, "JPEG", progressive=True, quality=30)
-    content = buffer.getvalue()
-    last = content.rindex(b"\xff\xda")
-    return content[:last] + content[last:-2] * min(scans, 9 * MEGABYTE // (len(content) - last)) + content[-2:]
-
-
 def webp(side: int = 16_383) -> bytes:
     """An animation on the largest canvas there is, with one frame of one pixel."""
     buffer = io.BytesIO()
@@ -163,7 +157,11 @@ def laughs() -> bytes:
     return f"{head}<html><body><p>&m;</p></body></html>".encode()
 
 
-HTML, PDF = "Content-Type: text/html", "Content-Type: application/pdf"
+def grey(width: int, height: int) -> Image.Image:
+    return Image.new("L", (width, height), 128)
+
+
+HTML, PDF, JPEG = "Content-Type: text/html", "Content-Type: application/pdf", "Content-Type: image/jpeg"
 BOMBS: dict[str, Bomb] = {
     "gzip, 10 MB for 10 GB": Bomb("fetch", "Content-Encoding: gzip", gzip_body),
     "deflate, 10 MB for 10 GB": Bomb("fetch", "Content-Encoding: deflate", deflate_body),
@@ -181,7 +179,9 @@ BOMBS: dict[str, Bomb] = {
     ),
     "GIF of 10,000 frames": Bomb("picture", "Content-Type: image/gif", lambda: [gif()]),
     "GIF of 500,000 frames": Bomb("picture", "Content-Type: image/gif", lambda: [gif(500_000)]),
-    "JPEG of 3,000 scans": Bomb("picture", "Content-Type: image/jpeg", lambda: [jpeg_scans()]),
+    "JPEG of 1,000 scans": Bomb("picture", JPEG, lambda: [progressive(grey(6_000, 4_000), 1_000)]),
+    "baseline JPEG of 100,000 scans": Bomb("picture", JPEG, lambda: [baseline(grey(2_000, 2_000), 100_000, b"")]),
+    "MPO of 1,000 scans": Bomb("picture", JPEG, lambda: [mpo(grey(2_000, 2_000), 1_000)]),
     "WebP canvas of 16,383 x 16,383": Bomb("picture", "Content-Type: image/webp", lambda: [webp()]),
     "HTML, 400,000 nested elements": Bomb("page", HTML, lambda: [b"<div>" * 400_000]),
     "HTML, 600,000 nested formats": Bomb("page", HTML, lambda: [b"<b>" * 600_000 + b"deep"]),
@@ -254,9 +254,20 @@ async def explode(name: str, timeout: float) -> Row:
             error = f"{type(raised).__name__}: {raised}"
         seconds = time.perf_counter() - began
         reader.close()
+        close_decoders()
     server.close()
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
     return Row(name, error, seconds, processor() - busy, peak_memory(), child)
+
+
+def close_decoders() -> None:
+    """So that what they took is counted."""
+    from deepmmsearch import images
+
+    _, workers = images._decoders(os.getpid(), images.WEB_FORMATS)
+    for worker in [workers.get() for _ in range(images.WORKERS)]:
+        worker.close()
+        workers.put(worker)
 
 
 def peak_memory() -> float:

@@ -22,6 +22,7 @@ from PIL import Image, ImageCms
 from deepmmsearch import decoding, images
 from deepmmsearch.children import confinement
 from deepmmsearch.errors import Failed, UserError
+from hostile_pictures import baseline, mpo, progressive
 
 
 def encode(image: Image.Image, format: str, **options: object) -> bytes:
@@ -45,29 +46,6 @@ def deep(kind: type[np.generic]) -> Image.Image:
     return Image.fromarray((values * (1 if kind is np.float32 else 60_000)).astype(kind))
 
 
-def baseline(scans: int, data: bytes | None = None) -> bytes:
-    """A JPEG of three scans, one for each colour, and the last one again and again. `data`: of the repeated scans."""
-    grey = encode(noise().convert("L"), "JPEG")
-    frame, start = grey.index(b"\xff\xc0"), grey.index(b"\xff\xda")
-    colours = b"\3" + b"".join(bytes((n, 0x11, 0)) for n in (1, 2, 3))
-    head = grey[:frame] + b"\xff\xc0\0\x11" + grey[frame + 4 : frame + 9] + colours + grey[frame + 13 : start]
-
-    def scan(colour: int, data: bytes) -> bytes:
-        return b"\xff\xda\0\x08\1" + bytes((colour, 0, 0, 63, 0)) + data
-
-    own = grey[start + 10 : -2]
-    again = scan(3, own if data is None else data) * (scans - 3)
-    return head + scan(1, own) + scan(2, own) + scan(3, own) + again + grey[-2:]
-
-
-def progressive(scans: int, format: str = "JPEG") -> bytes:
-    """A JPEG, or what Pillow calls by another name, whose last scan is repeated."""
-    content = frames_of(format, progressive=True) if format == "MPO" else encode(noise(), format, progressive=True)
-    end = content.index(b"\xff\xd9", content.index(b"\xff\xda"))
-    last = content[content.rindex(b"\xff\xda", 0, end) : end]
-    return content[:end] + last * (scans - content[:end].count(b"\xff\xda")) + content[end:]
-
-
 def frames_of(format: str, **options: object) -> bytes:
     others = [Image.new("RGB", (60, 40), (n * 40, 0, 0)) for n in range(5)]
     return encode(noise(), format, save_all=True, append_images=others, **options)
@@ -85,7 +63,7 @@ LEGITIMATE: dict[str, Callable[[], bytes]] = {
     ),
     "JPEG, a film behind it": lambda: encode(noise(), "JPEG") + b"\xff\xda\0\x0c" * 5_000,
     "MPO": lambda: frames_of("MPO"),
-    "JPEG, a scan for each colour": lambda: baseline(3),
+    "JPEG, a scan for each colour": lambda: baseline(noise(), 3),
     "PNG": lambda: encode(noise(), "PNG"),
     "PNG, alpha": lambda: encode(noise(channels=4), "PNG"),
     "PNG, grey and alpha": lambda: encode(noise(channels=4).convert("LA"), "PNG"),
@@ -142,15 +120,15 @@ def wide_frames(format: str) -> bytes:
 
 
 def test_an_mpo_is_one() -> None:
-    with Image.open(io.BytesIO(progressive(20, "MPO"))) as opened:
+    with Image.open(io.BytesIO(mpo(noise(), 20))) as opened:
         assert opened.format == "MPO"
 
 
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
-    "baseline JPEG of many scans": (lambda: baseline(3_000), "JPEG of 3000 scans"),
-    "baseline JPEG of many empty scans": (lambda: baseline(3_000, b""), "JPEG of 3000 scans"),
-    "progressive JPEG of many scans": (lambda: progressive(3_000), "JPEG of 3000 scans"),
-    "MPO of many scans": (lambda: progressive(3_000, "MPO"), "JPEG of 3000 scans"),
+    "baseline JPEG of many scans": (lambda: baseline(noise(), 3_000), "JPEG of 3000 scans"),
+    "baseline JPEG of many empty scans": (lambda: baseline(noise(), 3_000, b""), "JPEG of 3000 scans"),
+    "progressive JPEG of many scans": (lambda: progressive(noise(), 3_000), "JPEG of 3000 scans"),
+    "MPO of many scans": (lambda: mpo(noise(), 3_000), "JPEG of 3000 scans"),
     "PNG of 36 megapixels": (lambda: png(6_000), "more than 25 megapixels"),
     "PNG, text of 1 GB": (lambda: png(8, *text_bomb()), "damaged|took more|too complex"),
     "GIF of huge frames": (lambda: wide_frames("GIF"), "more than 25 megapixels"),
@@ -192,10 +170,10 @@ def test_what_costs_too_much_is_one_sentence(name: str) -> None:
 
 def test_scans_count_with_the_pixels_that_they_go_over() -> None:
     """Up to the end of the picture: previews before it and what is appended do not count."""
-    assert images.load(baseline(50)).size == (60, 40)
+    assert images.load(baseline(noise(), 50)).size == (60, 40)
     with pytest.raises(UserError, match="JPEG of 50 scans"):
-        images.load(baseline(50), max_pixels=60 * 40)
-    preview, content = progressive(10), encode(noise(), "JPEG")
+        images.load(baseline(noise(), 50), max_pixels=60 * 40)
+    preview, content = progressive(noise(), 10), encode(noise(), "JPEG")
     segments = (b"\xff\xe5" + struct.pack(">H", len(preview) + 2) + preview) * 40
     assert images.load(content[:2] + segments + content[2:]).tobytes() == images.load(content).tobytes()
 
@@ -235,6 +213,8 @@ def opened(source, *arguments, **options):
         os.abort()
     if order == b"\\0 hang...":
         time.sleep(600)
+    if order == b"\\0 hungry.":
+        bytearray(3 * 2**30)
     if order == b"\\0 probe..":
         secret = source.getvalue()[9:].decode()
         file = tried(lambda: open(secret).read())
@@ -276,6 +256,13 @@ def test_one_that_kills_the_process_costs_itself(fresh: None) -> None:
         else:
             with pytest.raises(UserError, match="evil cannot be decoded: its extraction crashed"):
                 images.load(content, name="evil")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is expected to keep to it")
+def test_one_that_takes_too_much_memory_costs_itself(fresh: None) -> None:
+    with pytest.raises(UserError, match=r"damaged \(MemoryError\)"):
+        images.load(b"\0 hungry.")
+    assert images.load(encode(noise(), "PNG")).size == (60, 40)
 
 
 def test_a_process_that_was_killed_is_started_again(fresh: None) -> None:
@@ -428,7 +415,7 @@ def test_a_build_goes_on_past_hostile_pictures(fresh: None, tmp_path: Path) -> N
     docs = tmp_path / "docs"
     docs.mkdir()
     for name, content in {
-        "a.jpg": baseline(3_000),
+        "a.jpg": baseline(noise(), 3_000),
         "b.jpg": CRASH,
         "d.gif": wide_frames("GIF") + b"\0" * 64,
         "e.jpg": b"",

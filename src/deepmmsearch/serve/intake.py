@@ -51,9 +51,8 @@ async def _picture(given: bytes | str, number: int, bounds: UploadSettings) -> I
     content = given if isinstance(given, bytes) else _decoded(given, name, bounds)
     if len(content) > bounds.bytes:
         raise TooMuch(f"{name.capitalize()} has {len(content)} bytes, at most {bounds.bytes} are taken.")
-    return await asyncio.to_thread(
-        images.load, content, max_pixels=bounds.pixels, formats=images.WEB_FORMATS, name=name
-    )
+    loading = images.loading(content, max_pixels=bounds.pixels, formats=images.WEB_FORMATS, name=name)
+    return await asyncio.wrap_future(loading)
 
 
 def _decoded(uri: str, name: str, bounds: UploadSettings) -> bytes:
