@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deepmmsearch.eval.figures import Keep, Results, everything
+from deepmmsearch.eval.figures import Results
+from deepmmsearch.eval.played import Keep, everything
 from deepmmsearch.eval.sections.section import TESTED, Section, points, tested_cells
 from deepmmsearch.eval.statistics import Difference
 from deepmmsearch.show.tabulate import Table

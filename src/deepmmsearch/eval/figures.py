@@ -1,15 +1,15 @@
-"""What is measured of each episode, and what of many: the columns of the tables."""
+"""What is measured of many episodes: the columns of the tables."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deepmmsearch.codec import PLAIN, no_picture
-from deepmmsearch.eval.faults import followed
+from deepmmsearch.eval.played import Keep, Played, Value, everything, measure
 from deepmmsearch.eval.run import BenchmarkInfo, Described, EvalRun, Judged
 from deepmmsearch.eval.statistics import (
     Difference,
@@ -20,98 +20,12 @@ from deepmmsearch.eval.statistics import (
     compare_runs,
     quantile,
 )
-from deepmmsearch.eval.workflows import retrievals
-from deepmmsearch.judge import gave_up, is_correct
-from deepmmsearch.rewards import crop_quality
+from deepmmsearch.judge import is_correct
 from deepmmsearch.sealing import is_sealed
-from deepmmsearch.types import Malformed, Trajectory
+from deepmmsearch.types import Trajectory
 
 EXACT = "exact"
 PAPER_SEARCHES = ("text", "image", "crop")
-
-
-@dataclass(frozen=True)
-class Played:
-    """One question as one workflow answered it. `scores` by judge; `unjudged`: why a judge gave no verdict.
-    `malformed`: turns that held no action. `searches` by text, image, crop and other tools; `failed`: those that came
-    back with an error. `seconds` with everything that was waited for; `sampled` and `read` are tokens, None where the
-    endpoint hides them; `cost` in US dollars. `crop_quality`: mean IoU with the gold box where one is known, else the
-    grounder's score; None without a crop. `circular`: the question of which this one is a rotation; it is right where
-    all of them are. `left_out`: the judges in whose figures it does not count."""
-
-    benchmark: str
-    workflow: str
-    question: str
-    scores: Mapping[str, float]
-    unjudged: str | None
-    error: str | None
-    gave_up: bool
-    followed: bool
-    malformed: int
-    searches: Mapping[str, int]
-    failed: int
-    seconds: float
-    sampled: int | None
-    read: int | None
-    cost: float
-    crop_quality: float | None
-    gold_box: bool
-    search_required: bool | None
-    kind: str
-    category: str
-    circular: str = ""
-    left_out: frozenset[str] = frozenset()
-
-    @property
-    def searched(self) -> int:
-        return sum(self.searches.values())
-
-    @property
-    def several_texts(self) -> bool:
-        return self.used("text", 2)
-
-    def used(self, tool: str, times: int = 1) -> bool:
-        """At least so many times?"""
-        return self.searches.get(tool, 0) >= times
-
-
-Keep = Callable[[Played], bool]
-Value = Callable[[Played], float]
-
-
-def everything(row: Played) -> bool:
-    return True
-
-
-def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: str = "", workflow: str = "") -> Played:
-    metadata = trajectory.question.metadata
-    found = retrievals(trajectory)
-    sampled = [completion.sampled for completion in trajectory.completions]
-    required = metadata.get("search_required")
-    return Played(
-        benchmark,
-        workflow,
-        trajectory.question.id,
-        {judge: verdict.score for judge, verdict in verdicts.items()},
-        next((v.error for v in verdicts.values() if v.error), None),
-        trajectory.error,
-        trajectory.error is None and gave_up(trajectory.answer),
-        followed(trajectory.answer),
-        sum(isinstance(t.action, Malformed) for t in trajectory.turns),
-        Counter(tool for tool, _ in found),
-        sum(observation is None or observation.error is not None for _, observation in found),
-        trajectory.seconds,
-        trajectory.sampled_tokens if any(n is not None for n in sampled) else None,
-        trajectory.prompt_tokens,
-        trajectory.cost,
-        crop_quality(trajectory),
-        bool(metadata.get("gold_box")),
-        required if isinstance(required, bool) else None,
-        str(metadata.get("kind", "")),
-        str(metadata.get("category", "")),
-        str(metadata.get("circular", "")),
-        frozenset(judge for judge, verdict in verdicts.items() if not verdict.counts),
-    )
 
 
 def measure_exactly(trajectories: Iterable[Trajectory]) -> list[Played]:
@@ -144,6 +58,7 @@ class Results:
     gallery: Sequence[GalleryEpisode]
     facts: Mapping[str, Any]
     planned: Sequence[tuple[str, str]] = ()
+    _compared: dict[tuple[str, str], Difference] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def tools(self) -> list[str]:
@@ -190,9 +105,17 @@ class Results:
     def compare(self, first: str, second: str, keep: Keep = everything, value: Value | None = None) -> Difference:
         """First against second by their scores, or by another `value`, on the questions that both answered and that are
         to be kept; each is the mean of its training runs, where it has several."""
+        if keep is not everything or value is not None:
+            return self._difference(first, second, keep, value or self.score)
+        # asked for by several tables
+        if (first, second) not in self._compared:
+            self._compared[first, second] = self._difference(first, second, keep, self.score)
+        return self._compared[first, second]
+
+    def _difference(self, first: str, second: str, keep: Keep, of: Value) -> Difference:
         runs = self.runs_of(first)
         names = [*runs, *self.runs_of(second)]
-        values = _aligned([self._values(name, value or self.score, keep) for name in names])
+        values = _aligned([self._values(name, of, keep) for name in names])
         if len(values) == 2:
             return compare(values[0], values[1])
         return compare_runs(values[: len(runs)], values[len(runs) :])

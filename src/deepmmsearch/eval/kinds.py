@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from deepmmsearch.atlas.questions import KINDS
-from deepmmsearch.eval.figures import EXACT, Played, effort
+from deepmmsearch.eval.figures import EXACT, effort
+from deepmmsearch.eval.played import Played
 from deepmmsearch.show.tabulate import Table
 
 

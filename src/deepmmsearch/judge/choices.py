@@ -29,6 +29,8 @@ _ARTICLE = re.compile(
     r"(?:^|(?<=\s))A(?=\s+(?!(?:is|was|are|or|and|nor|but|as|because|since|seems|looks|would)\b)[a-z])"
 )
 _FIRST = re.compile(r"\W*([A-Z])\b(?!['’])(?!\W+(?:or|and)\W+[A-Z]\b)")
+_DENIED = re.compile(r"\bnot\s+(?:option\s+|choice\s+)?\(?[A-Z]\b\)?", re.IGNORECASE)
+_OPENING = re.compile(r"\W*[A-Z]\s*[.,:;)\]]")
 _LAST_WORDS = 5
 _CONTRARY = -1
 """A letter with the text of another option."""
@@ -80,7 +82,11 @@ def stated(answer: str) -> str:
     """What stands behind "the answer is", without typesetting; all of it where that is not said."""
     text = _TYPESET.sub(lambda m: m[1] or m[2] or "", answer).strip()
     leads = [lead for lead in _LEAD.finditer(text) if text[lead.end() :].strip(" .")]
-    return text[leads[-1].end() :].strip() if leads else text
+    last = [lead for lead in leads if lead[0].lower().startswith("answer")][-1:]
+    # one option alone is named, not weighed against others or denied
+    if not last and len(leads) == 1 and not text[: leads[0].start()].lower().rstrip().endswith("not"):
+        last = leads
+    return text[last[0].end() :].strip() if last else text
 
 
 def _read_choice(answer: str, choices: Sequence[str]) -> int | None:
@@ -137,12 +143,15 @@ def _words(text: str) -> list[str]:
 
 
 def _single_letter(text: str, count: int) -> int | None:
-    """The one letter of an option that stands alone, among the last words."""
-    words = _words(_ARTICLE.sub("a", text))
+    """The one letter of an option that stands alone, among the last words or set off at the beginning."""
+    text = _DENIED.sub("", _ARTICLE.sub("a", text))
+    words = _words(text)
     letters = [letter for letter in ascii_uppercase[:count] if letter in words]
-    if len(letters) != 1 or words.index(letters[0]) <= len(words) - _LAST_WORDS:
+    if len(letters) != 1:
         return None
-    return ascii_uppercase.index(letters[0])
+    place = words.index(letters[0])
+    near = place > len(words) - _LAST_WORDS or (place == 0 and _OPENING.match(text))
+    return ascii_uppercase.index(letters[0]) if near else None
 
 
 def _contained(text: str, choices: Sequence[str]) -> int | None:

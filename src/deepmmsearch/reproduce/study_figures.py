@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from deepmmsearch.eval.claims import Finding
-from deepmmsearch.eval.figures import Played, Results, effort
+from deepmmsearch.eval.figures import Results, effort
+from deepmmsearch.eval.played import Played
 from deepmmsearch.eval.statistics import Difference, Interval
 from deepmmsearch.files import write_json, write_text
 from deepmmsearch.progress import Watch, silent

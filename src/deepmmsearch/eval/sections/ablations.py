@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from deepmmsearch.eval.charts import Dot, Forest
-from deepmmsearch.eval.figures import Keep, Results, effort
+from deepmmsearch.eval.figures import Results, effort
+from deepmmsearch.eval.played import Keep
 from deepmmsearch.eval.sections.section import (
     TESTED,
     Section,

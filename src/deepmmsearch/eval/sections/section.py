@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deepmmsearch.eval.charts import BarChart, Forest
-from deepmmsearch.eval.figures import Played, Results
+from deepmmsearch.eval.figures import Results
+from deepmmsearch.eval.played import Played
 from deepmmsearch.eval.statistics import Difference, Interval, holm
 from deepmmsearch.show.tabulate import Table
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepmmsearch.eval.charts import Bar, BarChart
-from deepmmsearch.eval.figures import Effort, Keep, Results, effort, share_of
+from deepmmsearch.eval.figures import Effort, Results, effort, share_of
+from deepmmsearch.eval.played import Keep
 from deepmmsearch.eval.sections.section import Section, main_workflows, mean_cell, number, percent
 from deepmmsearch.eval.statistics import correlation
 from deepmmsearch.show.tabulate import Table
