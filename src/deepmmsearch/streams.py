@@ -89,6 +89,18 @@ def guarded_streams() -> Iterator[None]:
         sys.stderr = before[1] if sys.stderr is own[1] else sys.stderr
 
 
+@contextmanager
+def output_for_a_program() -> Iterator[None]:
+    """Standard output as it was while the block lasts, for a protocol that a program reads byte by byte."""
+    before = sys.stdout
+    if isinstance(before, PlainStream):
+        sys.stdout = before.stream
+    try:
+        yield
+    finally:
+        sys.stdout = before
+
+
 def _plain_stream(stream: Any) -> Any:
     # None where a process has no such stream
     return stream if stream is None or isinstance(stream, PlainStream) else PlainStream(stream)

@@ -24,6 +24,7 @@ SECTIONS = {
     },
     "Serve": {
         "serve": ("serve", "A page to ask in, an OpenAI-compatible model and an MCP server, from one process."),
+        "mcp": ("mcp", "The MCP server over standard input and output, for a host on this machine."),
         "keys": ("keys", "Who may ask a server, and how much."),
     },
     "Search": {

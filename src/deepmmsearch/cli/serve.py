@@ -53,7 +53,7 @@ def command(
     from deepmmsearch.compose.serving import ServeRecipe
 
     need("The server", "serve")
-    made = _demo() if recipe is None else open_recipe(recipe, ServeRecipe, overrides)
+    made = demo_recipe() if recipe is None else open_recipe(recipe, ServeRecipe, overrides)
     given = {"host": host, "port": port, "insecure": insecure or None}
     changed = {name: value for name, value in given.items() if value is not None}
     made = made.model_copy(update={**changed, "allow_hosts": (*made.allow_hosts, *allowed)})
@@ -79,7 +79,7 @@ def _serve(recipe: ServeRecipe) -> None:
     run(house, bound, ready)
 
 
-def _demo() -> ServeRecipe:
+def demo_recipe() -> ServeRecipe:
     """The bundled model and an invented world."""
     from deepmmsearch.atlas.worlds import keep_world
     from deepmmsearch.compose.serving import ServedModelSettings, ServeRecipe

@@ -70,6 +70,7 @@ class ServeRecipe(Recipe):
     seconds for one question. `keys`: a file of `deepmmsearch keys`, needed on any address but this machine's own,
     unless `insecure` lets everybody in. `each`: the limits of a key that has none of its own. `allow_hosts`: names,
     besides its address, under which the server may be asked; `origins`: of other sites whose pages may ask it.
+    `picture_folders`: below which MCP hosts may name pictures by their path.
     """
 
     models: dict[str, ServedModelSettings] = Field(min_length=1)
@@ -84,6 +85,7 @@ class ServeRecipe(Recipe):
     allow_hosts: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
     uploads: UploadSettings = UploadSettings()
+    picture_folders: tuple[Path, ...] = ()
     each: CallerLimits = CallerLimits()
     page: PageSettings = PageSettings()
 

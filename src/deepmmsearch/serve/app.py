@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -13,10 +14,12 @@ from starlette.routing import Route
 from deepmmsearch.hosts import Hosts
 from deepmmsearch.serve.border import Border
 from deepmmsearch.serve.house import House
+from deepmmsearch.serve.mcp_door import Keyed, make_mcp
 from deepmmsearch.serve.openai_api import openai_routes
 
 # of a body: pictures in base64, and texts
 ROOM_FOR_TEXT = 4_000_000
+MCP_BYTES = 32_000_000
 
 
 def make_app(house: House) -> Border:
@@ -25,15 +28,24 @@ def make_app(house: House) -> Border:
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", "playing": house.room.playing, "waiting": house.room.waiting})
 
+    mcp = make_mcp(house)
+    # names and pages of other sites are the border's
+    open_to_all = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    inner = mcp.streamable_http_app(max_request_body_size=MCP_BYTES, transport_security=open_to_all)
+
     @asynccontextmanager
     async def alive(app: Starlette) -> AsyncIterator[None]:
         try:
-            yield
+            async with mcp.session_manager.run():
+                yield
         finally:
             await house.close()
 
     recipe, uploads = house.recipe, house.recipe.uploads
     named = () if recipe.host in ("0.0.0.0", "::") else (recipe.host,)
     hosts = Hosts((*named, *recipe.allow_hosts), recipe.origins)
-    app = Starlette(routes=[Route("/health", health), *openai_routes(house)], lifespan=alive)
+    app = Starlette(
+        routes=[Route("/health", health), *openai_routes(house), Route("/mcp", Keyed(inner, house.callers))],
+        lifespan=alive,
+    )
     return Border(app, hosts, ROOM_FOR_TEXT + uploads.pictures * uploads.bytes * 4 // 3)

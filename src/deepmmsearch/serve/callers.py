@@ -74,10 +74,15 @@ class Callers:
     def keyless(self) -> bool:
         return not self.hashes
 
+    @property
+    def local(self) -> Caller:
+        """Who has this machine: without limits."""
+        return Caller(LOCAL, CallerLimits(concurrent=None, per_minute=None))
+
     def find(self, key: str | None) -> Caller:
         """Raises NoKey."""
         if self.keyless:
-            return Caller(LOCAL, CallerLimits(concurrent=None, per_minute=None))
+            return self.local
         if not key:
             raise NoKey("A key is needed. Send it as `Authorization: Bearer KEY`.")
         told = _hash(key)

@@ -34,11 +34,16 @@ async def take_question(
     """
     if len(text) > bounds.characters:
         raise TooMuch(f"The question has {len(text)} characters, at most {bounds.characters} are taken. Shorten it.")
-    if len(pictures) > bounds.pictures:
-        raise TooMuch(f"{len(pictures)} pictures were given, at most {bounds.pictures} are taken. Leave some out.")
-    loaded = [await _picture(given, number, bounds) for number, given in enumerate(pictures, 1)]
+    loaded = await take_pictures(pictures, bounds)
     kept = history[-bounds.exchanges :] if bounds.exchanges else ()
     return await read_question(text, loaded, [(earlier.question, earlier.answer) for earlier in kept])
+
+
+async def take_pictures(pictures: Sequence[bytes | str], bounds: UploadSettings) -> list[Image]:
+    """The pictures of a question alone. Raises as `take_question` does."""
+    if len(pictures) > bounds.pictures:
+        raise TooMuch(f"{len(pictures)} pictures were given, at most {bounds.pictures} are taken. Leave some out.")
+    return [await _picture(given, number, bounds) for number, given in enumerate(pictures, 1)]
 
 
 async def _picture(given: bytes | str, number: int, bounds: UploadSettings) -> Image:
