@@ -15,12 +15,15 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 
 # Lowest first: a module imports what stands in the layers below its own.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "errors", "containers", "environment", "sandbox", "progress", "notation", "thoughts", "normal_forms"),
+    (
+        *("types", "errors", "disk", "containers", "environment", "sandbox", "progress", "notation", "thoughts"),
+        "normal_forms",
+    ),
     ("redaction", ""),
     ("escaping",),
     ("streams", "hosts"),
     ("children", "revision"),
-    ("arguments", "registry", "codec", "files", "settings", "confined"),
+    ("arguments", "registry", "codec", "filenames", "files", "settings", "confined"),
     ("decoding",),
     ("images", "outputs", "console", "sealing"),
     ("agent",),

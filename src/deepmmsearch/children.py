@@ -25,6 +25,7 @@ from queue import SimpleQueue
 from typing import IO, Any, NamedTuple, Self
 
 from deepmmsearch import sandbox
+from deepmmsearch.disk import refusal
 from deepmmsearch.environment import environment
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.sandbox import Confinement
@@ -103,8 +104,11 @@ def obey() -> None:
     except UserError as error:
         told = {"failed" if isinstance(error, Failed) else "user error": str(error)}
     except Exception as error:
-        traceback.print_exc()
-        told = {"error": f"{type(error).__name__}: {error}"}
+        if sentence := refusal(error):
+            told = {"failed": sentence}
+        else:
+            traceback.print_exc()
+            told = {"error": f"{type(error).__name__}: {error}"}
     line.send(json.dumps(told).encode())
 
 

@@ -57,8 +57,11 @@ def replacing(path: Path, *, durable: bool = False, private: bool = False) -> It
         with suppress(FileNotFoundError):
             shutil.copymode(path, draft)
         draft.replace(path)
-    except BaseException:
+    except BaseException as error:
         _remove(draft)
+        if isinstance(error, OSError) and error.filename is None:
+            # a full disk does not say of which file
+            error.filename = str(path)
         raise
 
 
@@ -122,7 +125,10 @@ def lock_open_file(file: BinaryIO) -> None:
 def _replace_folder(draft: Path, folder: Path) -> None:
     """A rename onto a folder that is not empty fails, so the former one is moved aside first."""
     former = draft.with_name(f"{draft.name}-former")
-    if folder.is_dir():
+    if folder.is_symlink():
+        # what it leads to is somebody's own
+        folder.unlink()
+    elif folder.is_dir():
         folder.rename(former)
     try:
         draft.rename(folder)
@@ -131,16 +137,18 @@ def _replace_folder(draft: Path, folder: Path) -> None:
             former.rename(folder)
         raise
     if former.exists():
-        for path in former.rglob("*"):
+        for path in list(former.rglob("*")):
             place = folder / path.relative_to(former)
-            if path.is_file() and not place.exists():
+            if (path.is_symlink() or not path.is_dir()) and not os.path.lexists(place):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.rename(place)
         shutil.rmtree(former)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    """Where that is refused, too, there is an error already that says more."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -29,6 +29,8 @@ from deepmmsearch.types import Prompt, Question, Trajectory, Turn
 VERSION = 1
 
 FILE = "trajectories.jsonl"
+# how every line of ours begins
+_HEAD = b'{"version": '
 _SHA = re.compile(r"[0-9a-f]{64}")
 _NAMED = re.compile(r'"([0-9a-f]{64})"')
 
@@ -77,6 +79,7 @@ class TrajectoryStore:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{str(folder)!r} is a file, not a folder of trajectories. Give a folder.")
         self.path = self.folder / FILE
+        self._own = False
 
     def append(self, trajectory: Trajectory, id: str | None = None, about: Mapping[str, Any] | None = None) -> str:
         """Stores the trajectory under `id` (default: its question's) and returns once it is on the disk. `about` is
@@ -107,6 +110,7 @@ class TrajectoryStore:
         """Where the first of the lines stands."""
         make_folder(self.folder, private=True)
         with self._appending() as file:
+            self._refuse_foreign(file)
             _cut_half_line(file)
             place = file.tell()
             file.write(b"".join(lines))
@@ -124,6 +128,18 @@ class TrajectoryStore:
                 if self.path.exists() and os.path.samestat(os.fstat(file.fileno()), self.path.stat()):
                     yield file
                     return
+
+    def _refuse_foreign(self, file: BinaryIO) -> None:
+        """Before its last line is taken for one of ours that is half-written."""
+        if self._own:
+            return
+        file.seek(0)
+        first = file.readline()
+        if first.endswith(b"\n"):
+            _parse(first, f"{self.path}, line 1")
+        elif not (first.startswith(_HEAD) or _HEAD.startswith(first)):
+            raise UserError(f"{self.path} is not a file of stored trajectories. Give another folder.")
+        self._own = True
 
     def _line(self, name: str, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> bytes:
         """Pictures are complete before the line that names them."""

@@ -23,6 +23,7 @@ from deepmmsearch import images
 from deepmmsearch.atlas.pages import SitePage, make_pages
 from deepmmsearch.atlas.world import World
 from deepmmsearch.errors import UserError
+from deepmmsearch.filenames import unfit_name
 from deepmmsearch.files import lies_in, replacing
 from deepmmsearch.notation import parse_json
 from deepmmsearch.outputs import differences
@@ -79,7 +80,8 @@ def write_atlas(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty. Give a new folder for the atlas.")
-    with replacing(folder.absolute()) as draft:
+    # where the folder is a link, what it leads to
+    with replacing(folder.resolve()) as draft:
         draft.mkdir()
         pages = make_pages(world)
         _write_sites(pages, draft / "sites")
@@ -95,7 +97,13 @@ def holds_atlas(folder: Path, world: World, questions: int, search_share: float 
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} is not empty and not an atlas (no {MARK}). Give a new folder.")
         return False
-    found, wanted = json.loads((folder / MARK).read_text(encoding="utf-8")), _made_with(world, questions, search_share)
+    wanted = _made_with(world, questions, search_share)
+    try:
+        found = parse_json((folder / MARK).read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{folder / MARK} was not written by an atlas. Give a new folder.")
     if changed := differences({name: found.get(name) for name in wanted}, wanted):
         raise UserError(f"{folder} is another atlas ({'; '.join(changed)}). Give a new folder, or remove it.")
     return True
@@ -187,6 +195,8 @@ def _write_questions(questions: Iterable[Question], folder: Path) -> int:
         for question in questions:
             image = None
             if question.image is not None:
+                if why := unfit_name(question.id):
+                    raise UserError(f"The question {question.id[:80]!r} {why}, and its picture needs a file's name.")
                 image = f"images/{question.id}.jpg"
                 _save(question.image, folder / image)
             row = {"id": question.id, "question": question.text, "image": image, "answers": list(question.answers)}

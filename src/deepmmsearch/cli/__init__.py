@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from deepmmsearch import __version__
 from deepmmsearch.cli import defaults
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.disk import refusal
+from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.redaction import without_secrets
 from deepmmsearch.streams import echo, guard_streams, guarded_streams
 
@@ -109,13 +111,28 @@ def main() -> None:
     guard_streams()
     try:
         group.main(standalone_mode=False)
+        # here and not when the interpreter ends, where nobody could say it in a sentence
+        sys.stdout.flush()
     except UserError as error:
-        # so that no line of a text that it quotes looks like one of ours
-        echo(f"Error: {without_secrets(str(error))}".replace("\n", "\n  "), err=True)
-        sys.exit(error.exit_code)
+        _exit(error)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         echo("Interrupted.", err=True)
         sys.exit(130)
+    except Exception as error:
+        if (told := refusal(error)) is None:
+            raise
+        _exit(Failed(told))
+
+
+def _exit(error: UserError) -> NoReturn:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # it is full itself, and would be flushed again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    # so that no line of a text that it quotes looks like one of ours
+    echo(f"Error: {without_secrets(str(error))}".replace("\n", "\n  "), err=True)
+    sys.exit(error.exit_code)

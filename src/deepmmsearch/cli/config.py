@@ -119,7 +119,8 @@ def path() -> None:
 
 def _write(name: str, value: str | None) -> None:
     """Refuses to touch a file that cannot be read."""
-    file = config_file()
+    # many keep it elsewhere, with a link here
+    file = config_file().resolve()
     if not read_config() and value is None:
         return
     text = file.read_text(encoding="utf-8") if file.exists() else ""

@@ -28,5 +28,5 @@ def command(model: str, adapter: Path, out: Path, dtype: str) -> None:
     need("Merging an adapter", "train")
     from deepmmsearch.train.merging import merge
 
-    merge(model, adapter, out, dtype)
+    merge(model, adapter, out.resolve(), dtype)
     echo(f"The merged checkpoint is in {out}. Try it: deepmmsearch ask IMAGE QUESTION --model {out}")

@@ -120,7 +120,9 @@ class Parts:
             self.plan.note(f"{output} is there already: what is finished in it is not done again.")
         place = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
         if not os.access(place, os.W_OK):
-            self.plan.lacks(f"{output} cannot be written: {place} belongs to another user. Give another output.")
+            self.plan.lacks(
+                f"{output} cannot be written: {place} is read-only, or belongs to another user. Give another output."
+            )
         free = shutil.disk_usage(place).free
         if free < room:
             # an interrupted run has written some of it

@@ -149,10 +149,10 @@ rows = load_dataset("parquet", data_files={"train": "train-*.parquet", "validati
 
 def write_card(card: Mapping[str, Any], folder: Path) -> None:
     from deepmmsearch.data.card_plots import plot_contents, plot_stages
-    from deepmmsearch.files import write_json
+    from deepmmsearch.files import write_json, write_text
 
     contents = card["contents"]["train"]
-    (folder / "README.md").write_text(card_markdown(card), encoding="utf-8")
+    write_text(folder / "README.md", card_markdown(card))
     plot_contents(
         contents["categories"], contents["turns"], contents["tools"], folder / "contents.png", str(card["name"])
     )

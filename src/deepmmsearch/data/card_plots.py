@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.errors import MissingExtra
+from deepmmsearch.files import replacing
 
 REQUIRED, FREE, TURNS, TOOLS = "#1f77b4", "#9ecae1", "#2ca02c", "#ff7f0e"
 
@@ -37,7 +38,8 @@ def plot_contents(
         use.text(share, place, f" {share:.1f} %", va="center", fontsize="small")
     use.invert_yaxis()
     use.set(xlabel="% of trajectories", xlim=(0, max([*shares, 1]) * 1.25), title="Tools used")
-    figure.savefig(path, dpi=110)
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=110, format="png")
 
 
 def plot_stages(names: Sequence[str], kept: Sequence[int], path: Path, title: str) -> None:
@@ -49,7 +51,8 @@ def plot_stages(names: Sequence[str], kept: Sequence[int], path: Path, title: st
         axes.text(count, place, f" {count:,}", va="center", fontsize="small")
     axes.invert_yaxis()
     axes.set(xlabel="rows kept", xlim=(0, max([*kept, 1]) * 1.15))
-    figure.savefig(path, dpi=110)
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=110, format="png")
 
 
 def _figure(size: tuple[float, float], title: str) -> Any:

@@ -30,6 +30,7 @@ from deepmmsearch.data.knowledge import fvqa, metadata_of, role_and_content
 from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import encode, load_picture
 from deepmmsearch.data.tables import Row, pyarrow_parquet, read_json, whole_row
+from deepmmsearch.errors import UserError
 from deepmmsearch.files import replacing, write_json
 from deepmmsearch.notation import json_text, parse_json, without_halves
 from deepmmsearch.renderer import messages
@@ -129,14 +130,17 @@ def verl_question(row: Row, number: int) -> Question:
 
 def write_sharegpt(played: Iterable[Trajectory | Question], path: Path) -> int:
     """Writes the conversations as JSON, their pictures to `images/` beside it, and `dataset_info.json` that tells
-    LLaMA-Factory how to read them. Gives the number of conversations."""
+    LLaMA-Factory how to read them, beside what it tells of others. Gives the number of conversations.
+
+    Raises UserError, before anything is written, where that file cannot be added to.
+    """
+    info = path.parent / "dataset_info.json"
+    known = _described_already(info, path)
     entries = [
         _answered(each, path.parent) if isinstance(each, Question) else sharegpt_entry(each, path.parent)
         for each in played
     ]
     write_json(path, entries)
-    info = path.parent / "dataset_info.json"
-    known = read_json(info) if info.is_file() else {}
     tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
     described = {
         "file_name": path.name,
@@ -146,6 +150,16 @@ def write_sharegpt(played: Iterable[Trajectory | Question], path: Path) -> int:
     }
     write_json(info, {**known, path.stem: described})
     return len(entries)
+
+
+def _described_already(info: Path, path: Path) -> dict[str, Any]:
+    known = read_json(info) if info.is_file() else {}
+    if not isinstance(known, dict):
+        raise UserError(f"{info} does not describe data sets, so nothing can be added to it. Choose another folder.")
+    own = known.get(path.stem)
+    if own is not None and not (isinstance(own, dict) and own.get("file_name") == path.name):
+        raise UserError(f"{info} describes a data set {path.stem!r} of another file. Give {path.name} another name.")
+    return known
 
 
 def sharegpt_entry(trajectory: Trajectory, folder: Path) -> dict[str, Any]:

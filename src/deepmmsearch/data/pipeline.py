@@ -33,7 +33,7 @@ from deepmmsearch.data.card import count_contents, git_revision, stage_summary, 
 from deepmmsearch.data.episodes import PlayEpisodes
 from deepmmsearch.data.near_duplicates import Duplicate, against, groups, within
 from deepmmsearch.data.overlap import evaluation_prints, row_print
-from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, Mix, Seeds
+from deepmmsearch.data.recipe import DATASET, AtlasSeeds, BuildSettings, Mix, Seeds
 from deepmmsearch.data.records import write_rows
 from deepmmsearch.data.sources import SeedSource, open_source
 from deepmmsearch.data.stages import COMMAND, Counts, Stage
@@ -50,8 +50,9 @@ from deepmmsearch.redaction import public_settings
 from deepmmsearch.settings import decisive
 
 STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
-DATASET = "dataset"
 _FILE = re.compile(r"(train|validation)-\d{5}\.parquet")
+# what stands in a data set's folder besides
+_BESIDE = ("README.md", "card.json", "contents.png", "stages.png", "recipe.yaml")
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ class _Build:
     def run(self) -> Built:
         recipe = public_settings({**self.settings.model_dump(mode="json"), **self.makers.settings})
         write_text(self.output / "recipe.yaml", yaml.safe_dump(recipe, sort_keys=False), private=True)
+        for folder in (self.output / DATASET, *(self._variant(name) for name in self.settings.balance.variants)):
+            self._own(folder)
         self.shards = self.source.shards()
         key = self._by_shards()
         key = self._unique(key)
@@ -256,11 +259,40 @@ class _Build:
         stages = [stage_summary(stage.name, stage.counts(self.shards)) for stage in self.stages]
         built = None
         for name, ids in chosen.items():
-            folder = self.output / DATASET if name == DATASET else self.output / "variants" / name
+            folder = self.output / DATASET if name == DATASET else self._variant(name)
             card = self._write(name, folder, set(ids), held_out, stages)
             built = Built(folder, card) if name == DATASET else built
         assert built is not None
         return built
+
+    def _variant(self, name: str) -> Path:
+        return self.output / "variants" / name
+
+    def _own(self, folder: Path) -> set[str]:
+        """The files in it that an earlier run made. Raises UserError for one of their names that none did."""
+        place = folder.relative_to(self.output).as_posix()
+        made = set(self._record().get(place, ()))
+        if not made and _card(folder):
+            # of a version that did not write them down
+            made = {path.name for path in folder.iterdir()}
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path.name not in made and (path.name in _BESIDE or _FILE.fullmatch(path.name)):
+                raise UserError(f"{path} was not made by `deepmmsearch {COMMAND}`. Move it, or choose another output.")
+        return made
+
+    def _record(self) -> dict[str, list[str]]:
+        """By folder, the files that were made there: written down before, so that a kill leaves none unknown."""
+        path = self.stages[6].folder / "report" / "files.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def _claim(self, folder: Path, names: Iterable[str]) -> None:
+        place = folder.relative_to(self.output).as_posix()
+        made = self._own(folder)
+        wanted = {**self._record(), place: sorted({*made, *names})}
+        write_json(self.stages[6].folder / "report" / "files.json", wanted, durable=True)
+        for old in made:
+            if _FILE.fullmatch(old):
+                (folder / old).unlink(missing_ok=True)
 
     def _write(
         self, name: str, folder: Path, ids: set[str], held_out: set[str], stages: Sequence[Mapping[str, Any]]
@@ -271,13 +303,13 @@ class _Build:
         # the card tells of rows that wait and of what was tried again, too
         waiting = [stage[name] for name in ("pending", "retries") for stage in stages if stage[name]]
         key = hashlib.sha256(repr((*made_of, waiting) if waiting else made_of).encode()).hexdigest()
-        if (folder / "card.json").is_file() and (card := read_json(folder / "card.json")).get("key") == key:
-            return dict(card)
-        for old in folder.glob("*.parquet"):
-            if _FILE.fullmatch(old.name):
-                old.unlink()
+        if (card := _card(folder)).get("key") == key:
+            return card
+        size, rows_of = self.settings.splits.rows_per_file, {"train": ids - held_out, "validation": ids & held_out}
+        numbered = ((split, n) for split, wanted in rows_of.items() for n in range(-(-len(wanted) // size)))
+        self._claim(folder, [*_BESIDE, *(f"{split}-{number:05d}.parquet" for split, number in numbered)])
         contents = {}
-        for split, wanted in (("train", ids - held_out), ("validation", ids & held_out)):
+        for split, wanted in rows_of.items():
             files = _chunks(self._chosen_rows(wanted), self.settings.splits.rows_per_file)
             for number, rows in enumerate(files):
                 write_rows(rows, folder / f"{split}-{number:05d}.parquet")
@@ -301,13 +333,22 @@ class _Build:
             ],
             "key": key,
         }
+        write_text(folder / "recipe.yaml", (self.output / "recipe.yaml").read_text(encoding="utf-8"))
         write_card(card, folder)
-        (folder / "recipe.yaml").write_bytes((self.output / "recipe.yaml").read_bytes())
         return card
 
     def _chosen_rows(self, wanted: set[str]) -> Iterator[Row]:
         for shard in self.shards:
             yield from (row for row in self.stages[5].read(shard) if row["id"] in wanted)
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """Of a data set of ours; empty where there is none."""
+    try:
+        found = read_json(folder / "card.json") if (folder / "card.json").is_file() else None
+    except UserError:
+        found = None
+    return found if isinstance(found, dict) and "key" in found else {}
 
 
 def _filtered(rows: Iterable[Row], drop: Mapping[str, str], counts: Counts) -> Iterator[Row]:

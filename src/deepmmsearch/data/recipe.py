@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from deepmmsearch.filenames import unfit_names
 from deepmmsearch.settings import Aside, EndpointSettings, LimitSettings, OneOf, Recipe, Settings
+
+DATASET = "dataset"
+"""The folder of the data set, and its name among the variants."""
 
 CATEGORIES = ("Arts", "Place", "People", "Industry", "Science", "Nature", "Entities", "Events")
 """MMSearch-R1's eight (arXiv 2506.20670); the categories of DeepMMSearchVQA are not published."""
@@ -189,9 +193,17 @@ class Mix(Settings):
 
 
 class Balance(Mix):
-    """The data set's mix (paper, section 3.2: 10,000, uniform, 50:50), and others beside it, for ablations."""
+    """The data set's mix (paper, section 3.2: 10,000, uniform, 50:50), and others beside it, for ablations, each in a
+    folder of its name."""
 
     variants: dict[str, Mix] = Field(default_factory=dict)
+
+    @field_validator("variants")
+    @classmethod
+    def _are_folders(cls, variants: dict[str, Mix]) -> dict[str, Mix]:
+        if problem := unfit_names("the variant", variants, taken=[DATASET]):
+            raise ValueError(problem)
+        return variants
 
 
 class Splits(Settings):

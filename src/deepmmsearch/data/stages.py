@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from deepmmsearch.outputs import Output, content
 
 COMMAND = "data build"
 ERROR = "error: "
+# as the sources of seeds call them
+_PART = re.compile(r"part-\d{5,}|world-\d+")
 
 
 @dataclass
@@ -120,7 +123,8 @@ class Stage:
         return read_rows(self.rows_file(part))
 
     def parts(self) -> list[str]:
-        return sorted(p.stem for p in self.folder.glob("*.json") if self.rows_file(p.stem).is_file())
+        named = (path.stem for path in self.folder.glob("*.json") if _PART.fullmatch(path.stem))
+        return sorted(part for part in named if self.rows_file(part).is_file())
 
     def counts(self, parts: Iterable[str] | None = None) -> Counts:
         """The sum over these parts, of those that are finished; None is all."""

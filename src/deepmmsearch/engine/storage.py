@@ -17,15 +17,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.checksums import damaged
 from deepmmsearch.engine.segments import Segment
-from deepmmsearch.errors import MissingExtra, UserError
-from deepmmsearch.files import write_json
+from deepmmsearch.errors import Failed, MissingExtra, UserError
+from deepmmsearch.files import replacing, write_json
 
 FORMAT = 2
 MAX_QUERY_TERMS = 64
@@ -44,6 +46,8 @@ STOPWORDS = [word for line in _FUNCTION_WORDS for word in line.split()]
 # the files that tantivy makes and, told so by its own list, deletes
 _MANAGED = re.compile(r"[0-9a-f]{32}(\.\d{1,20})?(\.[a-z]{2,12}){1,2}|meta\.json")
 _MOST_MANAGED = 16_000_000
+# how tantivy begins when it may not lock
+_LOCK = "Failed to acquire Lockfile"
 
 
 # what tantivy's search returns: a score, and where the document lies
@@ -117,13 +121,12 @@ class Store:
         self.arrays = folder / "arrays"
         stemmed = bool(self.meta.get("stem", True))
         self.analyzer = _analyzer(stemmed)
+        self._words = "words_stemmed" if stemmed else "words"
+        self._links: TemporaryDirectory[str] | None = None
         with intact(folder):
             if (path := damaged(folder / "text")) is not None:
                 raise UserError(f"{path} is damaged. Build the index in {folder} again.")
-            self.index = tantivy_module().Index.open(str(folder / "text"))
-        # reloading is ours (snapshot): the default keeps a thread that watches the folder
-        self.index.config_reader("manual")
-        self.index.register_tokenizer("words_stemmed" if stemmed else "words", self.analyzer)
+            self.index = self._opened(folder / "text")
         self._commit = folder / "text" / "meta.json"
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
@@ -134,12 +137,18 @@ class Store:
         """A new, empty index. The folder must be absent or empty: nothing of the user's is ever overwritten."""
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder} exists and is not an index. Choose a new or empty folder for the index.")
-        (folder / "text").mkdir(parents=True, exist_ok=True)
-        (folder / "arrays").mkdir(exist_ok=True)
-        tantivy_module().Index(_schema(bool(settings.get("stem", True))), path=str(folder / "text"))
-        # meta.json last: a folder without it is not an index yet
-        write_json(folder / "meta.json", {"format": FORMAT, **settings}, durable=True)
+        with replacing(folder) as draft:
+            for name in ("text", "arrays"):
+                (draft / name).mkdir(parents=True)
+            with intact(folder):
+                tantivy_module().Index(_schema(bool(settings.get("stem", True))), path=str(draft / "text"))
+            write_json(draft / "meta.json", {"format": FORMAT, **settings}, durable=True)
         return cls(folder)
+
+    @property
+    def read_only(self) -> bool:
+        """Nothing can be written in the folder."""
+        return self._links is not None
 
     def snapshot(self) -> Snapshot:
         """The last commit; the same object until there is a newer one."""
@@ -147,9 +156,35 @@ class Store:
             status = self._commit.stat()
             stamp = (status.st_mtime_ns, status.st_ino)
             if self._snapshot is None or stamp != self._stamp:
-                self.index.reload()
+                self._reload()
                 self._snapshot, self._stamp = Snapshot(self), stamp
             return self._snapshot
+
+    def _opened(self, place: Path) -> Any:
+        try:
+            index = tantivy_module().Index.open(str(place))
+            # reloading is ours (snapshot): the default keeps a thread that watches the folder
+            index.config_reader("manual")
+        except ValueError as error:
+            if self._links is not None or _LOCK not in str(error):
+                raise
+            return self._opened_apart()
+        index.register_tokenizer(self._words, self.analyzer)
+        return index
+
+    def _opened_apart(self) -> Any:
+        """Where nothing can be written: tantivy makes a lock file even to read, so it gets links to the files."""
+        self._links = TemporaryDirectory(prefix="deepmmsearch-")
+        for entry in os.scandir(self.folder / "text"):
+            if not entry.name.endswith(".lock"):
+                Path(self._links.name, entry.name).symlink_to(entry.path)
+        return self._opened(Path(self._links.name))
+
+    def _reload(self) -> None:
+        if self._links is None:
+            self.index.reload()
+        else:
+            self.index = self._opened_apart()
 
     def refresh(self) -> None:
         """Forget the snapshot: the next one is read anew."""
@@ -213,6 +248,8 @@ def intact(folder: Path) -> Iterator[None]:
         # tantivy's panics are no Exceptions, and have a class for each import of pyo3
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
+        if sentence := refusal(error):
+            raise Failed(sentence) from error
         said = (str(error).splitlines() or [""])[0][:120]
         raise UserError(
             f"The index in {folder} is damaged ({type(error).__name__}: {said}). Build it again."

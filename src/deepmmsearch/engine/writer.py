@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.engine.storage import Store, page_number, tantivy_module
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import Failed, UserError
 
 HEAP = 48_000_000
 MAX_SEGMENTS = 8
@@ -28,9 +29,13 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        if store.read_only:
+            raise Failed(f"The index in {store.folder} cannot be written: its folder is read-only. Copy it first.")
         try:
             self._writer: Any = store.index.writer(HEAP, 1)
         except ValueError as error:
+            if sentence := refusal(error):
+                raise Failed(sentence) from error
             if re.search("lock", str(error), re.I):
                 raise UserError(
                     f"Another process is writing to the index in {store.folder}. Retry when it has finished."

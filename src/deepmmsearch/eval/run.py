@@ -84,7 +84,7 @@ class EvalRun:
         self.info: dict[str, Any] = {"workflows": {}, "benchmarks": {}, "judges": [], "planned": []}
         if (folder / FILE).is_file():
             self.info |= _read_json(folder / FILE)
-            _end_line(folder / "verdicts.jsonl")
+        self._line_ended = False
 
     def describe(
         self,
@@ -155,6 +155,9 @@ class EvalRun:
         make_folder(self.folder, private=True)
         text = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
         path = self.folder / "verdicts.jsonl"
+        if not self._line_ended:
+            _end_line(path)
+            self._line_ended = True
         with open(path, "ab", opener=for_owner) as file:
             file.write(text.encode("utf-8", "replace"))
 

@@ -115,28 +115,25 @@ def count(cassette: Cassette) -> Count:
 
 def export(cassette: Cassette, path: Path, tools: Sequence[str] = ()) -> Count:
     """Writes all of it, or what `tools` recorded, to `path`, which appears when it is whole. An export that is there is
-    replaced. Raises UserError where `path` is any other file, or cannot be written."""
+    replaced. Raises UserError where `path` is any other file."""
     if path.exists() and not _is_export(path):
         raise UserError(f"{path} is there already, and is not an exported cassette. Give another file.")
     chosen = f"WHERE tool IN ({','.join('?' * len(tools))})" if tools else ""
     counts = dict.fromkeys(("entry", "failure", "image"), 0)
     wanted: set[str] = set()
-    try:
-        with replacing(path, private=True) as draft, _opened(draft, "wt", zipped=path.suffix == ".gz") as lines:
-            _say(lines, {"format": FORMAT, "version": VERSION})
-            for (names,) in cassette.rows(f"SELECT images FROM entries {chosen}", tools):
-                wanted.update(names.split())
-            for sha in sorted(wanted):
-                for (png,) in cassette.rows("SELECT png FROM images WHERE sha = ?", (sha,)):
-                    _say(lines, {"image": sha, "png": base64.b64encode(png).decode("ascii")})
-                    counts["image"] += 1
-            for name, (table, columns) in _TABLES.items():
-                order = "ORDER BY created, asker" if "asker" in columns else "ORDER BY created, asked"
-                for row in cassette.rows(f"SELECT {', '.join(columns)} FROM {table} {chosen} {order}", tools):
-                    _say(lines, {name: dict(zip(columns, row, strict=True))})
-                    counts[name] += 1
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error}. Give another place.") from None
+    with replacing(path, private=True) as draft, _opened(draft, "wt", zipped=path.suffix == ".gz") as lines:
+        _say(lines, {"format": FORMAT, "version": VERSION})
+        for (names,) in cassette.rows(f"SELECT images FROM entries {chosen}", tools):
+            wanted.update(names.split())
+        for sha in sorted(wanted):
+            for (png,) in cassette.rows("SELECT png FROM images WHERE sha = ?", (sha,)):
+                _say(lines, {"image": sha, "png": base64.b64encode(png).decode("ascii")})
+                counts["image"] += 1
+        for name, (table, columns) in _TABLES.items():
+            order = "ORDER BY created, asker" if "asker" in columns else "ORDER BY created, asked"
+            for row in cassette.rows(f"SELECT {', '.join(columns)} FROM {table} {chosen} {order}", tools):
+                _say(lines, {name: dict(zip(columns, row, strict=True))})
+                counts[name] += 1
     return Count(counts["entry"], counts["failure"], counts["image"])
 
 

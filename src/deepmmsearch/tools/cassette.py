@@ -26,6 +26,7 @@ from PIL.Image import Image
 
 from deepmmsearch import images
 from deepmmsearch.codec import PLAIN, no_picture
+from deepmmsearch.disk import refusal
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import for_owner, make_folder
 from deepmmsearch.notation import parse_json
@@ -52,6 +53,15 @@ _FAILURE = "SELECT kind, message, calls, created FROM failures WHERE key = ?"
 READ_PATIENCE = 20
 # The most writes in one transaction.
 BATCH = 256
+
+# by SQLite's number, what the disk refuses
+_REFUSED = {
+    sqlite3.SQLITE_FULL: "There is no room left on the disk for {path}. Make room, and run it again.",
+    sqlite3.SQLITE_IOERR: "The disk failed with {path}, or is full. Check it, and run it again.",
+    sqlite3.SQLITE_READONLY: "{path} cannot be written. Check its permissions, or give another file.",
+    sqlite3.SQLITE_CANTOPEN: "{path} cannot be opened, or nothing be written beside it. Check the permissions of its "
+    "folder, or give another file.",
+}
 
 Statement = tuple[str, Sequence[Any]]
 
@@ -92,11 +102,15 @@ class Cassette:
 
     def __init__(self, path: str | Path, *, read_only: bool = False, wait: float = 30.0) -> None:
         self.path, self.read_only, self.wait = Path(path), read_only, wait
+        self._real = self.path.resolve()
+        self._wal = Path(f"{self._real}-wal")
         self._mutex = threading.Lock()
         self._start()
 
     def _start(self) -> None:
         self._process = os.getpid()
+        # opened as a file that nobody writes
+        self._unwritten = False
         self._reader = self._open(first=True)
         self._reader.execute(f"PRAGMA busy_timeout = {READ_PATIENCE}")
         self._writer: sqlite3.Connection | None = None
@@ -131,6 +145,9 @@ class Cassette:
             # SQLite's connections do not survive a fork
             self._start()
         with self._mutex:
+            if self._unwritten and self._wal_there():
+                self._reader.close()
+                self._reader = self._open()
             try:
                 return self._reader.execute(query, values).fetchall()
             except sqlite3.OperationalError as error:
@@ -300,18 +317,33 @@ class Cassette:
             raise self._explain(error) from None
 
     def _connect(self) -> sqlite3.Connection:
-        address = self.path.resolve().as_uri()
         if not self.read_only:
             if not self.path.exists():
                 # SQLite gives the files beside it the same permissions
                 open(self.path, "ab", opener=for_owner).close()
-            address += "?mode=rwc"
-        elif os.access(self.path.parent, os.W_OK):
-            address += "?mode=ro"
+            return self._connected("mode=rwc")
+        # SQLite makes a log beside the file even to read, unless it is told that nobody writes. Whoever does has one
+        if self._wal_there():
+            connection = self._connected("mode=ro")
+            try:
+                connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+                self._unwritten = False
+                return connection
+            except sqlite3.OperationalError as error:
+                connection.close()
+                # what a killed process left, where nothing can be written: the log is not read
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                    raise
         else:
-            # WAL needs a file beside it even to read; where none can be made, nobody else writes either
-            address += "?immutable=1"
+            self._unwritten = True
+        return self._connected("immutable=1")
+
+    def _connected(self, how: str) -> sqlite3.Connection:
+        address = f"{self._real.as_uri()}?{how}"
         return sqlite3.connect(address, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
+
+    def _wal_there(self) -> bool:
+        return self._wal.exists()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
@@ -353,6 +385,10 @@ class Cassette:
         connection.execute("COMMIT")
 
     def _explain(self, error: Exception) -> UserError:
+        if sentence := refusal(error):
+            return UserError(sentence)
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _REFUSED:
+            return UserError(_REFUSED[error.sqlite_errorcode & 0xFF].format(path=self.path))
         if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
             return UserError(f"{self.path} is locked by another program. Close it, or give another file.")
         if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.files import replacing
 
 # matplotlib's tab20, the strong ones first: its default cycle repeats after ten, and a cycle may not refer to it (C0)
 _STRONG = "#1f77b4 #ff7f0e #2ca02c #d62728 #9467bd #8c564b #e377c2 #7f7f7f #bcbd22 #17becf"
@@ -27,6 +28,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             if number < len(lines):
                 raise UserError(f"Line {number} of {path} is not JSON: {error}.") from error
     return rows
+
+
+def save_figure(figure: Any, path: Path, dpi: int) -> None:
+    """As a PNG that appears whole or not at all."""
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=dpi, format="png")
 
 
 def plot_curves(
@@ -53,7 +60,7 @@ def plot_curves(
             axes.legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns)
         elif len(axes.lines) > 1:
             axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
 
 
 def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, panels: Mapping[str, str]) -> None:
@@ -73,4 +80,4 @@ def plot_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, panel
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="x-small")
-    figure.savefig(path, dpi=120)
+    save_figure(figure, path, dpi=120)
