@@ -265,16 +265,18 @@ def test_one_that_takes_too_much_memory_costs_itself(fresh: None) -> None:
     assert images.load(encode(noise(), "PNG")).size == (60, 40)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 def test_a_process_that_was_killed_is_started_again(fresh: None) -> None:
+    """Also where it is still dying when the next picture comes."""
     good = encode(noise(), "PNG")
     images.load(good)
     _, workers = images._decoders(os.getpid(), images.FORMATS)
-    worker = workers.get()
-    assert worker._process is not None
-    worker._process.kill()
-    worker._process.wait()
-    workers.put(worker)
-    assert images.load(good).size == (60, 40)
+    for _ in range(5):
+        worker = workers.get()
+        assert worker._process is not None
+        worker._process.kill()
+        workers.put(worker)
+        assert images.load(good).size == (60, 40)
 
 
 @pytest.mark.skipif(not confinement().network, reason="this system cannot take the network from a process")

@@ -50,27 +50,10 @@ class Worker:
     def ask(self, request: Mapping[str, Any], content: bytes, timeout: float | None = None) -> dict[str, Any]:
         """`timeout`: instead of the usual one. Raises Unreadable: refused by the extraction, over the time limit, or
         the process died of it; UserError for a package that is missing."""
-        process = self._started()
         seconds = self.timeout if timeout is None else timeout
-        # a timer that kills works on every system, a selector on pipes does not
-        wall = seconds * WALL_FACTOR if self.wall is None else self.wall
-        clock = threading.Timer(wall, process.kill)
-        clock.start()
-        try:
-            write_frame(process.stdin, json.dumps({**request, "timeout": seconds}).encode(), content)
-            answer: dict[str, Any] = json.loads(read_frame(process.stdout, LARGEST_ANSWER) or b"")
-            plain = read_frame(process.stdout, LARGEST_ANSWER)
-            if not isinstance(answer, dict) or plain is None:
-                raise ValueError(answer)
-            answer[CONTENT] = plain
-        except (OSError, ValueError, RecursionError):
-            expired = not clock.is_alive()
-            self.close()
-            expired = expired or process.returncode == -getattr(signal, "SIGPROF", 0)
-            problem = f"took more than {seconds:g} s to read" if expired else "its extraction crashed"
-            raise Unreadable(problem) from None
-        finally:
-            clock.cancel()
+        answer = self._exchange(request, content, seconds) or self._exchange(request, content, seconds)
+        if answer is None:
+            raise Unreadable("its extraction crashed")
         if "missing" in answer:
             raise UserError(answer["missing"])
         if "reason" in answer:
@@ -86,6 +69,35 @@ class Worker:
                     with contextlib.suppress(OSError):  # unsent bytes of a killed process
                         pipe.close()
             self._process = None
+
+    def _exchange(self, request: Mapping[str, Any], content: bytes, seconds: float) -> dict[str, Any] | None:
+        """None where the process was killed, perhaps by a kernel without memory before it heard of this."""
+        process = self._started()
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            process.kill()
+
+        # a timer that kills works on every system, a selector on pipes does not
+        clock = threading.Timer(seconds * WALL_FACTOR if self.wall is None else self.wall, end)
+        clock.start()
+        try:
+            write_frame(process.stdin, json.dumps({**request, "timeout": seconds}).encode(), content)
+            answer: dict[str, Any] = json.loads(read_frame(process.stdout, LARGEST_ANSWER) or b"")
+            plain = read_frame(process.stdout, LARGEST_ANSWER)
+            if not isinstance(answer, dict) or plain is None:
+                raise ValueError(answer)
+            return {**answer, CONTENT: plain}
+        except (OSError, ValueError, RecursionError):
+            self.close()
+        finally:
+            clock.cancel()
+        if late.is_set() or process.returncode == -getattr(signal, "SIGPROF", 0):
+            raise Unreadable(f"took more than {seconds:g} s to read")
+        if process.returncode == -getattr(signal, "SIGKILL", 0):
+            return None
+        raise Unreadable("its extraction crashed")
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
