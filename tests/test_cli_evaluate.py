@@ -66,6 +66,30 @@ def test_eval_plays_judges_and_reports_and_goes_on(tmp_path: Path, worlds: Path)
         run("report", str(tmp_path / "run"), "--judge", "llm")
 
 
+def test_questions_of_ones_own_by_their_path(tmp_path: Path) -> None:
+    rows = ["Country;Question ;ANSWER;Id", *(f"x;What is {n}, or not?;x;{n % 4}" for n in range(6)), "x;No answer?;;9"]
+    (tmp_path / "mine.csv").write_text("\n".join(rows), encoding="utf-16")
+    with endpoint(lambda request: said("<reason>I know.</reason><answer>x</answer>")) as model:
+        policies = {"m": {"kind": "chat", "base_url": model.url, "model": "vlm"}}
+        own = [{"name": str(tmp_path / "mine.csv")}]
+        file = recipe(tmp_path, benchmarks=own, workflows={"direct": {"kind": "direct"}}, policies=policies)
+        output = run("eval", str(file), "--limit", "5")
+        assert "mine: 1 x id of another row, numbered (row 5: 0 became 0-row5)" in output
+        assert output.index("numbered (row 5") < output.index("direct: 5 played, 100% right")
+        stored = TrajectoryStore(tmp_path / "run" / "trajectories").ids()
+        assert set(stored) == {f"mine/direct/{name}" for name in ("0", "1", "2", "3", "0-row5")}
+        sampled = run("eval", str(file), f"output={tmp_path / 'sampled'}", "--sample", "3", "--seed", "2")
+        assert "direct: 3 played" in sampled and "Wrote" in sampled
+        said_no = run("eval", str(file), f"output={tmp_path / 'all'}")
+        assert "mine: 1 of 7 rows left out: 1 x no answer (9)" in said_no
+
+
+def test_the_first_questions_of_an_atlas(tmp_path: Path, worlds: Path) -> None:
+    assert "oracle: 2 played" in run(
+        "eval", str(recipe(tmp_path, worlds=str(worlds))), "--limit", "2", "--only", "oracle"
+    )
+
+
 def through_main(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["deepmmsearch", *words])
     with pytest.raises(SystemExit) as stopped:

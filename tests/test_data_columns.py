@@ -65,6 +65,7 @@ def test_a_column_of_pictures_is_read_whatever_it_is_called(tmp_path: Path, colu
         {"bytes": None, "path": "images/a.jpg"},
         {"url": f"data:image/jpeg;base64,{base64_picture()}"},
         {"file_name": "images/a.jpg"},
+        "{'bytes': None, 'path': 'images/a.jpg'}",
         list(picture_bytes()),
         ["images/a.jpg"],
         "['images/a.jpg']",
@@ -153,6 +154,8 @@ def test_what_is_no_picture_is_metadata(tmp_path: Path, row: dict[str, Any]) -> 
         ("https://example.org/gone.jpg", "picture not downloaded"),
         (base64.b64encode(b"this is no picture at all " * 60).decode(), "picture cannot be decoded"),
         ({"height": 3}, "picture in an unknown form"),
+        ([[[0, 255], [255, 0]]], "picture in an unknown form"),
+        (True, "picture file missing"),
     ],
 )
 def test_reasons_are_true(tmp_path: Path, value: Any, reason: str) -> None:
@@ -173,6 +176,23 @@ def test_a_table_is_read_however_it_was_saved(tmp_path: Path, separator: str, en
     (tmp_path / "q.csv").write_bytes(text.encode(encoding))
     (question,) = open_own(tmp_path / "q.csv")
     assert (question.id, question.text, question.answers) == ("1", "Which; tower, is\tit?", (place,))
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        ("question;note, as it was, in full, there;answers\nWhich?;x;Big Ben\n", "Which?"),
+        ("question;answers\nWhich, of these, is it?;Big, Ben\nWho, then?;Ada\n", "Which, of these, is it?"),
+        ("question,answers\nWhich; of; these?,a|b|c\n", "Which; of; these?"),
+        ("question\tanswers\nWhich, of these?\tBig Ben\n", "Which, of these?"),
+        ('question,answers\n"Which\n\nof; these?",Big Ben\n', "Which\n\nof; these?"),
+        ("question|answers\nWhich?|Big Ben\n", "Which?"),
+        ("question,answers\r" + "Which?,Big Ben\r", "Which?"),
+    ],
+)
+def test_a_separator_is_told_by_the_rows_that_it_makes(tmp_path: Path, text: str, question: str) -> None:
+    (tmp_path / "q.csv").write_bytes(text.encode())
+    assert next(iter(open_own(tmp_path / "q.csv"))).text == question
 
 
 def test_a_separator_that_excel_wrote_above_the_header(tmp_path: Path) -> None:

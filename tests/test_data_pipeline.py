@@ -283,6 +283,16 @@ def test_episodes_that_failed_for_good_are_played_again_when_that_is_asked_for(t
     assert build(wanted, flaky_makers(tmp_path), retry_errors=True).card == whole.card
 
 
+def test_ids_that_shards_share_are_told_apart(tmp_path: Path) -> None:
+    rows = [{**good(n), "id": f"q{n % 10}"} for n in range(20)]
+    path = write_seeds(tmp_path / "seeds", rows)
+    # as if each shard had been drawn by a process of its own, which knows of no other
+    wanted = settings(tmp_path, path, seeds={"benchmark": str(path), "shard": 5}, processes=4)
+    built = build(wanted, makers(tmp_path / "log"))
+    ids = [t.question.id for split in ("train", "validation") for t in read_trajectories(built.dataset, split)]
+    assert len(ids) == len(set(ids)) == 20
+
+
 def test_rollouts_that_failed_say_nothing_of_their_question(tmp_path: Path) -> None:
     known = [says("Ada")]
     rows = [{**flaky(n, **({"rollout": 1} if n == 1 else {})), "rollouts": [known, known]} for n in range(3)]

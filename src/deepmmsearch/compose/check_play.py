@@ -14,6 +14,7 @@ from deepmmsearch.compose.eval_recipe import (
     BenchmarkSettings,
     DirectSettings,
     EvalRecipe,
+    NamedBenchmarkSettings,
     OracleSettings,
     RagSettings,
     WorkflowSettings,
@@ -22,6 +23,7 @@ from deepmmsearch.compose.evaluation import Evaluation, limited
 from deepmmsearch.compose.harness_recipe import HarnessRecipe
 from deepmmsearch.compose.policies import prompt_for, trained_prompt
 from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
+from deepmmsearch.data.published import find_benchmark
 from deepmmsearch.data.recipe import AgainstTable, AtlasSeeds, ModelTaxonomy, SearchByRollouts
 from deepmmsearch.errors import UnknownName
 from deepmmsearch.types import Policy
@@ -63,6 +65,10 @@ def check_evaluation(recipe: EvalRecipe, parts: Parts) -> None:
             evaluation.prompts(workflow, players[name])
     played, worlds, sizes = 0.0, 0.0, []
     for label, benchmark in asked.items():
+        with plan.trying():
+            known = find_benchmark(benchmark.name) if isinstance(benchmark, NamedBenchmarkSettings) else None
+            if known is not None and known.encrypted:
+                evaluation.refuse_cassettes(label)
         questions = _questions(benchmark, parts)
         sizes.append(f"{label} {questions:,.0f}")
         worlds += questions * isinstance(benchmark, AtlasBenchmarkSettings)

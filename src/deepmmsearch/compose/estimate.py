@@ -33,7 +33,8 @@ BENCHMARKS = {
     "infoseek": 73_620, "evqa": 5_750, "simplevqa": 1_013, "dynvqa": 715, "okvqa": 5_046, "aokvqa": 1_145,
     "aokvqa-choices": 1_145, "fvqa-train": 5_000, "fvqa-test": 1_800, "mmsearch": 300, "livevqa": 3_602,
     "ocrbench": 1_000, "mmvet": 218, "ai2d": 3_088, "mathvista": 1_000, "mmbench": 4_329, "docvqa": 5_349,
-    "infovqa": 2_801,
+    "infovqa": 2_801, "simplevqa-zh": 1_012, "dynvqa-zh": 720, "mmsearch-plus": 311, "visbrowse": 169,
+    "mm-browsecomp": 224, "browsecomp-vl": 199, "hr-mmsearch": 305, "vdr-bench": 2_000,
 }  # fmt: skip
 UNKNOWN_QUESTIONS = 1000
 # Bytes of a question about an invented world, with its picture.

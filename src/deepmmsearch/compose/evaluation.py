@@ -114,7 +114,7 @@ class Evaluation:
         )
         known = find_benchmark(settings.name)
         if known is not None and known.encrypted:
-            self._refuse_cassettes(label)
+            self.refuse_cassettes(label)
         info = BenchmarkInfo(
             label,
             known.title if known else settings.name,
@@ -123,8 +123,9 @@ class Evaluation:
         )
         return Task(info, found, None, {"questions": questions_content(found)})
 
-    def _refuse_cassettes(self, benchmark: str) -> None:
-        """A cassette holds what tools and judges were asked, in the clear."""
+    def refuse_cassettes(self, benchmark: str) -> None:
+        """Raises UserError before questions that are published encrypted are played: a cassette holds what tools and
+        judges were asked, in the clear."""
         recorders = {"tools": self.recipe.tools, **{f"judges.{n}": j for n, j in self.recipe.judges.items()}}
         for name, settings in recorders.items():
             if isinstance(getattr(settings, "recorder", None), CacheSettings):

@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from deepmmsearch.data.columns import first, plain_names
 from deepmmsearch.data.layouts import open_table
 from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.pictures import Folders, load_picture, names_nothing
@@ -229,7 +230,6 @@ class QuestionSet:
 
 
 def _name_of(row: Row, number: int) -> str:
-    for key in ("data_id", "question_id", "questionId", "sample_id", "id", "pid", "index"):
-        if row.get(key) not in (None, ""):
-            return str(row[key])[:120]
-    return f"row {number + 1}"
+    columns = plain_names(row)
+    key = first(columns, ("data_id", "question_id", "sample_id", "id", "pid", "index"))
+    return str(columns[key])[:120] if key is not None else f"row {number + 1}"

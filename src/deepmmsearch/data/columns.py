@@ -18,11 +18,11 @@ ANSWERS = (
 )
 NAME = ("id", "question_id", "data_id", "sample_id", "qid", "uid", "index")
 
-_NOUNS = r"(?:image|img|picture|pic|photo|photograph|screenshot)"
+_NOUNS = r"(?:image|img|picture|pic|photo|photograph|screenshot|figure)"
 _FORMS = r"(?:bytes|base64|b64|data|file|path|file_?name|file_?path|local_?path|name|src|url|uri|link|address)"
 # image, images, query_image, img_path, image_url_2, photo3, file_name
 _PICTURE = re.compile(
-    rf"(?:(?:query|input|question|decoded|main|original|raw)_)?(?P<noun>{_NOUNS})s?(?:_?(?P<form>{_FORMS})s?)?"
+    rf"(?:(?:query|input|question|decoded|main|original|raw|base64|b64|encoded|local)_)?(?P<noun>{_NOUNS})s?(?:_?(?P<form>{_FORMS})s?)?"
     rf"_?(?P<number>\d{{1,3}})?|(?P<file>file(?:_?(?:name|path|url))?)s?"
 )
 _NUMBER = re.compile(_NOUNS + r"s?_?(\d{1,3})_?" + _FORMS + "s?")  # image_2_path
@@ -74,7 +74,7 @@ def picture_columns(row: Row) -> tuple[list[Any], list[str], list[str]]:
     return pictures, list(named), unread
 
 
-_ORDER = ("image", "img", "picture", "pic", "photo", "photograph", "screenshot", "file")
+_ORDER = ("image", "img", "picture", "pic", "photo", "photograph", "screenshot", "figure", "file")
 
 
 def _parts(name: str) -> tuple[str, int] | None:
@@ -86,9 +86,10 @@ def _parts(name: str) -> tuple[str, int] | None:
 
 
 def _listed(value: Any) -> list[Any]:
-    """A list as a list, also one that is written in a text."""
-    if isinstance(value, str) and (opened := parse_list(value)) is not None:
-        value = opened
+    """A list as a list, also one that is written in a text; an object likewise."""
+    if isinstance(value, str):
+        opened = parse_list(f"[{value}]") if value.lstrip().startswith("{") else parse_list(value)
+        value = value if opened is None else opened
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
         if len(value) > 64 and all(isinstance(each, int) and 0 <= each < 256 for each in value):
             return [bytes(value)]  # bytes in JSON

@@ -82,6 +82,8 @@ def load_picture(source: Any, folders: Folders = (), *others: str, roots: Folder
         source = bytes(source)
     if isinstance(source, Image | bytes):
         return _decode(source)
+    if not isinstance(source, str | Path | int):
+        raise Skip("picture in an unknown form", f"a {type(source).__name__}")
     text = str(source).strip()
     if is_address(text):
         last = PurePosixPath(unquote(text.partition("?")[0].partition("#")[0])).name

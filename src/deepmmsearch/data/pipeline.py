@@ -22,7 +22,8 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ class _Build:
         if all(stage.has(shard) for shard in self.shards):
             return key
         began = time.perf_counter()
-        prints = [row_print(row) for shard in self.shards for row in before.read(shard)]
+        prints = [row_print(row) for _, row in self._named(before)]
         removed: dict[str, tuple[str, Duplicate]] = {}
         evaluations = []
         for named in settings.against:
@@ -206,12 +207,26 @@ class _Build:
         told = {"evaluations": evaluations, "removed": rows}
         write_json(stage.folder / "report" / "removed.json", told, durable=True, private=True)
         seconds = time.perf_counter() - began
-        for shard in self.shards:
+        drop = {name: why for name, (why, _) in removed.items()}
+        for shard, named_rows in groupby(self._named(before), key=itemgetter(0)):
             counts = Counts(seconds=seconds / len(self.shards))
-            keep = _filtered(before.read(shard), {name: why for name, (why, _) in removed.items()}, counts)
-            stage.finish(shard, keep, counts)
+            stage.finish(shard, _filtered((row for _, row in named_rows), drop, counts), counts)
+        for shard in self.shards:
+            if not stage.has(shard):  # one without a row
+                stage.finish(shard, [], Counts())
         self._told(stage)
         return key
+
+    def _named(self, stage: Stage) -> Iterator[tuple[str, Row]]:
+        """All rows with their shards. Ids are told apart within a shard, where they are drawn; here all are."""
+        seen: set[str] = set()
+        for shard in self.shards:
+            for row in stage.read(shard):
+                name = row["id"]
+                while name in seen:
+                    name = f"{name}-{shard}"
+                seen.add(name)
+                yield shard, {**row, "id": name}
 
     def _balanced(self, key: str) -> str:
         before, stage = self.stages[5], self.stages[6]

@@ -12,8 +12,8 @@ from bisect import bisect_right
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import accumulate
+from functools import lru_cache, partial
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -33,6 +33,7 @@ _SEPARATORS = (",", ";", "\t", "|")
 # what Excel reads as an order, above the header
 _SEPARATOR = re.compile(r"sep=(.)\r?\n", re.IGNORECASE)
 _START = 4096
+_SAMPLED = 65_536
 
 
 class Rows(Protocol):
@@ -197,7 +198,7 @@ def _delimited(path: Path) -> list[Row]:
     if told := _SEPARATOR.match(text):
         separator, text = told[1], text[told.end() :]
     else:
-        separator = max((separator, *_SEPARATORS), key=lambda each: len(_header(text, each)))
+        separator = max((separator, *_SEPARATORS), key=partial(_fits, text[:_SAMPLED]))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     names: list[str] | None = None
     rows: list[Row] = []
@@ -223,11 +224,17 @@ def _delimited(path: Path) -> list[Row]:
             rows.append(own if len(own) == len(names) else ChainMap(own, blank))
 
 
-def _header(text: str, separator: str) -> list[str]:
+def _fits(text: str, separator: str) -> tuple[float, int]:
+    """How many of the first rows have as many cells as the header, if that has several; and how many."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        return next(csv.reader(io.StringIO(text[:65_536], newline=""), delimiter=separator), [])
+        widths = [len(row) for row in islice(filter(None, reader), 20)]
     except csv.Error:
-        return []
+        return 0.0, 0
+    # where the text is cut, so may be its last row
+    rows = widths[1:-1] if len(text) == _SAMPLED and len(widths) > 2 else widths[1:]
+    columns = widths[0] if widths else 0
+    return (0.0 if columns < 2 else (1 + rows.count(columns)) / (1 + len(rows))), columns
 
 
 def _distinct(names: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from deepmmsearch.eval.run import Judged
 from deepmmsearch.eval.workflows import retrievals
 from deepmmsearch.judge import gave_up
 from deepmmsearch.rewards import crop_quality
+from deepmmsearch.sealing import is_sealed
 from deepmmsearch.types import Malformed, Trajectory
 
 
@@ -67,6 +68,12 @@ def everything(row: Played) -> bool:
     return True
 
 
+def _told(trajectory: Trajectory) -> str | None:
+    """Why the episode failed; of a question that is published encrypted no more than of which kind it was."""
+    error = trajectory.error
+    return error.partition(": ")[0] if error is not None and is_sealed(trajectory.question) else error
+
+
 def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: str = "", workflow: str = "") -> Played:
     metadata = trajectory.question.metadata
     found = retrievals(trajectory)
@@ -78,7 +85,7 @@ def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: s
         trajectory.question.id,
         {judge: verdict.score for judge, verdict in verdicts.items()},
         next((v.error for v in verdicts.values() if v.error), None),
-        trajectory.error,
+        _told(trajectory),
         trajectory.error is None and gave_up(trajectory.answer),
         followed(trajectory.answer),
         sum(isinstance(t.action, Malformed) for t in trajectory.turns),
