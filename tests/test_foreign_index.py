@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,15 @@ def test_arrays_that_do_not_fit_are_told_as_damage(theirs: Path, name: str, arra
     np.save(next((theirs / "arrays").iterdir()) / f"{name}.npy", array)
     with pytest.raises(UserError, match="is damaged"):
         Index.open(theirs).search_image(Image.linear_gradient("L").convert("RGB"), 1)
+
+
+def test_thumbnails_that_are_none_cost_a_hit_its_picture_alone(theirs: Path) -> None:
+    path = next((theirs / "arrays").iterdir()) / "thumbnail.npy"
+    query = Image.linear_gradient("L").convert("RGB")
+    (before,) = Index.open(theirs).search_image(query, 1)
+    np.save(path, np.load(path) ^ 0x55)
+    (after,) = Index.open(theirs).search_image(query, 1)
+    assert before.image is not None and after == replace(before, image=None)
 
 
 def test_an_array_that_claims_to_be_huge_takes_no_memory(theirs: Path) -> None:

@@ -7,6 +7,7 @@ as well or explains another part of it: a scene with several flags is a match of
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,6 @@ from deepmmsearch.engine import descriptors as d
 from deepmmsearch.engine.align import Placement, Scene, Template
 from deepmmsearch.engine.decision import AGREES, SAME, Candidate, covers, identifies
 from deepmmsearch.engine.votes import Votes
-from deepmmsearch.errors import UserError
 
 GALLERY_FEATURES = 300
 QUERY_FEATURES = 500
@@ -88,15 +88,14 @@ class Gallery:
         self._coarse = align.coarse(arrays["grid"].astype(np.float32))
         self._templates: dict[int, Template] = {}
 
-    def thumbnail(self, row: int) -> Image.Image | None:
+    def thumbnail(self, row: int) -> Future[Image.Image] | None:
+        """Under way; raises UserError for one of a damaged index, or of one that somebody made up."""
         positions = np.flatnonzero(self.arrays["ids"] == row)
         if not len(positions):
             return None
         start, end = self.arrays["thumbnail_offsets"][positions[0] : positions[0] + 2]
-        try:
-            return images.load(self.arrays["thumbnail"][start:end].tobytes(), max_pixels=1_000_000, formats=("JPEG",))
-        except UserError:  # of a damaged index, or one that somebody made up
-            return None
+        content = self.arrays["thumbnail"][start:end].tobytes()
+        return images.loading(content, max_pixels=1_000_000, formats=("JPEG",)) if content else None
 
     def search(self, image: Image.Image, k: int, embedding: np.ndarray | None = None) -> list[Match]:
         """At most k, best first. `embedding` replaces the global similarity where the index was built with one."""

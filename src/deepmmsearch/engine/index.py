@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass, fields
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,11 @@ from deepmmsearch.engine.encoders import (
     VisionEncoder,
     refuse_unnamed,
 )
-from deepmmsearch.engine.image import Gallery
+from deepmmsearch.engine.image import Gallery, Match
 from deepmmsearch.engine.ingest import Ingest, Report
 from deepmmsearch.engine.storage import Record, Snapshot, Store, intact
 from deepmmsearch.engine.writer import Writer
-from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.progress import Watch, silent
 from deepmmsearch.reading.formats import PAGES, PICTURES
 from deepmmsearch.types import Hit
@@ -236,8 +237,8 @@ class Index:
                 return []
             with snapshot.lock:
                 matches = gallery.search(image, k, embedding)
-                hits = [_picture_hit(snapshot, gallery, m.row, m.score, m.matched) for m in matches]
-            return [hit for hit in hits if hit is not None]
+                hits = [(_picture_hit(snapshot, m), gallery.thumbnail(m.row)) for m in matches]
+            return [replace(hit, image=_decoded(thumbnail)) for hit, thumbnail in hits if hit is not None]
 
         return self._consistent(found)
 
@@ -303,13 +304,22 @@ def _gallery(snapshot: Snapshot) -> Gallery | None:
         return gallery
 
 
-def _picture_hit(snapshot: Snapshot, gallery: Gallery, row: int, score: float, matched: bool) -> Hit | None:
-    files = sorted({record.file for record in snapshot.find("ref", f"picture:{row}")})
+def _picture_hit(snapshot: Snapshot, match: Match) -> Hit | None:
+    files = sorted({record.file for record in snapshot.find("ref", f"picture:{match.row}")})
     if not files:
         return None
     mentions: list[Record] = [m for file in files for m in snapshot.find("ref", f"mention:{file}", 50)]
     title, snippet, url, file = ingest.caption(mentions, files)
-    return Hit(title, _address(snapshot, url, file), snippet, score, gallery.thumbnail(row), matched, SOURCE)
+    return Hit(title, _address(snapshot, url, file), snippet, match.score, matched=match.matched, source=SOURCE)
+
+
+def _decoded(thumbnail: Future[Image] | None) -> Image | None:
+    try:
+        return thumbnail.result() if thumbnail is not None else None
+    except Failed:
+        raise
+    except UserError:
+        return None
 
 
 def _address(snapshot: Snapshot, url: str, file: str) -> str:
