@@ -627,7 +627,8 @@ HUB = {"from_pretrained", "load_dataset", "SentenceTransformer"}
 HUB_USERS = ("policies.local", "engine.encoders", "tools.grounding.dino", "train", "data.tables")
 # Every way out that is not the client, and why it may be.
 KNOWN = {
-    "tools.transport": {"socket", "ssl", "httpx2", "httpcore2", "getaddrinfo"},  # the client itself
+    "tools.transport": {"socket", "ssl", "httpx2", "httpcore2"},  # the client itself
+    "tools.lookups": {"socket", "httpcore2", "getaddrinfo"},  # how it resolves names
     "tools.http": {"ssl", "httpx2", "httpcore2"},
     "tools.reply": {"httpx2", "httpcore2"},
     "policies.connection": {"openai", "ssl"},  # to the endpoint the user names, with the vendor's own client

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from deepmmsearch.tools.recorder import Recorder
 
 
+OF_A_SITE = 8
+"""Connections at once to what strangers name, below one domain."""
+
+
 @dataclass
 class Searches:
     network: NetworkSettings
@@ -109,7 +113,11 @@ class Searches:
 
         network = self.network
         limits: dict[str, Any] = {"timeout": network.timeout, "max_bytes": network.max_bytes}
-        outside = GuardedClient(network.allow_hosts, network.block_hosts, network.allow_private, **limits)
+        outside = GuardedClient(
+            network.allow_hosts, network.block_hosts, network.allow_private, of_a_site=OF_A_SITE, **limits
+        )
+        if not (own or known or keys):
+            return outside
         allowed = (*network.allow_hosts, *map(_host, known)) if network.allow_hosts else ()
         private = (*network.allow_private, *map(_host_and_port, own))
         secrets = [*keys, *(secret for address in own for secret in secrets_in(address))]

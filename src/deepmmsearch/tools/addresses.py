@@ -170,6 +170,18 @@ def read_host(host: str) -> str:
     return name
 
 
+def site_of(host: str) -> str:
+    """Whose it is, as far as a name tells: its registrable domain. For sharing out what there is little of."""
+    if ":" in host or _NUMBER.fullmatch(host.rpartition(".")[2]):
+        return host
+    try:
+        from tld import get_fld
+    except ImportError:
+        raise MissingExtra("Fetching from the web", "web") from None
+    known = get_fld(f"https://{host}", fail_silently=True)
+    return str(known) if known else ".".join(host.split(".")[-2:])
+
+
 def _ascii(host: str) -> str:
     lower = host.lower()
     if host.isascii():

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from deepmmsearch import __version__
 from deepmmsearch.agent.metering import received
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.redaction import Redaction
-from deepmmsearch.tools.addresses import HostRules, Refused, Target, join_address, read_address
+from deepmmsearch.tools.addresses import HostRules, Refused, Target, join_address, read_address, site_of
 from deepmmsearch.tools.reply import (
     BadReply,
     BadStatus,
@@ -63,10 +65,11 @@ class GuardedClient:
     `allow_hosts`, `block_hosts`: domains of this run, with all below them. `allow_private`: hosts ("localhost:8888")
     that may lie in private networks; a redirect from elsewhere never leads there. `outside`: the client for addresses
     that a reply names, where this one may reach what those must not: a provider's own address. `secrets`: keys that are
-    sent; where a reply repeats one, it does not get beyond this client. `timeout`: seconds for a
-    whole request; `max_bytes`: of a body, as sent and as decompressed. Proxies of the environment are ignored: a
-    proxy would resolve names by itself, unchecked. `resolve`, `backend`, `verify`: how names become addresses, what
-    connects to a checked address, and which certificates are trusted, for tests and networks of one's own.
+    sent; where a reply repeats one, it does not get beyond this client. `timeout`: seconds for a whole request;
+    `max_bytes`: of a body, as sent and as decompressed; `connections`: at once, `of_a_site`: of them to hosts below one
+    domain, so that a slow one leaves some to the others. Proxies of the environment are ignored: a proxy would resolve
+    names by itself, unchecked. `resolve`, `backend`, `verify`: how names become addresses, what connects to a checked
+    address, and which certificates are trusted, for tests and networks of one's own.
 
     Usable without `async with`: connections open on first use, one set per event loop.
     """
@@ -84,6 +87,7 @@ class GuardedClient:
         max_bytes: int = MAX_BYTES,
         max_redirects: int = MAX_REDIRECTS,
         connections: int = 100,
+        of_a_site: int | None = None,
         user_agent: str = USER_AGENT,
         resolve: Resolver | None = None,
         backend: httpcore2.AsyncNetworkBackend | None = None,
@@ -95,6 +99,8 @@ class GuardedClient:
         self._resolve, self._backend, self._verify = resolve, backend, verify
         self._transports: tuple[asyncio.AbstractEventLoop, GuardedTransport] | None = None
         self._outside, self._redaction = outside, Redaction(secrets)
+        self._of_a_site = of_a_site
+        self._sites: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._httpx = _httpx()
 
     @property
@@ -196,21 +202,40 @@ class GuardedClient:
         sent = 0
         for _ in range(self.max_redirects + 1):
             sent += len(request.content)
-            reply = await self._send(request, target, max_bytes)
-            try:
-                location = reply.headers.get("location")
-                if reply.status_code not in _REDIRECTS or location is None:
-                    hide = self._redaction
-                    content = hide.content(await read_body(reply, target.host, accept, max_bytes, hide))
-                    headers = {name: hide.text(value) for name, value in reply.headers.items() if name != "set-cookie"}
-                    url, wire = hide.text(str(request.url)), reply.num_bytes_downloaded
-                    seconds = time.perf_counter() - began
-                    return Response(reply.status_code, url, headers, content, wire, sent, seconds)
-            finally:
-                received(reply.num_bytes_downloaded)
-                await reply.aclose()
+            async with self._place(target.host):
+                reply = await self._send(request, target, max_bytes)
+                try:
+                    location = reply.headers.get("location") if reply.status_code in _REDIRECTS else None
+                    if location is None:
+                        return await self._response(request, reply, target.host, accept, max_bytes, sent, began)
+                finally:
+                    received(reply.num_bytes_downloaded)
+                    await reply.aclose()
             request, target = self._redirected(request, target, reply.status_code, location)
         raise Refused(f"{target.host} is refused: more than {self.max_redirects} redirects.")
+
+    async def _response(
+        self,
+        request: httpx2.Request,
+        reply: httpx2.Response,
+        host: str,
+        accept: Sequence[str],
+        max_bytes: int,
+        sent: int,
+        began: float,
+    ) -> Response:
+        hide = self._redaction
+        content = hide.content(await read_body(reply, host, accept, max_bytes, hide))
+        headers = {name: hide.text(value) for name, value in reply.headers.items() if name != "set-cookie"}
+        url, seconds = hide.text(str(request.url)), time.perf_counter() - began
+        return Response(reply.status_code, url, headers, content, reply.num_bytes_downloaded, sent, seconds)
+
+    def _place(self, host: str) -> AbstractAsyncContextManager[None]:
+        """One of those that the host's site may have."""
+        if self._of_a_site is None:
+            return nullcontext()
+        self._transport()  # they belong to the same event loop
+        return self._sites.setdefault(site_of(host), asyncio.Semaphore(self._of_a_site))
 
     async def _send(self, request: httpx2.Request, target: Target, max_bytes: int) -> httpx2.Response:
         request.extensions = {"timeout": {"connect": self.connect_timeout}, "max_bytes": max_bytes}
@@ -244,6 +269,7 @@ class GuardedClient:
         loop = asyncio.get_running_loop()
         if self._transports is None or self._transports[0] is not loop:
             self._transports = (loop, self.transport())
+            self._sites.clear()
         return self._transports[1]
 
     def transport(self) -> GuardedTransport:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,6 +13,7 @@ from deepmmsearch.engine import Index
 from deepmmsearch.engine.text_ranking import PER_PAGE
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.tools.summarizer import ExtractiveSummarizer
+from deepmmsearch.tools.threads import ToolThreads
 from deepmmsearch.types import Hit
 
 T = TypeVar("T")
@@ -24,10 +24,10 @@ class LocalTextSearch:
 
     def __init__(self, index: Index, per_page: int = PER_PAGE) -> None:
         self.index, self.per_page = index, per_page
+        self._threads = ToolThreads("index-text")
 
     async def search(self, query: str, k: int) -> list[Hit]:
-        # in a thread: other episodes go on meanwhile
-        return await _run(self.index.search_text, query, k, self.per_page)
+        return await _run(self._threads, self.index.search_text, query, k, self.per_page)
 
 
 class LocalImageSearch:
@@ -35,9 +35,10 @@ class LocalImageSearch:
 
     def __init__(self, index: Index) -> None:
         self.index = index
+        self._threads = ToolThreads("index-pictures")
 
     async def search(self, image: Image, k: int) -> list[Hit]:
-        return await _run(self.index.search_image, image, k)
+        return await _run(self._threads, self.index.search_image, image, k)
 
 
 class LocalReader:
@@ -45,9 +46,10 @@ class LocalReader:
 
     def __init__(self, index: Index) -> None:
         self.index = index
+        self._threads = ToolThreads("index-pages")
 
     async def read(self, url: str) -> Page:
-        return await _run(self.index.read, url)
+        return await _run(self._threads, self.index.read, url)
 
 
 def local_tools(index: Index) -> Toolbox:
@@ -55,8 +57,8 @@ def local_tools(index: Index) -> Toolbox:
     return Toolbox(LocalTextSearch(index), LocalImageSearch(index), summarizer=ExtractiveSummarizer())
 
 
-async def _run(call: Callable[..., T], *arguments: object) -> T:
+async def _run(threads: ToolThreads, call: Callable[..., T], *arguments: object) -> T:
     try:
-        return await asyncio.to_thread(call, *arguments)
+        return await threads.run(call, *arguments)
     except (UserError, OSError) as error:
         raise ToolError(f"The local index could not be searched: {error}") from error

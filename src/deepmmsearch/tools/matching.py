@@ -6,7 +6,6 @@ A search that marks its hits itself (the local index does) is left alone.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import numpy as np
 from PIL.Image import Image
 
 from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.tools.threads import ToolThreads
 from deepmmsearch.types import Hit
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ class PictureMatcher:
 
     def __init__(self, compare: Compare, ranks: int = 1) -> None:
         self._compare, self._ranks = compare, ranks
+        self._threads = ToolThreads("matcher")
 
     async def match(self, image: Image, hits: Sequence[Hit]) -> list[Hit]:
         pictures = {rank: h.image for rank, h in enumerate(hits, 1) if h.matched is None and h.image is not None}
         agree: dict[int, bool] = {}
         if pictures:
             try:
-                # in a thread: other episodes go on meanwhile
-                found = await asyncio.to_thread(self._compare, image, list(pictures.values()))
+                found = await self._threads.run(self._compare, image, list(pictures.values()))
             # whatever a library for pictures raises for an odd one
             except Exception as error:
                 raise ToolError(f"The hits could not be compared with the picture: {error}") from error

@@ -16,6 +16,7 @@ import httpcore2
 import httpx2
 
 from deepmmsearch.tools.addresses import HostRules, Refused, blocked, read_address
+from deepmmsearch.tools.lookups import Lookups
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
 SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
@@ -44,7 +45,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     ) -> None:
         self.rules, self.max_bytes = rules, max_bytes
         self._connections, self._verify = connections, verify
-        self._backend = CheckedBackend(rules, resolve or resolve_host, backend or httpcore2.AnyIOBackend())
+        self._backend = CheckedBackend(rules, resolve or Lookups(), backend or httpcore2.AnyIOBackend())
         self._pools: dict[str, httpcore2.AsyncConnectionPool] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -117,7 +118,11 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SocketOption] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        addresses = await self._checked(host, port)
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await self._checked(host, port)
+        except TimeoutError:
+            raise httpcore2.ConnectTimeout("the name was not resolved in time") from None
         share = timeout / len(addresses) if timeout is not None else None
         failure: Exception | None = None
         for address in addresses:
@@ -147,15 +152,6 @@ class CheckedBackend(httpcore2.AsyncNetworkBackend):
             if kind:
                 raise Refused(f"{host} is refused: it leads to {_article(kind)} address.")
         return addresses[:MAX_ADDRESSES]
-
-
-async def resolve_host(host: str, port: int) -> list[str]:
-    """The addresses the system knows for a name, best first. Raises httpcore's ConnectError."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        raise httpcore2.ConnectError("there is no such host") from None
-    return [str(row[4][0]) for row in found]
 
 
 def is_own(address: str) -> bool:

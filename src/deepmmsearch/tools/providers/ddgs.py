@@ -6,13 +6,13 @@ there. So it is an extra, and a recipe has to say `unguarded: true` before it is
 
 from __future__ import annotations
 
-import asyncio
 import os
 from typing import Any
 from urllib.request import getproxies
 
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.tools.providers.api import ProviderError, hit, ranked
+from deepmmsearch.tools.threads import ToolThreads
 from deepmmsearch.types import Hit
 
 # what ddgs and the library beneath it read, besides the usual ones
@@ -52,13 +52,13 @@ class Ddgs:
             raise UserError(
                 "ddgs would go through the proxy that the environment names. Set proxy of ddgs to it, or run without."
             )
-        self._engine = ddgs.DDGS
+        self._engine, self._threads = ddgs.DDGS, ToolThreads("ddgs", 16)
         self._connection = {"timeout": timeout, "proxy": proxy or None}
         self._options: dict[str, Any] = {"backend": backend, "region": region, "safesearch": safesearch}
         self._timeout = timeout
 
     async def search(self, query: str, k: int) -> list[Hit]:
-        found = await asyncio.to_thread(self._ask, query, k)
+        found = await self._threads.run(self._ask, query, k)
         rows = [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
         return ranked(
             (hit(r.get("title"), r.get("href"), r.get("body"), n, self.name) for n, r in enumerate(rows, 1)), k
