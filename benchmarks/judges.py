@@ -22,11 +22,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deepmmsearch.judge import JudgeError, RuleJudge, is_correct
+from deepmmsearch.judge import JudgeError, RuleJudge
 from deepmmsearch.judge.calibrate import Labelled, calibrate, golden, read_labelled
 from deepmmsearch.judge.mathvista import judge_extracted
 from deepmmsearch.judge.official import judge_official
-from deepmmsearch.testing.free_answers import TEMPLATES, fuzzed
+from deepmmsearch.testing.free_answers import TEMPLATES, fuzzed, is_the_answer
 from deepmmsearch.types import Question
 
 TESTS = Path(__file__).parent.parent / "tests"
@@ -74,7 +74,7 @@ def for_nothing(questions: Sequence[Question], judge: RuleJudge, shown: int = 10
             except JudgeError:
                 right = False
             if right:
-                if is_correct(answer, question.answers) or answer in question.answers:
+                if is_the_answer(question, answer):
                     own += 1
                 else:
                     free += 1
@@ -121,7 +121,7 @@ def official(folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="2,000 fuzzed calls")
+    parser.add_argument("--quick", action="store_true", help="20,000 fuzzed calls")
     parser.add_argument("--pairs", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--golds", type=Path, nargs="*", default=[], metavar="FILE")
     parser.add_argument("--rule", default="reward")
@@ -133,7 +133,7 @@ def main() -> None:
         agreement(file.stem, read_labelled(file), judge)
     every = list(questions(golden(), asked.golds))
     given_back(every, judge)
-    robustness(2_000 if asked.quick else 200_000, judge)
+    robustness(20_000 if asked.quick else 200_000, judge)
     for_nothing(every, judge)
     official(asked.official)
 

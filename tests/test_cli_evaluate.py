@@ -238,7 +238,7 @@ def test_a_model_is_calibrated_and_asked_once(tmp_path: Path) -> None:
 
 
 def test_the_golden_pairs_are_the_default() -> None:
-    assert "607 pairs: accuracy 99.3%" in run("judge", "calibrate", "--show", "0")
+    assert "607 pairs: accuracy 100.0% [99.4%, 100.0%], Cohen's kappa" in run("judge", "calibrate", "--show", "0")
 
 
 def test_pairs_written_after_the_rules_are_judged_well() -> None:

@@ -52,7 +52,7 @@ SECONDS = 2.5
 FUNCTIONS = ("compile", "sub", "subn", "search", "match", "fullmatch", "findall", "finditer", "split")
 AT_ONE_PLACE = ("search", "match", "fullmatch")
 BOUNDED: dict[tuple[str, str], str] = {
-    ("deepmmsearch.judge.reward", r",?\s+(?:and"): "answers of more than 600 characters are not read",
+    ("deepmmsearch.judge.statement", r"(?<!\bis)"): "answers of more than 600 characters are not read",
 }
 UNKNOWN: dict[str, str] = {
     "deepmmsearch.redaction": "a key's own letters, one after the other; tried below",

@@ -1,35 +1,50 @@
-"""Dates and times of day in a text, and when one says what another asks for."""
+"""Dates in a text, and when one says what another asks for."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_MONTH = (
-    r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|"
-    r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\b\.?"
-)
-_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
+_NAMES = """
+jan january januar janvier enero gennaio janeiro januari января
+feb february februar février fevrier febrero febbraio fevereiro februari февраля
+mar march märz maerz mars marzo março maart марта
+apr april avril abril aprile апреля
+may mai mayo maggio maio mei мая
+jun june juni juin junio giugno junho июня
+jul july juli juillet julio luglio julho июля
+aug august août aout agosto augustus августа
+sep sept september septembre septiembre settembre setembro сентября
+oct october oktober octobre octubre ottobre outubro октября
+nov november novembre noviembre novembro ноября
+dec december dezember décembre decembre diciembre dicembre dezembro декабря
+"""
+_MONTHS = {name: number for number, line in enumerate(_NAMES.strip().splitlines(), 1) for name in line.split()}
+_MONTH = rf"(?P<month>{'|'.join(sorted(_MONTHS, key=len, reverse=True))})\b\.?"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|er|º|\.)?"
 _YEAR = r"(?P<year>\d{1,4})"
-_ERA = r"(?:\s*(?P<era>b\.?\s?c\.?(?:\s?e\.?)?|a\.?\s?d\.?|c\.?\s?e\.?)(?![a-z]))"
+_OF = r"(?:\s+(?:of|de|del))?"
+_ERA = (
+    r"(?:\s*(?P<era>b\.?\s?c\.?(?:\s?e\.?)?|a\.?\s?d\.?|c\.?\s?e\.?|v\.?\s?chr\.?|n\.?\s?chr\.?|av\.?\s?j\.?-?c\.?|a\.?\s?c\.?)"
+    r"(?![a-z]))"
+)
 _FORMS = tuple(
     re.compile(form, re.IGNORECASE)
     for form in (
-        rf"\b(?:the\s+)?{_DAY}(?:\s+of)?\s+{_MONTH}(?:,?\s+(?P<year>\d{{3,4}})\b{_ERA}?)?",
+        rf"\b(?:the\s+)?{_DAY}{_OF}\s+{_MONTH}(?:,?{_OF}\s+(?P<year>\d{{3,4}})\b{_ERA}?)?",
         rf"\b{_MONTH}\s+(?:the\s+)?{_DAY}\b(?:,?\s+(?P<year>\d{{3,4}})\b{_ERA}?)?",
-        rf"\b{_MONTH},?\s+(?P<year>\d{{3,4}})\b{_ERA}?",
-        r"\b(?P<year>\d{4})-(?P<number>\d{1,2})-(?P<day>\d{1,2})\b",
-        r"\b(?P<first>\d{1,2})(?P<mark>[./])(?P<second>\d{1,2})(?P=mark)(?P<year>\d{4})\b",
+        rf"\b{_MONTH},?{_OF}\s+(?P<year>\d{{3,4}})\b{_ERA}?",
+        r"(?<!\d)(?P<year>\d{3,4})\s?年(?:\s?(?P<number>\d{1,2})\s?月(?:\s?(?P<day>\d{1,2})\s?[日号])?)?",
+        r"\b(?P<year>\d{4})[-/.](?P<number>\d{1,2})[-/.](?P<day>\d{1,2})\b",
+        r"\b(?P<first>\d{1,2})(?P<mark>[./-])(?P<second>\d{1,2})(?P=mark)(?P<year>\d{4})\b",
+        r"(?<![\d/])(?P<number>\d{1,2})/(?P<year>1\d{3}|20\d{2})\b(?!/)",
+        r"(?<!\d)(?P<number>\d{1,2})\s?月\s?(?P<day>\d{1,2})\s?[日号]",
+        r"(?<![\d-])(?P<number>0\d)-(?P<day>\d{2})(?![\d-])",
         rf"\b{_YEAR}{_ERA}",
-        rf"\b(?P<era>a\.?d\.?)\s*{_YEAR}\b",
+        rf"\b(?P<era>a\.?d\.?|b\.?c\.?)\s*{_YEAR}\b",
     )
 )
-_TIME = re.compile(
-    r"\b(?P<hour>\d{1,2})(?:(?P<mark>[:.])(?P<minute>\d{2}))?\s*(?P<half>[ap])\.?\s?m\b\.?"
-    r"|\b(?P<hour24>\d{1,2}):(?P<minute24>\d{2})\b",
-    re.IGNORECASE,
-)
+_BEFORE = re.compile(r"b|v|av|a\.?\s?c", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,31 +80,23 @@ def find_dates(text: str) -> list[Date]:
 def _date(match: re.Match[str]) -> Date | None:
     parts = match.groupdict()
     year = int(parts["year"]) if parts.get("year") else None
-    if year is not None and re.match(r"b", parts.get("era") or "", re.IGNORECASE):
+    if (
+        year is not None
+        and parts.get("era")
+        and _BEFORE.match(parts["era"])
+        and not parts["era"].lower().startswith("ad")
+    ):
         year = -year
     if parts.get("first"):
         day, month = int(parts["first"]), int(parts["second"])
         swapped = (day, month) if day <= 12 else None
         if month > 12:  # 12/31/1999
             day, month, swapped = month, day, None
-        return Date(year, month, day, swapped, match.start(), match.end()) if month <= 12 and day <= 31 else None
+        ends = match.start(), match.end()
+        return Date(year, month, day, swapped, *ends) if 1 <= month <= 12 and 1 <= day <= 31 else None
     named, number = parts.get("month"), parts.get("number")
-    month_of = _MONTHS.index(named[:3].lower()) + 1 if named else int(number) if number else None
+    month_of = _MONTHS[named.lower()] if named else int(number) if number else None
     day_of = int(parts["day"]) if parts.get("day") else None
-    if (month_of or 1) > 12 or (day_of or 1) > 31:
+    if not 1 <= (1 if month_of is None else month_of) <= 12 or not 1 <= (1 if day_of is None else day_of) <= 31:
         return None
     return Date(year, month_of, day_of, None, match.start(), match.end())
-
-
-def find_times(text: str) -> list[int]:
-    """Times of day in minutes after midnight."""
-    found = []
-    for match in _TIME.finditer(text):
-        if match["half"]:
-            hour, minute = int(match["hour"]), int(match["minute"] or 0)
-            hour = hour % 12 + (12 if match["half"].lower() == "p" else 0)
-        else:
-            hour, minute = int(match["hour24"]), int(match["minute24"])
-        if hour < 24 and minute < 60:
-            found.append(60 * hour + minute)
-    return found

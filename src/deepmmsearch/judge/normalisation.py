@@ -19,16 +19,24 @@ _GIVE_UP = re.compile(
 
 def normalize_answer(text: str) -> str:
     """Lower case, no ASCII punctuation, no articles, single spaces: the SQuAD v1.1 evaluation's rule, in its order."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+    return " ".join(_ARTICLES.sub(" ", _without_punctuation(text)).split())
+
+
+def _without_punctuation(text: str) -> str:
+    return " ".join(text.lower().translate(_PUNCTUATION).split())
 
 
 def is_correct(answer: str | None, answers: Iterable[str]) -> bool:
-    """True when the answer equals any accepted one after normalisation; no answer, or one of nothing, is not."""
-    if answer is None or not (found := normalize_answer(answer)):
+    """True when the answer equals any accepted one after normalisation; no answer, or one of nothing, does not."""
+    if answer is None:
         return False
-    return any(found == normalize_answer(accepted) for accepted in answers)
+    if found := normalize_answer(answer):
+        return any(found == normalize_answer(accepted) for accepted in answers)
+    # articles alone say nothing but what is accepted in the same letters: the choice A
+    bare = _without_punctuation(answer)
+    return bool(bare) and any(bare == _without_punctuation(accepted) for accepted in answers)
 
 
 def gave_up(answer: str | None) -> bool:
     """No answer, or one that says that there is none ("Unable to answer due to lack of relevant information")."""
-    return answer is None or not normalize_answer(answer) or bool(_GIVE_UP.match(answer))
+    return answer is None or not any(map(str.isalnum, answer)) or bool(_GIVE_UP.match(answer))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
+from functools import lru_cache
 
 from deepmmsearch.normal_forms import normal_form
 
@@ -13,7 +15,7 @@ _SMALL = {
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
         "seventeen eighteen nineteen".split()
     )
-}
+} | {"nil": 0}
 _TENS = {
     name: 10 * value
     for value, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
@@ -27,18 +29,69 @@ _ORDINALS = {
         start=1,
     )
 }
+# Zero to twelve in other languages, without words that English has, too.
+_ABROAD = {
+    name: value
+    for names in (
+        "- eins zwei drei vier fünf sechs sieben acht neun zehn - zwölf",
+        "zéro - deux trois quatre cinq - - huit neuf dix onze douze",
+        "cero - - - cuatro cinco seis siete ocho nueve diez - doce",
+        "zero - dois três quatro - - sete oito nove dez onze doze",
+        "zero - - - quattro cinque - - - nove dieci undici dodici",
+        "- - twee drie vier vijf zes zeven acht negen tien - twaalf",
+        "ноль один два три четыре пять шесть семь восемь девять десять одиннадцать двенадцать",
+    )
+    for value, name in enumerate(names.split())
+    if name != "-"
+}
+_WORD_ABROAD = re.compile(rf"(?<!\w)(?:{'|'.join(_ABROAD)})(?!\w)", re.IGNORECASE)
+_HAN = {c: n for n, c in enumerate("〇一二三四五六七八九")} | {"零": 0, "两": 2, "十": 10, "百": 100, "千": 1000}
+_HAN_SCALES = {"万": 10**4, "亿": 10**8}
+# Han numerals stand for a number where something is counted behind them, or where they are all there is.
+_HAN_NUMBER = re.compile(
+    rf"(?:(?<=[^\u4e00-\u9fff\d])|(?<=[有是为約约共了年月])|^)[{''.join(_HAN)}万亿]{{1,9}}"
+    r"(?=[个個位名年月日次种岁歲米人座层層只条張张件块元点枚匹羽本]|\W|$)"
+)
 _ROMAN = re.compile(r"M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})")
 _ROMAN_VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 _WORD = re.compile(r"[A-Za-z]+")
 _DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−﹣－", "-"))
 _VULGAR = re.compile(r"(\d)([¼½¾⅐-⅞])")
+_RAISED = re.compile(r"(?<=\d)[⁻⁰¹²³⁴-⁹]+")
 
 
+@lru_cache(maxsize=2048)
 def plain(text: str) -> str:
-    """One way to write each character: compatible forms folded, every dash a hyphen, fractions as 1/2."""
-    spaced = _VULGAR.sub(r"\1 \2", text).translate(_DASHES)
+    """One way to write each character: compatible forms folded, every dash a hyphen, fractions as 1/2, powers with ^,
+    digits of other scripts as ours, and none that show nothing."""
+    spaced = _RAISED.sub(lambda m: f"^{m.group()}", _VULGAR.sub(r"\1 \2", text).translate(_DASHES))
     # NFKC turns the superscript of km² into km2, which is what the units' table knows too.
-    return normal_form("NFKC", spaced).replace("\u2044", "/").translate(_DASHES)
+    folded = normal_form("NFKC", spaced).replace("\u2044", "/").translate(_DASHES)
+    return folded if folded.isascii() else "".join(map(_plain_character, folded))
+
+
+def _plain_character(character: str) -> str:
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    return "" if unicodedata.category(character) in ("Cf", "Cs") else character
+
+
+def counted_abroad(text: str) -> str:
+    """The text with small numbers of other languages, and Han numerals, as digits."""
+    text = _WORD_ABROAD.sub(lambda m: str(_ABROAD[m.group().lower()]), text)
+    return _HAN_NUMBER.sub(lambda m: str(_han(m.group())), text)
+
+
+def _han(text: str) -> int:
+    total = current = digit = 0
+    for character in text:
+        if character in _HAN_SCALES:
+            total, current, digit = (total + (current + digit or 1)) * _HAN_SCALES[character], 0, 0
+        elif (value := _HAN[character]) >= 10:
+            current, digit = current + (digit or 1) * value, 0
+        else:
+            digit = digit * 10 + value  # 一九六八
+    return total + current + digit
 
 
 def spelled_out(text: str) -> str:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 
-from deepmmsearch.judge.numerals import plain, spelled_out
+from deepmmsearch.judge.numerals import counted_abroad, plain, spelled_out
 from deepmmsearch.judge.units import CURRENCIES, Unit, find_unit, unit_pattern
 
-# Rounded figures agree up to this relative difference, converted ones up to the second.
-ROUNDING, CONVERSION = 0.01, 0.005
-_SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "bn": 1e9, "trillion": 1e12, "dozen": 12.0}
+LARGEST, SMALLEST = 1e30, 1e-30
+"""What is beyond counts as no number: nothing that is asked for is so large."""
+_SCALES = {
+    **dict.fromkeys(("hundred", "hundreds"), 1e2),
+    **dict.fromkeys(("thousand", "thousands", "tausend", "千"), 1e3),
+    **dict.fromkeys(("万", "萬"), 1e4),
+    **dict.fromkeys(("million", "millions", "mio", "mln", "millionen", "millones", "milhões", "milioni"), 1e6),
+    **dict.fromkeys(("亿", "億"), 1e8),
+    **dict.fromkeys(("billion", "billions", "bn", "mrd", "milliarde", "milliarden", "milliard", "milliards"), 1e9),
+    **dict.fromkeys(("trillion", "trillions"), 1e12),
+    **dict.fromkeys(("dozen", "dozens"), 12.0),
+}
 _LETTERS = {"k": 1e3, "M": 1e6}
 _NUMBER = (
-    r"\d{1,3}(?:[, \u00a0']\d{3})+(?:\.\d+)?(?!\d)"  # 1,000.5 and 1 000
+    r"\d+(?:\.\d+)?(?:e[-+]?\d{1,3}|\s?[x×*·]\s?10\^?[-+]?\d{1,2})(?!\d)"  # 2.5e6
+    r"|\d{1,3}(?:[, \u00a0']\d{3})+(?:\.\d+)?(?!\d)"  # 1,000.5 and 1 000
     r"|\d+\s+\d+/\d+|\d+/\d+"  # 5 1/2
     r"|(?<!\d,)\d+,\d{1,2}(?![\d,])"  # a decimal comma
     r"|\d+(?:\.\d+)?|\.\d+"
@@ -25,7 +34,32 @@ _NOT_COUNTED = frozenset(
     "tall high long wide deep old big large heavy thick and or in at on of to from is was are were it which that with "
     "by for as the a an than but about degrees above below per each total bc bce ad ce".split()
 )
-_FEET = re.compile(r"(?<!\d)(\d+)\s*['′’]\s*(\d{1,2})\s*(?:[\"″”]|''|inches\b)?")
+_PARTS = {"half": 2, "halves": 2, "third": 3, "quarter": 4, "fifth": 5, "sixth": 6, "eighth": 8, "tenth": 10}
+_PARTS |= {f"{name}s": value for name, value in _PARTS.items()}
+_FRACTION = re.compile(rf"\b(\d{{1,2}})[ -]({'|'.join(_PARTS)})\b(?! (?:past|to|after))", re.IGNORECASE)
+_ONE_AND = re.compile(
+    r"\b(?P<whole>an?|\d{1,6})\s+(?:(?P<unit>[a-z]{3,12})\s+)?and\s+(?:an?\s+)?(?P<part>0\.5|[1-3]/[2-9]|quarter)(?![\w/])",
+    re.IGNORECASE,
+)
+_PART_OF = re.compile(r"(\b(?:0\.5|[1-9]/[2-9]))\s+(?:of\s+)?an?\s+(?=[a-z])", re.IGNORECASE)
+_IDIOMS = (
+    (re.compile(r"\b(?:an?\s+)?quarter\s+of\b", re.IGNORECASE), "1/4 of"),
+    (re.compile(r"\b(?:eine\s+)?dreiviertelstunde\b", re.IGNORECASE), "3/4 hour"),
+    (re.compile(r"\b(?:eine\s+)?viertelstunde\b", re.IGNORECASE), "1/4 hour"),
+    (
+        re.compile(r"\b(?:eine?\s+halbe\s+stunde|(?:une\s+)?demi-heure|media\s+hora)\b|半小时", re.IGNORECASE),
+        "0.5 hour",
+    ),
+    (re.compile(r"\b(?:anderthalb|eineinhalb)\b", re.IGNORECASE), "1.5"),
+)
+_COINS = re.compile(r"\ban?\s+(dollar|euro|pound)\s+(\d{2})\b", re.IGNORECASE)
+_HAN_BORDER = re.compile(
+    r"(?<=\d)(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])|(?<=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])(?=\d)"
+)
+_FEET = re.compile(
+    r"(?<!\d)(\d+)\s*(?:['′’]\s*(\d{1,2})\s*(?:[\"″”]|''|inches\b)?|(?:ft\.?|feet|foot)\s*(?:and\s+)?(\d{1,2})\s*(?:in\b\.?|\"|″))",
+    re.IGNORECASE,
+)
 _OPEN = re.compile(
     r"(?:at least|at most|more than|less than|fewer than|over|under|up to|above|below|no more than|>|<|≥|≤)\s*$", re.I
 )
@@ -56,25 +90,44 @@ class Quantity:
         return self.low == self.high
 
 
+@lru_cache(maxsize=2048)
 def prepared(text: str) -> str:
     """The text in which quantities are looked for: plain characters, numbers in words as digits."""
-    return _FEET.sub(r"\1 feet \2 inches", spelled_out(plain(text)))
+    ready = plain(text)
+    for idiom, figure in _IDIOMS:
+        ready = idiom.sub(figure, ready)
+    ready = spelled_out(counted_abroad(ready))
+    ready = _FRACTION.sub(
+        lambda m: f"{m[1]}/{_PARTS[m[2].lower()]}", _FEET.sub(lambda m: f"{m[1]} feet {m[2] or m[3]} inches", ready)
+    )
+    ready = _PART_OF.sub(r"\1 ", _ONE_AND.sub(_with_part, ready))
+    ready = _COINS.sub(r"1.\2 \1", ready)
+    return _HAN_BORDER.sub(" ", ready)
 
 
-@cache
-def _pattern() -> re.Pattern[str]:
-    units = unit_pattern()
+def _with_part(found: re.Match[str]) -> str:
+    """An hour and a half: 1.5 hours."""
+    whole = 1 if found["whole"].lower() in ("a", "an") else int(found["whole"])
+    top, _, bottom = found["part"].replace("quarter", "1/4").partition("/")
+    return f"{whole + float(top) / float(bottom or 1):g} {found['unit'] or ''}"
+
+
+def _compiled() -> re.Pattern[str]:
+    units, scales = unit_pattern(), "|".join(sorted(_SCALES, key=len, reverse=True))
     return re.compile(
-        rf"(?<![\w./])(?P<sign>[-+]|minus\s+)?\s?(?P<currency>US\$|[$€£¥₹])?\s?(?P<number>{_NUMBER})(?![\w/]*\d)"
-        rf"(?:\s*(?P<scale>{'|'.join(_SCALES)})\b|(?P<letter>[kM])(?![A-Za-z0-9]))?"
+        rf"(?<![\w./^])(?P<sign>[-+]|minus\s+)?\s?(?P<currency>US\$|[$€£¥₹])?\s?(?P<number>{_NUMBER})(?![\w/]*\d)"
+        rf"(?:\s*(?P<scale>{scales})(?![a-z])|(?P<letter>[kM])(?![A-Za-z0-9]))?"
         rf"(?:[\s-]?\s*(?P<unit>{units})(?![A-Za-z0-9²³^/]))?",
         re.IGNORECASE,
     )
 
 
+_PATTERN = _compiled()
+
+
 def find_quantities(text: str) -> list[Quantity]:
     """Every quantity of a `prepared` text, compound ones (5 ft 11 in) and ranges as one."""
-    singles = [q for found in _pattern().finditer(text) if (q := _single(text, found)) is not None]
+    singles = [q for found in _PATTERN.finditer(text) if (q := _single(text, found)) is not None]
     joined: list[Quantity] = []
     for quantity in singles:
         last = joined[-1] if joined else None
@@ -91,14 +144,21 @@ def _single(text: str, found: re.Match[str]) -> Quantity | None:
     if found["letter"] and found["letter"] not in _LETTERS:
         return None
     scale = _SCALES.get((found["scale"] or "").lower(), 1.0) * _LETTERS.get(found["letter"] or "", 1.0)
-    value = _value(raw) * scale
+    value = (_value(raw) or 0.0) * scale
+    if _value(raw) is None or not (value == 0 or SMALLEST < abs(value) < LARGEST):
+        return None
     sign = (found["sign"] or "").strip()
     if sign in ("-", "minus") and not _is_dash(text, found.start()):
         value = -value
     unit = find_unit(found["unit"]) if found["unit"] else None
     end = found.end() if unit or not found["unit"] else found.start("unit")
     # 19th and 747B are names, and the 1990s are no time of 1990 seconds
-    if (not scaled and text[end : end + 1].isalpha()) or re.match(r"\d{3}0'?s\b", text[found.start("number") :]):
+    following = text[end : end + 1]
+    if re.match(r"\s?[√π^]", text[end:]) or text[: found.start("number")].endswith("√"):
+        return None
+    if (not scaled and following.isalpha() and following.isascii()) or re.match(
+        r"\d{3}0'?s\b", text[found.start("number") :]
+    ):
         return None
     if unit is None and found["currency"]:
         unit = find_unit(found["currency"])
@@ -111,11 +171,15 @@ def _single(text: str, found: re.Match[str]) -> Quantity | None:
     return Quantity(value, value, unit, digits, opened, noun, year, scale, found.start(), end)
 
 
-def _value(raw: str) -> float:
+def _value(raw: str) -> float | None:
+    """None for what is no number: 1/0, or one that a float cannot hold."""
     if "/" in raw:
         *whole, fraction = raw.split()
         top, bottom = map(int, fraction.split("/"))
-        return sum(map(int, whole)) + (top / bottom if bottom else math.inf)
+        return sum(map(int, whole)) + top / bottom if bottom and top < LARGEST and bottom < LARGEST else None
+    if power := re.fullmatch(r"(.+?)(?:e|\s?[x×*·]\s?10\^?)([-+]?\d+)", raw, re.IGNORECASE):
+        exponent = int(power[2])
+        return float(power[1]) * 10.0**exponent if abs(exponent) <= 30 else None
     if re.fullmatch(r"\d+,\d{1,2}", raw):  # a decimal comma: thousands come in threes
         return float(raw.replace(",", "."))
     return float(re.sub(r"[, \u00a0']", "", raw))
@@ -166,84 +230,3 @@ def _range(text: str, left: Quantity, right: Quantity) -> Quantity | None:
         return None
     years = left.year and right.year
     return replace(right, low=low, unit=unit, digits=min(left.digits, right.digits), year=years, start=left.start)
-
-
-def agree(reference: Quantity, given: Quantity, assumed: Unit | None = None) -> bool:
-    """Does `given` say what `reference` says? `assumed` is the unit of a reference that names none.
-
-    A range that contains the number agrees, unless it is so wide that it says nothing; a rounded figure agrees, a year
-    is never rounded; a number without a unit is taken in the unit of the other (facts: reward judge).
-    """
-    if given.open or reference.open:
-        return False
-    unit = reference.unit or assumed
-    if given.noun and unit and unit.dimension != "percent":
-        return False
-    if given.unit and unit and given.unit.dimension != unit.dimension:
-        return False
-    if _percent(reference) != _percent(given):
-        plain_one, percent = (given, reference) if _percent(reference) else (reference, given)
-        if _same(_scaled(percent, 0.01), plain_one, converted=False):
-            return True
-    converted = bool(given.unit and unit and given.unit != unit)
-    if converted:
-        assert unit and given.unit
-        reference, given = _based(reference, unit), _based(given, given.unit)
-    return _same(reference, given, converted)
-
-
-def _percent(quantity: Quantity) -> bool:
-    return quantity.unit is not None and quantity.unit.dimension == "percent"
-
-
-def _scaled(quantity: Quantity, factor: float) -> Quantity:
-    return replace(quantity, low=quantity.low * factor, high=quantity.high * factor, year=False)
-
-
-def _based(quantity: Quantity, unit: Unit) -> Quantity:
-    return replace(quantity, low=unit.base(quantity.low), high=unit.base(quantity.high), year=False)
-
-
-def _same(reference: Quantity, given: Quantity, converted: bool) -> bool:
-    if reference.single and given.single:
-        return _close(reference, given, converted)
-    if reference.single:
-        return given.low <= reference.low <= given.high and not _says_nothing(given)
-    if given.single:
-        return not reference.year and reference.low <= given.low <= reference.high
-    overlap = min(reference.high, given.high) - max(reference.low, given.low)
-    union = max(reference.high, given.high) - min(reference.low, given.low)
-    # InfoSeek's rule for two ranges: inside, or half of both together shared; years must be the same ones.
-    if reference.year:
-        return (reference.low, reference.high) == (given.low, given.high)
-    return overlap > 0 and (overlap >= given.high - given.low or overlap / union >= 0.5)
-
-
-def _says_nothing(given: Quantity) -> bool:
-    width, middle = given.high - given.low, abs(given.low + given.high) / 2
-    return width > 10 if given.year else width > max(2 * middle / 3, 2)
-
-
-def _close(reference: Quantity, given: Quantity, converted: bool) -> bool:
-    one, other = reference.low, given.low
-    largest = max(abs(one), abs(other))
-    difference = abs(one - other)
-    if difference <= 1e-9 * max(largest, 1e-9):
-        return True
-    rounded = _rounds(one, other, given.digits) or _rounds(other, one, reference.digits)
-    if converted:
-        return rounded or difference <= CONVERSION * largest
-    if reference.year or (given.year and float(one).is_integer()):
-        return False
-    counts = reference.unit is None and given.unit is None and largest < 1000
-    if counts and float(one).is_integer() and float(other).is_integer():
-        return False
-    return rounded
-
-
-def _rounds(fine: float, coarse: float, digits: int) -> bool:
-    """Is `coarse` what `fine` becomes with that many significant digits, without losing more than ROUNDING?"""
-    if not fine or not coarse or not math.isfinite(fine) or digits < 1 or abs(fine - coarse) > ROUNDING * abs(fine):
-        return False
-    places = digits - 1 - math.floor(math.log10(abs(fine)))
-    return math.isclose(round(fine, places), coarse, rel_tol=1e-6)

@@ -1,88 +1,89 @@
-"""Names and phrases: when two texts name the same thing, as far as spelling alone can tell.
+"""Names and phrases as comparable words, and when two texts name the same thing as far as spelling alone can tell.
 
-Case, accents, punctuation, articles and the order of words do not matter; abbreviations, titles, Roman numerals and
-plurals are seen through. What is meant but not written (a car is an automobile) is for the accepted answers, or for a
-language model.
+Case, accents, punctuation, articles and the order of words do not matter; abbreviations, Roman numerals, plurals and
+ways to write letters of other scripts and languages are seen through.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
+from typing import Any
 
 from deepmmsearch.judge.numerals import ordinal, plain, roman, spelled_out
+from deepmmsearch.judge.words import SILENT
 from deepmmsearch.normal_forms import normal_form
 
 _LETTERS = str.maketrans({"đ": "d", "ø": "o", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th"})
+_UNMARKED = str.maketrans(dict(zip("äöüøåÄÖÜØÅ", "ae oe ue oe aa Ae Oe Ue Oe Aa".split(), strict=True)))
+_CAPITALS = re.compile(r"\b[A-Z]{2,4}\b")
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[^\w\s]|_")
 _SAME = {
     "st": "saint", "mt": "mount", "ft": "fort", "nineties": "1990s", "eighties": "1980s", "seventies": "1970s",
     "sixties": "1960s", "fifties": "1950s", "forties": "1940s", "thirties": "1930s", "twenties": "1920s",
     "gray": "grey", "color": "colour", "theater": "theatre", "center": "centre", "harbor": "harbour", "jewelry":
     "jewellery", "aluminum": "aluminium", "airplane": "aeroplane", "mustache": "moustache", "pajamas": "pyjamas",
-    "plow": "plough", "tire": "tyre", "ax": "axe", "catalog": "catalogue", "doughnut": "donut",
+    "plow": "plough", "tire": "tyre", "ax": "axe", "catalog": "catalogue", "doughnut": "donut", "northern": "north",
+    "southern": "south", "eastern": "east", "western": "west",
 }  # fmt: skip
-SILENT = frozenset({"a", "an", "the", "of", "and"})
-TITLES = frozenset(
-    "dr mr mrs ms miss sir dame lord lady prof professor president king queen emperor empress prince princess pope "
-    "general captain mount saint".split()
-)
-SUFFIXES = frozenset("jr sr phd inc ltd co corp corporation company gmbh plc llc".split())
 _ROMAN_SMALL = frozenset("ii iii iv vi vii viii ix xi xii xiii xiv xv xvi xvii xviii xix xx".split())
-FILLERS = frozenset(
-    "is are was were be been it its this that these those in on at to by from with as for into answer final i think "
-    "believe guess probably likely maybe perhaps possibly about around approximately called named known name shown "
-    "seen pictured depicted located found situated stands standing stood lies picture image photo photograph scene "
-    "here there he she they has have had which who whose what where when city town country place thing one so "
-    "therefore appears seems must should would hence thus my your s year designed built painted made written created "
-    "architect artist born opened".split()
-)
-HEDGES = frozenset(
-    "not no never nor or either neither but unlike rather instead except without isn't isnt wasn't wasnt aren't arent "
-    "don't dont doesn't can't cannot far near nearby outside like similar unknown unclear versus vs any".split()
-)
-_PLACES = frozenset(
-    "city town village country state island kingdom republic capital river lake mount flag name".split()
-)
-_BREAK = frozenset('.,;:!?()[]{}"“”«»/|-*\n')
+_CYRILLIC = dict(
+    zip(
+        "абвгдеёжзийклмнопрстуфхцчшщъыьэюяіїєґ",
+        "a b v g d e e zh z i i k l m n o p r s t u f kh ts ch sh shch - y - e iu ia i i e g".split(),
+        strict=True,
+    )
+) | {"ъ": "", "ь": ""}
+# What transliterations of Slavic names write in several ways, in this order.
+_HEARD = tuple(
+    re.compile(pattern)
+    for pattern in (
+        "tsch|tch|ch|cz|kh|х", "sch|sh|sz", "zh|j(?=[aeou]$)", "tz|ts", "ph|ff|[vw]", "[yj]", "(?<=[aeou])i(?=[aeou])",
+        r"(.)\1+",
+    )
+)  # fmt: skip
+_SOUNDS = ("C", "S", "Z", "c", "f", "i", "", r"\1")
+_SLAVIC = re.compile(r"(?:sk[iy][iyj]?|off|eff|[oe][vw]|[vw]i(?:ch|tch|tsch)|aya|aja|nin|enko)$|^t?sch|^tch")
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """`tokens`: words and punctuation, comparable; `words`: without punctuation and silent words; `initials`: of the
-    words with a capital; `common`: words not written with a capital, whose plural is the same thing."""
+    """`tokens`: words and punctuation, comparable; `words`: without punctuation and silent words; `capitals`: the words
+    that are written with one; `common`: those that are not, whose plural is the same thing; `unmarked`: words with an
+    umlaut or the like as they are written without, and the word."""
 
     text: str
     tokens: tuple[str, ...]
     words: tuple[str, ...]
-    initials: str
+    capitals: frozenset[str]
     common: frozenset[str]
+    unmarked: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def read(text: str) -> Phrase:
     raw = _TOKEN.findall(spelled_out(plain(text)))
     tokens: list[str] = []
-    common = set()
-    initials = ""
+    common, capitals = set[str](), set[str]()
+    unmarked = {}
     for number, token in enumerate(raw):
         if not token[0].isalnum():
             tokens.append(token)
             continue
-        capital = token[0].isupper()
         after_name = number > 0 and raw[number - 1][:1].isalpha() and raw[number - 1][0].isupper()
         known = token.lower() in _ROMAN_SMALL and number > 0
         numeral = roman(token.upper()) if known or (token.isupper() and after_name) else None
         parts = [str(numeral)] if numeral else _folded(token)
         tokens += parts
-        if capital:
-            initials += parts[0][0]
-        else:
-            common |= set(parts)
+        (capitals if token[0].isupper() else common).update(parts)
+        if not token.isascii() and (other := _folded(token.translate(_UNMARKED))) != parts:
+            unmarked[other[0]] = parts[0]
     words = tuple(t for t in tokens if t[0].isalnum() and t not in SILENT)
-    return Phrase(text, tuple(tokens), words, initials, frozenset(common))
+    return Phrase(text, tuple(tokens), words, frozenset(capitals), frozenset(common), unmarked)
 
 
 def _folded(token: str) -> list[str]:
@@ -92,16 +93,73 @@ def _folded(token: str) -> list[str]:
     stem, quote, tail = low.partition("'")
     if quote and tail == "s" and not stem[-1:].isdigit():
         return [stem, "'s"] if stem not in ("it", "that", "what", "he", "she", "who", "there") else [stem, "is"]
-    low = low.replace("'", "")
+    low = low.replace("'", "") or token
     number = ordinal(low)
     return [str(number) if number is not None else _SAME.get(low, low)]
+
+
+def aligned(given: Phrase, reference: Phrase) -> Phrase:
+    """`given` with the words that it writes in another way than `reference` as `reference` writes them."""
+    heard = {_heard(w): w for w in reference.words if len(w) > 3}
+    foreign = any(map(_is_foreign, (*reference.words, *given.words)))
+    same = {}
+    for word in given.words:
+        if word in reference.words:
+            continue
+        if word in reference.unmarked:
+            same[word] = reference.unmarked[word]
+        elif (other := next((u for u, w in given.unmarked.items() if w == word and u in reference.words), None)) or (
+            foreign and len(word) > 3 and (other := heard.get(_heard(word)))
+        ):
+            same[word] = other
+        elif run := _initials(word, given, reference):
+            return aligned(replace(given, **_swapped(given, {word: run})), reference)
+    if not same:
+        return given
+    return replace(given, **_swapped(given, {word: (other,) for word, other in same.items()}))
+
+
+def _swapped(given: Phrase, same: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    def row(words: Iterable[str]) -> tuple[str, ...]:
+        return tuple(chain.from_iterable(same.get(word, (word,)) for word in words))
+
+    return {
+        "tokens": row(given.tokens),
+        "words": row(given.words),
+        "capitals": frozenset(row(given.capitals)),
+        "common": frozenset(row(given.common)),
+    }
+
+
+def _initials(word: str, given: Phrase, reference: Phrase) -> tuple[str, ...]:
+    """The words of the reference that capitals stand for: UC in UC Berkeley for University of California."""
+    if not 2 <= len(word) <= 4 or not word.isalpha() or word.upper() not in _CAPITALS.findall(given.text):
+        return ()
+    words = reference.words
+    for start in range(len(words) - len(word) + 1):
+        run = words[start : start + len(word)]
+        if "".join(w[0] for w in run) == word and not set(run) & set(given.words):
+            return run
+    return ()
+
+
+def _is_foreign(word: str) -> bool:
+    return bool(_SLAVIC.search(word)) or word[0] in _CYRILLIC
+
+
+@lru_cache(maxsize=4096)
+def _heard(word: str) -> str:
+    latin = "".join(_CYRILLIC.get(c, c) for c in word)
+    for pattern, sound in zip(_HEARD, _SOUNDS, strict=True):
+        latin = pattern.sub(sound, latin)
+    return latin
 
 
 def same_name(reference: Phrase, given: Phrase) -> bool:
     """The same words in any order (numbers in theirs), or the same letters, or the one an abbreviation of the other."""
     if not given.words or not reference.words:
-        return False
-    one, other = _singular(reference, reference), _singular(given, reference)
+        return given.tokens == reference.tokens and bool(given.tokens)
+    one, other = singular(reference, reference), singular(given, reference)
     if sorted(one) == sorted(other) and [w for w in one if w.isdigit()] == [w for w in other if w.isdigit()]:
         return True
     # Spider-Man is Spiderman, and St Peters is St. Peter's
@@ -116,13 +174,13 @@ def _letters(words: list[str], phrase: Phrase) -> str:
     return "".join(re.sub(r"\W", "", t) for t in phrase.tokens if t not in SILENT)
 
 
-def _singular(phrase: Phrase, reference: Phrase) -> list[str]:
+def singular(phrase: Phrase, reference: Phrase) -> list[str]:
     """Plurals fall away where the reference writes the word small: a dog is dogs, but Wale is not Wales."""
-    small = {_stem(w) for w in reference.common}
-    return [_stem(w) if _stem(w) in small else w for w in phrase.words]
+    small = {stem(w) for w in reference.common}
+    return [stem(w) if stem(w) in small else w for w in phrase.words]
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     if len(word) > 4 and word.endswith("ies"):
         return f"{word[:-3]}y"
     if len(word) > 4 and re.search(r"(?:s|x|z|ch|sh)es$", word):
@@ -133,92 +191,10 @@ def _stem(word: str) -> str:
 def _abbreviates(short: Phrase, long: Phrase) -> bool:
     """USA for United States of America, W.H.O. for World Health Organization, JFK for John F. Kennedy."""
     letters = re.sub(r"[\s.]", "", plain(short.text).strip().removeprefix("the "))
-    if not (2 <= len(letters) <= 6 and letters.isalpha() and letters.isupper()):
+    if not (
+        2 <= len(letters) <= 6 and letters.isalpha() and sum(map(str.isupper, letters)) >= 2 and letters[-1].isupper()
+    ):
         return False
     words = [w for w in long.words if w not in ("in", "for", "on")]
-    return len(words) > 1 and letters.casefold() == "".join(w[0] for w in words)
-
-
-def covers(reference: Phrase, given: Phrase, context: frozenset[str]) -> bool:
-    """Does `given` hold every word of the reference that distinguishes, and nothing but words that say nothing more?
-
-    `context`: words of the question and of the other accepted answers. A word of the question may be missing (Fuji for
-    Mount Fuji), and so may titles, and middle initials, all or none.
-    """
-    wanted, found = _singular(reference, reference), _singular(given, reference)
-    context = context | {_stem(w) for w in context}
-    if HEDGES & set(found) or "'s" in given.tokens or _numbers(wanted) != [n for n in _numbers(found) if n in wanted]:
-        return False
-    missing = [w for w in wanted if w not in found]
-    extra = [w for w in found if w not in wanted]
-    for initial in [w for w in extra if len(w) == 1]:
-        whole = next((w for w in missing if w.startswith(initial)), None)
-        if whole is not None and whole != wanted[-1]:
-            missing.remove(whole)
-            extra.remove(initial)
-    letters = [w for w in wanted if len(w) == 1 and w.isalpha()]
-    if letters and all(w in missing for w in letters):
-        missing = [w for w in missing if w not in letters]
-    # King is a title before a name, a name behind one
-    titles = {w for w in wanted[:1] if w in TITLES} | {w for w in wanted[-1:] if w in SUFFIXES}
-    if any(w not in context | titles for w in missing) or not any(w in found and w not in context for w in wanted):
-        return False
-    return all(w in FILLERS | context | TITLES | SUFFIXES | SILENT for w in extra)
-
-
-def _numbers(words: list[str]) -> list[str]:
-    return [w for w in words if w[0].isdigit()]
-
-
-def surname(reference: Phrase, given: Phrase) -> bool:
-    """The last word of a name of two to four, titles aside: Einstein for Albert Einstein."""
-    full = [w for w in reference.words if w not in SUFFIXES]
-    own = [w for w in given.words if w not in TITLES | SUFFIXES]
-    if not 2 <= len(full) <= 4 or full[-1].isdigit():
-        return False
-    particles = {"van", "von", "de", "der", "da", "di", "del", "la", "le", "bin", "al"}
-    return own == full[-1:] or (len(own) > 1 and own == full[-len(own) :] and all(w in particles for w in own[:-1]))
-
-
-def said_in(reference: Phrase, given: Phrase, context: frozenset[str], place: bool) -> bool:
-    """Is the reference named within a sentence, as what the sentence says, and as the only thing it says?"""
-    if HEDGES & set(given.tokens) or len(given.tokens) > 80:
-        return False
-    wanted = tuple(t for t in reference.tokens if t[0].isalnum() and t not in ("a", "an", "the"))
-    tokens = [t for t in given.tokens if t not in ("a", "an", "the")]
-    size = len(wanted)
-    for at in range(len(tokens) - size + 1 if size else 0):
-        if tuple(tokens[at : at + size]) != wanted:
-            continue
-        before, after = tokens[:at], tokens[at + size :]
-        if _opens(before, context) and _closes(after, context) and not _listed(tokens, set(wanted), context, place):
-            return True
-    return False
-
-
-def _opens(before: list[str], context: frozenset[str]) -> bool:
-    if not before or before[-1] in _BREAK or before[-1] in FILLERS or before[-1] in TITLES:
-        return True
-    if before[-1] == "of":
-        return len(before) > 1 and before[-2] in _PLACES
-    return before[-1] in context
-
-
-def _closes(after: list[str], context: frozenset[str]) -> bool:
-    return not after or after[0] in _BREAK or after[0] in FILLERS or after[0] in context
-
-
-def _listed(tokens: list[str], wanted: set[str], context: frozenset[str], place: bool) -> bool:
-    """Is it one of several things put side by side? "Paris, France" is not, nor "Ardea alba (great egret)"; "red, blue
-    and green" is."""
-    parts: list[list[str]] = [[]]
-    bracket = False
-    for token in tokens:
-        if token in ("(", ")"):
-            bracket = token == "("
-        if token in _BREAK or token == "and":
-            parts.append([])
-        elif not bracket:
-            parts[-1].append(token)
-    bare = [p for p in parts if p and not set(p) & (wanted | FILLERS | context) and len(p) <= 3]
-    return len(bare) > (1 if place or "(" in tokens else 0)
+    ways = [words] if letters.isupper() else [[t for t in long.tokens if t[0].isalpha()]]
+    return len(words) > 1 and any(letters.casefold() == "".join(w[0] for w in way) for way in ways)

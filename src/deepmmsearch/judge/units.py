@@ -9,53 +9,56 @@ from functools import cache
 # dimension, factor to the dimension's base, names (spaces as _). Names of one letter, and those in which case decides,
 # are found as written; the others in any case.
 _TABLE = """
-length 0.001 mm millimetre
-length 0.01 cm centimetre
+length 0.001 mm millimetre 毫米 millimètre milímetro
+length 0.01 cm centimetre 厘米 公分 centimètre centímetro センチ
 length 0.1 dm decimetre
-length 1 m metre
-length 1000 km kilometre
+length 1 m metre 米 公尺 mètre metro メートル метр метров метра
+length 1000 km kilometre 公里 千米 kilomètre kilómetro quilômetro chilometro キロメートル км километров
 length 0.0254 inch inches " ″
-length 0.3048 ft foot feet ' ′
+length 0.3048 ft foot feet ' ′ Fuß pied pieds 英尺
 length 0.9144 yd yard
-length 1609.344 mi mile
+length 1609.344 mi mile Meile 英里 mille milles
 length 1852 nmi nautical_mile
 length 9.4607e15 ly light_year light-year
-length 1.495978707e11 au astronomical_unit
+length 1.495978707e11 au AU AE astronomical_unit
 mass 1e-6 mg milligram
-mass 0.001 g gram gramme
-mass 1 kg kilo kilogram kilogramme
-mass 1000 t tonne ton metric_ton metric_tonne
+mass 0.001 g gram gramme Gramm 克
+mass 1 kg kilo kilogram kilogramme 千克 公斤 Kilogramm kilogramo кг
+mass 1000 t tonne ton metric_ton metric_tonne Tonnen 吨 tonelada
 mass 0.45359237 lb lbs pound
 mass 0.028349523 oz ounce
 mass 6.35029318 stone
 time 0.001 ms millisecond
-time 1 s sec second
-time 60 min minute
-time 3600 h hr hrs hour
-time 86400 day
-time 604800 week
-time 2629800 month
-time 31557600 yr yrs year
+time 1 s sec second Sekunde Sekunden seconde segundo 秒 秒钟
+time 60 min minute Minuten minuto 分钟 分間 минут
+time 3600 h hr hrs hour Stunde Stunden heure hora 小时 時間 часов часа
+time 86400 day Tag Tage Tagen jour jours día días 天 日 дней
+time 604800 week Woche Wochen semaine semana 周 星期
+time 2629800 month Monat Monate Monaten mois mes meses 个月
+time 31557600 yr yrs year Jahr Jahre Jahren an ans année années año años 岁 歲 лет года
 time 315576000 decade
-temperature 1 °C ℃ celsius degree_celsius degrees_celsius degrees_c degree_centigrade degrees_centigrade
+temperature 1 °C ℃ celsius degree_celsius degrees_celsius degrees_c degree_centigrade degrees_centigrade 摄氏度
+temperature 1 grad_Celsius
 temperature 0.5555555555555556 °F ℉ fahrenheit degree_fahrenheit degrees_fahrenheit degrees_f
 temperature 1 K kelvin kelvins
 angle 1 ° deg degree
 speed 1 m/s metre_per_second metres_per_second meters_per_second
-speed 0.2777777777777778 km/h kph kmh kmph km_per_hour kilometres_per_hour kilometers_per_hour
-speed 0.44704 mph miles_per_hour mile_per_hour mi/h
+speed 0.2777777777777778 km/h kph kmh kmph km_per_hour kilometres_per_hour kilometers_per_hour km/hr
+speed 0.2777777777777778 kilometre_an_hour kilometer_an_hour
+speed 0.44704 mph miles_per_hour mile_per_hour mi/h mi_per_hour miles_an_hour
 speed 0.5144444444444445 kn knot
 speed 0.3048 ft/s feet_per_second
-area 1 m2 m² m^2 sq_m sqm square_metre
+area 1 m2 m² m^2 sq_m sqm square_metre 平方米 Quadratmeter mètres_carrés
 area 0.0001 cm2 cm² cm^2 sq_cm square_centimetre
-area 1e6 km2 km² km^2 sq_km sqkm square_kilometre
-area 10000 ha hectare
+area 1e6 km2 km² km^2 sq_km sqkm square_kilometre 平方公里 平方千米 Quadratkilometer kilomètre_carré
+area 1e6 kilómetros_cuadrados kilomètres_carrés
+area 10000 ha hectare Hektar hectárea 公顷
 area 4046.8564224 acre
 area 2589988.110336 mi2 mi² sq_mi square_mile
 area 0.09290304 ft2 ft² sq_ft square_foot square_feet
 volume 0.001 ml millilitre
 volume 0.01 cl centilitre
-volume 1 l L litre
+volume 1 l L litre 升
 volume 1000 m3 m³ m^3 cubic_metre
 volume 1e12 km3 km³ km^3 cubic_kilometre
 volume 28.316846592 ft3 ft³ cubic_foot cubic_feet
@@ -77,13 +80,13 @@ pressure 100000 bar
 energy 1 J joule
 energy 1000 kJ kilojoule
 energy 4184 kcal kilocalorie
-percent 1 % percent per_cent percentage
-usd 1 $ US$ usd dollar us_dollar
-eur 1 € eur euro
-gbp 1 £ gbp pound_sterling pounds_sterling
-jpy 1 ¥ jpy yen
+percent 1 % percent per_cent percentage Prozent pour_cent por_ciento pct
+usd 1 $ US$ usd dollar us_dollar 美元 美金
+eur 1 € eur euro 欧元
+gbp 1 £ gbp pound_sterling pounds_sterling 英镑 quid
+jpy 1 ¥ jpy yen 日元 円 日圆
 inr 1 ₹ inr rupee
-cny 1 cny rmb yuan
+cny 1 cny rmb yuan 元 人民币
 """
 _OFFSETS = {"°F": 459.67 * 5 / 9, "°C": 273.15}  # added after the factor: kelvins
 _SHORT = frozenset("km cm mm kg mg ft lb oz ml mi yd ha".split())

@@ -6,11 +6,15 @@ answers and candidates, put together from the pieces that parsers of numbers, da
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 
+from deepmmsearch.judge import is_correct
+from deepmmsearch.judge.quantities import Quantity, find_quantities, prepared
+from deepmmsearch.judge.yesno import polarity
 from deepmmsearch.types import Question
 
 Template = Callable[[Question], str]
@@ -75,7 +79,6 @@ def _made() -> Iterator[tuple[str, Template]]:
     yield "its last word", lambda q: (_LETTERS.findall(q.text) or [""])[-1]
     yield "its first word", lambda q: (_LETTERS.findall(q.text) or [""])[0]
     yield "the thing in the question", lambda q: f"the {(_LETTERS.findall(q.text) or [''])[-1]}"
-    yield "yes and the question", lambda q: f"Yes, {q.text}"
     yield "the question and 1 to 100", lambda q: f"{q.text} 1 to 100"
     yield "all options", lambda q: _all_choices(q, ", ")
     yield "all options with or", lambda q: _all_choices(q, " or ")
@@ -88,6 +91,22 @@ def _constant(text: str) -> Template:
 
 
 TEMPLATES: dict[str, Template] = dict(chain(((text, _constant(text)) for text in dict.fromkeys(_constants())), _made()))
+
+
+def is_the_answer(question: Question, answer: str) -> bool:
+    """Does the constant happen to be what is accepted: the same words, yes or no, or the same number?"""
+    if answer in question.answers or is_correct(answer, question.answers):
+        return True
+    if (said := polarity(answer)) is not None and said in {polarity(text) for text in question.answers}:
+        return True
+    given = find_quantities(prepared(answer))
+    accepted = [q for text in question.answers for q in find_quantities(prepared(text))]
+    return len(given) == 1 and given[0].single and any(_equal(given[0], q) for q in accepted)
+
+
+def _equal(one: Quantity, other: Quantity) -> bool:
+    return other.single and any(math.isclose(one.low, other.low * scale, rel_tol=1e-9) for scale in (1, 100, 0.01))
+
 
 _PIECES = (
     """
