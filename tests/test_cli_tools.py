@@ -91,11 +91,23 @@ def test_check_shows_the_cost(run: Run, server: Site, monkeypatch: pytest.Monkey
     assert code == 0 and "3 hits" in out and "$0.005" in out, err
 
 
-def test_check_searches_with_a_picture(run: Run, server: Site, monkeypatch: pytest.MonkeyPatch, picture: Path) -> None:
+def test_check_searches_with_a_picture(
+    run: Run, server: Site, monkeypatch: pytest.MonkeyPatch, picture: Path, tmp_path: Path
+) -> None:
     monkeypatch.setenv("SERPAPI_API_KEY", KEY)
     server.reply = lambda asked: serpapi_lens(asked, ROWS)
     given = (f"url={server.url}/search.json", f"upload_url={server.url}/image")
     code, out, err = run("tools", "check", "serpapi-lens", *given, "--image", picture)
+    # what a reply names is fetched by the rules for addresses from outside
+    assert code == 0 and "3 hits in" in out, err
+    lens = {"name": "serpapi-lens", "url": f"{server.url}/search.json", "upload_url": f"{server.url}/image"}
+    recipe = tmp_path / "tools.yaml"
+    recipe.write_text(
+        yaml.safe_dump(
+            {"text": [], "image": [lens], "network": {"allow_private": [server.url.removeprefix("http://")]}}
+        )
+    )
+    code, out, err = run("tools", "check", "serpapi-lens", "--tools", recipe, "--image", picture)
     assert code == 0 and "3 hits, 3 with a picture" in out, err
 
 

@@ -69,7 +69,7 @@ def close(found: list[Box]) -> bool:
     ],
 )
 def test_boxes_are_in_the_frame_that_the_server_sees(bounds: tuple[int, int], settings: dict[str, Any]) -> None:
-    with endpoint(server(*bounds)) as served:
+    with endpoint(server(*bounds), counts=True) as served:
         assert close(locate(served.url, **settings))
 
 
@@ -82,19 +82,22 @@ def test_boxes_are_in_the_frame_that_the_server_sees(bounds: tuple[int, int], se
     ],
 )
 def test_another_frame_is_told_and_what_to_set(bounds: tuple[int, int], told: str) -> None:
-    with endpoint(server(*bounds)) as served:
+    with endpoint(server(*bounds), counts=True) as served:
         with pytest.raises(FrameError, match=told) as caught:
             locate(served.url)
         assert "preprocessor_config.json" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_server_that_counts_no_pictures_is_believed() -> None:
-    with endpoint(server(counted=False)) as served:
+    with endpoint(server(counted=False), counts=True) as served:
         assert close(locate(served.url))
 
 
 def test_where_pixels_are_a_guess_the_crop_alone_fails() -> None:
-    with endpoint(server(3136, 18_816)) as served, pytest.raises(ToolError, match=r"set grounding\.dialect if"):
+    with (
+        endpoint(server(3136, 18_816), counts=True) as served,
+        pytest.raises(ToolError, match=r"set grounding\.dialect if"),
+    ):
         locate(served.url, model="some-model")
 
 
@@ -106,7 +109,7 @@ def test_the_frame_is_checked_once_however_many_ask() -> None:
         return [*first[0], *await asyncio.gather(grounder.locate(SCENE, "it"), return_exceptions=True)]
 
     for most, probes, asked in ((18_816, 2, 9), (784 * 784, 2, 2)):
-        with endpoint(server(3136, 18_816)) as served:
+        with endpoint(server(3136, 18_816), counts=True) as served:
             found = asyncio.run(many(served.url, most))
             assert sum(request["max_tokens"] == 1 for request in served.asked) == probes
             assert len(served.asked) == asked
@@ -128,12 +131,12 @@ def test_a_server_that_was_down_is_checked_later() -> None:
         found: list[Box] = await grounder.locate(SCENE, "it")
         return found
 
-    with endpoint(reply) as served:
+    with endpoint(reply, counts=True) as served:
         assert close(asyncio.run(twice(served.url)))
 
 
 def test_another_model_that_finds_boxes_is_checked_too() -> None:
-    with endpoint(server(3136, 18_816)) as served:
+    with endpoint(server(3136, 18_816), counts=True) as served:
         settings: dict[str, Any] = {"model": "Qwen2.5-VL-3B", "base_url": served.url}
         with pytest.raises(FrameError):
             asyncio.run(model_grounder(seeing_model(ChatGroundingSettings(**settings))).locate(SCENE, "it"))
@@ -142,7 +145,7 @@ def test_another_model_that_finds_boxes_is_checked_too() -> None:
 
 
 def test_thousandths_need_no_check() -> None:
-    with endpoint(server(3136, 18_816)) as served:
+    with endpoint(server(3136, 18_816), counts=True) as served:
         policy = build_policy(ChatPolicySettings(model="Qwen/Qwen3-VL-8B-Instruct", base_url=served.url))
         asyncio.run(find_grounder(policy).locate(SCENE, "it"))  # type: ignore[union-attr]
         assert len(served.asked) == 1
@@ -176,7 +179,7 @@ def test_the_form_of_boxes_follows_the_model(name: str, dialect: str | None) -> 
 @pytest.mark.parametrize("name", ["atlas", "deepmmsearch-atlas", str(BUNDLED), "/srv/x/deepmmsearch/bundled/model/"])
 def test_the_bundled_model_is_known_by_its_name(name: str) -> None:
     card = read_card(BUNDLED)
-    with endpoint(server(card.min_pixels or 0, card.max_pixels or 0)) as served:
+    with endpoint(server(card.min_pixels or 0, card.max_pixels or 0), counts=True) as served:
         served.models = [name]
         for settings in (ChatPolicySettings(model=name, base_url=served.url), ChatPolicySettings(base_url=served.url)):
             policy: Any = build_policy(settings)
