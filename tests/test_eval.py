@@ -552,18 +552,39 @@ async def test_pairs_that_were_not_planned_are_folded_and_have_no_stars(tmp_path
 
 async def test_models_that_differ_in_their_seed_are_one_in_comparisons(tmp_path: Path) -> None:
     results = await results_of(tmp_path / "run")
-    workflows = {**results.workflows, "broken": replace(results.workflows["broken"], replicates="trained")}
+    workflows = {**results.workflows, "broken": replace(results.workflows["broken"], replicates="trained", policy="he")}
     several = replace(results, workflows=workflows, planned=[("trained", "base")])
     found = several.compare("trained", "base")
     assert found.seeds == 2 and found.mean == 0.5 and found.low <= 0 and results.compare("trained", "base").low == 1
     shown = {section.title: section.tables for section in sections(several)}
     rows = {row[0]: row for row in shown["Accuracy"][0].rows}
     assert rows["trained, over 2 seeds"][1].startswith("50.0 [")
+    told = summary(several)["workflows"]
+    assert told["trained"]["over_seeds"]["seeds"] == 2 and told["trained"]["over_seeds"]["mean"] == 0.5
+    assert told["base"]["over_seeds"] is None
     planned, others = shown["Are the differences real?"]
     assert planned.rows[0][planned.columns.index("seeds")] == "2"
     assert not any("broken" in row[0] for row in others.rows)
     finding = claims(several, Roles("trained", prompted="base"))[0].findings[0]
     assert finding.shown is False and finding.figure.endswith("16 questions, 2 seeds")
+
+
+async def test_runs_of_one_policy_are_paired(tmp_path: Path) -> None:
+    results = await results_of(tmp_path / "run")
+    again = {"broken": "trained", "empty": "one"}
+    workflows = {
+        name: replace(w, replicates=again.get(name), policy="other" if name in again else w.policy, fault=None)
+        for name, w in results.workflows.items()
+    }
+    # "one" is of the first model alone: it is compared with that, not with the mean of both
+    alone = replace(results, workflows={**workflows, "empty": replace(workflows["empty"], replicates=None)})
+    assert alone.compare("trained", "one") == results.compare("trained", "one")
+    # each run against its own ablation: both pairs are equal, though the runs are not
+    several = replace(results, workflows=workflows)
+    found = several.compare("trained", "one")
+    assert found.seeds == 2 and found.mean == found.low == found.high == 0
+    table = next(s.tables[0] for s in sections(several) if s.title == "Ablations")
+    assert [row[0] for row in table.rows] == ["one"]
 
 
 async def test_rotations_are_one_question_and_what_a_judge_leaves_out_does_not_count(tmp_path: Path) -> None:

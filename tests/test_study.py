@@ -184,7 +184,8 @@ def test_findings_say_what_the_figures_show() -> None:
     good = results(start=answered(68), rl_0=answered(80), rl_1=answered(78), **habits, final=answered(93))
     found = {finding.text: finding for finding in study_findings(good, (0, 1))}
     assert all(finding.shown for finding in found.values()), found
-    assert "+12.0 points" in next(f.figure for text, f in found.items() if "8 points" in text)
+    gains = next(f.figure for text, f in found.items() if "8 points" in text)
+    assert "+12.0 points" in gains and "; over 2 seeds +11.0 points [" in gains
     habits = {"cautious": answered(90), "selective": answered(90, wasted=2), "penalty": answered(90, wasted=2)}
     bad = results(start=answered(50), rl_0=answered(55), rl_1=answered(40), **habits, final=answered(90))
     assert not any(finding.shown for finding in study_findings(bad, (0, 1)))

@@ -194,8 +194,6 @@ class EvalRecipe(Recipe):
                     raise ValueError(f"{name}: there is no workflow {whole!r} that it could replicate")
                 if whole == name or self.workflows[whole].replicates is not None:
                     raise ValueError(f"{name}: {whole} replicates another workflow. Name the first of them")
-                if workflow.ablates is not None:
-                    raise ValueError(f"{name} has both ablates and replicates. An ablation is compared with {whole}")
         played = {
             w.policy or next(iter(self.policies)) for w in self.workflows.values() if isinstance(w, PlayedOptions)
         }

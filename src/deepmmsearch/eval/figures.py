@@ -78,6 +78,12 @@ class Results:
         names = sorted(benchmarks if benchmarks is not None else self.benchmarks)
         return bootstrap([list(self._values(workflow, self.score, keep, name).values()) for name in names])
 
+    def _by_policy(self, workflow: str) -> dict[str, str]:
+        """Its runs by what played them; by their names where that does not tell them apart."""
+        runs = self.runs_of(workflow)
+        by_policy = {self.workflows[name].policy: name for name in runs}
+        return by_policy if len(by_policy) == len(runs) else {name: name for name in runs}
+
     def accuracy_of_runs(self, workflow: str, benchmarks: Iterable[str]) -> Interval:
         """Over all its training runs, on the questions that all of them answered."""
         runs = self.runs_of(workflow)
@@ -104,7 +110,8 @@ class Results:
 
     def compare(self, first: str, second: str, keep: Keep = everything, value: Value | None = None) -> Difference:
         """First against second by their scores, or by another `value`, on the questions that both answered and that are
-        to be kept; each is the mean of its training runs, where it has several."""
+        to be kept; each is the mean of its training runs, where it has several. Runs of one policy are paired: what is
+        taken away is taken away from the same model."""
         if keep is not everything or value is not None:
             return self._difference(first, second, keep, value or self.score)
         # asked for by several tables
@@ -113,12 +120,17 @@ class Results:
         return self._compared[first, second]
 
     def _difference(self, first: str, second: str, keep: Keep, of: Value) -> Difference:
-        runs = self.runs_of(first)
-        names = [*runs, *self.runs_of(second)]
-        values = _aligned([self._values(name, of, keep) for name in names])
+        ones, others = self._by_policy(first), self._by_policy(second)
+        if same := [policy for policy in ones if policy in others]:
+            ones, others = ({policy: runs[policy] for policy in same} for runs in (ones, others))
+        values = _aligned([self._values(name, of, keep) for name in (*ones.values(), *others.values())])
+        one, other = values[: len(ones)], values[len(ones) :]
         if len(values) == 2:
-            return compare(values[0], values[1])
-        return compare_runs(values[: len(runs)], values[len(runs) :])
+            return compare(one[0], other[0])
+        if same:
+            apart = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(one, other, strict=True)]
+            return compare_runs(apart, [[0.0] * len(apart[0])])
+        return compare_runs(one, other)
 
 
 def load_results(

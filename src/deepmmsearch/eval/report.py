@@ -118,6 +118,7 @@ def summary(results: Results) -> dict[str, Any]:
                     b: asdict(results.accuracy(name, [b])) for b in results.benchmarks if results.select(name, b)
                 },
                 "average": asdict(results.accuracy(name, [b for b in results.benchmarks if results.select(name, b)])),
+                "over_seeds": _over_seeds(results, name),
                 "effort": asdict(effort(results.select(name), results.workflows[name].calls)),
             }
             for name in names
@@ -134,6 +135,13 @@ def summary(results: Results) -> dict[str, Any]:
         ],
     }
     return _finite(found)
+
+
+def _over_seeds(results: Results, workflow: str) -> dict[str, Any] | None:
+    """The average with its interval over training runs, of the first of several."""
+    runs = results.runs_of(workflow)
+    played = [b for b in results.benchmarks if all(results.select(run, b) for run in runs)]
+    return {"seeds": len(runs), **asdict(results.accuracy_of_runs(workflow, played))} if len(runs) > 1 else None
 
 
 def _finite(value: Any) -> Any:

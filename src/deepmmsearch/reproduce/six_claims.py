@@ -60,6 +60,12 @@ def make_recipe(
         **({fault: {"fault": fault} for fault in FAULTS} if faults else {}),
     }
     workflows |= {f"{main} {name}": {"policy": main, "ablates": f"{main} agent", **w} for name, w in without.items()}
+    for run in (name for name in folders if name != main and first[name.partition("@")[0]] == main):
+        workflows |= {
+            f"{run} {name}": {"policy": run, "ablates": f"{run} agent", "replicates": f"{main} {name}", **w}
+            for name, w in without.items()
+            if "fault" not in w
+        }
     return EvalRecipe.model_validate(
         {
             "output": out,

@@ -31,7 +31,7 @@ def ablations_of(results: Results) -> list[tuple[str, str]]:
     return [
         (name, w.ablates)
         for name, w in results.workflows.items()
-        if w.ablates is not None and w.fault is None and results.select(name)
+        if w.ablates is not None and w.replicates is None and w.fault is None and results.select(name)
     ]
 
 
