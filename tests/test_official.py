@@ -327,8 +327,14 @@ def test_bem_is_a_model_by_name(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "car", "auto", "what", "sep", "[", "]", "?"]
     transformers.BertTokenizer(vocab={word: n for n, word in enumerate(words)}).save_pretrained(tmp_path)
+    transformers.set_seed(0)
     config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        initializer_range=0.5,
     )
     transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
     bem = Bem(str(tmp_path))
