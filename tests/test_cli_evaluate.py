@@ -84,6 +84,19 @@ def test_questions_of_ones_own_by_their_path(tmp_path: Path) -> None:
         assert "mine: 1 of 7 rows left out: 1 x no answer (9)" in said_no
 
 
+def test_a_file_without_questions_is_refused_before_anything_is_played(tmp_path: Path) -> None:
+    file = recipe(
+        tmp_path,
+        benchmarks=[{"name": str(tmp_path / "mine.csv")}],
+        workflows={"direct": {"kind": "direct"}},
+        policies={"m": {"kind": "chat", "base_url": "http://127.0.0.1:1/v1", "model": "vlm"}},
+    )
+    for rows, told in (("question,answers\n", "it holds no rows"), ("question,answers\nWho?,\n", "1 x no answer")):
+        (tmp_path / "mine.csv").write_text(rows)
+        with pytest.raises(UserError, match=told):
+            run("eval", str(file))
+
+
 def test_the_first_questions_of_an_atlas(tmp_path: Path, worlds: Path) -> None:
     assert "oracle: 2 played" in run(
         "eval", str(recipe(tmp_path, worlds=str(worlds))), "--limit", "2", "--only", "oracle"

@@ -96,6 +96,10 @@ def test_a_picture_is_read_however_it_is_given(tmp_path: Path, value: Any) -> No
         ({"image": "images/a.jpg", "image_path": "images/a.jpg", "image_url": "https://example.org/c.jpg"}, 1),
         ({"image": None, "image_path": "images/a.jpg"}, 1),
         ({"images": ["images/a.jpg"], "image": "images/a.jpg"}, 1),
+        ({"images": ["images/a.jpg"], "img_2": "images/b.jpg"}, 2),
+        ({"Image": "images/a.jpg", "image": "images/b.jpg"}, 2),
+        ({"image": "images/a.jpg; images/b.jpg"}, 2),
+        ({"image": 17.0}, 1),
         ({"image": "", "images": [], "img_1": None}, 0),
     ],
 )
@@ -104,6 +108,7 @@ def test_several_pictures_are_several_and_one_in_several_forms_is_one(
 ) -> None:
     write_picture(tmp_path / "images/a.jpg", 1)
     write_picture(tmp_path / "images/b.jpg", 2)
+    write_picture(tmp_path / "images/17.jpg", 3)
     assert shown(tmp_path / "q.jsonl", row) == (count, {}, {})
 
 
@@ -222,6 +227,16 @@ def test_cells_beyond_the_header_and_columns_of_one_name_are_not_lost(tmp_path: 
     assert "line 3 has 7 cells, but the header 6" in asked.report.examples["row that cannot be read"][0]
 
 
+def test_lines_in_another_encoding_are_told_and_cost_themselves(tmp_path: Path) -> None:
+    lines = [json.dumps(ASKED), '{"question": "Où?", "answers": ["x"]}']
+    (tmp_path / "q.jsonl").write_bytes("\n".join(lines).encode("cp1252"))
+    asked = open_own(tmp_path / "q.jsonl")
+    assert len(list(asked)) == 1 and "line 2 is not UTF-8 (byte 15 of it)" in asked.report.left_out
+    (tmp_path / "q.jsonl").write_bytes(lines[1].encode("cp1252"))
+    with pytest.raises(UserError, match=r"line 1 is not UTF-8 .*Save the file as UTF-8"):
+        open_own(tmp_path / "q.jsonl")
+
+
 def test_ids_that_several_rows_have_are_numbered_with_their_row(tmp_path: Path) -> None:
     rows = [{**ASKED, "id": name, "question": f"{n}?"} for n, name in enumerate(["1", "1", "1-row2", 1, "2"])]
     asked = open_own(write_lines(tmp_path / "q.jsonl", rows))
@@ -234,13 +249,32 @@ def test_ids_that_several_rows_have_are_numbered_with_their_row(tmp_path: Path) 
 def test_a_conversation_of_one_question_is_one(tmp_path: Path) -> None:
     write_picture(tmp_path / "images/a.jpg")
     said = [{"from": "human", "value": "<image>\nWhich tower?"}, {"from": "gpt", "value": "Big Ben"}]
-    parts = [{"type": "text", "text": "Which tower?"}]
+    parts: list[dict[str, Any]] = [{"type": "image"}, {"type": "text", "text": "Which tower?"}]
+    shown = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{base64_picture()}"}}
     rows = [
+        {"messages": [{"role": "user", "content": [shown, *parts[1:]]}, {"role": "assistant", "content": "Big Ben"}]},
         {"conversations": said, "image": "images/a.jpg"},
         {"messages": [{"role": "user", "content": parts}], "images": ["images/a.jpg"], "answer": "Big Ben"},
     ]
     for question in open_own(write_json(tmp_path / "q.json", rows)):
         assert (question.text, question.answers, len(question.images)) == ("Which tower?", ("Big Ben",), 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "answers"),
+    [
+        ({"Question Text": "Who?", "Correct Answer": "Ada", "id": None}, "Who?", ("Ada",)),
+        ({"q": "Who?", "a": "Ada"}, "Who?", ("Ada",)),
+        ({"prompt": ["Who?"], "gold": ["Ada", "A. L."]}, "Who?", ("Ada", "A. L.")),
+        ({"instruction": "Who?", "output": "Ada", "label": ""}, "Who?", ("Ada",)),
+        ({"question": "Who?", "answers": {"text": ["Ada"], "answer_start": [3]}}, "Who?", ("Ada",)),
+    ],
+)
+def test_questions_and_answers_by_other_names(
+    tmp_path: Path, row: dict[str, Any], text: str, answers: tuple[str, ...]
+) -> None:
+    (question,) = open_own(write_json(tmp_path / "q.json", {"rows": [row]}))
+    assert (question.text, question.answers) == (text, answers) and set(question.metadata) == {"benchmark"}
 
 
 def test_rows_of_verl_keep_all_their_pictures(tmp_path: Path) -> None:

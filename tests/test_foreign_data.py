@@ -20,7 +20,7 @@ from deepmmsearch.data.pictures import find_file, load_picture
 from deepmmsearch.data.published import OKVQA, open_questions
 from deepmmsearch.data.reader import read_questions, read_trajectories
 from deepmmsearch.data.records import question_row, row_trajectory, trajectory_row, write_rows
-from deepmmsearch.data.tables import _distinct, read_table
+from deepmmsearch.data.tables import distinct, read_table
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Answer, Completion, Prompt, Question, Trajectory, Turn
 
@@ -338,4 +338,4 @@ def test_a_table_of_many_columns_takes_no_time_and_no_memory(tmp_path: Path) -> 
         {"a": "1", "b": None, "a_2": None, "c": None},
         {"a": "1", "b": "2", "a_2": "3", "c": "4"},
     ]
-    assert _distinct(["a", "a", "a_2", "a", "a_2"]) == ["a", "a_2", "a_2_2", "a_3", "a_2_3"]
+    assert distinct(["a", "a", "a_2", "a", "a_2"]) == ["a", "a_2", "a_2_2", "a_3", "a_2_3"]

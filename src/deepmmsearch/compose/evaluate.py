@@ -138,8 +138,8 @@ def _tell_loaded(task: Task, watch: Watch) -> None:
     loaded = getattr(task.questions, "report", None)
     if loaded is None:
         return
-    if loaded.rows and not loaded.loaded:
-        raise UserError(f"No question of {task.info.name} could be loaded: {loaded.left_out}.")
+    if not loaded.loaded:
+        raise UserError(f"No question of {task.info.name} could be loaded: {loaded.left_out or 'it holds no rows'}.")
     for line in loaded.told:
         watch(f"{task.info.name}: {line}")
 

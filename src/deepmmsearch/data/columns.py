@@ -8,13 +8,13 @@ from typing import Any
 
 from deepmmsearch.data.answers import parse_list
 from deepmmsearch.data.pictures import BEGINNINGS, EXTENSIONS, from_base64, is_address, names_nothing
-from deepmmsearch.data.tables import Row
+from deepmmsearch.data.tables import Row, distinct
 
-TEXT = ("question", "query", "text", "prompt", "problem", "instruction")
+TEXT = ("question", "question_text", "query", "text", "prompt", "problem", "instruction", "q")
 ANSWERS = (
     *("answers", "answer", "gt_answer", "gt_answers", "ground_truth", "ground_truths", "gt", "gold", "gold_answer"),
     *("gold_answers", "reference", "references", "reference_answer", "expected", "expected_answer", "correct_answer"),
-    *("target", "label"),
+    *("correct_answers", "answer_text", "final_answer", "target", "label", "solution", "output", "response", "a"),
 )
 NAME = ("id", "question_id", "data_id", "sample_id", "qid", "uid", "index")
 
@@ -25,7 +25,8 @@ _PICTURE = re.compile(
     rf"(?:(?:query|input|question|decoded|main|original|raw|base64|b64|encoded|local)_)?(?P<noun>{_NOUNS})s?(?:_?(?P<form>{_FORMS})s?)?"
     rf"_?(?P<number>\d{{1,3}})?|(?P<file>file(?:_?(?:name|path|url))?)s?"
 )
-_NUMBER = re.compile(_NOUNS + r"s?_?(\d{1,3})_?" + _FORMS + "s?")  # image_2_path
+_NUMBER = re.compile(rf"(?P<noun>{_NOUNS})s?_?(?P<number>\d{{1,3}})_?{_FORMS}s?")  # image_2_path
+_SHORT = {"img": "image", "pic": "picture", "photograph": "photo"}
 
 
 def plain_name(name: object) -> str:
@@ -35,10 +36,10 @@ def plain_name(name: object) -> str:
 
 
 def plain_names(row: Row) -> dict[str, Any]:
-    """The row by the plain names of its columns; where two have the same, the one that is written so."""
-    return {plain_name(key): value for key, value in row.items()} | {
-        str(key): value for key, value in row.items() if plain_name(key) == key
-    }
+    """The row by the plain names of its columns; where several have the same, they are numbered."""
+    # one that is written so comes first
+    keys = sorted(row, key=lambda key: plain_name(key) != key)
+    return dict(zip(distinct([plain_name(key) for key in keys]), map(row.__getitem__, keys), strict=True))
 
 
 def first(row: Row, names: Sequence[str]) -> str | None:
@@ -74,20 +75,25 @@ def picture_columns(row: Row) -> tuple[list[Any], list[str], list[str]]:
     return pictures, list(named), unread
 
 
-_ORDER = ("image", "img", "picture", "pic", "photo", "photograph", "screenshot", "figure", "file")
+_ORDER = ("image", "picture", "photo", "screenshot", "figure", "file")
 
 
 def _parts(name: str) -> tuple[str, int] | None:
     """The noun in the name of a column of pictures, and its number, 0 where it has none."""
-    if numbered := _NUMBER.fullmatch(name):
-        return re.match(_NOUNS, name)[0], int(numbered[1])  # type: ignore[index]
-    parts = _PICTURE.fullmatch(name)
-    return None if parts is None else (parts["noun"] or "file", int(parts["number"] or 0))
+    parts = _NUMBER.fullmatch(name) or _PICTURE.fullmatch(name)
+    if parts is None:
+        return None
+    told = parts.groupdict()
+    noun = told.get("noun") or "file"
+    return _SHORT.get(noun, noun), int(told["number"] or 0)
 
 
 def _listed(value: Any) -> list[Any]:
     """A list as a list, also one that is written in a text; an object likewise."""
     if isinstance(value, str):
+        names = [part.strip() for part in re.split(r"[|;,]", value)] if len(value) < 4096 else []
+        if len(names) > 1 and all(name.lower().endswith(EXTENSIONS) for name in names):
+            return names
         opened = parse_list(f"[{value}]") if value.lstrip().startswith("{") else parse_list(value)
         value = value if opened is None else opened
     if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview):
@@ -98,7 +104,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return isinstance(one, str | bytes) and type(one) is type(other) and one == other
+    return isinstance(one, str | bytes | Mapping) and type(one) is type(other) and one == other
 
 
 def _is_empty(value: Any) -> bool:

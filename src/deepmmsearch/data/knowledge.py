@@ -38,8 +38,14 @@ def role_and_content(message: Mapping[str, Any]) -> tuple[str, str]:
     role = str(message.get("role") or message.get("from") or "")
     content = message.get("content", message.get("value")) or ""
     if isinstance(content, list):
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+        content = "".join(map(_part, content))
     return _ROLES.get(role, role), str(content)
+
+
+def _part(part: Any) -> str:
+    if not isinstance(part, Mapping):
+        return str(part) if isinstance(part, str) else ""
+    return "<image>" if "image" in str(part.get("type", "")) else str(part.get("text") or "")
 
 
 def metadata_of(found: Any) -> dict[str, Any]:

@@ -14,10 +14,13 @@ from deepmmsearch.data.columns import ANSWERS, NAME, TEXT, first, picture_column
 from deepmmsearch.data.knowledge import fvqa, metadata_of, role_and_content, without_placeholders
 from deepmmsearch.data.layouts import find_annotations, picture_folders
 from deepmmsearch.data.load_report import Skip
+from deepmmsearch.data.pictures import names_nothing
 from deepmmsearch.data.records import row_question
 from deepmmsearch.data.tables import SUFFIXES, Row, read_table
 from deepmmsearch.errors import UserError
 from deepmmsearch.notation import parse_json
+
+_READ = {*TEXT, *ANSWERS, *NAME}
 
 
 def open_own(
@@ -65,14 +68,14 @@ def own_question(row: Row, number: int, name: str = "own", delimited: bool = Fal
         answers = [part for text in flatten(given) for part in (_alternatives(text) if delimited else (text,))]
     metadata = metadata_of(columns.get("metadata"))
     used = {asked, key, called, *shown, "metadata"}
-    metadata |= {
-        column: value
-        for column, value in columns.items()
-        if column not in used and not (column in unread and len(str(value)) > 1024) and _plain(value)
-    }
+    metadata |= {name: value for name, value in columns.items() if name not in used and _tells(name, value, unread)}
     if ends is not None:
         metadata |= {"answer_type": "numerical", "answer_range": list(ends)}
-    text = str(columns[asked])
+    text = columns[asked]
+    text = text[0] if isinstance(text, list) and len(text) == 1 else text
+    if not isinstance(text, str | int | float):
+        raise Skip("question in an unknown form", f"{asked} is a {type(text).__name__}")
+    text = str(text)
     return Draft(
         str(columns[called]) if called is not None else f"{name}-{number:06d}",
         without_placeholders(text) if pictures else text,
@@ -82,6 +85,12 @@ def own_question(row: Row, number: int, name: str = "own", delimited: bool = Fal
         needs_picture=False,
         notes=tuple(f"column {each}, which seems to hold a picture, not read" for each in unread),
     )
+
+
+def _shown(part: Any) -> Any:
+    """The picture of a part of a message, None where it is one of text."""
+    keys = ("image", "image_url", "source")
+    return next((part[key] for key in keys if part.get(key)), None) if isinstance(part, Mapping) else None
 
 
 def _row_of_ours(row: Row) -> Draft:
@@ -109,6 +118,10 @@ def _conversation(columns: dict[str, Any]) -> dict[str, Any]:
         return columns
     texts = dict(said)
     kept = {name: value for name, value in columns.items() if name != key}
+    contents = [m.get("content") for m in columns[key] if isinstance(m, Mapping)]
+    shown = [_shown(part) for content in contents if isinstance(content, list) for part in content]
+    if any(shown) and not picture_columns(kept)[0]:
+        kept["images"] = list(filter(None, shown))
     answered = {"answer": texts["assistant"]} if "assistant" in texts and first(columns, ANSWERS) is None else {}
     return {**kept, "question": texts["user"], **answered}
 
@@ -124,6 +137,13 @@ def _find_table(path: Path) -> Path:
     if any(path.rglob("*.parquet")):
         return path
     raise UserError(f"{path} holds no questions. Expected a questions.jsonl or questions.csv in it.")
+
+
+def _tells(name: str, value: Any, unread: list[str]) -> bool:
+    """Is a column metadata? Empty ones that might have been read are not, nor pictures that are not read."""
+    if (name in _READ and names_nothing(value)) or (name in unread and len(str(value)) > 1024):
+        return False
+    return _plain(value)
 
 
 def _plain(value: Any) -> bool:

@@ -82,6 +82,8 @@ def load_picture(source: Any, folders: Folders = (), *others: str, roots: Folder
         source = bytes(source)
     if isinstance(source, Image | bytes):
         return _decode(source)
+    if isinstance(source, float) and source.is_integer():  # a number in a column with gaps
+        source = int(source)
     if not isinstance(source, str | Path | int):
         raise Skip("picture in an unknown form", f"a {type(source).__name__}")
     text = str(source).strip()

@@ -106,6 +106,8 @@ def _objects(lines: Iterable[bytes]) -> list[dict[str, Any]]:
             continue
         try:
             rows.append(_object(_text_of(raw)))
+        except UnicodeDecodeError as error:
+            rows.append({BROKEN: f"line {number} is not UTF-8 (byte {error.start} of it). Save the file as UTF-8"})
         except ValueError as error:
             rows.append({BROKEN: f"line {number} is not {error}"})
     return rows
@@ -182,7 +184,9 @@ def _json_rows(path: Path) -> list[dict[str, Any]]:
         return lines
     if isinstance(found, dict):
         lists = [found[key] for key in ("data", "questions", "annotations", "samples") if key in found]
-        found = lists[0] if lists else found
+        # whatever it is called, where it is the only one
+        single = [value for value in found.values() if isinstance(value, list)]
+        found = lists[0] if lists else single[0] if len(single) == 1 else found
     if isinstance(found, dict) and all(isinstance(value, dict) for value in found.values()):
         found = [{"id": key, **value} for key, value in found.items()]
     if not isinstance(found, list) or (found and not any(isinstance(row, dict) for row in found)):
@@ -211,7 +215,7 @@ def _delimited(path: Path) -> list[Row]:
             rows.append({BROKEN: f"line {reader.line_num} cannot be read: {error}"})
             continue
         if names is None:
-            names = _distinct(cells)
+            names = distinct(cells)
             blank: dict[str, Any] = dict.fromkeys(names)
         elif len(cells) > len(names) and any(cells[len(names) :]):
             found = f"line {reader.line_num} has {len(cells)} cells, but the header {len(names)}"
@@ -237,7 +241,7 @@ def _fits(text: str, separator: str) -> tuple[float, int]:
     return (0.0 if columns < 2 else (1 + rows.count(columns)) / (1 + len(rows))), columns
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct(names: Sequence[str]) -> list[str]:
     """Columns of the same name are numbered, so that none hides another."""
     found: dict[str, None] = {}
     numbers: dict[str, int] = {}
