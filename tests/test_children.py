@@ -19,6 +19,7 @@ from deepmmsearch import children, sandbox
 from deepmmsearch.children import Child, ParentPipe, call_all, confinement
 from deepmmsearch.environment import environment
 from deepmmsearch.errors import UserError
+from long_lived import KINDS
 
 SOURCE = Path(__file__).parent.parent / "src"
 KEYS = {
@@ -471,6 +472,24 @@ def test_a_child_dies_with_its_parent(kind: str, system: str, tmp_path: Path) ->
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     assert gone(child)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has other signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT", "SIGKILL"])
+def test_no_process_is_left_whatever_ends_the_first(name: str, tmp_path: Path) -> None:
+    """Also those of a data build, those that threads started, and those below others."""
+    path = os.pathsep.join([str(Path(__file__).parent), str(SOURCE)])
+    variables = {**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": ""}
+    command = [sys.executable, "-P", "-c", "import sys, long_lived; long_lived.main(sys.argv[1])", str(tmp_path)]
+    parent = subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL)
+    limit = time.monotonic() + 60
+    while len(noted := sorted(path.name for path in tmp_path.iterdir() if "-" in path.name)) < len(KINDS):
+        assert parent.poll() is None and time.monotonic() < limit, noted
+        time.sleep(0.05)
+    assert sorted(each.partition("-")[0] for each in noted) == sorted(KINDS)
+    parent.send_signal(getattr(signal, name))
+    parent.wait(60)
+    assert [each for each in noted if not gone(int(each.rpartition("-")[2]))] == []
 
 
 def test_a_child_that_crashed_is_told() -> None:

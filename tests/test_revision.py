@@ -93,6 +93,16 @@ def test_a_strangers_repository_is_not_asked(package: Path, tmp_path: Path, monk
     assert revision(package) == head
 
 
+def test_a_repository_above_is_not_asked_for_one_that_is_damaged(package: Path) -> None:
+    root = package.parent.parent
+    git(root.parent, "init", "-q")
+    git(root.parent, "add", "-A")
+    git(root.parent, "commit", "-q", "-m", "of somebody else")
+    shutil.rmtree(root / ".git")
+    (root / ".git").mkdir()
+    assert revision(package) == ""
+
+
 def test_git_is_not_taken_from_the_current_folder(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

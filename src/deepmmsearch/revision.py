@@ -40,7 +40,8 @@ def _git(root: Path, *arguments: str) -> bytes:
         capture_output=True,
         timeout=10,
         check=True,
-        env={**environment(), **_VARIABLES},
+        # where its .git is damaged, git would look for a repository in the folders above
+        env={**environment(), **_VARIABLES, "GIT_CEILING_DIRECTORIES": str(root.parent)},
     ).stdout
 
 

@@ -332,7 +332,7 @@ class Cassette:
             except sqlite3.OperationalError as error:
                 connection.close()
                 # what a killed process left, where nothing can be written: the log is not read
-                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+                if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                     raise
         else:
             self._unwritten = True
@@ -387,8 +387,8 @@ class Cassette:
     def _explain(self, error: Exception) -> UserError:
         if sentence := refusal(error):
             return UserError(sentence)
-        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _REFUSED:
-            return UserError(_REFUSED[error.sqlite_errorcode & 0xFF].format(path=self.path))
+        if (code := _code(error)) in _REFUSED:
+            return UserError(_REFUSED[code].format(path=self.path))
         if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
             return UserError(f"{self.path} is locked by another program. Close it, or give another file.")
         if isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error):
@@ -410,6 +410,11 @@ def _try(file: int, place: int) -> bool:
         except (BlockingIOError, PermissionError):
             return False
     return True
+
+
+def _code(error: Exception) -> int:
+    """SQLite's own, without what it adds to it; 0 where Python raised the error."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
