@@ -290,6 +290,8 @@ async def test_an_option_that_no_rule_reads_is_found_by_a_model() -> None:
     judge, model = grades("(B)", "Z", "A.", "maybe", "B, I think", "C")
     assert (await judge.judge(question, "The answer is B.")).correct and not model.said
     assert (await judge.judge(question, "a sausage in a bun")).correct and 'B. "hot dog"' in model.said[0]
+    # a model that is told to choose the right option cannot
+    assert question.text not in model.said[0]
     assert not (await judge.judge(question, "a tree")).correct
     assert not (await judge.judge(question, "something with whiskers")).correct
     with pytest.raises(JudgeError, match="letter of an option"):

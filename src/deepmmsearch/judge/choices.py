@@ -64,7 +64,7 @@ def right_choice(question: Question, choices: Sequence[str]) -> int | None:
     """The number of the option that `correct_choice` names, else of the one whose letter and text are accepted, whose
     text is, or whose letter is."""
     named = question.metadata.get("correct_choice")
-    said = [number for number, choice in enumerate(choices) if choice == named]
+    said = [number for number, choice in enumerate(choices) if named is not None and choice == str(named)]
     texts = [number for number, choice in enumerate(choices) if choice in question.answers]
     letters = [number for number in range(len(choices)) if ascii_uppercase[number : number + 1] in question.answers]
     right = said or [number for number in letters if number in texts] or texts or letters

@@ -25,6 +25,7 @@ from deepmmsearch.types import Question
 
 NONE = "Z"
 _ONE_LETTER = re.compile(r"[\s\"'*`.(\[]*(?:option\s+)?([A-Z])[\s\"'*`.)\]:]*(?:\n.*)?", re.DOTALL | re.IGNORECASE)
+_AGAIN = "That was no letter of an option. Reply with one letter and nothing else."
 TRIES = 3
 
 
@@ -70,17 +71,17 @@ class OfficialJudge:
         options = "\n".join(
             f"{letter}. {quoted(choice)}" for letter, choice in zip(ascii_uppercase, choices, strict=False)
         )
-        fields = {"question": quoted(question.text), "options": options, "candidate": quoted(answer[:LONGEST])}
-        reply = ""
+        text = official_prompt("match", {"options": options, "candidate": quoted(answer[:LONGEST])})
+        conversation, reply = [said("user", text)], ""
         for _ in range(TRIES):
-            reply = await ask(model, [said("user", official_prompt("match", fields))])
+            reply = await ask(model, conversation)
             found = _ONE_LETTER.fullmatch(reply)
-            number = ascii_uppercase.index(found[1].upper()) if found else -1
-            if found and found[1].upper() == NONE and len(choices) < len(ascii_uppercase):
+            letter = found[1].upper() if found else ""
+            if letter == NONE and len(choices) < len(ascii_uppercase):
                 return Verdict(0.0, "names no option")
-            if 0 <= number < len(choices):
-                right = number == right_choice(question, choices)
-                return Verdict(float(right), f"the model reads {found[1].upper() if found else ''}")
+            if letter and 0 <= (number := ascii_uppercase.find(letter)) < len(choices):
+                return Verdict(float(number == right_choice(question, choices)), f"the model reads {letter}")
+            conversation += [said("assistant", reply[:200]), said("user", _AGAIN)]
         raise JudgeError(f"The judge did not answer with the letter of an option, but {reply[:80]!r}.")
 
     async def _equivalent(self, bem: Bem, question: Question, answer: str) -> Verdict:

@@ -58,8 +58,8 @@ def judge_prompt(rules: str) -> str:
 
 
 def official_prompt(name: str, fields: Mapping[str, str] | None = None) -> str:
-    """One of OFFICIAL_PROMPTS, with which a benchmark's own scoring asks a model; `fields`: question, options,
-    candidate; None leaves them open."""
+    """One of OFFICIAL_PROMPTS, with which a benchmark's own scoring asks a model; `fields`: question or options,
+    and candidate; None leaves them open."""
     text = _read(files(__name__), f"official-{name}.md")
     # one pass, so that a field's own braces are not filled in turn
     return text if fields is None else re.sub(r"\{(\w+)\}", lambda m: fields[m[1]], text)
