@@ -18,6 +18,10 @@ from deepmmsearch.settings import LimitSettings, Recipe, Settings
 from deepmmsearch.types import Limits, Policy
 
 Choice = Literal["model", "calls", "length"]
+LONG = (
+    "Answer at length: a paragraph or more that says what was found, how it is known, and what is not certain. "
+    "Begin with the answer itself."
+)
 
 
 class ServedModelSettings(Settings):
@@ -108,12 +112,28 @@ class ServedModel:
     about: str = ""
     examples: Path | None = None
 
+    @property
+    def free(self) -> bool:
+        """Does it follow what it is asked? One that was trained with a prompt of its own knows that one alone."""
+        return follows_any_prompt(self.workflow.policy)
+
     def limited(self, calls: int | None) -> AgentWorkflow:
         """The workflow with at most `calls` tool calls, never more than it has by itself."""
         if calls is None:
             return self.workflow
         allowed = self.workflow.limits
         return replace(self.workflow, limits=replace(allowed, calls=max(0, min(calls, allowed.calls))))
+
+
+def at_length(workflow: AgentWorkflow) -> AgentWorkflow:
+    """The workflow, asked for a long answer."""
+    prompt = workflow.prompt
+    return replace(workflow, prompt=replace(prompt, user=f"{prompt.user}\n\n{LONG}"))
+
+
+def follows_any_prompt(policy: Policy) -> bool:
+    """Not so the bundled model and others whose card names the prompt they were trained with."""
+    return not getattr(getattr(policy, "card", None), "prompt", None)
 
 
 def build_served(name: str, settings: ServedModelSettings, on_text: Callable[[str], None] | None = None) -> ServedModel:

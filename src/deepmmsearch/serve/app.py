@@ -16,6 +16,7 @@ from deepmmsearch.serve.border import Border
 from deepmmsearch.serve.house import House
 from deepmmsearch.serve.mcp_door import Keyed, make_mcp
 from deepmmsearch.serve.openai_api import openai_routes
+from deepmmsearch.serve.page_api import page_routes
 
 # of a body: pictures in base64, and texts
 ROOM_FOR_TEXT = 4_000_000
@@ -45,7 +46,12 @@ def make_app(house: House) -> Border:
     named = () if recipe.host in ("0.0.0.0", "::") else (recipe.host,)
     hosts = Hosts((*named, *recipe.allow_hosts), recipe.origins)
     app = Starlette(
-        routes=[Route("/health", health), *openai_routes(house), Route("/mcp", Keyed(inner, house.callers))],
+        routes=[
+            Route("/health", health),
+            *openai_routes(house),
+            Route("/mcp", Keyed(inner, house.callers)),
+            *page_routes(house),
+        ],
         lifespan=alive,
     )
     return Border(app, hosts, ROOM_FOR_TEXT + uploads.pictures * uploads.bytes * 4 // 3)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from PIL.Image import Image
+
 from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.compose.serving import ServedModel, ServeRecipe, build_served
 from deepmmsearch.errors import UnknownName, UserError
@@ -91,7 +93,7 @@ class House:
         self,
         workflow: AgentWorkflow,
         text: str,
-        pictures: Sequence[bytes | str],
+        pictures: Sequence[bytes | str | Image],
         history: Sequence[Exchange],
         caller: Caller,
         model: str,

@@ -25,10 +25,10 @@ class TooMuch(UserError):
 
 
 async def take_question(
-    text: str, pictures: Sequence[bytes | str], history: Sequence[Exchange], bounds: UploadSettings
+    text: str, pictures: Sequence[bytes | str | Image], history: Sequence[Exchange], bounds: UploadSettings
 ) -> Question:
-    """A picture is the bytes of a file, a data URI or a web address: never a path. Of the history the last exchanges
-    are kept.
+    """A picture is the bytes of a file, a data URI, a web address, or one that was taken before: never a path. Of the
+    history the last exchanges are kept.
 
     Raises TooMuch, or UserError for what is not a question or a picture.
     """
@@ -39,15 +39,17 @@ async def take_question(
     return await read_question(text, loaded, [(earlier.question, earlier.answer) for earlier in kept])
 
 
-async def take_pictures(pictures: Sequence[bytes | str], bounds: UploadSettings) -> list[Image]:
+async def take_pictures(pictures: Sequence[bytes | str | Image], bounds: UploadSettings) -> list[Image]:
     """The pictures of a question alone. Raises as `take_question` does."""
     if len(pictures) > bounds.pictures:
         raise TooMuch(f"{len(pictures)} pictures were given, at most {bounds.pictures} are taken. Leave some out.")
     return [await _picture(given, number, bounds) for number, given in enumerate(pictures, 1)]
 
 
-async def _picture(given: bytes | str, number: int, bounds: UploadSettings) -> Image:
+async def _picture(given: bytes | str | Image, number: int, bounds: UploadSettings) -> Image:
     name = f"picture {number}"
+    if isinstance(given, Image):
+        return given
     if isinstance(given, str) and given.startswith(_ADDRESS):
         (found,) = (await read_question("?", [given])).images
         if found.width * found.height > bounds.pixels:

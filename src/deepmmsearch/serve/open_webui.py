@@ -11,6 +11,7 @@ from typing import Any
 
 from deepmmsearch import images
 from deepmmsearch.agent.table import figure
+from deepmmsearch.compose.serving import follows_any_prompt
 from deepmmsearch.errors import UserError
 from deepmmsearch.serve.steps import CitedAnswer
 from deepmmsearch.tools.grounding import Speaker
@@ -60,7 +61,7 @@ def crop_of(last: Trajectory) -> str | None:
 async def task_words(text: str, policy: Policy) -> str:
     """Words about a conversation (title, tags, follow-up questions): by the policy's model where it can be asked
     anything, else plain ones. Nothing is searched."""
-    if isinstance(policy, Speaker) and not _is_small(policy):
+    if isinstance(policy, Speaker) and follows_any_prompt(policy):
         try:
             return (await policy.complete([{"role": "user", "content": text}])).text
         except UserError:
@@ -72,11 +73,6 @@ async def task_words(text: str, policy: Policy) -> str:
     if "queries" in text:
         return json.dumps({"queries": []})
     return json.dumps({"title": _title(text)}, ensure_ascii=False)
-
-
-def _is_small(policy: Policy) -> bool:
-    """The bundled model knows its own prompt alone."""
-    return bool(getattr(getattr(policy, "card", None), "prompt", None))
 
 
 def _title(text: str) -> str:

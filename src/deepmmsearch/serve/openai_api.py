@@ -27,7 +27,7 @@ from deepmmsearch.serve.conversations import Conversation, read_conversation
 from deepmmsearch.serve.house import House
 from deepmmsearch.serve.intake import TooMuch
 from deepmmsearch.serve.open_webui import SUFFIX, crop_of, end_events, task_words, turn_events
-from deepmmsearch.serve.room import NoPlace, Run
+from deepmmsearch.serve.room import NoPlace, Run, UnknownRun
 from deepmmsearch.serve.steps import CitedAnswer, cited, told
 from deepmmsearch.types import Trajectory
 
@@ -174,7 +174,7 @@ class _Door:
         frame, shown = _frame(f"chatcmpl-{run.id}", asked.name), 0
         yield _piece(frame, {"role": "assistant", "content": ""})
         try:
-            async for state in _with_pauses(self._house.room.watch(run)):
+            async for state in with_pauses(self._house.room.watch(run)):
                 if state is None:
                     yield ": still at work\n\n"
                     continue
@@ -235,7 +235,7 @@ def _end_pieces(frame: dict[str, Any], asked: ChatRequest, last: Trajectory) -> 
     yield "data: [DONE]\n\n"
 
 
-async def _with_pauses(states: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def with_pauses(states: AsyncIterator[Any]) -> AsyncIterator[Any]:
     """The states, and None whenever nothing came for a while, so that nobody between hangs up."""
     following: asyncio.Future[Any] | None = None
     try:
@@ -263,7 +263,7 @@ def status_of(error: UserError) -> int:
     match error:
         case NoKey():
             return 401
-        case UnknownName():
+        case UnknownName() | UnknownRun():
             return 404
         case TooMuch():
             return 413
