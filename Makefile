@@ -7,10 +7,14 @@ TOOLS := .venv/tools
 # what installs this checkout itself
 BUILD := hatchling editables
 
-.PHONY: demo test test-slow test-harness fuzz check-recipes lint install-run install-dev bench lock audit clean
+.PHONY: demo serve test test-slow test-harness fuzz check-recipes lint install-run install-dev bench lock audit clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
+
+# A page to ask in, an OpenAI-compatible model and an MCP server, about an invented world; nothing from the network
+serve: install-run
+	$(BIN)/deepmmsearch serve
 
 test: install-dev lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -64,7 +68,7 @@ install-dev: .venv/.dev
 	$(PYTHON) -m venv .venv
 
 .venv/.run: pyproject.toml dependencies/run.txt | .venv/bin/python
-	$(BIN)/python dependencies/install.py dependencies/run.txt '$(TORCH)' '.[local,engine]'
+	$(BIN)/python dependencies/install.py dependencies/run.txt '$(TORCH)' '.[local,engine,serve]'
 	touch $@
 
 .venv/.dev: pyproject.toml dependencies/dev.txt | .venv/bin/python
@@ -86,7 +90,7 @@ WITHOUT_TORCH = awk '/^[a-z]/ { ours = !/^(torch|triton|nvidia-|cuda-)/ } /^\#/ 
 lock: $(TOOLS)/.done
 	printf '%s\n' '$(TORCH)' $(BUILD) | $(LOCK) pyproject.toml - --extra all --extra dev
 	$(WITHOUT_TORCH) > dependencies/dev.txt
-	printf '%s\n' '$(TORCH)' $(BUILD) | $(LOCK) pyproject.toml - --extra local --extra engine -c dependencies/dev.txt
+	printf '%s\n' '$(TORCH)' $(BUILD) | $(LOCK) pyproject.toml - --extra local --extra engine --extra serve -c dependencies/dev.txt
 	$(WITHOUT_TORCH) > dependencies/run.txt
 	$(LOCK) dependencies/tools.in
 	$(WITHOUT_TORCH) > dependencies/tools.txt

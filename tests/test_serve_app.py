@@ -26,6 +26,7 @@ from deepmmsearch.serve.app import make_app
 from deepmmsearch.serve.callers import LOCAL, VARIABLE, Caller, Callers, NoKey, Spent, add_key, list_keys, read_callers
 from deepmmsearch.serve.house import House
 from endpoints import endpoint, said
+from serving import house
 
 FREE = CallerLimits(concurrent=None, per_minute=None)
 
@@ -107,6 +108,25 @@ async def test_bodies_are_bounded_in_size_and_pace(monkeypatch: Any) -> None:
     # what was told is not what comes
     assert await ask([b"12345", b"678901"], told="5") == 413
     assert await ask([b"1"], stall=True) == 408
+
+
+def test_figures_hold_no_words(tmp_path: Path, capsys: Any) -> None:
+    with TestClient(make_app(house(tmp_path)), base_url="http://127.0.0.1:8400") as reached:
+        body = {"model": "m", "messages": [{"role": "user", "content": "A private question?"}]}
+        assert reached.post("/v1/chat/completions", json=body).status_code == 200
+        told = reached.get("/metrics").text
+    assert 'deepmmsearch_questions_total{model="m",stop="answer"} 1.0' in told
+    assert 'deepmmsearch_present{state="playing"} 0.0' in told
+    line = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (line["door"], line["model"], line["stop"], line["turns"]) == ("openai", "m", "answer", 3)
+    assert "private" not in told and "private" not in json.dumps(line) and "Orm" not in json.dumps(line)
+
+
+def test_questions_stand_in_the_log_where_that_is_asked_for(tmp_path: Path, capsys: Any) -> None:
+    with TestClient(make_app(house(tmp_path, log="questions")), base_url="http://127.0.0.1:8400") as reached:
+        body = {"model": "m", "messages": [{"role": "user", "content": "A private question?"}]}
+        reached.post("/v1/chat/completions", json=body)
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["question"] == "A private question?"
 
 
 # Keys

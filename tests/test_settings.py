@@ -15,13 +15,14 @@ from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.harness_recipe import HarnessRecipe
 from deepmmsearch.compose.policies import ChatPolicySettings, LocalPolicySettings, PolicySettings
 from deepmmsearch.compose.recipe import load_recipe, read_settings
+from deepmmsearch.compose.serving import ServeRecipe
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 from deepmmsearch.errors import UserError
 from deepmmsearch.rewards import RewardSettings
 from deepmmsearch.settings import FOREIGN, EndpointSettings, LimitSettings, OneOf, Settings
 
-ROOTS = (EvalRecipe, DataRecipe, AnyExperiment, FineTuning, PretrainRecipe, HarnessRecipe, ToolSettings)
+ROOTS = (EvalRecipe, DataRecipe, AnyExperiment, FineTuning, PretrainRecipe, HarnessRecipe, ServeRecipe, ToolSettings)
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 

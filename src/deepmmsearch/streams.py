@@ -27,10 +27,10 @@ def echo(text: object = "", *, err: bool = False, end: str = "\n") -> None:
     print(plain(str(text)), file=sys.stderr if err else sys.stdout, end=end, flush=True)
 
 
-def echo_json(value: Any) -> None:
-    """Prints a value on one line of JSON that is ASCII without control characters."""
+def echo_json(value: Any, *, err: bool = False) -> None:
+    """Prints a value on one line of JSON that is ASCII without control characters, on standard output or error."""
     # the one control character that JSON lets stand
-    print(json.dumps(value).replace("\x7f", "\\u007f"), flush=True)
+    print(json.dumps(value).replace("\x7f", "\\u007f"), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 class PlainStream(io.TextIOBase):

@@ -8,7 +8,7 @@ from typing import Any
 
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.check_parts import Parts, StandIn
-from deepmmsearch.compose.check_play import check_build, check_evaluation, check_harness, narrowed
+from deepmmsearch.compose.check_play import check_build, check_evaluation, check_harness, check_serve, narrowed
 from deepmmsearch.compose.check_training import check_grpo, check_pretrain, check_sft
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.estimate import UNKNOWN_PARAMETERS, Tempo, episodes
@@ -17,6 +17,7 @@ from deepmmsearch.compose.flow import makes
 from deepmmsearch.compose.harness_recipe import HarnessRecipe
 from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.recipe_kinds import KINDS
+from deepmmsearch.compose.serving import ServeRecipe
 from deepmmsearch.compose.tool_settings import LocalToolSettings, ProviderToolSettings
 from deepmmsearch.compose.training_recipes import AtlasExperiment, DataExperiment, FineTuning
 from deepmmsearch.policies.agent_card import AgentCard
@@ -58,6 +59,8 @@ def check_recipe(
             check_pretrain(recipe, parts)
         case HarnessRecipe():
             check_harness(recipe, parts)
+        case ServeRecipe():
+            check_serve(recipe, parts)
         case LocalToolSettings() | ProviderToolSettings():
             tools = parts.tools(recipe, StandIn("a model", AgentCard()))
             plan.work.append(episodes("a question", 1, Tempo(endpoint="the model's"), tools, plan.assumed))

@@ -22,10 +22,12 @@ from deepmmsearch.compose.eval_recipe import (
 from deepmmsearch.compose.evaluation import Evaluation, limited
 from deepmmsearch.compose.harness_recipe import HarnessRecipe
 from deepmmsearch.compose.policies import prompt_for, trained_prompt
+from deepmmsearch.compose.serving import ServeRecipe
 from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
 from deepmmsearch.data.published import find_benchmark
 from deepmmsearch.data.recipe import AgainstTable, AtlasSeeds, ModelTaxonomy, SearchByRollouts
 from deepmmsearch.errors import UnknownName
+from deepmmsearch.settings import LimitSettings
 from deepmmsearch.types import Policy
 
 # bytes that are kept of a played question, of a picture, and of a row of a data set through all its stages
@@ -196,3 +198,18 @@ def check_harness(recipe: HarnessRecipe, parts: Parts) -> None:
         prompt_for(trained_prompt(policy), not isinstance(tools, NoToolSettings), recipe.prompt)
     tempo = parts.tempo(recipe.policy)
     parts.plan.does(episodes("a question", 1, tempo, tools, parts.plan.assumed, limits=recipe.limits, concurrency=1))
+
+
+def check_serve(recipe: ServeRecipe, parts: Parts) -> None:
+    """How much is asked nobody knows: the estimates are of one question."""
+    parts.plan.has("The server", "serve")
+    if recipe.keys is not None and not recipe.keys.is_file():
+        parts.plan.lacks(f"There are no keys in {recipe.keys}. Make one with: deepmmsearch keys add NAME")
+    for name, served in recipe.models.items():
+        policy = parts.policy(served.policy)
+        tools = parts.tools(served.tools, policy)
+        with parts.plan.trying():
+            prompt_for(trained_prompt(policy), not isinstance(tools, NoToolSettings), served.prompt)
+        limits = served.limits or LimitSettings()
+        tempo, assumed = parts.tempo(served.policy), parts.plan.assumed
+        parts.plan.does(episodes(f"a question to {name}", 1, tempo, tools, assumed, limits=limits, concurrency=1))

@@ -11,6 +11,7 @@ from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.harness_recipe import HarnessRecipe
+from deepmmsearch.compose.serving import ServeRecipe
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 from deepmmsearch.errors import UserError
@@ -36,6 +37,7 @@ def _of_grpo(row: Mapping[str, Any]) -> bool:
 
 
 KINDS = (
+    RecipeKind("serve", "serve", ServeRecipe, _any("models")),
     RecipeKind("eval", "eval", EvalRecipe, _any("workflows", "benchmarks")),
     RecipeKind("data", "data build", DataRecipe, _any("seeds", "teacher")),
     RecipeKind("pretrain", "pretrain", PretrainRecipe, _any("vision", "scenes", "joint")),

@@ -12,7 +12,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from deepmmsearch.hosts import Hosts
+from deepmmsearch.serve.account import CONTENT_TYPE
 from deepmmsearch.serve.border import Border
+from deepmmsearch.serve.callers import NoKey, key_of
 from deepmmsearch.serve.house import House
 from deepmmsearch.serve.mcp_door import Keyed, make_mcp
 from deepmmsearch.serve.openai_api import openai_routes
@@ -28,6 +30,13 @@ def make_app(house: House) -> Border:
 
     async def health(request: Request) -> Response:
         return JSONResponse({"status": "ok", "playing": house.room.playing, "waiting": house.room.waiting})
+
+    async def metrics(request: Request) -> Response:
+        try:
+            house.callers.find(key_of(request.headers, request.cookies))
+        except NoKey as error:
+            return JSONResponse({"error": str(error)}, 401)
+        return Response(house.account.told(house.room), media_type=CONTENT_TYPE)
 
     mcp = make_mcp(house)
     # names and pages of other sites are the border's
@@ -48,6 +57,7 @@ def make_app(house: House) -> Border:
     app = Starlette(
         routes=[
             Route("/health", health),
+            Route("/metrics", metrics),
             *openai_routes(house),
             Route("/mcp", Keyed(inner, house.callers)),
             *page_routes(house),

@@ -15,10 +15,12 @@ from deepmmsearch.compose.serving import ServedModel, ServeRecipe, build_served
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.files import make_folder
 from deepmmsearch.hosts import LOCAL as LOOPBACK
+from deepmmsearch.serve.account import Account
 from deepmmsearch.serve.callers import Caller, Callers, read_callers
 from deepmmsearch.serve.history import History
 from deepmmsearch.serve.intake import take_question
 from deepmmsearch.serve.room import Room, Run, on_text
+from deepmmsearch.streams import echo_json
 from deepmmsearch.types import Exchange
 
 
@@ -55,18 +57,21 @@ class House:
     known: Mapping[str, Caller] = field(default_factory=dict)
     histories: Histories = field(init=False)
     callers: Callers = field(init=False)
+    account: Account = field(init=False)
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
         limits = {caller.name: caller.limits for caller in self.known.values()}
         self.histories = Histories(self.recipe.store, {name: each.days for name, each in limits.items()})
         self.callers = Callers(self.known, lambda owner: self.histories.of(owner).spent_today())
+        self.account = Account(questions=self.recipe.log == "questions", write=self._log)
         self.room = Room(
             self.histories.of,
             concurrency=self.recipe.concurrency,
             waiting=self.recipe.waiting,
             timeout=self.recipe.timeout,
             per_owner=lambda owner: limits[owner].concurrent if owner in limits else None,
+            ended=self.account.add,
         )
 
     @classmethod
@@ -104,6 +109,10 @@ class House:
         question = await take_question(text, pictures, history, self.recipe.uploads)
         self.callers.admit(caller)
         return await self.room.start(workflow, question, caller.name, model=model, **about)
+
+    def _log(self, row: Any) -> None:
+        if self.recipe.log != "off":
+            echo_json(row, err=True)
 
     async def close(self) -> None:
         """Ends what is in play and lets go of the histories."""

@@ -157,7 +157,7 @@ class _Door:
         try:
             caller, chosen = self._caller(context), self.house.model(model)
             pictures = [await self._read(each) for each in given]
-            run = await self.house.begin(chosen.workflow, question, pictures, (), caller, chosen.name)
+            run = await self.house.begin(chosen.workflow, question, pictures, (), caller, chosen.name, door="mcp")
             await self._follow(run, context)
         except UserError as error:
             raise McpError(str(error)) from None

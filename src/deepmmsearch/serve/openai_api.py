@@ -115,6 +115,7 @@ class _Door:
             asked.conversation.history,
             caller,
             asked.model.name,
+            door="openai",
         )
         if asked.stream:
             return StreamingResponse(self._streamed(asked, run), media_type="text/event-stream", headers=_UNCACHED)

@@ -82,7 +82,7 @@ class Run:
 
 class Room:
     """`histories` gives an owner's. `concurrency` episodes are in play, at most `waiting` wait; `per_owner` gives how
-    many one owner may have in play and waiting together (None: any)."""
+    many one owner may have in play and waiting together (None: any). `ended` is told of each run that has ended."""
 
     def __init__(
         self,
@@ -92,10 +92,11 @@ class Room:
         waiting: int = 64,
         timeout: float | None = 300.0,
         per_owner: Callable[[str], int | None] = lambda _: None,
+        ended: Callable[[Run, Trajectory], None] = lambda *_: None,
     ) -> None:
         self._histories = histories
         self._concurrency, self._most_waiting, self._timeout = concurrency, waiting, timeout
-        self._per_owner = per_owner
+        self._per_owner, self._told = per_owner, ended
         self._runs: dict[str, Run] = {}
         self._waiting: list[Run] = []
         self._playing: set[Run] = set()
@@ -224,6 +225,7 @@ class Room:
         run.trajectory, run.writing, run.ended = trajectory, "", True
         self._playing.discard(run)
         run.tell()
+        self._told(run, trajectory)
         ended = [r for r in self._runs.values() if r.ended]
         for old in ended[: max(0, len(ended) - KEPT)]:
             del self._runs[old.id]
