@@ -75,10 +75,11 @@ def recipe_model(recipe: Path) -> Any:
     from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
     from deepmmsearch.compose.data_build import DataRecipe
     from deepmmsearch.compose.eval_recipe import EvalRecipe
+    from deepmmsearch.compose.serving import ServeRecipe
     from deepmmsearch.compose.tool_settings import ToolSettings
     from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 
-    by_folder = {"tools": ToolSettings, "data": DataRecipe, "eval": EvalRecipe}
+    by_folder = {"tools": ToolSettings, "data": DataRecipe, "eval": EvalRecipe, "serve": ServeRecipe}
     by_name = {"base": PretrainRecipe, "sft": FineTuning, "grpo": AnyExperiment}
     return by_folder.get(recipe.parent.name) or by_name[recipe.stem.split("_")[0]]
 

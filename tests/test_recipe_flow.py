@@ -82,7 +82,7 @@ def test_the_kind_is_told_by_what_stands_in_it() -> None:
     kinds = {
         name: kind_of(read_yaml(shipped_recipes()[name].read_text(encoding="utf-8")), name).name for name in RECIPES
     }
-    by_folder = {"tools": "tools", "data": "data", "eval": "eval"}
+    by_folder = {"tools": "tools", "data": "data", "eval": "eval", "serve": "serve"}
     for name, kind in kinds.items():
         folder, stem = name.split("/")
         assert kind == by_folder.get(folder, {"base": "pretrain"}.get(stem, stem.split("_")[0]))
@@ -90,5 +90,5 @@ def test_the_kind_is_told_by_what_stands_in_it() -> None:
     assert kind_of({"policy": {}, "tools": {}}, "x.yaml").name == "harness"
     with pytest.raises(UserError, match="configuration of accelerate"):
         kind_of({"compute_environment": "LOCAL_MACHINE"}, "x.yaml")
-    with pytest.raises(UserError, match="belong to none of eval, data, pretrain"):
+    with pytest.raises(UserError, match="belong to none of serve, eval, data, pretrain"):
         kind_of({"colour": "red"}, "x.yaml")
