@@ -74,8 +74,8 @@ class ServeRecipe(Recipe):
     seconds for one question. `keys`: a file of `deepmmsearch keys`, needed on any address but this machine's own,
     unless `insecure` lets everybody in. `each`: the limits of a key that has none of its own. `allow_hosts`: names,
     besides its address, under which the server may be asked; `origins`: of other sites whose pages may ask it.
-    `picture_folders`: below which MCP hosts may name pictures by their path. `log`: a line of JSON on standard error for
-    each question, without its words or with them.
+    `picture_folders`: below which MCP hosts may name pictures by their path. `log`: a line of JSON on standard error
+    for each question, without its words or with them.
     """
 
     models: dict[str, ServedModelSettings] = Field(min_length=1)
