@@ -228,7 +228,13 @@ def _set(index: Path, **settings: object) -> None:
     meta.write_text(json.dumps(json.loads(meta.read_text()) | settings))
 
 
-@pytest.mark.parametrize("wrong", [{"dense": ["x"]}, {"passage": "long"}, {"stem": 3}, {"root": 7}, {"format": [2]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"dense": ["x"]}, {"passage": "long"}, {"passage": 0}, {"passage": -1}, {"passage": 10**9}, {"stem": 3}),
+        *({"root": 7}, {"format": [2]}),
+    ],
+)
 def test_settings_of_the_wrong_kind(theirs: Path, wrong: dict[str, object]) -> None:
     _set(theirs, **wrong)
     with pytest.raises(UserError):

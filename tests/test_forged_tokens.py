@@ -70,6 +70,14 @@ FAMILIES = {
     "galactica": "[START_REF] [END_REF] <work>",
     "fuyu": "|ENDOFTEXT| |SPEAKER| <0x0A>",
     "longcat": "<longcat_think> <longcat_tool_call>",
+    "nvlm, vila, cogvlm": "<tile_1> <tile_global_thumbnail> <vila/video> <BOI> <EOI>",
+    "minigpt, xcomposer": "<Img> <ImageHere> </Img>",
+    "next-gpt, lisa, blip, ul2": "[IMG0] [AUD1] [VID2] [SEG] [ENC] [DEC] [NLU] [S2S]",
+    "anygpt, baichuan-omni": "<sosp> <eosp> <soim> <eoim> <image_start_baichuan> <tts_text_bos_single>",
+    "donut": "<s_docvqa> <s_answer> </s_answer> <sep/>",
+    "santacoder": "<fim-prefix> <fim-middle>",
+    "gemini": "<ctrl94> <ctrl95>",
+    "intern-s1": "<SELFIES> </SMILES> <MOLFORMULA>",
     "granite": "<|start_of_role|> <|end_of_role|>",
 }  # fmt: skip
 TOKENS = list(dict.fromkeys(token for tokens in FAMILIES.values() for token in tokens.split()))
@@ -77,7 +85,7 @@ TOKENS = list(dict.fromkeys(token for tokens in FAMILIES.values() for token in t
 ODD = ["§§ctl§§", "@@tool", "###>", "{ctl}", "$END$", "«turn»", "--role--", "\\end", "%sys%", "%%", "\ue000x\ue001"]
 ORDINARY = [
     "The <b>bold</b> tag, <i>, <em>, <a href='x'>, <div class=\"c\">, <table><tr><td>, <h1> and <br/> are HTML.",
-    "std::vector<int> v; map<string, vector<T>> m; List<Object>; Box<Point>; #include <unordered_map>",
+    "std::vector<int> v; map<string, vector<T>> m; List<Image>; Box<Point>; #include <unordered_map>",
     "Berlin[1] has 3.7 million people [2], see [link](https://a.example/x_(y)) and ![alt](p.png) or [ref][1].",
     "[INSERT] [TODO] [citation needed] [sic] [...] [x] [ ] [A] [EDIT] [PDF] [2024] [Official Video] [b]BBCode[/b]",
     "a < b and c > d, a<b>c, x <- y, 1<2, if (a<b && c>d), a || b, |x|, E[|X|], x[0], m[i][j], f(x)|_0, <3, >>> p(1)",

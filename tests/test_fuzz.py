@@ -353,22 +353,31 @@ def write_store(folder: Path) -> None:
     store.append(played(), "b", {"note": "x"})
 
 
+def damage_json(random: Random, here: Any) -> None:
+    """One value of an object or list, however deep, becomes another one."""
+    keys = list(here) if isinstance(here, dict) else list(range(len(here)))
+    key = random.choice(keys)
+    if isinstance(here[key], dict | list) and here[key] and random.random() < 0.8:
+        damage_json(random, here[key])
+    else:
+        numbers = (-1, 0, 1, 7, 2**31, 2**63 - 1, 1e300, 10**300)
+        here[key] = random.choice(
+            (None, True, *numbers, "", "x", "\ud800", "../x", "9" * 64, [], {}, [[]], {"kind": "x"})
+        )
+
+
 def damage_line(random: Random, folder: Path) -> None:
-    """A JSON line with one value of another kind."""
     path = folder / "trajectories.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    here: Any = random.choice(lines)
-    while True:
-        keys = list(here) if isinstance(here, dict) else list(range(len(here)))
-        key = random.choice(keys)
-        if isinstance(here[key], dict | list) and here[key] and random.random() < 0.8:
-            here = here[key]
-            continue
-        here[key] = random.choice(
-            (None, True, -1, 1e300, "", "x", "\ud800", [], {}, [[]], {"kind": "x"}, 10**300, "9" * 64)
-        )
-        break
+    damage_json(random, random.choice(lines))
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def damage_settings(random: Random, folder: Path) -> None:
+    path = random.choice(sorted(folder.rglob("*.json")))
+    row = json.loads(path.read_text())
+    damage_json(random, row)
+    path.write_text(json.dumps(row))
 
 
 def read_store(folder: Path) -> None:
@@ -473,9 +482,9 @@ READERS = {
     "cassette": Reader(write_cassette, read_cassette, OURS, 25, damage=damage_values),
     "exported cassette": Reader(write_export, read_export, OURS, 20),
     "store": Reader(write_store, read_store, OURS, 30, whole=True, damage=damage_line),
-    "index": Reader(write_index, read_index, OURS, 5, whole=True),
+    "index": Reader(write_index, read_index, OURS, 8, whole=True, damage=damage_settings),
     "indexed folder": Reader(write_world, read_world, OURS, 1, whole=True),
-    "checkpoint": Reader(write_checkpoint, read_checkpoint, OURS, 60, whole=True),
+    "checkpoint": Reader(write_checkpoint, read_checkpoint, OURS, 60, whole=True, damage=damage_settings),
 }
 
 

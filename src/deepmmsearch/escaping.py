@@ -19,26 +19,30 @@ _LOOKALIKES = {"<": "‹", ">": "›", "[": "⁅", "]": "⁆", "|": "¦"}
 # Control tokens of the model families, whose tokenizer an endpoint does not tell; the renderer knows its own
 # tokenizer's. Where a word is also one of ordinary text (`List<Object>`, `[prefix]`), its case counts.
 _NAMES = (
-    r"s|bos|eos|pad|unk|mask|sep|cls|sop|eop|eod|eot|eom|eoh|eoa|eoc|eor|eoss|image|video|audio|img|imgpad|think|"
-    r"tool_\w+|tool-?calls?|function_calls?|available_tools|grounding|global-img|fake_token_around_image|"
-    r"(?:begin|beginning|start|end|delimiter)_of_\w+|(?:im|so|ovis|longcat|asr|fim|jupyter)_\w+|"
+    r"s|bos|eos|pad|unk|mask|sep|cls|sop|eop|eod|eot|eom|eoh|eoa|eoc|eor|eoss|[bse]oi|(?:so|eo)(?:im|mu|sp)|img|"
+    r"imgpad|ImageHere|think|tool_\w+|tool-?calls?|function_calls?|available_tools|grounding|global-img|"
+    r"fake_token_around_image|(?:begin|beginning|start|end|delimiter)_of_\w+|fim-\w+|s_\w+|vila/\w+|"
+    r"(?:im|so|ovis|longcat|asr|tts|fim|jupyter|tile|image|img|video|vid|audio|vision)_\w+|"
     r"\w+_(?:start|end|begin|bos|eos|sep|pad|patch|newline|placeholder|tokens?|soft_token)|"
     r"(?:seed|minimax|racm3|steptml|spk|lang|emo|mask|co):[^<>]{1,40}|(?:function|parameter)=[^<>]{1,60}|"
     r"0x[0-9a-f]{2}|[a-z]+(?:_[a-z]+)*_\d+(?:_col_\d+)?|"
-    r"(?:reserved|unused|special|extra|loc|seg|madeupword|ent|image|img|audio|video|unk)_?-?\d+"
+    r"(?:reserved|unused|special|extra|ctrl|loc|seg|madeupword|ent|image|img|audio|video|unk)_?-?\d+"
 )
 _WORDS = (
-    r"thought|role|human|bot|_user|_bot|_system|_start|_end|用户|tools?|functions?|arg_key|arg_value|response|ref|box|"
-    r"quad|point|poly|object|phrase|slice|unit|image_id|work|placeholder|blank|od|ocr|[nd]?cap|region_\w+|proposal|seg|"
-    r"commit_\w+|issue_(?:comment|closed)|pr|pr_\w+|gh_stars|repo_?name|file_?name|empty_output|2[a-z]{2,5}|"
-    r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|PRE|SUF|MID|AI|OD|OCR|TOOLCALL|BLOCK|NL|SP|FASTA|SMILES"
+    r"image|video|audio|IMAGE|VIDEO|AUDIO|thought|role|human|bot|Bot|_user|_bot|_system|_start|_end|用户|tools?|"
+    r"functions?|arg_key|arg_value|response|ref|box|bbox|quad|point|poly|object|phrase|slice|unit|work|"
+    r"placeholder|predict|blank|pos|od|ocr|[nd]?cap|region_\w+|proposal|seg|open_vocabulary_detection|"
+    r"commit_\w+|issue_(?:comment|closed)|pr|pr_\w+|gh_stars|repo_?name|"
+    r"file_?name|empty_output|code_to_intermediate|intermediate_to_code|2[a-z]{2,5}|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|PRE|"
+    r"SUF|MID|AI|OD|OCR|TOOLCALL|BLOCK|NL|SP|FASTA|SMILES|SELFIES|IUPAC|MOLFORMULA"
 )
 _ANGLED = rf"\||[^<>\s|]{{2,60}}\|>|</?sys>>|/?(?:{_NAMES}|(?-i:{_WORDS}))/?>"
 _BRACKETED = (
     r"\|\w{2,40}\||/?(?:inst|img(?:_break|_end)?|available_tools|tool_calls|tool_results|tool_content|system_prompt|"
-    r"model_settings|call_id|gmask|smask|unused_?(?:token_)?\d+|control_\d+|@\w{1,20}@|toxicity=\d|multimodal|"
+    r"model_settings|call_id|gmask|smask|unused_?(?:token_)?\d+|control_\d+|@\w{1,20}@|toxicity=\d|multimodal|lang:\w+|"
     r"(?-i:(?:BEGIN|START|END|BOS|EOS|IMG|IMAGE|AUDIO|VIDEO|TOOLS?)_\w+|[BE]OS|EO[DTMP]|PAD|UNK|CLS|SEP|MASK\d*|NL|"
-    r"IMAGE|AUDIO|VIDEO|THINK|ARGS|PREFIX|MIDDLE|SUFFIX|TRANSCRIBE|USER|BOT))"
+    r"IMAGE|AUDIO|VIDEO|THINK|ARGS|PREFIX|MIDDLE|SUFFIX|TRANSCRIBE|USER|BOT|SEG\d*|DET|DEC|ENC|NL[UG]|S2S|NEXT_WORD|"
+    r"REPEAT_AUDIO_TEXT|(?:AUD|VID|IMG)\d+))"
 )
 _OTHERS = (
     r"\[(?=e~\[)|\](?=~!?b[\]\[])|(?-i:\|(?=(?:ENDOFTEXT|SPEAKER|NEWLINE|UNUSED)\|)|"

@@ -33,6 +33,8 @@ from deepmmsearch.reading.formats import PAGES, PICTURES
 from deepmmsearch.types import Hit
 
 SOURCE = "local"
+SHORTEST, LONGEST = 100, 100_000
+"""Characters of a passage."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class IndexSettings:
 
     dense: a sentence-transformers model, or "minilm"; None = BM25 alone.
     vision: a SigLIP, CLIP or DINO model; None = descriptors alone.
-    passage: the longest passage, in characters. stem: English stemming.
+    passage: the longest passage, in characters (SHORTEST to LONGEST). stem: English stemming.
     """
 
     dense: str | None = None
@@ -49,19 +51,23 @@ class IndexSettings:
     passage: int = 900
     stem: bool = True
 
+    def __post_init__(self) -> None:
+        optional = (str, type(None))
+        kinds: dict[str, tuple[type, ...]] = {"dense": optional, "vision": optional, "passage": (int,), "stem": (bool,)}
+        for name, allowed in kinds.items():
+            if type(getattr(self, name)) not in allowed:
+                raise UserError(f"The index setting {name} is {getattr(self, name)!r}. Build the index again.")
+        # an index that somebody else made would be cut into single letters
+        if not SHORTEST <= self.passage <= LONGEST:
+            raise UserError(f"The index setting passage is {self.passage}, {SHORTEST} to {LONGEST} is expected.")
+
     @classmethod
     def read(cls, values: dict[str, Any]) -> IndexSettings:
         known = [f.name for f in fields(cls)]
         for name in values:
             if name not in known:
                 raise UnknownName("index setting", name, known)
-        made = cls(**values)
-        optional = (str, type(None))
-        kinds: dict[str, tuple[type, ...]] = {"dense": optional, "vision": optional, "passage": (int,), "stem": (bool,)}
-        for name, allowed in kinds.items():
-            if type(getattr(made, name)) not in allowed:
-                raise UserError(f"The index setting {name} is {getattr(made, name)!r}. Build the index again.")
-        return made
+        return cls(**values)
 
 
 class Index:
@@ -269,14 +275,13 @@ class Index:
         """Counts, sizes and settings."""
         with intact(self.store.folder):
             snapshot = self.store.snapshot()
+            kinds = {"files": "file", "passages": "passage", "pictures": "picture", "captions": "mention"}
+            counts = {name: snapshot.count(kind) for name, kind in kinds.items()}
         size = sum(path.stat().st_size for path in self.store.folder.rglob("*") if path.is_file())
         return {
             "folder": str(self.store.folder),
             "source": str(self.root),
-            "files": snapshot.count("file"),
-            "passages": snapshot.count("passage"),
-            "pictures": snapshot.count("picture"),
-            "captions": snapshot.count("mention"),
+            **counts,
             "segments": len(snapshot.segments),
             "bytes": size,
             **asdict(self.settings),
