@@ -341,6 +341,9 @@ def test_parquet_of_ones_own_is_read_for_training(tmp_path: Path) -> None:
     (question,) = read_questions(write_table(tmp_path / "mine/q.parquet", [row, {**row, "answers": []}]), report=report)
     assert (question.id, question.answers, len(question.images)) == ("x", ("Ada",), 1)
     assert report.dropped == {"no answer": 1}
+    rows = [{**row, "id": str(n)} for n in range(5)]
+    path = write_table(tmp_path / "mine.parquet", rows)
+    assert write_as(path, tmp_path / "few.parquet", "verl", chosen=Chosen(limit=2))[0] == 2
 
 
 def test_a_data_set_is_also_a_file_of_questions(tmp_path: Path) -> None:

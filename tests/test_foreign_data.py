@@ -339,3 +339,16 @@ def test_a_table_of_many_columns_takes_no_time_and_no_memory(tmp_path: Path) -> 
         {"a": "1", "b": "2", "a_2": "3", "c": "4"},
     ]
     assert distinct(["a", "a", "a_2", "a", "a_2"]) == ["a", "a_2", "a_2_2", "a_3", "a_2_3"]
+
+
+def test_what_many_pictures_and_columns_cost_is_bounded(tmp_path: Path) -> None:
+    write_picture(tmp_path / "a.jpg")
+    several = {**row("a.jpg"), "image": ["a.jpg"] * 50_000}
+    twice = {**row("a.jpg"), "image": ["a.jpg", "a.jpg"], "image_path": "a.jpg"}
+    odd = [{**row("a.jpg"), **{f"view {n} of row {number}": "a.jpg" for n in range(300)}} for number in range(10)]
+    deep = row("/".join(["x"] * 500) + "/a.jpg")
+    asked = open_own(write_lines(tmp_path / "q.jsonl", [several, twice, deep, *odd]))
+    questions = list(asked)
+    assert [len(q.images) for q in questions] == [2] + [1] * 11
+    assert asked.report.dropped == {"more than 64 pictures": 1}
+    assert len(asked.report.notes) <= 41 and sum(asked.report.notes.values()) == 8 * 10

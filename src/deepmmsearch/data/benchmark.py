@@ -20,6 +20,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.sealing import MARK
 from deepmmsearch.types import Exchange, Question
 
+MOST_PICTURES = 64
 SAMPLE = 2000
 """How many examples are drawn where nothing else is said (DeepMMSearch-R1, section 4: InfoSeek and Enc-VQA 2k)."""
 
@@ -219,6 +220,8 @@ class QuestionSet:
     def _pictures(self, draft: Draft) -> tuple[Image, ...]:
         named = draft.picture if isinstance(draft.picture, list | tuple) else [draft.picture]
         several = [each for each in named if not names_nothing(each)]
+        if len(several) > MOST_PICTURES:
+            raise Skip(f"more than {MOST_PICTURES} pictures", f"{len(several)}")
         if len(several) > 1:
             return tuple(load_picture(each, self.folders, roots=self.roots) for each in several)
         try:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deepmmsearch.data.answers import parse_list
-from deepmmsearch.data.pictures import BEGINNINGS, EXTENSIONS, from_base64, is_address, names_nothing
+from deepmmsearch.data.pictures import BEGINNINGS, EXTENSIONS, PARTS, from_base64, is_address, names_nothing
 from deepmmsearch.data.tables import Row, distinct
 
 TEXT = ("question", "question_text", "query", "text", "prompt", "problem", "instruction", "q")
@@ -67,9 +67,11 @@ def picture_columns(row: Row) -> tuple[list[Any], list[str], list[str]]:
     noun = next((n for n in _ORDER if n in nouns), None)
     read = [forms[noun] for _, forms in sorted(found.items()) if noun in forms]
     pictures: list[Any] = []
+    seen: set[str | bytes | int] = set()
     for name in read:
-        for each in _listed(row[name]):
-            pictures += [each] if not any(each is p or _same(each, p) for p in pictures) else []
+        # within one list a picture may stand twice
+        pictures += (new := [each for each in _listed(row[name]) if _key(each) not in seen])
+        seen.update(map(_key, new))
     named = {name: parts[0] for name in row if (parts := _parts(name)) is not None}
     unread = [name for name in row if named.get(name, "") != noun and _looks_like_one(name, row[name])]
     return pictures, list(named), unread
@@ -103,8 +105,11 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def _same(one: Any, other: Any) -> bool:
-    return isinstance(one, str | bytes | Mapping) and type(one) is type(other) and one == other
+def _key(value: Any) -> str | bytes | int:
+    """What a picture is told apart by: its name or its bytes, wherever they stand."""
+    if isinstance(value, Mapping):
+        value = next((value[part] for part in PARTS if not names_nothing(value.get(part))), value)
+    return value if isinstance(value, str | bytes) else id(value)
 
 
 def _is_empty(value: Any) -> bool:

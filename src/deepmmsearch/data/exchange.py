@@ -12,6 +12,7 @@ from deepmmsearch.data.load_report import LoadReport
 from deepmmsearch.data.published import find_benchmark, open_questions
 from deepmmsearch.data.reader import parquet_files, read_questions, read_trajectories
 from deepmmsearch.data.records import question_row, read_rows, trajectory_row, write_rows
+from deepmmsearch.data.tables import ParquetRows
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.store import FILE as STORED
 from deepmmsearch.store import TrajectoryStore
@@ -52,7 +53,8 @@ def write_as(
         raise UserError(f"{out} is there already. Give another place.")
     files = parquet_files(source, split or TRAINING)
     known = find_benchmark(str(source)) is not None
-    if known or not (files or (source / STORED).is_file() or is_sharegpt(source)):
+    ours = bool(files) and not {"image_hash", "prompt"}.isdisjoint(ParquetRows(files[:1]).columns)
+    if known or not (ours or (source / STORED).is_file() or is_sharegpt(source)):
         # a benchmark, or a table of one's own
         questions = open_questions(
             str(source),

@@ -83,7 +83,7 @@ def own_question(row: Row, number: int, name: str = "own", delimited: bool = Fal
         answers,
         metadata,
         needs_picture=False,
-        notes=tuple(f"column {each}, which seems to hold a picture, not read" for each in unread),
+        notes=tuple(f"column {each[:60]}, which seems to hold a picture, not read" for each in unread[:8]),
     )
 
 

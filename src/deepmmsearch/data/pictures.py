@@ -102,6 +102,7 @@ def load_picture(source: Any, folders: Folders = (), *others: str, roots: Folder
     raise Skip("picture file missing" if len(text) < 1024 else "picture cannot be decoded", text[:120])
 
 
+_DEEPEST = 6
 PARTS = ("bytes", "data", "base64", "b64", "path", "file_path", "file_name", "filename", "url", "image_url", "src")
 _NOTHING = {"", "null", "none", "nan", "n/a", "<na>"}
 
@@ -122,7 +123,7 @@ def _spellings(text: str) -> tuple[str, ...]:
 def _ends(text: str) -> tuple[str, ...]:
     """What is left of a path where the folders that it begins with are other ones here, the longest first."""
     parts = PurePosixPath(_spellings(text)[-1]).parts
-    return tuple(str(PurePosixPath(*parts[place:])) for place in range(1, len(parts)))
+    return tuple(str(PurePosixPath(*parts[place:])) for place in range(max(1, len(parts) - _DEEPEST), len(parts)))
 
 
 def from_base64(text: str) -> bytes | None:

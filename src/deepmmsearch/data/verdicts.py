@@ -22,7 +22,7 @@ from deepmmsearch.data.stages import Counts, Stage
 from deepmmsearch.data.tables import Row
 from deepmmsearch.data.tasks import FAILURES, KEPT, JudgeFactory, Labeler, LabelerFactory, PlayerFactory
 from deepmmsearch.data.workers import Progress, Tell
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.files import locked
 from deepmmsearch.judge import Judge, Verdict
 from deepmmsearch.store import TrajectoryStore
@@ -207,9 +207,10 @@ async def _patiently(find: Callable[[], Awaitable[Any]], tries: Tries) -> tuple[
         # the border: a judge or a model that is down takes no row with it
         except Exception as error:
             problem = reason(error)
-        if attempt < tries.attempts:
-            await asyncio.sleep(tries.seconds(attempt))
-    return None, tries.attempts, problem
+            if attempt == tries.attempts or (isinstance(error, UserError) and not isinstance(error, Failed)):
+                break  # what somebody has to correct does not come right by itself
+        await asyncio.sleep(tries.seconds(attempt))
+    return None, attempt, problem
 
 
 @dataclass(frozen=True)
