@@ -93,8 +93,16 @@ class TrajectoryStore:
 
     def put(self, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
         """As `append`; gives where the record stands and the record, as `spots` does."""
-        line = self._line(trajectory.question.id, trajectory, about)
-        return self._write([line]), _parse(line, str(self.path))
+        return self.write(self.prepare(trajectory, about))
+
+    def prepare(self, trajectory: Trajectory, about: Mapping[str, Any] | None = None) -> bytes:
+        """The record for `write`, once its pictures are on the disk. Raises as `append`. Until it is written, nothing
+        may be removed."""
+        return self._line(trajectory.question.id, trajectory, about)
+
+    def write(self, record: bytes) -> tuple[int, dict[str, Any]]:
+        """Stores what `prepare` made; gives what `put` gives."""
+        return self._write([record]), _parse(record, str(self.path))
 
     def save_picture(self, image: Image) -> Path:
         """Writes the picture as this store keeps it, and gives its path."""

@@ -68,6 +68,7 @@ def _serve(recipe: ServeRecipe) -> None:
     bound = listen(recipe.host, recipe.port)
     with Bars() as bars, bars.during("Getting ready"):
         house = House.load(recipe)
+        house.open_histories()
     port = bound.getsockname()[1]
     called = f"[{recipe.host}]" if ":" in recipe.host else recipe.host
 

@@ -1,13 +1,15 @@
 """What was asked and answered, kept in an ordinary trajectory store: a question is stored when it is taken and again
 when it has ended, so that a restart knows which ones were interrupted.
 
-A store belongs to one server at a time; within it, one thread at a time reads and writes.
+A store belongs to one server at a time; within it, one thread at a time reads and writes. Pictures, which take longest,
+are written by several at once, and nothing is removed meanwhile.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,7 +52,8 @@ class History:
     def __init__(self, folder: Path, days: int | None = None) -> None:
         self._days, self._looked = days, ""
         self.store = TrajectoryStore(folder)
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._preparing, self._removing = 0, False
         self._held = locked(folder / _LOCK, wait=False, private=True)
         if not self._held.__enter__():
             raise UserError(f"Another server keeps its history in {folder}. Stop it, or set another store.")
@@ -67,8 +70,10 @@ class History:
     def keep(self, trajectory: Trajectory, about: Mapping[str, Any]) -> None:
         """Stores the trajectory under its question's id. Raises UserError, OSError."""
         self._expire()
-        with self._lock:
-            self._note(*self.store.put(trajectory, about))
+        with self._preparation():
+            record = self.store.prepare(trajectory, about)
+            with self._lock:
+                self._note(*self.store.write(record))
 
     def entries(self, search: str = "") -> list[HistoryEntry]:
         """Newest first; of those whose question, title or answer holds every word of `search`."""
@@ -113,7 +118,7 @@ class History:
 
     def remove(self, ids: Iterable[str]) -> None:
         """Deletes these and the pictures that nothing else shows. Those that are not there are not missed."""
-        with self._lock:
+        with self._removal():
             gone = set(ids) & set(self._entries)
             if not gone:
                 return
@@ -123,6 +128,31 @@ class History:
             self._entries = {}
             for offset, line in self.store.spots():
                 self._note(offset, line)
+
+    @contextmanager
+    def _preparation(self) -> Iterator[None]:
+        with self._lock:
+            self._lock.wait_for(lambda: not self._removing)
+            self._preparing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._preparing -= 1
+                self._lock.notify_all()
+
+    @contextmanager
+    def _removal(self) -> Iterator[None]:
+        """With the lock, and nobody's pictures on their way."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self._removing)
+            self._removing = True
+            try:
+                self._lock.wait_for(lambda: not self._preparing)
+                yield
+            finally:
+                self._removing = False
+                self._lock.notify_all()
 
     def _note(self, offset: int, line: Mapping[str, Any]) -> None:
         id, row = str(line["id"]), line["trajectory"]

@@ -16,7 +16,7 @@ from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.files import make_folder
 from deepmmsearch.hosts import LOCAL as LOOPBACK
 from deepmmsearch.serve.account import Account
-from deepmmsearch.serve.callers import Caller, Callers, read_callers
+from deepmmsearch.serve.callers import LOCAL, Caller, Callers, read_callers
 from deepmmsearch.serve.history import History
 from deepmmsearch.serve.intake import take_question
 from deepmmsearch.serve.room import Room, Run, on_text
@@ -85,6 +85,12 @@ class House:
             )
         models = {name: build_served(name, given, on_text) for name, given in recipe.models.items()}
         return cls(recipe, models, known)
+
+    def open_histories(self) -> None:
+        """Everybody's, before anybody asks: what an earlier server left unanswered is told. Raises UserError where
+        another server has them, or they cannot be read."""
+        for owner in {caller.name for caller in self.known.values()} or {LOCAL}:
+            self.histories.of(owner)
 
     def model(self, name: str | None) -> ServedModel:
         """The one of that name, or the default. Raises UnknownName."""

@@ -170,7 +170,10 @@ class _Door:
             text=said.text,
             sources=_sources(said.sources),
             read=_sources(said.read),
-            steps=[told(turn, last.prompt.dialect).strip() for turn in last.turns],
+            steps=[
+                *(told(turn, last.prompt.dialect).strip() for turn in last.turns),
+                *([run.unsaved] if run.unsaved else []),
+            ],
             run=run.id,
             cost=last.cost,
         )

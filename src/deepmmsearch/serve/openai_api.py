@@ -183,7 +183,7 @@ class _Door:
                     for piece in _turn_pieces(frame, asked, state.trajectory, number):
                         yield piece
                 shown = len(state.trajectory.turns)
-            for piece in _end_pieces(frame, asked, run.trajectory):
+            for piece in _end_pieces(frame, asked, run.trajectory, run.unsaved):
                 yield piece
         finally:
             await self._house.room.stop(run, HUNG_UP)
@@ -192,7 +192,7 @@ class _Door:
 def whole(asked: ChatRequest, run: Run, last: Trajectory) -> dict[str, Any]:
     """A completion in one piece."""
     answer = cited(last, asked.stop)
-    steps = "".join(told(turn, last.prompt.dialect) for turn in last.turns)
+    steps = "".join((*(told(turn, last.prompt.dialect) for turn in last.turns), *_lines(run.unsaved)))
     message = {"role": "assistant", "content": answer.text, "refusal": None, "annotations": _annotations(answer)}
     message |= {"reasoning_content": steps, "reasoning": steps}
     choice = {"index": 0, "message": message, "finish_reason": _finish(last), "logprobs": None}
@@ -215,11 +215,13 @@ def _turn_pieces(frame: dict[str, Any], asked: ChatRequest, trajectory: Trajecto
             yield _data({"event": event})
 
 
-def _end_pieces(frame: dict[str, Any], asked: ChatRequest, last: Trajectory) -> Iterator[str]:
+def _end_pieces(frame: dict[str, Any], asked: ChatRequest, last: Trajectory, unsaved: str | None) -> Iterator[str]:
     if last.error is not None:
         yield _data(error_body(last.error, 502))
         yield "data: [DONE]\n\n"
         return
+    for line in _lines(unsaved):
+        yield _piece(frame, {"reasoning_content": line, "reasoning": line})
     answer = cited(last, asked.stop)
     crop = crop_of(last)
     if crop is not None:
@@ -307,6 +309,10 @@ def _annotations(answer: CitedAnswer) -> list[dict[str, Any]]:
         }
         for source, (start, end) in zip(answer.sources, answer.spans, strict=True)
     ]
+
+
+def _lines(text: str | None) -> tuple[str, ...]:
+    return (f"{text}\n",) if text else ()
 
 
 def _finish(last: Trajectory) -> str:

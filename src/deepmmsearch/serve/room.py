@@ -72,6 +72,7 @@ class Run:
     ended: bool = False
     unsaved: str | None = None
     task: asyncio.Task[None] | None = None
+    kept: asyncio.Task[None] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self) -> None:
@@ -111,10 +112,8 @@ class Room:
         return len(self._waiting)
 
     async def start(self, workflow: Workflow, question: Question, owner: str, **about: Any) -> Run:
-        """Takes the question and gives its run at once; the question is on the disk before it is played.
-
-        Raises NoPlace where there is no place, UserError where it cannot be kept.
-        """
+        """Takes the question and gives its run at once. The question is played while it is written to the disk: where
+        that fails, the run says so. Raises NoPlace where there is no place."""
         if self._closing:
             raise NoPlace("The server is being stopped. Ask again in a moment.")
         own = sum(run.owner == owner for run in (*self._waiting, *self._playing))
@@ -129,11 +128,7 @@ class Room:
         run = Run(id, owner, workflow, asked, told, replace(workflow.blank, question=asked))
         self._runs[id] = run
         self._waiting.append(run)
-        try:
-            await asyncio.to_thread(self._histories(owner).keep, run.trajectory, told)
-        except BaseException:
-            self._forget(run)
-            raise
+        run.kept = asyncio.create_task(self._keep(run, run.trajectory))
         self._begin()
         return run
 
@@ -217,11 +212,9 @@ class Room:
 
     async def _end(self, run: Run, trajectory: Trajectory) -> None:
         run.ending = True
-        try:
-            await asyncio.to_thread(self._histories(run.owner).keep, trajectory, run.about)
-        # the answer is there all the same, and whoever asked is told
-        except (UserError, OSError) as error:
-            run.unsaved = f"The answer could not be kept: {error}"
+        if run.kept is not None:
+            await run.kept
+        await self._keep(run, trajectory)
         run.trajectory, run.writing, run.ended = trajectory, "", True
         self._playing.discard(run)
         run.tell()
@@ -231,7 +224,10 @@ class Room:
             del self._runs[old.id]
         self._begin()
 
-    def _forget(self, run: Run) -> None:
-        self._runs.pop(run.id, None)
-        if run in self._waiting:
-            self._waiting.remove(run)
+    async def _keep(self, run: Run, trajectory: Trajectory) -> None:
+        try:
+            await asyncio.to_thread(lambda: self._histories(run.owner).keep(trajectory, run.about))
+            run.unsaved = None
+        # the answer is there all the same, and whoever asked is told
+        except (UserError, OSError) as error:
+            run.unsaved = f"The answer could not be kept: {error}"
