@@ -7,7 +7,6 @@ import base64
 import html
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -20,8 +19,8 @@ pytest.importorskip("openai")
 from deepmmsearch.agent import play
 from deepmmsearch.agent.runner import AgentWorkflow, play_safely
 from deepmmsearch.compose.recipe import read_settings
-from deepmmsearch.compose.tool_settings import ToolSettings
-from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.compose.tool_settings import NetworkSettings, ProviderSettings, ToolSettings
+from deepmmsearch.compose.toolbox import build_toolbox, make_provider
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.policies.chat import ChatPolicy
 from deepmmsearch.prompts import load_prompt
@@ -147,17 +146,22 @@ def test_a_key_that_a_service_repeats_reaches_neither_episode_nor_cassette(mode:
 
 
 def test_a_key_in_an_error_or_a_header_is_told_to_nobody() -> None:
-    for status in (400, 401, 403, 429, 500):
+    with site() as server:
+        search = make_provider(
+            ProviderSettings(name="serper", url=f"{server.url}/search"),  # type: ignore[call-arg]
+            "text",
+            NetworkSettings(),
+            environ={"SERPER_API_KEY": PLAIN},
+        )
         for write in WRITINGS.values():
             body = f'{{"message": "No access with {write(PLAIN)}"}}'.encode()
-            reply = ServiceReply(status, body, {"X-Echo": write(PLAIN)})
-            with site() as server:
-                server.reply = lambda _, reply=reply: reply
+            for status in (400, 401, 403, 429, 500):
+                server.reply = lambda _, s=status, b=body, w=write: ServiceReply(s, b, {"X-Echo": w(PLAIN)})  # type: ignore[misc]
                 with pytest.raises(ToolError) as caught:
-                    asyncio.run(tools(f"{server.url}/search").text_search.search("x", 3))
+                    asyncio.run(search.search("x", 3))
                 assert not holds(str(caught.value)), status
-                asyncio.run(_straight(f"{server.url}/", server.host))
-                server.reply = lambda _, reply=reply: replace(reply, status=200)
+            for status in (200, 500):
+                server.reply = lambda _, s=status, b=body, w=write: ServiceReply(s, b, {"X-Echo": w(PLAIN)})  # type: ignore[misc]
                 asyncio.run(_straight(f"{server.url}/", server.host))
 
 
