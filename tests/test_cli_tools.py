@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,6 +210,38 @@ def test_ask_about_a_picture_at_an_address(
     monkeypatch.setattr(sys, "stdin", io.StringIO("image\nanswer: The ship\n"))
     code, out, err = run("ask", f"{server.url}/ship.png", "What is it?", "--policy", "human", "--tools", recipe)
     assert code == 0 and "The ship" in out and sent == [f"{server.url}/ship.png"], err
+
+
+@pytest.mark.parametrize(
+    ("form", "size", "kind", "said"),
+    [
+        ("TIFF", (40, 30), "image/tiff", "expected image/jpeg"),
+        ("TIFF", (40, 30), "application/octet-stream", "cannot|not a picture"),
+        ("BMP", (40, 30), "image/png", "cannot|not a picture"),
+        ("PNG", (6_000, 5_000), "image/png", "more than 25 megapixels"),
+        (None, (0, 0), "image/svg+xml", "expected image/jpeg"),
+    ],
+)
+def test_a_picture_at_an_address_is_one_from_outside(
+    form: str | None,
+    size: tuple[int, int],
+    kind: str,
+    said: str,
+    run: Run,
+    server: Site,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file of one's own may be all of that, except for the last."""
+    from deepmmsearch.tools import http
+
+    client = http.GuardedClient
+    monkeypatch.setattr(http, "GuardedClient", lambda *_, **__: client(allow_private=[server.host]))
+    content = io.BytesIO(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    if form is not None:
+        Image.new("1" if form == "PNG" else "RGB", size).save(content, form)
+    server.reply = lambda _: ServiceReply(200, content.getvalue(), kind=kind)
+    code, _, err = run("ask", f"{server.url}/a", "Whose?", "--policy", "human")
+    assert code != 0 and re.search(said, err), err
 
 
 def test_ask_about_a_picture_at_an_address_that_is_none(run: Run) -> None:

@@ -247,7 +247,7 @@ def letters(parsed: Any) -> set[str]:
 
 def attacks(pattern: re.Pattern[Any]) -> Iterator[Make]:
     parsed = parser.parse(pattern.pattern, pattern.flags)
-    alphabet = sorted(letters(parsed))[:12] or ["a"]
+    alphabet = sorted(letters(parsed))[:8] or ["a"]
     for a in alphabet:
         yield lambda n, a=a: a * n
         for b in alphabet:
@@ -261,7 +261,7 @@ def attacks(pattern: re.Pattern[Any]) -> Iterator[Make]:
         for c in alphabet[:6]:
             yield lambda n, s=start, c=c: s + c * n + "\0"
             yield lambda n, s=start, c=c: (s + c * 9) * (n // (len(s) + 9))
-    for choice in range(4):
+    for choice in range(3):
         for pumped in range(plain.repeats):
             for end in "\0\n a":
                 yield lambda n, p=pumped, c=choice, e=end: Speller(p, n, c).spell(parsed)[: 2 * n] + e
@@ -284,15 +284,24 @@ def test_a_pattern_takes_time_in_proportion_to_its_text(use: Use) -> None:
     makes = list(attacks(use.pattern))
     for way in sorted(use.ways):
         # the worst for a short text is tried with ever longer ones, and given up in time
-        worst = sorted(makes, key=lambda make: seconds(use.pattern, way, make(SHORT)), reverse=True)[:3]
+        worst = sorted(makes, key=lambda make: seconds(use.pattern, way, make(SHORT)), reverse=True)[:2]
         slow = [make(60) for make in worst if not _in_time(use.pattern, way, make)]
         assert bool(slow) == bool(allowed), f"{use.pattern.pattern!r} ({way}): slow on {slow}, BOUNDED says {allowed}"
 
 
 def _in_time(pattern: re.Pattern[Any], way: str, make: Make) -> bool:
+    before = 0.0
     for length in (SHORT, 8 * SHORT, LONG // 5, LONG):
-        if seconds(pattern, way, make(length)) > SECONDS * max(0.05, length / LONG):
+        spent = seconds(pattern, way, make(length))
+        if spent > SECONDS * max(0.05, length / LONG):
             return False
+        # with the square, or even the cube of the length, it would still be harmless
+        if length == LONG // 5 and spent < 0.003:
+            return True
+        # five times as long takes 25 times as long
+        if length == LONG and spent > 0.2 and spent > 12 * before:
+            return False
+        before = spent
     return True
 
 
@@ -349,6 +358,8 @@ def _parsed_json(text: str) -> None:
         parse_json(text)
 
 
+KEYS = (Redaction(["sk-secret-0123456789"]), Redaction(["\"/'\\% +<&a1" * 3]))
+
 READERS: dict[str, Callable[[str], object]] = {
     "turn": lambda t: [parse_action(x, d) for d in DIALECTS.names() for x in (t, f"<reason>a</reason>{t}")],
     "reason": lambda t: [parse_reason(x) for x in (t, f"<reason>{t}")],
@@ -368,7 +379,7 @@ READERS: dict[str, Callable[[str], object]] = {
         for e in (episode("a", t, "a"), episode("a", "a", t), episode(t, t, t, t))
     ],
     "secrets": lambda t: [public_address(t), public_settings("http://" + t), secrets_in("http://" + t)],
-    "keys": lambda t: [r.text(t) for r in (Redaction(["sk-secret-0123456789"]), Redaction([t[:40], "\"/'\\% +" * 3]))],
+    "keys": lambda t: [redaction.text(t) for redaction in KEYS],
     "Markdown": lambda t: from_markdown(t, "a"),
     "judges": _judged,
     "verdict": read_verdict,
@@ -387,7 +398,7 @@ def test_what_reads_a_text_takes_time_in_proportion_to_it(name: str) -> None:
         READERS[name](text[:length])
         return time.process_time() - began
 
-    worst = sorted(HOSTILE, key=lambda part: spent(part, 2_000), reverse=True)[:4]
+    worst = sorted(HOSTILE, key=lambda part: spent(part, 600), reverse=True)[:3]
     for part in worst:
         for length in (LONG // 10, LONG):
             assert spent(part, length) < 4 * SECONDS * max(0.2, length / LONG), (part, length)

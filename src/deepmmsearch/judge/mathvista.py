@@ -16,7 +16,8 @@ from deepmmsearch.judge.documents import distance
 from deepmmsearch.judge.verdict import Verdict
 from deepmmsearch.types import Question
 
-_QUOTED = re.compile(r'The answer is "(.*)"\.')
+# from the first one of a line: tried from each, a line of many would take long
+_QUOTED = re.compile(r'^(?:(?!The answer is ").)*The answer is "(.*)"\.', re.MULTILINE)
 _LETTER = re.compile(r"\(([a-zA-Z])\)")
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w.]*\d)")
 LONGEST = 2000
