@@ -206,6 +206,36 @@ def test_pictures_are_drawn_anew(tmp_path: Path) -> None:
             assert client.get(f"/api/questions/{id}/pictures/{name}").status_code == 400, name
 
 
+def pdf(pages: int) -> str:
+    """Without text; the pages have different sizes."""
+    import pypdf
+
+    writer, buffer = pypdf.PdfWriter(), io.BytesIO()
+    for number in range(pages):
+        writer.add_blank_page(200 + 100 * number, 300)
+    writer.write(buffer)
+    return "data:application/pdf;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def test_a_page_of_a_pdf_becomes_a_picture(tmp_path: Path) -> None:
+    with page(tmp_path) as client:
+        told = client.post("/api/pdf", json={"pdf": pdf(2), "page": 2}).json()
+        assert told["pages"] == 2
+        id = answered(client, pictures=[told["uri"]])["id"]
+        ((width, height),) = conversation(client, id)[0]["sizes"]
+        assert width == height == 2000
+        for given, number, why in (
+            (pdf(2), 3, "2 pages"),
+            (pdf(1), 0, "1 page,"),
+            (RED, 1, "format"),
+            ("data:application/pdf;base64,AAAA", 1, "format"),
+            ("x", 1, "begins"),
+            (pdf(1), "1", "whole number"),
+        ):
+            reply = client.post("/api/pdf", json={"pdf": given, "page": number})
+            assert reply.status_code == 400 and why in reply.json()["error"], reply.text
+
+
 @pytest.mark.parametrize(
     ("body", "status", "told"),
     [

@@ -16,7 +16,9 @@ from deepmmsearch.compose.serving import UploadSettings
 from deepmmsearch.errors import UserError
 from deepmmsearch.types import Exchange, Question
 
-_DATA_URI = re.compile(r"data:(?:image/[\w.+-]{1,40})?(?:;[\w=.-]{1,40}){0,4};base64,", re.ASCII | re.IGNORECASE)
+_DATA_URI = re.compile(
+    r"data:(?:image/[\w.+-]{1,40}|application/pdf)?(?:;[\w=.-]{1,40}){0,4};base64,", re.ASCII | re.IGNORECASE
+)
 _ADDRESS = ("https://", "http://")
 
 
@@ -55,22 +57,23 @@ async def _picture(given: bytes | str | Image, number: int, bounds: UploadSettin
         if found.width * found.height > bounds.pixels:
             raise TooMuch(_too_many(name, bounds))
         return found
-    content = given if isinstance(given, bytes) else _decoded(given, name, bounds)
+    content = given if isinstance(given, bytes) else read_data_uri(given, name, bounds.bytes)
     if len(content) > bounds.bytes:
         raise TooMuch(f"{name.capitalize()} has {len(content)} bytes, at most {bounds.bytes} are taken.")
     loading = images.loading(content, max_pixels=bounds.pixels, formats=images.WEB_FORMATS, name=name)
     return await asyncio.wrap_future(loading)
 
 
-def _decoded(uri: str, name: str, bounds: UploadSettings) -> bytes:
+def read_data_uri(uri: str, name: str, most: int) -> bytes:
+    """The bytes in it; `name` stands in messages. Raises UserError, TooMuch for more than `most` bytes."""
     begin = _DATA_URI.match(uri)
     if begin is None:
         raise UserError(
             f"{name.capitalize()} begins {uri[:20]!r}. Give a data URI (data:image/png;base64,...) or the address of a "
             "picture (https://...)."
         )
-    if (len(uri) - begin.end()) * 3 // 4 > bounds.bytes + 3:
-        raise TooMuch(f"{name.capitalize()} has more than {bounds.bytes} bytes. Make it smaller.")
+    if (len(uri) - begin.end()) * 3 // 4 > most + 3:
+        raise TooMuch(f"{name.capitalize()} has more than {most} bytes. Make it smaller.")
     try:
         return base64.b64decode(uri[begin.end() :], validate=True)
     except (binascii.Error, ValueError):

@@ -19,6 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from deepmmsearch import images
 from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.compose.serving import ServedModel, at_length
 from deepmmsearch.errors import UserError
@@ -26,10 +27,12 @@ from deepmmsearch.serve.bodies import read_json, refused
 from deepmmsearch.serve.callers import COOKIE, Caller, key_of
 from deepmmsearch.serve.examples import Examples
 from deepmmsearch.serve.house import House
+from deepmmsearch.serve.intake import read_data_uri
 from deepmmsearch.serve.languages import choose_language, page_texts
 from deepmmsearch.serve.openai_api import with_pauses
 from deepmmsearch.serve.page_kept import kept_routes
 from deepmmsearch.serve.page_view import find_picture, view_end, view_turn
+from deepmmsearch.serve.pdf_pages import PdfPages
 from deepmmsearch.serve.room import Run, State, UnknownRun
 from deepmmsearch.types import Exchange, Trajectory
 
@@ -62,6 +65,7 @@ def page_routes(house: House) -> list[BaseRoute]:
         Route("/api/settings", door.settings, middleware=small),
         Route("/api/login", door.login, methods=["POST"]),
         Route("/api/logout", door.logout, methods=["POST"]),
+        route("/api/pdf", door.pdf, "POST"),
         route("/api/questions", door.ask, "POST"),
         route("/api/questions/{id}/events", door.events),
         route("/api/questions/{id}/stop", door.stop, "POST"),
@@ -81,7 +85,7 @@ class PageDoor:
 
     def __init__(self, house: House) -> None:
         self._house, self._may = house, house.recipe.page.may_choose
-        self._examples = Examples(house.models)
+        self._examples, self._pdfs = Examples(house.models), PdfPages()
 
     def answering(self, reply: Reply) -> Callable[[Request], Any]:
         """With the caller; what is wrong is told in one sentence."""
@@ -174,6 +178,16 @@ class PageDoor:
             return [Exchange(e.question, e.answer) for e in entries if e.answer is not None], pictures
 
         return await asyncio.to_thread(read)
+
+    async def pdf(self, request: Request, caller: Caller) -> Response:
+        """A page of a PDF (a data URI) as a picture to ask with."""
+        body = await read_json(request)
+        number, most = body.get("page", 1), self._house.recipe.uploads.bytes
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise UserError(f"page is {str(number)[:20]!r}, but a whole number is expected.")
+        content = read_data_uri(str(body.get("pdf")), "the PDF", most)
+        page = await self._pdfs.draw(content, number)
+        return JSONResponse({"uri": await asyncio.to_thread(images.data_url, page.image), "pages": page.pages})
 
     async def events(self, request: Request, caller: Caller) -> Response:
         """A run as it goes on, from its first turn, whenever one comes."""
