@@ -22,6 +22,8 @@ def agree(reference: Quantity, given: Quantity, assumed: Unit | None = None) -> 
     if given.open or reference.open:
         return False
     unit = reference.unit or assumed
+    if unit and given.unit and (unit.dimension, given.unit.dimension) == ("temperature", "angle"):
+        given = replace(given, unit=None)  # 40 degrees
     if given.noun and unit and unit.dimension != "percent":
         return False
     if given.unit and unit and given.unit.dimension != unit.dimension:

@@ -66,6 +66,11 @@ class Date:
         return any(asked.month in (None, month) and asked.day in (None, day) for month, day in ways)
 
 
+def month_of(text: str) -> int | None:
+    """The number of the month that the whole text names."""
+    return _MONTHS.get(text.strip(" .").lower())
+
+
 def find_dates(text: str) -> list[Date]:
     """Dates with a month or an era; a bare year is a number like others. `text` as `quantities.prepared` gives it."""
     found: list[Date] = []

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
+from deepmmsearch.judge.dates import month_of
 from deepmmsearch.judge.places import find_place
 from deepmmsearch.judge.spelling import Phrase, read, same_name, singular, stem
 from deepmmsearch.judge.synonyms import are_synonyms
-from deepmmsearch.judge.words import ARTICLES_ABROAD, FILLERS, HEDGES, PARTICLES, SILENT, SUFFIXES, TITLES
+from deepmmsearch.judge.words import ARTICLES_ABROAD, COMMON_WORDS, FILLERS, HEDGES, PARTICLES, SILENT, SUFFIXES, TITLES
 
 # Such a word in a name says that it is no person's.
 _NOT_PERSONS = frozenset(
@@ -25,7 +26,8 @@ _NOT_PERSONS = frozenset(
     "orchestra series show film award prize cup for and in at to the on & dynasty empire people nation tribe family "
     "street avenue road station airport stadium arena hospital library theatre center centre market shop store brand "
     "international national royal american british german french chinese japanese general global world new south north "
-    "east west old great saint".split()
+    "east west old great saint mouse duck bunny bear pig panda monster spider bird fish "
+    "man woman boy girl".split()
 ) - {"to", "on"}
 # Known by the first name alone.
 _FIRST_NAMES = frozenset(
@@ -40,6 +42,8 @@ def same_thing(reference: Phrase, given: Phrase) -> str:
     """How the two are one thing by name; "" where they are not."""
     if same_name(reference, given):
         return "same name"
+    if (month := month_of(reference.text)) is not None and month == month_of(given.text):
+        return "same month"
     place = find_place(reference.text)
     if place is not None and place == find_place(given.text):
         return "same place"
@@ -55,6 +59,9 @@ def covers(reference: Phrase, given: Phrase, asked: frozenset[str], context: fro
     """
     wanted, found = singular(reference, reference), singular(given, reference)
     asked, context = (words | {stem(w) for w in words} for words in (asked, context))
+    kept = [w for w in wanted if w in found]
+    if len(kept) == 1 < len(wanted) and kept[0] in COMMON_WORDS:
+        return False
     hedged = HEDGES & (set(found) - set(wanted)) or ("'s" in given.tokens and "'s" not in reference.tokens)
     if hedged or _numbers(wanted) != [n for n in _numbers(found) if n in wanted]:
         return False
@@ -107,6 +114,8 @@ def personal(reference: Phrase, given: Phrase) -> str:
         return "name and number"
     if not is_person(reference) or full[-1].isdigit() or set(given.tokens) & HEDGES or "'s" in given.tokens:
         return ""
+    if len(own) == 1 and "-" in reference.tokens[-2:-1]:
+        return ""  # Lewis is not Day-Lewis
     if own == full[-1:] or (1 < len(own) < len(full) and own == full[-len(own) :] and full[-len(own)] in PARTICLES):
         return "surname"
     # Gabriel García Márquez is García Márquez

@@ -29,6 +29,13 @@ _ORDINALS = {
         start=1,
     )
 }
+_ORDINALS |= {
+    name: 10 * value
+    for value, name in enumerate(
+        "thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth hundredth".split(), 3
+    )
+}
+_TENS_AND = re.compile(rf"\b({'|'.join(_TENS)})[ -]({'|'.join(list(_ORDINALS)[:9])})\b(?!\s+of\s+an?\b)", re.IGNORECASE)
 # Zero to twelve in other languages, without words that English has, too.
 _ABROAD = {
     name: value
@@ -96,6 +103,7 @@ def _han(text: str) -> int:
 
 def spelled_out(text: str) -> str:
     """The text with every number in words as digits: "twenty-one arches" becomes "21 arches"."""
+    text = _TENS_AND.sub(lambda m: f"{_TENS[m[1].lower()] + _ORDINALS[m[2].lower()]}th", text)
     words = list(_WORD.finditer(text))
     pieces, at, index = [], 0, 0
     while index < len(words):

@@ -50,6 +50,15 @@ _IDIOMS = (
         re.compile(r"\b(?:eine?\s+halbe\s+stunde|(?:une\s+)?demi-heure|media\s+hora)\b|半小时", re.IGNORECASE),
         "0.5 hour",
     ),
+    (re.compile(r"\b(\d{1,3})\s?h\s?(\d{2})\b(?!\s?m)", re.IGNORECASE), r"\1 h \2 min"),
+    (
+        re.compile(
+            r"(?<!miles\s)(?<!metres\s)(?<!meters\s)(?<!feet\s)(?<!times\s)(?<!half\s)(?<!of\s)\ban?\s(?=(?:hour|minute|second|day|week|month|"
+            r"year|decade|century|millennium|mile|foot|inch|pound|kilo|kilogram|ton|tonne|litre|liter)\b(?! and a))",
+            re.IGNORECASE,
+        ),
+        "1 ",
+    ),
     (re.compile(r"\b(?:anderthalb|eineinhalb)\b", re.IGNORECASE), "1.5"),
 )
 _COINS = re.compile(r"\ban?\s+(dollar|euro|pound)\s+(\d{2})\b", re.IGNORECASE)
@@ -154,7 +163,8 @@ def _single(text: str, found: re.Match[str]) -> Quantity | None:
     end = found.end() if unit or not found["unit"] else found.start("unit")
     # 19th and 747B are names, and the 1990s are no time of 1990 seconds
     following = text[end : end + 1]
-    if re.match(r"\s?[√π^]", text[end:]) or text[: found.start("number")].endswith("√"):
+    before = text[: found.start("number")].rstrip()[-2:]
+    if re.match(r"\s?[√π^]|:\d", text[end:]) or before.endswith("√") or re.fullmatch(r"\d:", before):
         return None
     if (not scaled and following.isalpha() and following.isascii()) or re.match(
         r"\d{3}0'?s\b", text[found.start("number") :]

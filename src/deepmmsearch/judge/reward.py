@@ -34,6 +34,10 @@ _WHERE = re.compile(
 _WHERE_IS = re.compile(r"\b(?:where|wo|où|dónde|onde|dove|где)\b|哪里|どこ", re.IGNORECASE)
 _WHO = re.compile(
     r"\b(?:who|whom|whose|president|person|artist|architect|author|painter|designed|discovered|singer|actor|actress|"
+    r"philosopher|poet|politician|athlete|footballer|astronaut|goalkeeper|explorer|inventor|leader|emperor|pope|"
+    r"mathematician|physicist|chemist|musician|pianist|conductor|photographer|sculptor|designer|founder|founded|ceo|chef|"
+    r"comedian|dancer|rapper|wrestler|boxer|racer|coach|novelist|playwright|economist|activist|minister|senator|mayor|"
+    r"monarch|dictator|general|celebrity|invented|directed|wrote|composed|"
     r"player|composer|king|queen|director|writer|scientist|wer|wen|wem|qui|quién|chi|quem|кто)\b|谁|誰|누구",
     re.IGNORECASE,
 )
@@ -47,6 +51,9 @@ _TITLE = re.compile(
     r"\b(?:title|film|movie|book|novel|game|series|show|album|song|play|called|named|name)\b", re.IGNORECASE
 )
 _TEAM = re.compile(r"\b(?:team|club|franchise|squad|side|won|playing|plays?)\b", re.IGNORECASE)
+_ASKING = frozenset(
+    "what which who whom whose when where why how is are was were do does did it this that many".split()
+)
 _PERSON_TYPES = frozenset({"person", "human", "people", "who", "per"})
 
 
@@ -69,6 +76,7 @@ class AskedFor:
     text: str
     words: frozenset[str]
     context: frozenset[str]
+    head: str
     numbers: tuple[float, ...]
     unit: Unit | None
     place: bool
@@ -152,6 +160,7 @@ def _asked(question: str, answers: tuple[str, ...]) -> AskedFor:
         frozenset(words),
         # Words of other accepted answers are known to be right, so they may stand beside the one that matches.
         frozenset(words) | frozenset(others),
+        next((w for w in read(question).words if w not in _ASKING), ""),
         tuple(q.low for q in find_quantities(prepared(question)) if q.single),
         unit,
         bool(_WHERE.search(question)),
@@ -167,7 +176,7 @@ def _matches(one: Accepted, whole: str, said: str, asked: AskedFor, person: bool
         return "same option" if letter == one.phrase.text.strip("(). ").upper() else ""
     if one.yes is not None:
         return "same" if yesno.polarity(whole, asked.context) is one.yes else ""
-    ways = readings(said, asked.context)
+    ways = readings(said, asked.context, asked.head)
     if one.period is not None:
         spoken = [period for way in ways if (period := read_period(plain(way)))]
         return "same period" if spoken and spoken[0].says(one.period) else ""
@@ -205,4 +214,4 @@ def _name(reference: Phrase, way: str, asked: AskedFor, person: bool, whole: boo
         return "same place"
     if asked.place and whole and naming.within(reference.text, way, bool(_WHERE_IS.search(asked.text))):
         return "same place, said more closely"
-    return "said in a sentence" if said_in(reference, given, asked.context, asked.place) else ""
+    return "said in a sentence" if said_in(reference, given, asked.context, asked.head, asked.place) else ""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from deepmmsearch.judge.places import find_place, is_country, is_region
 from deepmmsearch.judge.spelling import Phrase, read
-from deepmmsearch.judge.statement import assertions
-from deepmmsearch.judge.words import BREAKS, FILLERS, HEDGES, PLACE_WORDS, TITLES
+from deepmmsearch.judge.statement import assertion
+from deepmmsearch.judge.words import BREAKS, FILLERS, HEDGES, NO_OPENERS, PLACE_WORDS, POSSIBLY, RELATIONS, TITLES
 
 MOST_TOKENS = 120
 
 
-def said_in(reference: Phrase, given: Phrase, context: frozenset[str], place: bool) -> bool:
-    """`context`: words of the question and of other accepted answers; `place`: a region may stand behind the name."""
+def said_in(reference: Phrase, given: Phrase, context: frozenset[str], head: str, place: bool) -> bool:
+    """`context`: words of the question and of other accepted answers, `head` the first of them; `place`: a region may
+    stand behind the name."""
     wanted = _bare(reference.tokens, words=True)
     tokens = _bare(given.tokens)
     proper = set(wanted) <= given.capitals
@@ -23,10 +24,10 @@ def said_in(reference: Phrase, given: Phrase, context: frozenset[str], place: bo
         if tuple(tokens[at : at + size]) != wanted:
             continue
         before, after = tokens[:at], tokens[at + size :]
-        if HEDGES & {*before, *after}:
+        if HEDGES & {*before, *after} or RELATIONS & set(before) - context:
             continue
         alone = not _listed(given.tokens, set(wanted), context, proper, regions)
-        if _opens(before, context) and _closes(after, context) and alone and _asserted(reference, given, context):
+        if _opens(before, context) and _closes(after, context) and alone and _asserted(reference, given, context, head):
             return True
     return False
 
@@ -35,20 +36,18 @@ def _bare(tokens: tuple[str, ...], words: bool = False) -> tuple[str, ...]:
     return tuple(t for t in tokens if t not in ("a", "an", "the") and (not words or t[0].isalnum()))
 
 
-def _asserted(reference: Phrase, given: Phrase, context: frozenset[str]) -> bool:
+def _asserted(reference: Phrase, given: Phrase, context: frozenset[str], head: str) -> bool:
     """Where the sentence says what the thing is, does it say this?"""
-    found = assertions(given.text, context)
-    if not found:
-        return True
-    most = max(own for own, _ in found)
-    said = [set(read(text).words) for own, text in found if own == most]
+    said = assertion(given.text, context, head)
     words = {w for w in reference.words if w not in context} or set(reference.words)
-    return words <= said[-1]
+    return said is None or words <= set(read(said).words)
 
 
 def _opens(before: tuple[str, ...], context: frozenset[str]) -> bool:
-    if not before or before[-1] in BREAKS or before[-1] in FILLERS or before[-1] in TITLES:
+    if not before or before[-1] in BREAKS or before[-1] in FILLERS - NO_OPENERS or before[-1] in TITLES:
         return True
+    if before[-1] == "as":
+        return before[-2:-1] == ("known",)
     if before[-1] == "of":
         return len(before) > 1 and before[-2] in PLACE_WORDS
     return before[-1] in context
@@ -71,7 +70,7 @@ def _listed(tokens: tuple[str, ...], wanted: set[str], context: frozenset[str], 
             parts.append([])
         elif not bracket:
             parts[-1].append(token)
-    known = wanted | FILLERS | context
+    known = (wanted | FILLERS | context) - POSSIBLY
     bare = [
         p for p in parts if p and not set(p) & known and len(p) <= 4 and not (proper and p[0] in ("a", "an", "the"))
     ]

@@ -42,11 +42,11 @@ _CYRILLIC = dict(
 _HEARD = tuple(
     re.compile(pattern)
     for pattern in (
-        "tsch|tch|ch|cz|kh|х", "sch|sh|sz", "zh|j(?=[aeou]$)", "tz|ts", "ph|ff|[vw]", "[yj]", "(?<=[aeou])i(?=[aeou])",
-        r"(.)\1+",
+        "tsch|tch", "sch|sh|sz", "ch|cz|kh|х", "zh|j(?=[aeou]$)", "tz|ts", "ph|ff|[vw]", "[yj]",
+        "(?<=[aeou])i(?=[aeou])", r"(.)\1+", "(?<=[CS])ef$",
     )
 )  # fmt: skip
-_SOUNDS = ("C", "S", "Z", "c", "f", "i", "", r"\1")
+_SOUNDS = ("C", "S", "C", "Z", "c", "f", "i", "", r"\1", "of")
 _SLAVIC = re.compile(r"(?:sk[iy][iyj]?|off|eff|[oe][vw]|[vw]i(?:ch|tch|tsch)|aya|aja|nin|enko)$|^t?sch|^tch")
 
 

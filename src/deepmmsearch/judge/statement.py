@@ -91,7 +91,7 @@ _LEADS = tuple(
         r"^(?:das|dies|dieses|es|er|sie|hier)\s+(?:ist|sind|war|waren|heißt|handelt\s+sich\s+um)\s+",
         r"^(?:c'est|ce\s+sont|il\s+s'agit\s+(?:de\s+|du\s+|d')|il\s+y\s+a|elle\s+est|il\s+est)\s*",
         r"^(?:es|son|se\s+trata\s+de|esta?\s+es|este\s+es|hay|è|sono|questo\s+è|esta\s+é|este\s+é|é)\s+",
-        r"^(?:это|it's)\s+|^(?:这|這|图中|圖中|它|那)[^，。,.\s]{0,12}?(?:是|为|為|叫做?)\s*|^これは\s*",
+        r"^(?:это|it's)\s+|^(?:这|這|图中|圖中|它|那|他|她)[^，。,.\s不没非未]{0,12}?(?:是|为|為|叫做?)\s*|^これは\s*",
     )
 )
 _HAN_ENDING = re.compile(r"(?:です|でした|だ)$")
@@ -191,10 +191,11 @@ def adds_only(rest: str) -> bool:
     return not TAKES_BACK & set(read(rest).tokens)
 
 
-def assertions(text: str, context: frozenset[str]) -> list[tuple[int, str]]:
-    """What is said of the thing that is asked about: how many words of the question its subject has, and what follows
-    the verb, to the end of the sentence."""
-    found = []
+def assertion(text: str, context: frozenset[str], head: str) -> str | None:
+    """What is said of the thing that is asked about: what follows the verb, to the end of the statement; None where
+    nothing is said of it. `head`: what is asked for; the statement about it counts, else the one about most words of
+    the question."""
+    found: list[tuple[bool, int, str]] = []
     for sentence in _SENTENCE.split(text):
         starts = [0, *(m.end() for m in _CLAUSE.finditer(sentence))]
         for start, end in zip(starts, [*starts[1:], len(sentence)], strict=True):
@@ -205,8 +206,9 @@ def assertions(text: str, context: frozenset[str]) -> list[tuple[int, str]]:
             if all(w in context or w in FILLERS for w in subject):
                 own = len([w for w in subject if w in context and w not in _POINTERS])
                 said = _NEXT_STATEMENT.split(sentence[verb.end() :], maxsplit=1)[0]
-                found.append((own, _complement(said, context)))
-    return found
+                found.append((head in subject, own, _complement(said, context)))
+    best = max((row[:2] for row in found), default=None)
+    return [said for *rank, said in found if tuple(rank) == best][-1] if found else None
 
 
 def _complement(text: str, context: frozenset[str]) -> str:
@@ -222,20 +224,18 @@ def _complement(text: str, context: frozenset[str]) -> str:
     return trimmed(text[at:])
 
 
-def readings(text: str, context: frozenset[str]) -> list[str]:
+def readings(text: str, context: frozenset[str], head: str) -> list[str]:
     """The ways to read a statement, the whole of it first."""
     found = [text, led(text)]
     first, *others = _SENTENCE.split(text)
     if others and all(map(_describes, others)):
         found += [trimmed(first), led(trimmed(first))]
-    asserted = assertions(text, context)
-    if asserted:
-        most = max(own for own, _ in asserted)
-        found.append([said for own, said in asserted if own == most][-1])
+    if said := assertion(text, context, head):
+        found.append(said)
     for one in list(found):
-        head = _HEAD_ENDS.search(one)
-        if head and head.start() and adds_only(one[head.start() :]) and not _lists(one, head.start()):
-            found.append(trimmed(one[: head.start()]))
+        ends = _HEAD_ENDS.search(one)
+        if ends and ends.start() and adds_only(one[ends.start() :]) and not _lists(one, ends.start()):
+            found.append(trimmed(one[: ends.start()]))
     for one in list(found):
         article, _, rest = one.partition(" ")
         if rest and article.lower() in ARTICLES_ABROAD:
@@ -261,10 +261,15 @@ def _describes(sentence: str) -> bool:
     )
 
 
+_MORE = re.compile(r",\s(?:an?|the)\s\w+(?:\s\w+)?\s?(?:,|and\b|or\b)", re.IGNORECASE)
+
+
 def _lists(text: str, end: int) -> bool:
     """Does what follows the comma put another thing beside: ", London", "/ silver"? ", a city in France" does not, nor
     the region where it is."""
     rest = text[end:]
+    if text[:1].islower() and _MORE.match(rest):
+        return True
     beside = re.match(r"\s*[,/，]\s*((?:and\s+)?[^\s,]+(?:\s+[A-Z]\w*)?)\s*(?:[,/，]|\b(?:and|or)\b|&|$)|\s*/", rest)
     if beside is None:
         return False

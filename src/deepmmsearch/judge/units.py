@@ -37,6 +37,8 @@ time 604800 week Woche Wochen semaine semana 周 星期
 time 2629800 month Monat Monate Monaten mois mes meses 个月
 time 31557600 yr yrs year Jahr Jahre Jahren an ans année années año años 岁 歲 лет года
 time 315576000 decade
+time 3155760000 century centuries
+time 31557600000 millennium millennia
 temperature 1 °C ℃ celsius degree_celsius degrees_celsius degrees_c degree_centigrade degrees_centigrade 摄氏度
 temperature 1 grad_Celsius
 temperature 0.5555555555555556 °F ℉ fahrenheit degree_fahrenheit degrees_fahrenheit degrees_f

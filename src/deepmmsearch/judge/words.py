@@ -5,9 +5,12 @@ from __future__ import annotations
 SILENT = frozenset({"a", "an", "the", "of", "and"})
 TITLES = frozenset(
     "dr mr mrs ms miss sir dame lord lady prof professor president king queen emperor empress prince princess pope "
-    "general captain mount saint".split()
+    "general captain mount saint madame monsieur frau herr baron count duke earl rabbi imam sheikh chancellor senator "
+    "governor mayor bishop cardinal colonel lieutenant major admiral marshal coach".split()
 )
-SUFFIXES = frozenset("jr sr phd fc afc cf sc inc ltd co corp corporation company gmbh plc llc".split())
+SUFFIXES = frozenset(
+    "jr sr phd fc afc cf sc inc ltd co corp corporation company gmbh plc llc ag sa spa nv bv oy ab".split()
+)
 FILLERS = frozenset(
     "is are was were be been it its this that these those in on at to by from with as for into answer final i "
     "think believe guess probably likely maybe perhaps possibly about around approximately called named known "
@@ -34,6 +37,22 @@ TAKES_BACK = frozenset(
     "uncertain unsure unclear".split()
 )
 """A word of these in what follows an answer means that the answer may not be meant."""
+RELATIONS = frozenset(
+    "owner wife husband son daughter father mother brother sister friend pupil student teacher neighbour neighbor "
+    "rival assistant predecessor successor ancestor descendant colleague partner opponent competitor mentor".split()
+)
+"""Who stands behind such a word is not who is asked for."""
+COMMON_WORDS = frozenset(
+    "black white red blue green yellow brown grey golden silver dark light wall broad high main long big small "
+    "great little grand royal national central north south east west new old first second third hot cold ice sun "
+    "moon star sky sea wood stone iron gold fire water dead wild lost king queen holy saint good bad happy open "
+    "free clear sweet deep upper lower inner outer middle top north left right baby summer winter spring autumn "
+    "modern fine liberal".split()
+)
+"""Alone, such a word is no name, whatever it begins."""
+POSSIBLY = frozenset("possibly maybe perhaps probably likely".split())
+NO_OPENERS = frozenset("with for from to into have has had as".split())
+"""Small words after which a name is not what the sentence says."""
 PLACE_WORDS = frozenset(
     "city town village country state island kingdom republic capital river lake mount flag name".split()
 )

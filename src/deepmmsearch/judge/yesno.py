@@ -16,6 +16,9 @@ _GOES_ON = frozenset("it they he she this that there i we you the not yes no or 
 _VERBS = _NEGATIONS - {"not", "never", "no", "nicht", "kein"} | frozenset(
     "is are was were be has have had do does did can could will would should must looks seems appears 's".split()
 )
+_SURELY = re.compile(
+    r"^(?:absolutely|definitely|certainly|of course|indeed|exactly|well|clearly)\b[,!.\s]*", re.IGNORECASE
+)
 _REPEATS = re.compile(
     r"(?:it|they|he|she|this|that|there)\s+(?:is|was|are|were|does|do|did|can|could|has|have|had|will)"
     r"(?:n't|\s+not)?(?=$|[,.;!])",
@@ -25,7 +28,8 @@ _REPEATS = re.compile(
 
 def polarity(text: str, context: frozenset[str] | None = None) -> bool | None:
     """Yes (True), no (False), or neither. `context`: words of the question; a sentence of nothing else answers it."""
-    phrase = read(text)
+    surely = _SURELY.match(text)
+    phrase = read((text[surely.end() :] or "yes") if surely else text)
     words = [w for w in phrase.tokens if w[0].isalnum()]
     if not words:
         return None
