@@ -95,3 +95,13 @@ def test_a_small_atlas_is_built_shown_and_converted(tmp_path: Path) -> None:
     assert len(list(read_questions(tmp_path / "q.parquet"))) == len(list(read_questions(dataset)))
     entries = json.loads((tmp_path / "gpt/atlas.json").read_text())
     assert all(entry["messages"][-1]["role"] == "assistant" and entry["images"] for entry in entries)
+
+
+def test_every_benchmark_is_listed_with_its_source_and_licence() -> None:
+    rows = {row["name"]: row for row in map(json.loads, run("list", "--json").output.splitlines())}
+    assert {"mmsearch-plus", "browsecomp-vl", "visbrowse", "dynvqa-zh", "simplevqa-zh", "vdr-bench"} <= set(rows)
+    assert all(row["source"].startswith("https://") and row["licence"] and row["splits"] for row in rows.values())
+    encrypted = {name for name, row in rows.items() if row["encrypted"]}
+    assert encrypted == {"mmsearch-plus", "visbrowse", "mm-browsecomp"}
+    shown = run("list").output
+    assert all(f" {name} " in shown for name in rows) and "(published" in shown

@@ -54,7 +54,9 @@ def list_command(as_json: bool) -> None:
     if as_json:
         print_rows(rows)
         return
-    table = Table("name", "title", "splits", "from", "licence")
+    table = Table()
+    for head in ("name", "title", "splits", "from", "licence"):
+        table.add_column(head, overflow="fold", no_wrap=head == "name")
     for row in rows:
         if row["problem"]:
             table.add_row(row["name"], Text(row["problem"], "red"))
