@@ -1,8 +1,11 @@
-"""Faults and load: whole episodes against a search server that fails, or takes its time, as much as it is told to.
+"""Faults and load: whole episodes against a search server that fails, or takes its time, as much as it is told to; and
+hostile files and processes, counted (`hostile.py`).
 
     python benchmarks/reliability.py faults            # seven faults at 0, 10, 30 and 50 % of all requests
     python benchmarks/reliability.py load              # 512 episodes x 8 searches, p99 latency 10 s
     python benchmarks/reliability.py load --quick      # the same, with a tenth of the latency
+    python benchmarks/reliability.py files             # damaged files through every reader, files of others, disks
+    python benchmarks/reliability.py processes         # what children find, what ends them, what is installed
 
 Everything between policy and socket is real: the loop, the recorder, fail-over, the SearXNG provider, the guarded
 client. The server is a process of its own, so that what is measured here is the agent alone. Needs: pip install
@@ -344,12 +347,16 @@ async def _run_faults(quick: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("what", choices=("faults", "load", "serve"))
+    parser.add_argument("what", choices=("faults", "load", "files", "processes", "serve"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--hurry", type=float, default=1.0, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.what == "serve":
         asyncio.run(_serve_alone(given.hurry))
+    elif given.what in ("files", "processes"):
+        import hostile
+
+        sys.exit(not (hostile.run_files(given.quick) if given.what == "files" else hostile.run_processes()))
     elif given.what == "load":
         _run_load(given.quick)
     else:

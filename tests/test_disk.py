@@ -174,6 +174,13 @@ def test_output_that_cannot_be_written_is_one_sentence(command: tuple[str, ...],
     assert ended.stderr.startswith("Error: There is no room left on the disk")
 
 
+def test_closed_outputs_are_no_error(made: Path) -> None:
+    command = f"{sys.executable} -P -m deepmmsearch show {made / 'store'}"
+    for closed, code in ((">&-", 0), ("2>&- >&-", 0), ("nothing >&-", 2)):
+        ended = subprocess.run(f"{command} {closed}", shell=True, capture_output=True, text=True)
+        assert ended.returncode == code and "Traceback" not in ended.stderr, ended
+
+
 def test_a_name_that_is_too_long_is_one_sentence(made: Path, tmp_path: Path) -> None:
     long = tmp_path / ("x" * 300)
     commands = [
@@ -215,6 +222,17 @@ def test_a_cassette_that_is_only_read_gets_nothing_beside_it_and_still_follows_i
         assert reader.rows("SELECT count(*) FROM entries") == [(2,)]
 
 
+def test_a_cassette_that_was_written_between_two_reads_is_read_anew(made: Path, tmp_path: Path) -> None:
+    place = _folder(tmp_path / "shared") / CASSETTE
+    shutil.copy(made / CASSETTE, place)
+    with Cassette(place, read_only=True) as reader:
+        assert reader.rows("SELECT provider FROM entries") == [("p",)]
+        with Cassette(place) as writer:
+            writer.transact([("UPDATE entries SET provider = 'new'", ())])
+        assert not Path(f"{place}-wal").exists()
+        assert reader.rows("SELECT provider FROM entries") == [("new",)]
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -233,6 +251,8 @@ def test_what_the_system_refuses_has_words(code: int, said: str) -> None:
     assert told is not None and said in told and "/runs/report.html" in told
     wrapped = ValueError("a library's own words")
     wrapped.__cause__ = plain
+    torch = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+    assert "The disk failed" in (refusal(torch) or "")
     rust = RuntimeError(f"I/O error: {os.strerror(code)} (os error {code})")
     arrow = RuntimeError(f"[Errno {code}] Error writing bytes to file")
     for error in (wrapped, rust, arrow):

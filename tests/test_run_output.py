@@ -20,6 +20,7 @@ from deepmmsearch.errors import MissingExtra, UnknownName
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.store import FILE
 from deepmmsearch.train import trl_settings
+from deepmmsearch.train.output import last_checkpoint
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.sft import fine_tune
 
@@ -106,6 +107,14 @@ def test_the_name_that_transformers_gave_up_is_understood(tmp_path: Path) -> Non
         assert made().activation_checkpointing is True
         assert made(gradient_checkpointing=False).activation_checkpointing is False
         assert made(activation_checkpointing=False).gradient_checkpointing is False
+
+
+def test_a_folder_of_the_user_among_the_checkpoints_is_no_obstacle(tmp_path: Path) -> None:
+    for name in ("checkpoint-best", "checkpoint-3", "checkpoint-20", "checkpoint-", "checkpoint-100"):
+        (tmp_path / name).mkdir()
+        if name != "checkpoint-100":
+            (tmp_path / name / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-20"
 
 
 def test_asking_warns_of_nothing(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_key_is_found_by_its_hash_alone(tmp_path: Path) -> None:
     assert [row["name"] for row in list_keys(path)] == ["anna"] and "sha256" not in list_keys(path)[0]
 
 
-@pytest.mark.parametrize("name", ["", "local", "../x", "a/b", "Anna", "a" * 33, "con.", "ä"])
+@pytest.mark.parametrize("name", ["", "local", "../x", "a/b", "Anna", "a" * 33, "con.", "con", "com1", "ä"])
 def test_a_key_has_a_plain_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match="cannot be the name"):
         add_key(tmp_path / "keys.json", name)

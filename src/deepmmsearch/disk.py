@@ -22,7 +22,7 @@ _SENTENCES = {
     errno.EISDIR: f"{{place}} is a folder, where a file is expected. {_PLACE}",
     errno.EEXIST: f"{{place}} is a file, where a folder is expected. {_PLACE}",
     errno.ELOOP: f"{{place}} is a link that leads to itself, or is not followed here. {_PLACE}",
-    errno.EIO: "The disk failed with {place}. Check it.",
+    errno.EIO: "The disk failed with {place}, or is full. Check it.",
     errno.EMFILE: "Too many files are open, the last of them {place}. Raise the limit (ulimit -n).",
     errno.ENFILE: "Too many files are open on this machine, the last of them {place}.",
 }
@@ -31,6 +31,8 @@ _IN_A_TEXT = {
     code: re.compile(rf"\(os error {code}\)|code: {code}\b|\[?[Ee]rrno {code}\b|{re.escape(os.strerror(code))}")
     for code in _SENTENCES
 }
+# what torch says of any of them when it writes weights
+_IN_A_TEXT[errno.EIO] = re.compile(rf"{_IN_A_TEXT[errno.EIO].pattern}|inline_container\.cc|PytorchStreamWriter failed")
 _DRAFT = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part(-former)?")
 _LONGEST = 120
 

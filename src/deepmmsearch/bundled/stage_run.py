@@ -57,8 +57,9 @@ def update(
 
 
 def save_weights(state: Mapping[str, Any], path: Path) -> None:
-    with replacing(path) as draft:
-        torch.save(state, draft)
+    # by a file of Python's, whose errors say what the disk refused
+    with replacing(path) as draft, draft.open("wb") as file:
+        torch.save(state, file)
 
 
 class StageRun:

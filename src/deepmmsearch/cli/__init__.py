@@ -112,7 +112,7 @@ def main() -> None:
     try:
         group.main(standalone_mode=False)
         # here and not when the interpreter ends, where nobody could say it in a sentence
-        sys.stdout.flush()
+        _flush()
     except UserError as error:
         _exit(error)
     except click.ClickException as error:
@@ -127,9 +127,14 @@ def main() -> None:
         _exit(Failed(told))
 
 
+def _flush() -> None:
+    if sys.stdout is not None:  # as it is where somebody closed it
+        sys.stdout.flush()
+
+
 def _exit(error: UserError) -> NoReturn:
     try:
-        sys.stdout.flush()
+        _flush()
     except OSError:
         # it is full itself, and would be flushed again when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -22,6 +22,7 @@ from typing import Any
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.serving import CallerLimits
 from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.filenames import unfit_name
 from deepmmsearch.files import write_json
 from deepmmsearch.notation import parse_json
 
@@ -118,7 +119,7 @@ def read_callers(path: Path | None, each: CallerLimits, environ: Mapping[str, st
         found[row["sha256"]] = Caller(row["name"], given)
     for pair in environ.get(VARIABLE, "").split():
         name, colon, key = pair.partition(":")
-        if not colon or not _NAME.fullmatch(name) or len(key) < 16:
+        if not colon or not _is_name(name) or len(key) < 16:
             raise UserError(
                 f"{VARIABLE} does not hold pairs such as anna:KEY, separated by blanks, with names of lower-case "
                 "letters and keys of at least 16 characters. Correct it."
@@ -127,12 +128,17 @@ def read_callers(path: Path | None, each: CallerLimits, environ: Mapping[str, st
     return found
 
 
+def _is_name(text: str) -> bool:
+    """Also of a folder, in which what the caller asked is kept."""
+    return _NAME.fullmatch(text) is not None and unfit_name(text) is None
+
+
 def add_key(path: Path, name: str, limits: Mapping[str, Any] | None = None) -> str:
     """Makes a key for `name`, writes its hash to the file, and gives the key. Raises UserError."""
-    if not _NAME.fullmatch(name) or name == LOCAL:
+    if not _is_name(name) or name == LOCAL:
         raise UserError(
             f"{name[:40]!r} cannot be the name of a key. Use up to 32 lower-case letters, digits, '-' and '_'; not "
-            f"{LOCAL!r}."
+            f"{LOCAL!r}, nor a device of Windows, such as con."
         )
     rows = _rows(path) if path.exists() else []
     if any(row["name"] == name for row in rows):
@@ -169,7 +175,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     good = isinstance(rows, list) and all(
         isinstance(row, dict)
         and isinstance(row.get("name"), str)
-        and _NAME.fullmatch(row["name"])
+        and _is_name(row["name"])
         and _SHA.fullmatch(str(row.get("sha256")))
         and isinstance(row.get("limits", {}), dict)
         for row in rows

@@ -109,10 +109,9 @@ class Cassette:
 
     def _start(self) -> None:
         self._process = os.getpid()
-        # opened as a file that nobody writes
-        self._unwritten = False
-        self._reader = self._open(first=True)
-        self._reader.execute(f"PRAGMA busy_timeout = {READ_PATIENCE}")
+        # of a file that was opened as one that nobody writes
+        self._unwritten: tuple[int, int, bool] | None = None
+        self._reader = self._opened_to_read(first=True)
         self._writer: sqlite3.Connection | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cassette")
         self._waiting: deque[tuple[Sequence[Statement], Future[None]]] = deque()
@@ -145,9 +144,10 @@ class Cassette:
             # SQLite's connections do not survive a fork
             self._start()
         with self._mutex:
-            if self._unwritten and self._wal_there():
+            if self._unwritten is not None and self._unwritten != self._stamp():
+                self._unwritten = None
                 self._reader.close()
-                self._reader = self._open()
+                self._reader = self._opened_to_read()
             try:
                 return self._reader.execute(query, values).fetchall()
             except sqlite3.OperationalError as error:
@@ -316,6 +316,11 @@ class Cassette:
         except (*SQLITE_ERRORS, OSError) as error:
             raise self._explain(error) from None
 
+    def _opened_to_read(self, *, first: bool = False) -> sqlite3.Connection:
+        connection = self._open(first=first)
+        connection.execute(f"PRAGMA busy_timeout = {READ_PATIENCE}")
+        return connection
+
     def _connect(self) -> sqlite3.Connection:
         if not self.read_only:
             if not self.path.exists():
@@ -323,11 +328,10 @@ class Cassette:
                 open(self.path, "ab", opener=for_owner).close()
             return self._connected("mode=rwc")
         # SQLite makes a log beside the file even to read, unless it is told that nobody writes. Whoever does has one
-        if self._wal_there():
+        if self._wal.exists():
             connection = self._connected("mode=ro")
             try:
                 connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-                self._unwritten = False
                 return connection
             except sqlite3.OperationalError as error:
                 connection.close()
@@ -335,15 +339,17 @@ class Cassette:
                 if _code(error) not in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
                     raise
         else:
-            self._unwritten = True
+            self._unwritten = self._stamp()
         return self._connected("immutable=1")
 
     def _connected(self, how: str) -> sqlite3.Connection:
         address = f"{self._real.as_uri()}?{how}"
         return sqlite3.connect(address, uri=True, timeout=self.wait, isolation_level=None, check_same_thread=False)
 
-    def _wal_there(self) -> bool:
-        return self._wal.exists()
+    def _stamp(self) -> tuple[int, int, bool]:
+        """Another one once somebody writes, or has written."""
+        status = self._real.stat()
+        return status.st_mtime_ns, status.st_size, self._wal.exists()
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         (application,) = connection.execute("PRAGMA application_id").fetchone()

@@ -82,7 +82,8 @@ def _is_end(checkpoint: Path) -> bool:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest complete checkpoint: the trainer's state is written last, so one without it was interrupted."""
-    for path in sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True):
+    numbered = (path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal())
+    for path in sorted(numbered, key=_step_of, reverse=True):
         try:
             json.loads((path / "trainer_state.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
