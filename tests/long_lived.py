@@ -4,6 +4,7 @@ KIND-PID in FOLDER for each of them."""
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -40,6 +41,8 @@ class Staying:
 
 
 def main(folder: str) -> None:
+    # who was started in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     code = f"import os, pathlib, time; pathlib.Path({folder!r}, f'stage-{{os.getpid()}}').touch(); time.sleep(600)"
     threading.Thread(target=lambda: list(run_shards(Staying(folder), ["a", "b"], 2)), daemon=True).start()
     with start("given_code", code), Child(stay, folder, "function"), Child(one_below, folder), Extractor(600) as pages:

@@ -481,14 +481,17 @@ def test_no_process_is_left_whatever_ends_the_first(name: str, tmp_path: Path) -
     path = os.pathsep.join([str(Path(__file__).parent), str(SOURCE)])
     variables = {**os.environ, "PYTHONPATH": path, "PYTHONFAULTHANDLER": ""}
     command = [sys.executable, "-P", "-c", "import sys, long_lived; long_lived.main(sys.argv[1])", str(tmp_path)]
-    parent = subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + 60
-    while len(noted := sorted(path.name for path in tmp_path.iterdir() if "-" in path.name)) < len(KINDS):
-        assert parent.poll() is None and time.monotonic() < limit, noted
-        time.sleep(0.05)
-    assert sorted(each.partition("-")[0] for each in noted) == sorted(KINDS)
-    parent.send_signal(getattr(signal, name))
-    parent.wait(60)
+    with subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL) as parent:
+        try:
+            limit = time.monotonic() + 60
+            while len(noted := sorted(path.name for path in tmp_path.iterdir() if "-" in path.name)) < len(KINDS):
+                assert parent.poll() is None and time.monotonic() < limit, noted
+                time.sleep(0.05)
+            assert sorted(each.partition("-")[0] for each in noted) == sorted(KINDS)
+            parent.send_signal(getattr(signal, name))
+            parent.wait(60)
+        finally:
+            parent.kill()
     assert [each for each in noted if not gone(int(each.rpartition("-")[2]))] == []
 
 
