@@ -183,6 +183,13 @@ def test_a_thumbnail_does_not_reach_the_providers_private_address(server: Site) 
     assert shown is not None and shown.size == (40, 30)
 
 
+@pytest.mark.parametrize("url", ["http://me:pa55word@127.0.0.1:99999", "http://[::1", "http://:8888"])
+def test_a_providers_address_that_is_none_is_told_before(url: str) -> None:
+    with pytest.raises(UserError, match="not the address of a provider") as caught:
+        build_toolbox(settings(text=[{"name": "searxng", "url": url}]), POLICY, {})
+    assert "pa55word" not in str(caught.value)
+
+
 def test_a_list_of_allowed_domains_leaves_the_providers_in_reach(server: Site) -> None:
     network = {"allow_hosts": ["almanac.example"], "block_hosts": ["blocked.example"]}
     given = settings(text=[{"name": "searxng", "url": server.url}, {"name": "serper"}], network=network)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from deepmmsearch.compose.tool_settings import NetworkSettings, ProviderSettings
-from deepmmsearch.errors import MissingExtra
-from deepmmsearch.redaction import secrets_in
+from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.redaction import public_address, secrets_in
 from deepmmsearch.tools.addresses import HostRules, Refused, read_address
 from deepmmsearch.types import Hit
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deepmmsearch.tools.recorder import Recorder
 
 
+_SUCH = "http://127.0.0.1:8888"
 OF_A_SITE = 8
 """Connections at once to what strangers name, below one domain."""
 
@@ -125,10 +126,16 @@ class Searches:
 
 
 def _host(address: str) -> str:
-    return urlsplit(address).hostname or ""
+    return _host_and_port(address).rpartition(":")[0].strip("[]")
 
 
 def _host_and_port(address: str) -> str:
-    parts = urlsplit(address)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    """Raises UserError for what is not the address of a host."""
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        host, port = None, 0
+    if not host:
+        raise UserError(f"{public_address(address)!r} is not the address of a provider. Give one such as {_SUCH}.")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
