@@ -20,6 +20,8 @@ MOST_VALUES, DEEPEST = 50_000, 40
 DEEPEST_JSON, LONGEST_NUMBER = 100, 300
 """Levels within each other, and digits of a whole number: no longer one is a float."""
 _WHOLES = frozenset((dict, list))
+# of so many digits in a row, at least so many are among every twentieth character
+_MAYBE_LONG = re.compile(rf"\d{{{LONGEST_NUMBER // 20}}}")
 _LONG_NUMBER = re.compile(rf"(?<!\d)\d{{{LONGEST_NUMBER + 1}}}")
 
 
@@ -55,7 +57,8 @@ def read_yaml(text: str) -> Any:
 def parse_json(text: str) -> Any:
     """Raises ValueError with what is wrong."""
     try:
-        value = json.loads(text, parse_int=_whole_number if _LONG_NUMBER.search(text) else None)
+        long = _MAYBE_LONG.search(text[::20]) and _LONG_NUMBER.search(text)
+        value = json.loads(text, parse_int=_whole_number if long else None)
     except RecursionError:
         raise ValueError(f"it nests more than {DEEPEST_JSON} deep") from None
     level = [value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -11,6 +12,11 @@ from deepmmsearch.hosts import Hosts
 
 # a body that comes to a standstill for so long is not waited for
 SECONDS = 30.0
+_TOO_LATE = f"Nothing more of the request came for {SECONDS:g} s."
+_GONE: Message = {"type": "http.disconnect"}
+_Refuse = Callable[[], Awaitable[None]]
+MOST_VALUES = 500_000
+"""Lists, objects and their parts in a body: each takes a hundred times the memory of its bytes once it is read."""
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -39,35 +45,37 @@ class Border:
             await _say(send, refusal.status, refusal.reason)
             return
         told = next((value for name, value in headers if name.lower() == "content-length"), "0")
-        if not told.isdecimal() or int(told) > self._most:
-            await _say(send, 413, f"At most {self._most} bytes are taken. Send less, or smaller pictures.")
+        if not told.isdecimal() or len(told) > 20 or int(told) > self._most:
+            await _say(send, 413, self._too_large)
             return
-        body = _Body(receive, self._most)
         sent = _Sent(send)
+
+        async def refuse(status: int, reason: str) -> None:
+            if not sent.began:
+                await _say(send, status, reason)
+            sent.closed = True
+
+        body = _Body(receive, self._most, lambda: refuse(413, self._too_large), lambda: refuse(408, _TOO_LATE))
         try:
             await self._app(scope, body, sent)
-        except _Late:
-            if not sent.began:
-                await _say(send, 408, f"Nothing more of the request came for {SECONDS:g} s.")
-        except _Large:
-            if not sent.began:
-                await _say(send, 413, f"At most {self._most} bytes are taken. Send less, or smaller pictures.")
+        # what was refused looks to the app as if its client had gone
+        except Exception:
+            if not sent.closed:
+                raise
 
-
-class _Late(Exception):
-    """The body came to a standstill."""
-
-
-class _Large(Exception):
-    """The body is longer than was told."""
+    @property
+    def _too_large(self) -> str:
+        return f"At most {self._most} bytes and {MOST_VALUES} values are taken. Send less, or smaller pictures."
 
 
 class _Body:
-    """What the app receives: no more than `most` bytes, none of them late. After the body it waits for the client to
-    hang up, as long as that may take."""
+    """What the app receives: no more than `most` bytes and MOST_VALUES values, none of them late. After the body it
+    waits for the client to hang up, as long as that may take."""
 
-    def __init__(self, receive: Receive, most: int) -> None:
+    def __init__(self, receive: Receive, most: int, too_large: _Refuse, too_late: _Refuse) -> None:
         self._receive, self._left, self._whole = receive, most, False
+        self._too_large, self._too_late = too_large, too_late
+        self._values = MOST_VALUES
 
     async def __call__(self) -> Message:
         if self._whole:
@@ -76,21 +84,28 @@ class _Body:
             async with asyncio.timeout(SECONDS):
                 message = await self._receive()
         except TimeoutError:
-            raise _Late from None
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise _Large
+            await self._too_late()
+            return _GONE
+        body = message.get("body", b"")
+        self._left -= len(body)
+        # neither stands in base64
+        self._values -= body.count(b",") + body.count(b"[") + body.count(b"{")
+        if self._left < 0 or self._values < 0:
+            await self._too_large()
+            return _GONE
         self._whole = message["type"] != "http.request" or not message.get("more_body", False)
         return message
 
 
 class _Sent:
-    """Notes whether a reply has begun, and adds HEADERS to it."""
+    """Notes whether a reply has begun, and adds HEADERS to it; once `closed`, nothing more is sent."""
 
     def __init__(self, send: Send) -> None:
-        self._send, self.began = send, False
+        self._send, self.began, self.closed = send, False, False
 
     async def __call__(self, message: Message) -> None:
+        if self.closed:
+            return
         if message["type"] == "http.response.start":
             self.began = True
             named = {name.lower() for name, _ in message.get("headers", ())}

@@ -54,6 +54,17 @@ def read_conversation(messages: Any) -> Conversation:
     )
 
 
+def read_input(given: Any) -> Conversation:
+    """The input of a response: a text, or messages among items that are left out, such as earlier reasoning. Raises
+    as `read_conversation`."""
+    if isinstance(given, str):
+        return read_conversation([{"role": "user", "content": given}])
+    if not isinstance(given, list) or len(given) > MOST_MESSAGES:
+        raise UserError(f"input is neither a text nor a list of at most {MOST_MESSAGES} messages.")
+    items = [item for item in given if not isinstance(item, Mapping) or item.get("type", "message") == "message"]
+    return read_conversation(items)
+
+
 def _exchanges(spoken: Sequence[_Said]) -> tuple[Exchange, ...]:
     """Questions with the answers that follow them; several texts of one speaker in a row are one."""
     merged: list[tuple[str, str]] = []

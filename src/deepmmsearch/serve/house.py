@@ -97,7 +97,7 @@ class House:
         if name is None:
             return next(iter(self.models.values()))
         if name not in self.models:
-            raise UnknownName("model", name, self.models)
+            raise UnknownName("model", name[:80], self.models)
         return self.models[name]
 
     async def begin(
@@ -112,8 +112,9 @@ class House:
     ) -> Run:
         """Takes a question and begins to play it, with the workflow of a served model or one made of it. `about` is
         kept beside it, such as `conversation`. Raises UserError (TooMuch), Failed (NoPlace, Spent)."""
-        question = await take_question(text, pictures, history, self.recipe.uploads)
+        # before anything is decoded or fetched
         self.callers.admit(caller)
+        question = await take_question(text, pictures, history, self.recipe.uploads)
         return await self.room.start(workflow, question, caller.name, model=model, **about)
 
     def _log(self, row: Any) -> None:

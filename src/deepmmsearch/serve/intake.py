@@ -19,6 +19,8 @@ from deepmmsearch.types import Exchange, Question
 _DATA_URI = re.compile(
     r"data:(?:image/[\w.+-]{1,40}|application/pdf)?(?:;[\w=.-]{1,40}){0,4};base64,", re.ASCII | re.IGNORECASE
 )
+# times the characters of a question, for all that was said before it
+EARLIER = 10
 _ADDRESS = ("https://", "http://")
 
 
@@ -37,8 +39,17 @@ async def take_question(
     if len(text) > bounds.characters:
         raise TooMuch(f"The question has {len(text)} characters, at most {bounds.characters} are taken. Shorten it.")
     loaded = await take_pictures(pictures, bounds)
-    kept = history[-bounds.exchanges :] if bounds.exchanges else ()
+    kept = _latest(history[-bounds.exchanges :] if bounds.exchanges else (), EARLIER * bounds.characters)
     return await read_question(text, loaded, [(earlier.question, earlier.answer) for earlier in kept])
+
+
+def _latest(history: Sequence[Exchange], characters: int) -> Sequence[Exchange]:
+    """Those from the end on that have no more characters together."""
+    for number in range(len(history) - 1, -1, -1):
+        characters -= len(history[number].question) + len(history[number].answer)
+        if characters < 0:
+            return history[number + 1 :]
+    return history
 
 
 async def take_pictures(pictures: Sequence[bytes | str | Image], bounds: UploadSettings) -> list[Image]:

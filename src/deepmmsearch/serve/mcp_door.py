@@ -27,12 +27,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deepmmsearch import __version__, images
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import ToolError, UserError
+from deepmmsearch.escaping import one_line, plain
 from deepmmsearch.files import lies_in
 from deepmmsearch.serve.callers import Caller, Callers, NoKey, key_of
 from deepmmsearch.serve.house import House
 from deepmmsearch.serve.intake import take_pictures
 from deepmmsearch.serve.room import Run
-from deepmmsearch.serve.steps import cited, told
+from deepmmsearch.serve.steps import Outcome, cited, told
 from deepmmsearch.show.citations import Source
 from deepmmsearch.types import Box, Hit, Question
 
@@ -164,16 +165,14 @@ class _Door:
         last = run.trajectory
         if last.error is not None:
             raise McpError(last.error)
-        said = cited(last)
+        outcome = Outcome(cited(last), last, run.unsaved)
+        said = outcome.answer
         result = PictureAnswer(
-            answer=last.answer,
+            answer=None if last.answer is None else plain(last.answer),
             text=said.text,
             sources=_sources(said.sources),
             read=_sources(said.read),
-            steps=[
-                *(told(turn, last.prompt.dialect).strip() for turn in last.turns),
-                *([run.unsaved] if run.unsaved else []),
-            ],
+            steps=outcome.steps,
             run=run.id,
             cost=last.cost,
         )
@@ -231,8 +230,8 @@ class _Door:
         if tools.reader is None:
             raise McpError("No reader of pages is set up on this server.")
         page = await self._asked(tools.reader.read(url))
-        text = page.text[:LONGEST_PAGE]
-        return ReadPage(url=page.url, title=page.title, text=text, whole=len(text) == len(page.text))
+        text = plain(page.text[:LONGEST_PAGE])
+        return ReadPage(url=page.url, title=one_line(page.title), text=text, whole=len(page.text) <= LONGEST_PAGE)
 
     # what they have in common
 
@@ -314,15 +313,25 @@ def _result(result: BaseModel, text: str, crops: Sequence[Image]) -> CallToolRes
 
 
 def _sources(sources: Sequence[Source]) -> list[CitedSource]:
-    return [CitedSource(title=s.title, url=s.url, sentence=s.sentence, matched=s.matched) for s in sources]
+    return [
+        CitedSource(title=one_line(s.title), url=one_line(s.url), sentence=one_line(s.sentence), matched=s.matched)
+        for s in sources
+    ]
 
 
 def _hits(hits: Sequence[Hit]) -> list[FoundHit]:
     return [
-        FoundHit(title=h.title, url=h.url, snippet=h.snippet[:1000], score=h.score, matched=h.matched) for h in hits
+        FoundHit(
+            title=one_line(h.title),
+            url=one_line(h.url),
+            snippet=plain(h.snippet[:1000]),
+            score=h.score,
+            matched=h.matched,
+        )
+        for h in hits
     ]
 
 
 def _listed(hits: Sequence[Hit]) -> str:
-    lines = [f"{rank}. {hit.title or 'untitled'} {hit.url}".rstrip() for rank, hit in enumerate(hits, 1)]
+    lines = [one_line(f"{rank}. {hit.title or 'untitled'} {hit.url}") for rank, hit in enumerate(hits, 1)]
     return "\n".join(lines) or "Nothing was found."

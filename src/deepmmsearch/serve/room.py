@@ -24,6 +24,8 @@ STOPPED = "Stopped by whoever asked."
 LOST = "The server was stopped before it was answered."
 # runs that ended are kept for those who come back; later ones are in the history
 KEPT = 256
+KEPT_BYTES = 200_000_000
+"""Of their pictures."""
 
 _writing: ContextVar[Callable[[str], None] | None] = ContextVar("writing", default=None)
 
@@ -219,10 +221,15 @@ class Room:
         self._playing.discard(run)
         run.tell()
         self._told(run, trajectory)
-        ended = [r for r in self._runs.values() if r.ended]
-        for old in ended[: max(0, len(ended) - KEPT)]:
-            del self._runs[old.id]
+        self._clear()
         self._begin()
+
+    def _clear(self) -> None:
+        """Lets go of the oldest that ended; the last one stays."""
+        ended = [run for run in self._runs.values() if run.ended]
+        sizes = [_picture_bytes(run.trajectory) for run in ended]
+        while len(ended) > 1 and (len(ended) > KEPT or sum(sizes) > KEPT_BYTES):
+            del self._runs[ended.pop(0).id], sizes[0]
 
     async def _keep(self, run: Run, trajectory: Trajectory) -> None:
         try:
@@ -231,3 +238,9 @@ class Room:
         # the answer is there all the same, and whoever asked is told
         except (UserError, OSError) as error:
             run.unsaved = f"The answer could not be kept: {error}"
+
+
+def _picture_bytes(trajectory: Trajectory) -> int:
+    seen = [turn.observation for turn in trajectory.turns if turn.observation]
+    hits = [hit.image for each in seen for hit in each.hits if hit.image is not None]
+    return sum(3 * image.width * image.height for image in (*trajectory.pictures, *hits))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from deepmmsearch.agent.dialect import parse_reason
 from deepmmsearch.agent.table import shown
+from deepmmsearch.escaping import one_line, plain
 from deepmmsearch.show.citations import Source, find_sources, read_sources
 from deepmmsearch.show.terminal import why_none
 from deepmmsearch.types import Malformed, Trajectory, Turn
@@ -25,11 +26,38 @@ class CitedAnswer:
     read: tuple[Source, ...]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a program is answered with. `last`: the episode, None where nothing was played; `unsaved`: why it could not
+    be kept."""
+
+    answer: CitedAnswer
+    last: Trajectory | None = None
+    unsaved: str | None = None
+
+    @property
+    def steps(self) -> list[str]:
+        """What was done, a text for each turn, and what could not be kept."""
+        last = self.last
+        steps = [told(turn, last.prompt.dialect).strip() for turn in last.turns] if last is not None else []
+        return [step for step in (*steps, self.unsaved) if step]
+
+    @property
+    def cut(self) -> bool:
+        """Did the tokens not suffice?"""
+        return self.last is not None and self.last.stop in ("length", "context")
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Read and sampled, of all turns."""
+        return (0, 0) if self.last is None else (self.last.prompt_tokens or 0, self.last.sampled_tokens)
+
+
 def cited(trajectory: Trajectory, stop: tuple[str, ...] = ()) -> CitedAnswer:
     """What is said in the end; without an answer, why there is none. `stop`: the answer ends before any of these."""
     if trajectory.answer is None:
         return CitedAnswer(f"No answer: {why_none(trajectory)}", (), (), _apart((), trajectory))
-    text = trajectory.answer.strip()
+    text = plain(trajectory.answer.strip())
     ends = [at for word in stop if word and (at := text.find(word)) >= 0]
     text = text[: min(ends)] if ends else text
     sources = tuple(find_sources(trajectory))
@@ -55,4 +83,4 @@ def told(turn: Turn, dialect: str) -> str:
         if seen.error:
             lines.append(seen.error)
         lines += [f"- {hit.title or 'untitled'} {hit.url}".rstrip() for hit in seen.hits[:MOST_HITS]]
-    return "".join(" ".join(line.split()) + "\n" for line in lines)
+    return "".join(one_line(line) + "\n" for line in lines)
