@@ -114,6 +114,11 @@ def test_ten_thousand_characters_take_no_longer_than_a_thousand(piece: str) -> N
     assert time.process_time() - began < 2
 
 
+def test_thoughts_are_no_part_of_an_answer() -> None:
+    assert right("Oslo", "<think>Bergen or Oslo?</think>Oslo") and right("Oslo", "Not Bergen.</think>\nOslo")
+    assert not right("Oslo", "<think>Oslo</think>Bergen")
+
+
 # -- what is accepted, word for word
 
 

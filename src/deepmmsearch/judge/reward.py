@@ -20,6 +20,7 @@ from deepmmsearch.judge.times import Clock, Period, find_times, is_time, read_pe
 from deepmmsearch.judge.units import Unit, find_unit, unit_pattern
 from deepmmsearch.judge.verdict import Verdict
 from deepmmsearch.judge.words import HEDGES, PREPOSITIONS
+from deepmmsearch.thoughts import without_thoughts
 from deepmmsearch.types import Question
 
 _ASKED_UNIT = re.compile(rf"\b(?:in|how many|how much)\s+({unit_pattern()})(?![A-Za-z0-9])", re.IGNORECASE)
@@ -88,6 +89,7 @@ class AskedFor:
 def judge_reward(question: Question, answer: str) -> Verdict:
     """Right when the answer says the same as any accepted answer; what is given word for word always is."""
     accepted = [text for text in question.answers if text.strip()]
+    answer = without_thoughts(answer) or answer
     bare = _bare(answer)
     for text in accepted:
         own = _bare(text)
