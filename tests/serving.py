@@ -63,12 +63,20 @@ class Shelf:
         ][:k]
 
 
-def house(folder: Path, policy: Any = None, known: dict[str, Caller] | None = None, **settings: Any) -> House:
+def house(
+    folder: Path,
+    policy: Any = None,
+    known: dict[str, Caller] | None = None,
+    *,
+    tools: Toolbox | None = None,
+    examples: Path | None = None,
+    **settings: Any,
+) -> House:
     """With one model, `m`, that `policy` plays."""
-    tools = Toolbox(Shelf(), Shelf())
+    tools = tools or Toolbox(Shelf(), Shelf())
     workflow = AgentWorkflow(policy or Scripted(), load_prompt("deepmmsearch-r1"), lambda _: tools, label="scripted")
     recipe = ServeRecipe(models={"m": ServedModelSettings()}, store=folder / "store", **settings)
-    return House(recipe, {"m": ServedModel("m", workflow, True, "A scripted model.")}, known or {})
+    return House(recipe, {"m": ServedModel("m", workflow, True, "A scripted model.", examples)}, known or {})
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from deepmmsearch.serve.intake import read_data_uri
 from deepmmsearch.serve.languages import choose_language, page_texts
 from deepmmsearch.serve.openai_api import with_pauses
 from deepmmsearch.serve.page_kept import kept_routes
-from deepmmsearch.serve.page_view import find_picture, view_end, view_turn
+from deepmmsearch.serve.page_view import find_picture, view_end, view_run, view_turn
 from deepmmsearch.serve.pdf_pages import PdfPages
 from deepmmsearch.serve.room import Run, State, UnknownRun
 from deepmmsearch.types import Exchange, Trajectory
@@ -153,7 +153,10 @@ class PageDoor:
         if not isinstance(text, str):
             raise UserError("text is missing. Give the question.")
         run = await self._house.begin(workflow, text, taken, history, caller, model.name, **about)
-        return JSONResponse({"id": run.id, "conversation": run.about["conversation"]}, 201)
+        if run.kept is not None:
+            # so that the history has it, too, for who reloads at once
+            await asyncio.shield(run.kept)
+        return JSONResponse(view_run(run), 201)
 
     def _chosen(self, body: Mapping[str, Any]) -> tuple[ServedModel, AgentWorkflow]:
         """The model and its workflow, as far as those who ask may choose."""

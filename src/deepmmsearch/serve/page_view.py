@@ -18,6 +18,7 @@ from deepmmsearch.agent.table import shown
 from deepmmsearch.errors import UserError
 from deepmmsearch.escaping import plain
 from deepmmsearch.serve.history import HistoryEntry
+from deepmmsearch.serve.room import Run
 from deepmmsearch.serve.steps import CitedAnswer, cited
 from deepmmsearch.types import Call, Malformed, Observation, Trajectory, Turn
 
@@ -37,6 +38,13 @@ def view_question(trajectory: Trajectory, entry: HistoryEntry) -> dict[str, Any]
     }
     turns = [view_turn(trajectory, number) for number in range(1, len(trajectory.turns) + 1)]
     return harmless({**head, "turns": turns, "end": None if trajectory.stop is None else view_end(trajectory)})
+
+
+def view_run(run: Run) -> dict[str, Any]:
+    """A question that has just been asked, in the same form."""
+    about = {name: run.about.get(name, "") for name in ("conversation", "date", "model")}
+    sizes = [image.size for image in run.question.images]
+    return harmless({"id": run.id, **about, "question": run.question.text, "sizes": sizes, "turns": [], "end": None})
 
 
 def view_turn(trajectory: Trajectory, number: int) -> dict[str, Any]:

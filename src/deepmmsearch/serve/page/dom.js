@@ -19,6 +19,9 @@ let texts = {};
 export const t = (name, given = {}) =>
   (texts[name] ?? name).replace(/\{(\w+)\}/g, (_, key) => given[key] ?? "");
 
+// what a turn did, where the page has a word for it
+export const named = (action) => texts[`action ${action}`] ?? action;
+
 export function speak(language, told) {
   texts = told;
   document.documentElement.lang = language;

@@ -1,6 +1,6 @@
 // One question: its pictures, its turns as they come, and what came of it.
 
-import { api, el, link, money, picture, say, seconds, t } from "./dom.js";
+import { api, el, link, money, named, picture, say, seconds, t } from "./dom.js";
 
 export class Episode {
   constructor(view, done) {
@@ -88,7 +88,7 @@ export class Episode {
     const failed = turn.error ?? turn.problem;
     const shown = el("li", {},
       turn.reason && el("p", { class: "reason", dir: "auto" }, turn.reason),
-      el("p", { class: "action", dir: "auto" }, el("b", {}, turn.action), turn.detail ? ` ${turn.detail}` : ""),
+      el("p", { class: "action", dir: "auto" }, el("b", {}, named(turn.action)), turn.detail ? ` ${turn.detail}` : ""),
       turn.written && el("pre", { dir: "auto" }, turn.written),
       turn.crop && this.scene(turn.crop, t("crop"), "crop"),
       ...(turn.pictures ?? []).map((number) => this.scene(number, t("came_back"), "crop")),
@@ -101,7 +101,7 @@ export class Episode {
       el("p", { class: "note" }, spent(turn)));
     this.turns.append(shown);
     this.summary.textContent = `${t("steps")}: ${turn.number}`;
-    if (!this.view.end) say(`${turn.number}. ${turn.action} ${turn.detail} ${failed ?? ""}`);
+    if (!this.view.end) say(`${turn.number}. ${named(turn.action)} ${turn.detail} ${failed ?? ""}`);
   }
 
   box(grounding) {

@@ -130,8 +130,7 @@ async function send() {
       history.pushState(null, "", `#${asked.conversation}`);
     }
     say(t("sent"));
-    const { questions } = await api("GET", `conversations/${asked.conversation}`);
-    append(questions.find((view) => view.id === asked.id));
+    append(asked);
     list();
   } catch (error) {
     complain(error.message);
