@@ -76,7 +76,9 @@ class Shelf:
 def serve(folder: Path, users: int) -> None:
     tools = Toolbox(Shelf(), Shelf())
     workflow = AgentWorkflow(Paced(), load_prompt("deepmmsearch-r1"), lambda _: tools, label="paced")
-    recipe = ServeRecipe(models={"m": ServedModelSettings()}, store=folder, concurrency=users + 1, waiting=users)
+    recipe = ServeRecipe(
+        models={"m": ServedModelSettings()}, store=folder, concurrency=users + 1, waiting=users, log="off"
+    )
     bound = listen("127.0.0.1", 0)
     made = House(recipe, {"m": ServedModel("m", workflow, True)})
     run(made, bound, lambda: print(f"http://127.0.0.1:{bound.getsockname()[1]}", flush=True))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -104,6 +106,8 @@ class Room:
         self._waiting: list[Run] = []
         self._playing: set[Run] = set()
         self._closing = False
+        # pictures are compressed there: what reads and plays has the other cores
+        self._keepers = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2), "keeping")
 
     @property
     def playing(self) -> int:
@@ -177,6 +181,7 @@ class Room:
         """Ends everything; what was played is kept."""
         self._closing = True
         await asyncio.gather(*(self.stop(run, LOST) for run in (*self._waiting, *self._playing)))
+        self._keepers.shutdown(wait=False)
 
     def _begin(self) -> None:
         while self._waiting and self.playing < self._concurrency:
@@ -233,7 +238,9 @@ class Room:
 
     async def _keep(self, run: Run, trajectory: Trajectory) -> None:
         try:
-            await asyncio.to_thread(lambda: self._histories(run.owner).keep(trajectory, run.about))
+            await asyncio.wrap_future(
+                self._keepers.submit(lambda: self._histories(run.owner).keep(trajectory, run.about))
+            )
             run.unsaved = None
         # the answer is there all the same, and whoever asked is told
         except (UserError, OSError) as error:
