@@ -202,6 +202,8 @@ def test_a_surname_is_enough_for_a_person() -> None:
         ("Đà Nẵng", "Da Nang"),
         ("Yuri Gagarin", "Юрий Гагарин"),
         ("6√2", "6\\sqrt{2}"),
+        ("162 metres", "The 162 metres"),
+        ("5", "Those 5"),
         ("1/4", "\\frac{1}{4}"),
     ],
 )

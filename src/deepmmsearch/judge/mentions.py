@@ -19,7 +19,12 @@ _NONE = frozenset({"none", "zero", "nil", "0", "nothing"})
 _SEPARATOR = re.compile(r"[,;.:()]\s|\b(?:and|while|when|und|et|y)\b", re.IGNORECASE)
 MOST_WORDS = 14
 """That are not the question's; a figure within more of them is one of many things that are said."""
-_NAMED = re.compile(r"(?:^|(?<=\s)|(?<=\w-))([A-Z][a-z]+|[A-Za-z]+-)\s?$")
+_NAMED = re.compile(r"(?:(?<=\s)|(?<=\w-))([A-Z][a-z]+|[A-Za-z]+-)\s?$")
+_LABEL = re.compile(
+    r"^(?:game|stage|figure|table|chapter|step|level|act|part|phase|page|volume|episode|season|section|system|type|class|"
+    r"route|terminal|gate|flight|test|question|option)\s$",
+    re.IGNORECASE,
+)
 _DENIES = re.compile(r"不是|并非|並非|没有|沒有|未|∞|\b(?:infinit\w*|inf|nan)\b", re.IGNORECASE)
 # "the right one" counts nothing
 _POINTS = re.compile(r"\b(?:the|this|that|which|each|every|any|a)\s+(?:[a-z]+\s+)?one\b(?!\s+hundred)", re.IGNORECASE)
@@ -99,8 +104,10 @@ def same_quantity(reference: Quantity, said: str, asked: Asking) -> str:
 
 def _is_label(text: str, quantity: Quantity, context: frozenset[str]) -> bool:
     """Does the number belong to a name: Game 2, System-1?"""
+    if label := _LABEL.match(text[: quantity.start]):
+        return label.group().strip().lower() not in context
     before = _NAMED.search(text[: quantity.start])
-    return before is not None and before[1].lower() not in FILLERS | context and find_unit(before[1]) is None
+    return before is not None and before[1].lower() not in _SMALL | context and find_unit(before[1]) is None
 
 
 def _relevant(found: list[Quantity], reference: Quantity, asked: Asking) -> list[Quantity]:
