@@ -53,7 +53,7 @@ def test_settings_are_written_listed_and_removed(file: Path, tmp_path: Path) -> 
     assert list(rows) == list(SETTINGS)
     assert (rows["model"]["value"], rows["model"]["origin"]) == ("Qwen/Qwen2.5-VL-7B-Instruct", str(file))
     assert rows["save"] == {"name": "save", "value": None, "origin": None, "variable": "DEEPMMSEARCH_SAVE"}
-    assert "Qwen/Qwen2.5-VL-7B-Instruct  (from " in done("config")
+    assert "Qwen/Qwen2.5-VL-7B-Instruct (from " in done("config")
     done("config", "unset", "model")
     assert run("config", "get", "model").exit_code == 1
     assert done("config", "get", "index").strip() == str(tmp_path / "here")
@@ -62,7 +62,8 @@ def test_settings_are_written_listed_and_removed(file: Path, tmp_path: Path) -> 
 def test_whatever_is_set_is_read_again() -> None:
     for value in ('a "quoted" näme \\ \x01\x7f', "🚀", "it's"):
         done("config", "set", "model", value)
-        assert done("config", "get", "model") == value + "\n"
+        rows = {row["name"]: row for row in map(json.loads, done("config", "list", "--json").splitlines())}
+        assert rows["model"]["value"] == value
 
 
 def test_the_file_is_in_the_users_configuration_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ def echo_json(value: Any, *, err: bool = False) -> None:
     print(json.dumps(value).replace("\x7f", "\\u007f"), file=sys.stderr if err else sys.stdout, flush=True)
 
 
+def flush_output() -> None:
+    """Writes what is left for standard output. Raises OSError where that cannot be."""
+    if sys.stdout is not None:  # as it is where somebody closed it
+        sys.stdout.flush()
+
+
 class PlainStream(io.TextIOBase):
     """A text stream that passes on what a terminal does not obey. There is no way around it to the bytes below.
 

@@ -14,7 +14,7 @@ from deepmmsearch.cli import defaults
 from deepmmsearch.disk import refusal
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.redaction import without_secrets
-from deepmmsearch.streams import echo, guard_streams, guarded_streams
+from deepmmsearch.streams import echo, flush_output, guard_streams, guarded_streams
 
 SECTIONS = {
     "Ask": {
@@ -112,7 +112,7 @@ def main() -> None:
     try:
         group.main(standalone_mode=False)
         # here and not when the interpreter ends, where nobody could say it in a sentence
-        _flush()
+        flush_output()
     except UserError as error:
         _exit(error)
     except click.ClickException as error:
@@ -127,14 +127,9 @@ def main() -> None:
         _exit(Failed(told))
 
 
-def _flush() -> None:
-    if sys.stdout is not None:  # as it is where somebody closed it
-        sys.stdout.flush()
-
-
 def _exit(error: UserError) -> NoReturn:
     try:
-        _flush()
+        flush_output()
     except OSError:
         # it is full itself, and would be flushed again when the interpreter ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -304,7 +304,7 @@ class _Build:
         place = folder.relative_to(self.output).as_posix()
         made = self._own(folder)
         wanted = {**self._record(), place: sorted({*made, *names})}
-        write_json(self.stages[6].folder / "report" / "files.json", wanted, durable=True)
+        write_json(self.stages[6].folder / "report" / "files.json", wanted, durable=True, private=True)
         for old in made:
             if _FILE.fullmatch(old):
                 (folder / old).unlink(missing_ok=True)
