@@ -21,6 +21,7 @@ from deepmmsearch.compose.serving import CallerLimits, UploadSettings
 from deepmmsearch.hosts import Hosts
 from deepmmsearch.notation import parse_json
 from deepmmsearch.prompts import load_prompt
+from deepmmsearch.serve import app
 from deepmmsearch.serve import room as rooms
 from deepmmsearch.serve.app import make_app
 from deepmmsearch.serve.border import MOST_VALUES, Border
@@ -216,6 +217,19 @@ async def test_titles_of_pages_stay_on_their_line_in_what_a_host_reads(tmp_path:
     text = found.content[0].text  # type: ignore[union-attr]
     assert not found.is_error and len(text.splitlines()) == 1
     assert "\x1b" not in json.dumps(found.structured_content, ensure_ascii=False) + text and "\u202e" not in text
+
+
+def test_sessions_without_end_are_bounded(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(app, "MCP_SESSIONS", 3)
+    client_info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}}
+    begin = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": client_info}
+    with TestClient(make_app(house(tmp_path)), base_url="http://127.0.0.1:8400") as client:
+        told = [client.post("/mcp", json=begin, headers=JSON) for _ in range(5)]
+        assert [reply.status_code for reply in told] == [200, 200, 200, 503, 503]
+        # who goes makes room
+        session = {"mcp-session-id": told[0].headers["mcp-session-id"]}
+        assert client.delete("/mcp", headers=JSON | session).status_code == 200
+        assert client.post("/mcp", json=begin, headers=JSON).status_code == 200
 
 
 def test_one_who_sends_a_large_body_holds_nobody_up(tmp_path: Path) -> None:

@@ -163,6 +163,19 @@ async def test_a_run_that_is_stopped_keeps_its_turns(history: History) -> None:
     assert (place.playing, place.waiting) == (0, 0)
 
 
+async def test_a_run_that_waits_may_be_stopped_twice_and_watched_meanwhile(history: History) -> None:
+    place, policy = room(history, concurrency=1), Slow()
+    await place.start(workflow(policy), Question("", "a"), "me")
+    waits = await place.start(workflow(policy), Question("", "b"), "me")
+    stops = [asyncio.create_task(place.stop(waits)) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert not waits.ended and place.state(waits).position is None
+    # and a server that ends waits for it
+    await place.close()
+    assert waits.ended and history.entry(waits.id).error == STOPPED
+    await asyncio.gather(*stops)
+
+
 async def test_a_server_that_stops_says_so_and_takes_nothing_more(history: History) -> None:
     place, policy = room(history, concurrency=1), Slow()
     runs = [await place.start(workflow(policy), Question("", text), "me") for text in ("a", "b")]

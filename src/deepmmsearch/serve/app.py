@@ -23,6 +23,8 @@ from deepmmsearch.serve.page_api import page_routes
 # of a body: pictures in base64, and texts
 ROOM_FOR_TEXT = 4_000_000
 MCP_BYTES = 32_000_000
+# of hosts that are connected: each takes some 40 kB, and is forgotten when it says nothing for so many seconds
+MCP_SESSIONS, MCP_IDLE = 2_000, 900.0
 
 
 def make_app(house: House) -> Border:
@@ -41,7 +43,12 @@ def make_app(house: House) -> Border:
     mcp = make_mcp(house)
     # names and pages of other sites are the border's
     open_to_all = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    inner = mcp.streamable_http_app(max_request_body_size=MCP_BYTES, transport_security=open_to_all)
+    inner = mcp.streamable_http_app(
+        max_request_body_size=MCP_BYTES,
+        max_sessions=MCP_SESSIONS,
+        session_idle_timeout=MCP_IDLE,
+        transport_security=open_to_all,
+    )
 
     @asynccontextmanager
     async def alive(app: Starlette) -> AsyncIterator[None]:

@@ -156,7 +156,7 @@ class Room:
             await changed.wait()
 
     def state(self, run: Run) -> State:
-        position = None if run.started or run.ended else self._waiting.index(run)
+        position = self._waiting.index(run) if run in self._waiting else None
         return State(run.trajectory, position, run.writing, run.ended, run.unsaved)
 
     async def finish(self, run: Run) -> Trajectory:
@@ -180,7 +180,7 @@ class Room:
     async def close(self) -> None:
         """Ends everything; what was played is kept."""
         self._closing = True
-        await asyncio.gather(*(self.stop(run, LOST) for run in (*self._waiting, *self._playing)))
+        await asyncio.gather(*(self.stop(run, LOST) for run in tuple(self._runs.values())))
         self._keepers.shutdown(wait=False)
 
     def _begin(self) -> None:
