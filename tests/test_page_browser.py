@@ -308,6 +308,11 @@ def test_history_is_searched_renamed_saved_and_deleted(browser: Any, tmp_path: P
         page.wait_for_selector("#conversations b:text('Veld')")
         page.click("#conversations b:text('Veld')")
         page.wait_for_selector("h2:text('Which country?')")
+        page.go_back()
+        page.wait_for_selector("h2:text('Which bird?')")
+        page.go_forward()
+        page.wait_for_selector("h2:text('Which country?')")
+        assert page.locator("article").count() == 1
         for kind in ("Markdown", "JSON", "HTML"):
             with page.expect_download() as saved:
                 page.click(f"#tools >> text={kind}")

@@ -143,7 +143,7 @@ class PageDoor:
             raise UserError("pictures is not a list of texts. Give data URIs or addresses.")
         model, workflow = self._chosen(body)
         history: list[Exchange] = []
-        about: dict[str, Any] = {}
+        about: dict[str, Any] = {"door": "page"}
         taken: list[Any] = pictures
         if (conversation := body.get("conversation")) is not None:
             about["conversation"] = str(conversation)

@@ -67,6 +67,8 @@ async function route() {
   if (!/^\w{1,64}$/.test(id)) return welcome();
   try {
     const { title, questions } = await api("GET", `conversations/${id}`);
+    // somebody may have gone on meanwhile
+    if (location.hash.slice(1) !== id) return;
     show(id, title);
     for (const view of questions) append(view);
   } catch (error) {
@@ -203,7 +205,6 @@ function toggle(shown) {
 
 draft.listen(send);
 addEventListener("hashchange", route);
-addEventListener("popstate", route);
 addEventListener("key-needed", () => $("login").open || $("login").showModal());
 $("toggle").addEventListener("click", () => toggle($("kept").hidden));
 $("new").addEventListener("click", () => { location.hash = ""; $("text").focus(); });
