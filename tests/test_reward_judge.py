@@ -234,5 +234,5 @@ def test_an_answer_of_yes_or_no_may_repeat_the_question() -> None:
         assert right("yes", answer, text) and not right("no", answer, text)
     for answer in ("nope", "It is not endangered.", "No, it isn't.", "It isn't."):
         assert right("no", answer, text) and not right("yes", answer, text)
-    for answer in ("yes and no", "maybe", "a species", "this", text):
+    for answer in ("yes and no", "yes, no", "no, yes", "maybe", "a species", "this", text):
         assert not right("no", answer, text) and not right("yes", answer, text)

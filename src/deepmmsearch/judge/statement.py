@@ -105,6 +105,7 @@ _DOUBTS = re.compile(
     r"\b(?:not|never|doubt|unlikely|cannot|hardly|neither|nor|no|un(?:clear|sure|certain))\b|n't\b|不", re.IGNORECASE
 )
 _CLAUSE_END = re.compile(r"[.,;:!?\n，。；]|\bbut\b", re.IGNORECASE)
+_YES = re.compile(r"\byes\b", re.IGNORECASE)
 _STANDS_FOR_IT = "Qx"
 _COPULA_WORD = re.compile(rf"(?<![\w'])(?:{_COPULA}|called|named|means|=)(?![\w'])|'s(?=\s)|是|叫做?|为", re.IGNORECASE)
 _SMALL_WORD = re.compile(r"\s?([a-zà-ÿ'-]+)\s")
@@ -180,8 +181,8 @@ def led(text: str) -> str:
 
 def leads_to(words: str) -> bool:
     """Are these words nothing but what leads up to an answer, which follows?"""
-    if len(words) > LONGEST:
-        return False
+    if len(words) > LONGEST or _YES.search(words):
+        return False  # "yes, no" is neither
     text = f"{words}{_STANDS_FOR_IT}"
     return led(_behind_mark(text) or text) == _STANDS_FOR_IT
 
