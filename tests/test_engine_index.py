@@ -238,6 +238,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Index:
     return Index.build(root / "w", root / "i")
 
 
+def test_what_is_no_unicode_is_a_query_and_no_address(shared: Index) -> None:
+    """An argument that is not UTF-8 has such letters; the index was once called damaged over it."""
+    assert shared.search_text("harbour \ud800\udcff", 1)[0].title == "a"
+    with pytest.raises(UserError, match="No page of the index"):
+        shared.read("https://a.example/\udcff")
+
+
 @pytest.mark.parametrize("query", ['"', 'title:"a', "a AND", "(", "[a TO", "x^", "*", "\\", "NOT a", "-a", "/re/", "'"])
 def test_query_syntax_is_only_text(shared: Index, query: str) -> None:
     assert isinstance(shared.search_text(query, 3), list)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -257,17 +258,32 @@ def test_a_connection_that_says_nothing_is_hung_up_on(tmp_path: Path) -> None:
     assert HEAD_SECONDS <= 30
     with endpoint(lambda _: said("x")) as model:
         policy = {"kind": "chat", "base_url": model.url, "model": "vlm"}
-        code = "import deepmmsearch.serve.running as r; r.HEAD_SECONDS = 0.5; from deepmmsearch.cli import main; main()"
+        code = "import deepmmsearch.serve.running as r; r.HEAD_SECONDS = r.SECONDS = 0.5; from deepmmsearch.cli import main; main()"
         (tmp_path / "s.yaml").write_text(yaml.safe_dump({"models": {"m": {"policy": policy}}, "store": "s"}))
         command = [sys.executable, "-P", "-c", code, "serve", "s.yaml", "--port", "0"]
         process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
             port = int(process.stdout.readline().split("/")[2].rpartition(":")[2])
+            asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
             for begun in (b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: "):
                 with socket.create_connection(("127.0.0.1", port), timeout=15) as waits:
                     waits.sendall(begun)
                     assert waits.recv(1000) == b""
+                # the same after a whole request
+                with socket.create_connection(("127.0.0.1", port), timeout=15) as waits:
+                    waits.sendall(asked + begun)
+                    assert waits.recv(1000).startswith(b"HTTP/1.1 200")
+                    with contextlib.suppress(ConnectionResetError):
+                        assert waits.recv(1000) == b""
+            # and for who takes nothing of what it asks for
+            with socket.socket() as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                deaf.connect(("127.0.0.1", port))
+                deaf.settimeout(15)
+                with pytest.raises(ConnectionError):
+                    while True:
+                        deaf.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
         finally:
             process.kill()
             process.wait()

@@ -123,6 +123,7 @@ def test_stop_and_budget(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, 400, "video_url"),
         ({"n": 2}, 400, "n is not 1"),
         ({"max_tokens": -1}, 400, "max_tokens"),
+        ({"stop": 5}, 400, "stop is neither"),
     ],
 )
 def test_what_is_wrong_is_told_in_the_clients_form(tmp_path: Path, request_: Any, status: int, told: str) -> None:
@@ -232,6 +233,15 @@ def test_tasks_of_open_webui_are_answered_without_searching(tmp_path: Path, task
     assert key in json.loads(reply["choices"][0]["message"]["content"])
     assert policy.asked == [] and served.histories.of("local").entries() == []
     served.histories.close()
+
+
+def test_many_messages_of_one_speaker_take_no_longer_than_one() -> None:
+    """Each was once copied as often as others followed: 32 MB kept the server busy for a minute."""
+    many = [{"role": "user", "content": "x" * 10_000}] * 1_998
+    began = time.process_time()
+    read = read_conversation([*many, {"role": "assistant", "content": "Yes."}, *asked("Why?")])
+    assert [(e.question, e.answer) for e in read.history] == [("\n\n".join(["x" * 10_000] * 1_998), "Yes.")]
+    assert time.process_time() - began < 5
 
 
 def test_what_open_webui_puts_before_the_words_is_taken_off() -> None:

@@ -290,6 +290,22 @@ def test_history_is_searched_renamed_and_deleted(tmp_path: Path) -> None:
         assert client.get(f"/api/conversations/{first['id']}").status_code == 404
 
 
+def test_titles_that_are_no_unicode_spoil_nothing(tmp_path: Path) -> None:
+    with page(tmp_path) as client:
+        first, second = answered(client, "Which country?"), answered(client, "What bird?")
+        title = {"content": b'{"title": "\\ud800"}', "headers": {"content-type": "application/json"}}
+        assert client.patch(f"/api/history/{first['id']}", **title).status_code == 200
+        assert client.patch(f"/api/history/{second['id']}", json={"title": "Veld"}).status_code == 200
+        assert client.request("DELETE", f"/api/history/{first['id']}", json={}).status_code == 200
+        assert client.get(f"/api/conversations/{second['id']}").json()["title"] == "Veld"
+
+
+@pytest.mark.parametrize("number", ["-1", "x", "0" * 3, "9" * 5_000])
+def test_examples_that_are_none(tmp_path: Path, number: str) -> None:
+    with page(tmp_path) as client:
+        assert client.get(f"/api/examples/m/{number}").status_code in (400, 404)
+
+
 def test_what_is_in_play_can_be_deleted(tmp_path: Path) -> None:
     with page(tmp_path, Scripted(seconds=30.0)) as client:
         asked = ask(client)

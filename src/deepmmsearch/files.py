@@ -71,7 +71,11 @@ def write_text(path: Path, text: str, *, durable: bool = False, private: bool = 
 
 
 def write_json(path: Path, value: Any, *, durable: bool = False, private: bool = False) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n", durable=durable, private=private)
+    """Halves of surrogate pairs, which UTF-8 cannot hold, stay as JSON writes them."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    if any("\ud800" <= letter <= "\udfff" for letter in set(text)):
+        text = json.dumps(value, indent=1)
+    write_text(path, text + "\n", durable=durable, private=private)
 
 
 def lies_in(path: Path, *folders: Path) -> bool:

@@ -28,6 +28,7 @@ from deepmmsearch.engine.checksums import damaged
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.errors import Failed, MissingExtra, UserError
 from deepmmsearch.files import replacing, write_json
+from deepmmsearch.notation import without_halves
 
 FORMAT = 2
 MAX_QUERY_TERMS = 64
@@ -291,7 +292,9 @@ class Snapshot:
             return self._loaded[kind]
 
     def find(self, field: str, value: str, limit: int = ALL) -> Iterator[Record]:
-        """Records whose field is exactly this value."""
+        """Records whose field is exactly this value; none has one that is no Unicode."""
+        if value != without_halves(value):
+            return iter(())
         query = self._query.term_query(self.schema, field, value, index_option="basic")
         return (self.record(score, address) for score, address in self._search(query, limit))
 

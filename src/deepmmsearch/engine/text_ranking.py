@@ -13,6 +13,7 @@ import numpy as np
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.encoders import TextEncoder
 from deepmmsearch.engine.storage import FoundPassage, Snapshot
+from deepmmsearch.notation import without_halves
 
 # measured: the same from 2.5 to 8; 1 loses a third of the questions that name a page and one of its facts
 TITLE_BOOST = 3.0
@@ -26,7 +27,7 @@ def search(
     snapshot: Snapshot, query: str, k: int, encoder: TextEncoder | None = None, per_page: int = PER_PAGE
 ) -> list[FoundPassage]:
     """At most k passages, best first, at most `per_page` of one page; `score` is BM25's, or the fused one."""
-    query = query[:MAX_QUERY]
+    query = without_halves(query[:MAX_QUERY])
     vectors = _vectors(snapshot) if encoder is not None and query.strip() else None
     if encoder is None or vectors is None:
         return _lexical(snapshot, query, k, per_page)

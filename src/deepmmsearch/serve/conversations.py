@@ -67,12 +67,10 @@ def read_input(given: Any) -> Conversation:
 
 def _exchanges(spoken: Sequence[_Said]) -> tuple[Exchange, ...]:
     """Questions with the answers that follow them; several texts of one speaker in a row are one."""
-    merged: list[tuple[str, str]] = []
-    for each in spoken:
-        if merged and merged[-1][0] == each.role:
-            merged[-1] = (each.role, f"{merged[-1][1]}\n\n{each.text}".strip())
-        else:
-            merged.append((each.role, each.text))
+    merged = [
+        (role, "\n\n".join(each.text for each in several).strip())
+        for role, several in itertools.groupby(spoken, key=lambda each: each.role)
+    ]
     pairs = itertools.pairwise(merged)
     return tuple(
         Exchange(_ATTACHED.sub("", asked, count=1).strip(), answered)

@@ -23,10 +23,10 @@ class Examples:
     def texts(self, model: str) -> list[str]:
         return [question.text for question in self._of[model]]
 
-    def picture(self, model: str, number: int) -> Callable[[], bytes]:
+    def picture(self, model: str, number: str) -> Callable[[], bytes]:
         """What draws the picture of that example (counted from 0) as PNG. Raises UserError where there is none."""
-        found = self._of.get(model, [])
-        image = found[number].image if number < len(found) else None
+        found = {str(place): question for place, question in enumerate(self._of.get(model, []))}
+        image = found[number].image if number in found else None
         if image is None:
             raise UserError("There is no such example.")
 

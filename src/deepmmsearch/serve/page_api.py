@@ -70,7 +70,7 @@ def page_routes(house: House) -> list[BaseRoute]:
         route("/api/questions/{id}/events", door.events),
         route("/api/questions/{id}/stop", door.stop, "POST"),
         route("/api/questions/{id}/pictures/{name}", door.picture),
-        route("/api/examples/{model}/{number:int}", door.example),
+        route("/api/examples/{model}/{number}", door.example),
         *kept_routes(house, route),
     ]
 
