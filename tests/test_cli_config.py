@@ -87,6 +87,7 @@ def test_keys_are_refused_and_never_repeated(file: Path) -> None:
             "holds a key or a password" in said and "environment" in said and value not in said and secret not in said
         )
     assert not file.exists()
+    assert "pa55-w0rd" not in refused("config", "set", "proxy", "me:pa55-w0rd@proxy.example:3128")
     file.parent.mkdir()
     file.write_text(f'api_key = "{secret}"\n')
     for command in (("ask", "a.png", "What?"), ("config", "list"), ("config", "set", "model", "m")):

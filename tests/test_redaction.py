@@ -98,6 +98,10 @@ def test_what_is_no_key_stays() -> None:
             "https://a.example/***/search",
             {"0a1b2c3d4e5f6a7b8c9d0e1f"},
         ),
+        ("http://me:pa'ss\"55<w0rd@host.example/v1", "http://host.example/v1", {"pa'ss\"55<w0rd"}),
+        ("http://a.example/v1?pass=abc", "http://a.example/v1?pass=***", {"abc"}),
+        ("http://a.example/v1#access_token=abc", "http://a.example/v1#access_token=***", {"abc"}),
+        ("http://a.example/@me", "http://a.example/@me", set()),
         ("http://127.0.0.1:8888/searx/search?q=a", "http://127.0.0.1:8888/searx/search?q=a", set()),
         ("https://a.example/openai/deployments/gpt-4o-2024-07-18/v1", "", set()),
         ("https://[::1", "https://[::1", set()),
@@ -214,7 +218,15 @@ def test_a_password_in_an_endpoints_address_is_used_and_told_to_nobody(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "address", ["host.example/v1?key=pa55-w0rd", "ftp://me:pa55-w0rd@host.example", "://me:pa55-w0rd@x"]
+    "address",
+    [
+        "host.example/v1?key=pa55-w0rd",
+        "ftp://me:pa55-w0rd@host.example",
+        "://me:pa55-w0rd@x",
+        "me:pa55-w0rd@host.example/v1",
+        "http:/me:pa55-w0rd@host.example/v1",
+        "http://me:pa55-w0rd/x@host.example/v1",
+    ],
 )
 def test_an_address_that_is_none_is_told_without_its_password(address: str) -> None:
     with pytest.raises(UserError, match="not the address") as caught:

@@ -17,11 +17,16 @@ LEAST = 8
 
 LONGEST = 256
 
-_NAMES = "key|token|secret|sig|auth|passw|pwd|credential|session|jwt|sas"
+_NAMES = "key|token|secret|sig|auth|pass|pwd|credential|session|jwt|sas"
 _USER = re.compile(r"(?<=//)[^/\s\"'<>]*@")
-_PARAMETER = re.compile(rf"([?&;][\w.%-]{{0,40}}(?:{_NAMES})[\w.%-]{{0,40}}=)[^&\s\"'#]+", re.IGNORECASE)
+_PARAMETER = re.compile(rf"([?&;#][\w.%-]{{0,40}}(?:{_NAMES})[\w.%-]{{0,40}}=)[^&\s\"'#]+", re.IGNORECASE)
 _SPOKEN = re.compile(
     r"(\s(?:api[_-]?key|key|token|access_token|auth|password|signature|sig)\s*[=:]\s*|\bbearer\s+)[^&\s\"']+",
+    re.IGNORECASE,
+)
+# of an address that stands by itself: a password may hold quotes, also a slash that nobody quoted
+_OWN_USER = re.compile(
+    r"\A(\s*[a-z][a-z\d+.-]+:/{1,3}|)(?:(?<=/)[^/?#]*|[^/?#@:\[\]\\]{1,99}:(?![/\\]|\d*(?:[/?#]|\Z))\S*)@",
     re.IGNORECASE,
 )
 # keys of services by how they begin, and signed tokens
@@ -45,7 +50,7 @@ def without_secrets(text: str) -> str:
 
 def public_address(address: str) -> str:
     """One that the user set, as it may be shown and stored."""
-    return _RANDOM.sub(HIDDEN, without_secrets(address))
+    return _RANDOM.sub(HIDDEN, without_secrets(_OWN_USER.sub(r"\1", address)))
 
 
 def public_settings(value: Any) -> Any:
@@ -61,6 +66,7 @@ def secrets_in(address: str | None) -> tuple[str, ...]:
     """What `public_address` takes out of it."""
     text = address or ""
     users = [user.removesuffix("@") for user in _USER.findall(text)]
+    users += [m.group().removeprefix(m[1]).removesuffix("@") for m in _OWN_USER.finditer(text)]
     found = [*users, *(user.partition(":")[2] for user in users), *_RANDOM.findall(text)]
     found += [m.group().removeprefix(m[1]) for m in _PARAMETER.finditer(text)]
     return tuple(dict.fromkeys(filter(None, (*found, *map(unquote, found)))))

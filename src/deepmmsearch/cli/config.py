@@ -91,7 +91,7 @@ def set_command(name: str, value: str) -> None:
 
         find_recipe(value)
     _write(name, value)
-    echo(f"{name} is {value} from now on, unless {variable(name)} or an option says otherwise.")
+    echo(f"{name} is {public_address(value)} from now on, unless {variable(name)} or an option says otherwise.")
 
 
 @command.command()

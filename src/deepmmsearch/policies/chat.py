@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from PIL.Image import Image
 from PIL.Image import new as new_picture
@@ -368,7 +369,11 @@ def _usage(reply: Any) -> tuple[int | None, int | None]:
 
 
 def _checked_url(url: str) -> str:
-    if not re.match(r"https?://[^/\s]+", url):
+    try:
+        known = bool(re.match(r"https?://[^/\s]+", url)) and urlsplit(url).port != 0
+    except ValueError:
+        known = False
+    if not known:
         raise UserError(
             f"{public_address(url)!r} is not the address of an endpoint. Give one such as http://127.0.0.1:8000/v1."
         )
