@@ -121,6 +121,7 @@ def test_stop_and_budget(tmp_path: Path) -> None:
         ({"messages": asked("x", "data:image/png;base64,AAAA")}, 400, "picture 1"),
         ({"messages": asked("x", "http://169.254.169.254/latest")}, 400, "could not be fetched"),
         ({"messages": [{"role": "user", "content": [{"type": "video_url"}]}]}, 400, "video_url"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": {"a": 1}}]}]}, 400, "has no text"),
         ({"n": 2}, 400, "n is not 1"),
         ({"max_tokens": -1}, 400, "max_tokens"),
         ({"stop": 5}, 400, "stop is neither"),

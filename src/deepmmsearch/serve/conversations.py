@@ -93,7 +93,9 @@ def _said(message: Any, number: int) -> _Said:
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if kind in ("text", "input_text", "output_text"):
-            texts.append(str(part.get("text", "")))
+            if not isinstance(part.get("text"), str):
+                raise UserError(f"A part of message {number} is of type {kind} and has no text.")
+            texts.append(part["text"])
         elif kind in ("image_url", "input_image"):
             pictures.append(_address(part, number))
         elif message["role"] == "user":
