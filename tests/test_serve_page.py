@@ -21,6 +21,7 @@ from deepmmsearch.errors import ToolError
 from deepmmsearch.images import data_url
 from deepmmsearch.serve.app import make_app
 from deepmmsearch.serve.callers import COOKIE, Caller, read_callers
+from deepmmsearch.serve.history import History
 from deepmmsearch.serve.languages import LANGUAGES, choose_language, page_texts
 from deepmmsearch.serve.page_api import FOLDER, POLICY
 from serving import LOOK, READ, Scripted, house
@@ -267,6 +268,19 @@ def test_only_json_changes_something(tmp_path: Path, media: str) -> None:
             reply = client.request(method, path, content='{"text": "x"}', headers={"content-type": media})
             assert reply.status_code == 400 and "application/json" in reply.json()["error"], path
         assert len(client.get("/api/history").json()["conversations"]) == 1
+
+
+def test_an_answer_that_cannot_be_kept_is_told_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with page(tmp_path) as client:
+
+        def full(*_: Any) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(History, "keep", full)
+        asked = ask(client, pictures=[RED])
+        assert asked["sizes"] == [[400, 300]] and asked["question"] == "What is its capital?"
+        end = events(client, asked["id"])[-1]["end"]
+        assert end["parts"][0] == "Orm " and "No space left" in end["unsaved"]
 
 
 # Keep
