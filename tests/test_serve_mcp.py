@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -149,5 +150,10 @@ async def test_over_stdio_with_a_path(tmp_path: Path) -> None:
         async with Client(stdio_client(host), read_timeout_seconds=60) as client:
             given = {"question": "What is it?", "picture": str(tmp_path / "picture.png")}
             found = await client.call_tool("answer_about_picture", given)
+            # what has no end, or nothing in it, is not waited for
+            os.mkfifo(tmp_path / "pipe.png")
+            for path in (str(tmp_path / "pipe.png"), str(tmp_path), "a\0b.png"):
+                wrong = await client.call_tool("answer_about_picture", {**given, "picture": path})
+                assert wrong.is_error and "Give the path of a picture." in wrong.content[0].text
         assert not found.is_error and found.structured_content["answer"] == "a flag"
         assert len(model.asked) == 1

@@ -19,7 +19,7 @@ import click
 from click.core import ParameterSource
 
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.redaction import public_address
+from deepmmsearch.redaction import public_address, public_settings
 
 SETTINGS = {
     "model": "a checkpoint folder, a name on the Hub, or what the endpoint calls it",
@@ -94,9 +94,9 @@ def check(name: str, value: object, place: str = "") -> None:
     if name not in SETTINGS:
         raise UnknownName("setting", name, SETTINGS)
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{place}{name} is {public_address(str(value))!r}. Give {SETTINGS[name]}, in quotes.")
+        raise UserError(f"{place}{name} is {public_settings(value)!r}. Give {SETTINGS[name]}, in quotes.")
     if name in ("base_url", "proxy") and not value.startswith(("http://", "https://")):
-        raise UserError(f"{place}{name} is {public_address(str(value))!r}. Give {SETTINGS[name]}.")
+        raise UserError(f"{place}{name} is {public_address(value)!r}. Give {SETTINGS[name]}.")
 
 
 @dataclass(frozen=True)

@@ -260,12 +260,16 @@ class _Door:
         path = Path(given.removeprefix("file://"))
         if not self.stdio and not lies_in(path, *self.house.recipe.picture_folders):
             raise UserError("Paths are not taken here. Give the picture as a data URI or a web address.")
+        most = self.house.recipe.uploads.bytes
         try:
-            if path.stat().st_size > self.house.recipe.uploads.bytes:
-                raise UserError(f"{path} is larger than {self.house.recipe.uploads.bytes} bytes. Make it smaller.")
+            # a device or a pipe may have no end, and nothing in it
+            if not path.is_file():
+                raise UserError(f"{path} is not a file. Give the path of a picture.")
+            if path.stat().st_size > most:
+                raise UserError(f"{path} is larger than {most} bytes. Make it smaller.")
             return await asyncio.to_thread(path.read_bytes)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}). Give the path of a picture.") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{str(path)[:80]!r} cannot be read ({error}). Give the path of a picture.") from None
 
     def _tools(self, image: Image | None) -> Toolbox:
         """Those of the default model."""
