@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deepmmsearch.agent.dialect import DIALECTS, find_dialect, parse_action, parse_reason, write_turn
@@ -218,6 +218,8 @@ def test_ordinary_text_stays() -> None:
 
 @settings(max_examples=500)
 @given(st.lists(st.one_of(FRAGMENTS, st.sampled_from(ATTACKS), st.text(max_size=5)), max_size=15).map("".join))
+@example("<</text_s|>")
+@example("<function=<x|>")
 def test_escaping_is_idempotent_and_complete(text: str) -> None:
     escaped = escape_observation(text)
     assert escape_observation(escaped) == escaped

@@ -24,7 +24,7 @@ _NAMES = (
     r"fake_token_around_image|(?:begin|beginning|start|end|delimiter)_of_\w+|fim-\w+|s_\w+|vila/\w+|"
     r"(?:im|so|ovis|longcat|asr|tts|fim|jupyter|tile|image|img|video|vid|audio|vision)_\w+|"
     r"\w+_(?:start|end|begin|bos|eos|sep|pad|patch|newline|placeholder|tokens?|soft_token)|"
-    r"(?:seed|minimax|racm3|steptml|spk|lang|emo|mask|co):[^<>]{1,40}|(?:function|parameter)=[^<>]{1,60}|"
+    r"(?:seed|minimax|racm3|steptml|spk|lang|emo|mask|co):[^<>‹]{1,40}|(?:function|parameter)=[^<>‹]{1,60}|"
     r"0x[0-9a-f]{2}|[a-z]+(?:_[a-z]+)*_\d+(?:_col_\d+)?|"
     r"(?:reserved|unused|special|extra|ctrl|loc|seg|madeupword|ent|image|img|audio|video|unk)_?-?\d+"
 )
@@ -36,7 +36,7 @@ _WORDS = (
     r"file_?name|empty_output|code_to_intermediate|intermediate_to_code|2[a-z]{2,5}|[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|PRE|"
     r"SUF|MID|AI|OD|OCR|TOOLCALL|BLOCK|NL|SP|FASTA|SMILES|SELFIES|IUPAC|MOLFORMULA"
 )
-_ANGLED = rf"\||[^<>\s|]{{2,60}}\|>|</?sys>>|/?(?:{_NAMES}|(?-i:{_WORDS}))/?>"
+_ANGLED = rf"\||[^<>‹\s|]{{2,60}}\|>|</?sys>>|/?(?:{_NAMES}|(?-i:{_WORDS}))/?>"
 _BRACKETED = (
     r"\|\w{2,40}\||/?(?:inst|img(?:_break|_end)?|available_tools|tool_calls|tool_results|tool_content|system_prompt|"
     r"model_settings|call_id|gmask|smask|unused_?(?:token_)?\d+|control_\d+|@\w{1,20}@|toxicity=\d|multimodal|lang:\w+|"
