@@ -35,7 +35,8 @@ async def connected(url: str, **settings: Any) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_a_picture_is_asked_about(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
+async def test_a_picture_is_asked_about_in_both_versions_of_the_protocol(tmp_path: Path, mode: str) -> None:
     policy = Scripted()
     told: list[tuple[float, str | None]] = []
 
@@ -43,7 +44,7 @@ async def test_a_picture_is_asked_about(tmp_path: Path) -> None:
         told.append((done, message))
 
     with running(house(tmp_path, policy)) as url:
-        async with connected(url) as client:
+        async with connected(url, mode=mode) as client:
             names = {tool.name for tool in (await client.list_tools()).tools}
             assert names == {"answer_about_picture", "search_by_picture", "search_text", "locate", "read_page"}
             given = {"question": "Which capital?", "picture": RED}
