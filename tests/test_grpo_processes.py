@@ -136,9 +136,8 @@ def test_sharded_processes_are_taught_what_whole_ones_are(base: Path, tmp_path: 
     check_ranks(side_by_side("sft", base, plain), plain)
     check_close(sharded, plain)
     # a step of two processes is a step of one with twice the rows
-    whole = test_sft.recipe(
-        base, tmp_path / "whole", trl={"max_steps": STEPS, "per_device_train_batch_size": 4, "save_steps": 1}
-    )
+    trl = {"max_steps": STEPS, "per_device_train_batch_size": 4, "save_steps": 1}
+    whole = test_sft.recipe(base, tmp_path / "whole", trl=trl, sample=8)
     fine_tune(whole, test_sft.trajectories(), load_checkpoint(str(base), torch.float32), report=print)
     check_close(plain, whole.output)
 

@@ -78,7 +78,8 @@ def sft(base: Path, output: Path, hang_in: int | None, hashes: dict[int, str]) -
         return {"of_rank": float(os.environ.get("RANK", "0"))}
 
     trl = {"max_steps": STEPS, "per_device_train_batch_size": 2, "save_steps": 1, "logging_steps": 1}
-    settings = recipe(base, output, evaluate_every=1, trl=trl)
+    # a number that two processes share without a rest, which would be filled up with rows from the beginning
+    settings = recipe(base, output, evaluate_every=1, trl=trl, sample=8)
     fine_tune(settings, trajectories(), load_checkpoint(str(base), torch.float32), evaluate, print)
 
 
