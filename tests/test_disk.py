@@ -149,14 +149,14 @@ def test_no_permission_is_one_sentence_in_every_command(exported: Path, tmp_path
     ]
     before = contents(exported)
     told = limited(*commands, writable=[scratch])
-    assert [c for c, t in zip(commands, told, strict=True) if not one_sentence(t)] == [], told
+    assert [(c, t) for c, t in zip(commands, told, strict=True) if not one_sentence(t)] == []
     assert list(out.iterdir()) == [] and contents(exported) == before
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(exported: Path, tmp_path: Path) -> None:
     commands = writing(exported, _folder(tmp_path / "out"))
     told = limited(*commands, largest=10)
-    assert [c for c, t in zip(commands, told, strict=True) if not one_sentence(t)] == [], told
+    assert [(c, t) for c, t in zip(commands, told, strict=True) if not one_sentence(t)] == []
     # folders in which the next run goes on, with what marks them as ours, are no half-written results
     left = [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.stat().st_size]
     assert left == []

@@ -23,7 +23,7 @@ from accelerate.utils import DistributedType
 
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.train.parts import parameter_hash
-from deepmmsearch.train.shards import whole
+from deepmmsearch.train.shards import leave_processes, whole
 
 STEPS = 4
 
@@ -114,6 +114,7 @@ def main() -> None:
         grpo(given.base, given.output, given.hang_in, hashes, played)
     else:
         sft(given.base, given.output, given.hang_in, hashes)
+    leave_processes()
     found = {"weights": hashes, "played": played}
     given.output.with_suffix(f".rank-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(found))
 

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -76,3 +77,11 @@ def gathered(trainer: Trainer, trained: M, remake: Callable[[], M]) -> M:
     found = model.load_state_dict(weights, strict=False)
     assert not found.missing_keys, f"no weights for {found.missing_keys[:3]}"
     return model
+
+
+def leave_processes() -> None:
+    """Ends the group of processes, where there is one, once all have come here: a process that merely ends may be
+    aborted by a thread of the group."""
+    state = PartialState()
+    state.wait_for_everyone()
+    state.destroy_process_group()
