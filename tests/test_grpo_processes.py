@@ -228,7 +228,9 @@ def test_an_sft_run_that_was_killed_goes_on_to_the_same_weights(base: Path, tmp_
     merged = []
     for place in (output, tmp_path / "whole"):
         trl = {"max_steps": STEPS, "per_device_train_batch_size": 2, "save_steps": 1, "logging_steps": 1}
-        settings = test_sft.recipe(base, place, evaluate_every=1, trl=trl).model_copy(update={"data": [output]})
+        settings = test_sft.recipe(base, place, evaluate_every=1, trl=trl, sample=8).model_copy(
+            update={"data": [output]}
+        )
         checkpoint = load_checkpoint(str(base), torch.float32)
         result = fine_tune(settings, test_sft.trajectories(), checkpoint, report=lambda line: None)
         merged.append(test_grpo.weights_of(result.merged))
