@@ -315,7 +315,7 @@ def peer_ours(passages: list[Shown], work: Path) -> Search:
         writer.commit()
 
     def shown(query: str) -> list[Shown]:
-        return [(url, title, text) for url, title, text, _ in search(store.snapshot(), query, K)]
+        return [(url, title, text) for url, title, text, *_ in search(store.snapshot(), query, K)]
 
     return shown
 
