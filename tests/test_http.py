@@ -641,7 +641,6 @@ KNOWN = {
     "serve.running": {"socket"},  # likewise
     "digests": {"huggingface_hub"},  # looks into its cache on the disk
     "compose.check_parts": {"huggingface_hub"},  # likewise
-    "compose.endpoints": {"huggingface_hub"},  # likewise
     "testing.services": {"http"},  # a service for tests, which listens on this machine
     "testing.contract.provider": {"ssl"},  # how its client is told to believe that service
     "bundled.pretrain": {"socket"},  # finds a free port for the processes of one training on this machine

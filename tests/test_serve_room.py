@@ -20,7 +20,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.serve.history import INTERRUPTED, History
 from deepmmsearch.serve.intake import TooMuch, take_question
-from deepmmsearch.serve.room import LOST, STOPPED, NoPlace, Room, Run, State, UnknownRun, on_text
+from deepmmsearch.serve.room import STOPPED, NoPlace, Room, Run, State, UnknownRun, on_text
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Completion, Exchange, Question, Trajectory
 
@@ -180,7 +180,7 @@ async def test_a_server_that_stops_says_so_and_takes_nothing_more(history: Histo
     place, policy = room(history, concurrency=1), Slow()
     runs = [await place.start(workflow(policy), Question("", text), "me") for text in ("a", "b")]
     await place.close()
-    assert [history.entry(r.id).error for r in runs] == [LOST, LOST]
+    assert [history.entry(r.id).error for r in runs] == [INTERRUPTED, INTERRUPTED]
     with pytest.raises(NoPlace, match="being stopped"):
         await place.start(workflow(policy), Question("", "c"), "me")
 

@@ -69,17 +69,23 @@ def _file_digest(path: Path) -> bytes:
     return b"%d:" % size + found.digest()
 
 
-def _hub_revision(name: str) -> str:
+def kept_by_hub(name: str, file: str) -> Path | None:
+    """The file of a model that the Hub's client keeps on this machine; None where it keeps none of that name."""
     try:
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
     except ModuleNotFoundError:
-        return ""
+        return None
     try:
-        found = [try_to_load_from_cache(name, file) for file in ("config.json", "adapter_config.json")]
+        found = try_to_load_from_cache(name, file)
     except HFValidationError:
-        return ""
-    return next((Path(path).parent.name for path in found if isinstance(path, str)), "")
+        return None
+    return Path(found) if isinstance(found, str) else None
+
+
+def _hub_revision(name: str) -> str:
+    found = (kept_by_hub(name, file) for file in ("config.json", "adapter_config.json"))
+    return next((path.parent.name for path in found if path is not None), "")
 
 
 def tables_digest(place: Path) -> str:

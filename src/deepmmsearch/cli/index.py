@@ -12,6 +12,7 @@ from rich.text import Text
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.listening import allow_host_option
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
@@ -178,13 +179,7 @@ def search(
     show_default=True,
     help="The address to listen on. No key is asked for: whoever reaches it can search.",
 )
-@click.option(
-    "--allow-host",
-    "allowed",
-    multiple=True,
-    metavar="NAME",
-    help="A further name under which the server may be called, such as a proxy's; may be given several times.",
-)
+@allow_host_option
 @_encoders_option
 def serve(folder: Path, port: int, host: str, allowed: tuple[str, ...], encoders: tuple[str, ...]) -> None:
     """Answer POST /retrieve over HTTP: {"queries": [...], "topk": 3, "return_scores": true} or {"query": "..."}.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.listening import allow_host_option
 from deepmmsearch.errors import need
 from deepmmsearch.streams import echo
 
@@ -23,13 +24,7 @@ SEED, QUESTIONS = 1, 40
 @click.argument("overrides", nargs=-1)
 @click.option("--host", metavar="ADDRESS", help="The address to listen on.  [default: the recipe's, or 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 picks a free one.  [default: 8400]")
-@click.option(
-    "--allow-host",
-    "allowed",
-    multiple=True,
-    metavar="NAME",
-    help="A further name under which the server may be called, such as a proxy's; may be given several times.",
-)
+@allow_host_option
 @click.option("--insecure", is_flag=True, help="Let everybody who reaches the address ask, without a key.")
 def command(
     recipe: Path | None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepmmsearch.bundled import BUNDLED
+from deepmmsearch.digests import kept_by_hub
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.agent_card import AgentCard, processor_bounds, read_card
 from deepmmsearch.settings import EndpointSettings, SeeingEndpointSettings
@@ -90,13 +91,5 @@ def endpoint_card(name: str | None, trusted: bool = True) -> AgentCard:
 def _folder_of(name: str) -> Path | None:
     if Path(name).is_dir():
         return Path(name)
-    try:
-        from huggingface_hub import try_to_load_from_cache
-        from huggingface_hub.errors import HFValidationError
-    except ModuleNotFoundError:
-        return None
-    try:
-        found = try_to_load_from_cache(name, "preprocessor_config.json")
-    except HFValidationError:
-        return None
-    return Path(found).parent if isinstance(found, str) else None
+    found = kept_by_hub(name, "preprocessor_config.json")
+    return None if found is None else found.parent

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from deepmmsearch.hosts import Hosts
 from deepmmsearch.serve.account import CONTENT_TYPE
+from deepmmsearch.serve.bodies import refused
 from deepmmsearch.serve.border import Border
 from deepmmsearch.serve.callers import NoKey, key_of
 from deepmmsearch.serve.house import House
@@ -37,7 +38,7 @@ def make_app(house: House) -> Border:
         try:
             house.callers.find(key_of(request.headers, request.cookies))
         except NoKey as error:
-            return JSONResponse({"error": str(error)}, 401)
+            return refused(error)
         return Response(house.account.told(house.room), media_type=CONTENT_TYPE)
 
     mcp = make_mcp(house)

@@ -6,13 +6,13 @@ first word of the answer; sources as `[n]` in the text and as `annotations` with
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from deepmmsearch.serve.bodies import error_body
+from deepmmsearch.serve.event_streams import event_data
 from deepmmsearch.serve.open_webui import crop_of, end_events, turn_events
 from deepmmsearch.serve.steps import CitedAnswer, Outcome, told
 from deepmmsearch.types import Turn
@@ -38,7 +38,7 @@ class ChatForm:
             yield self._piece({"reasoning_content": steps, "reasoning": steps})
         if self.events:
             for event in turn_events(turn):
-                yield _data({"event": event})
+                yield event_data({"event": event})
 
     def end(self, outcome: Outcome) -> Iterator[str]:
         if outcome.unsaved:
@@ -50,16 +50,16 @@ class ChatForm:
         yield self._piece({"content": answer.text})
         if self.events:
             for event in end_events(answer):
-                yield _data({"event": event})
+                yield event_data({"event": event})
         elif answer.sources:
             yield self._piece({"annotations": _annotations(answer)})
         yield self._piece({}, _finish(outcome))
         if self.usage:
-            yield _data({**self._frame("chat.completion.chunk"), "choices": [], "usage": _usage(outcome)})
+            yield event_data({**self._frame("chat.completion.chunk"), "choices": [], "usage": _usage(outcome)})
         yield _DONE
 
     def fail(self, message: str) -> Iterator[str]:
-        yield _data(error_body(message, 502))
+        yield event_data(error_body(message, 502))
         yield _DONE
 
     def whole(self, outcome: Outcome) -> dict[str, Any]:
@@ -74,11 +74,7 @@ class ChatForm:
 
     def _piece(self, delta: dict[str, Any], finish: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
-        return _data({**self._frame("chat.completion.chunk"), "choices": [choice]})
-
-
-def _data(value: Any) -> str:
-    return f"data: {json.dumps(value)}\n\n"
+        return event_data({**self._frame("chat.completion.chunk"), "choices": [choice]})
 
 
 def _annotations(answer: CitedAnswer) -> list[dict[str, Any]]:

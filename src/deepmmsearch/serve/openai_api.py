@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
 from deepmmsearch.agent.runner import AgentWorkflow
@@ -20,6 +19,7 @@ from deepmmsearch.serve.bodies import error_body, parse_body, reply_json, retry_
 from deepmmsearch.serve.callers import Caller, key_of
 from deepmmsearch.serve.chat_form import ChatForm
 from deepmmsearch.serve.conversations import Conversation, read_conversation, read_input
+from deepmmsearch.serve.event_streams import STILL, event_stream, with_pauses
 from deepmmsearch.serve.house import House
 from deepmmsearch.serve.open_webui import SUFFIX, task_words
 from deepmmsearch.serve.response_form import ResponseForm
@@ -27,10 +27,8 @@ from deepmmsearch.serve.room import Run
 from deepmmsearch.serve.steps import CitedAnswer, Outcome, cited
 from deepmmsearch.types import Trajectory
 
-ALIVE_SECONDS = 10.0
 MOST_STOPS = 16
 HUNG_UP = "Whoever asked has hung up."
-_UNCACHED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 OpenAIForm = ChatForm | ResponseForm
 
 
@@ -126,7 +124,7 @@ class _Door:
         )
         form = form_of(run.id)
         if asked.stream:
-            return _stream(self._streamed(asked, form, run))
+            return event_stream(self._streamed(asked, form, run))
         last = await self._finished(request, run)
         if last.error is not None:
             raise Failed(last.error)
@@ -159,7 +157,7 @@ class _Door:
                 yield piece
             async for state in with_pauses(self._house.room.watch(run)):
                 if state is None:
-                    yield ": still at work\n\n"
+                    yield STILL
                     continue
                 turns = state.trajectory.turns
                 for turn in turns[shown:]:
@@ -185,34 +183,7 @@ def _at_once(asked: OpenAIRequest, form: OpenAIForm, outcome: Outcome) -> Respon
         for piece in (*form.begin(), *form.end(outcome)):
             yield piece
 
-    return _stream(pieces())
-
-
-def _stream(pieces: AsyncIterator[str]) -> Response:
-    return StreamingResponse(pieces, media_type="text/event-stream", headers=_UNCACHED)
-
-
-async def with_pauses(states: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """The states, and None whenever nothing came for a while, so that nobody between hangs up."""
-    following: asyncio.Future[Any] | None = None
-    try:
-        while True:
-            following = following or asyncio.ensure_future(anext(states))
-            done, _ = await asyncio.wait([following], timeout=ALIVE_SECONDS)
-            if not done:
-                yield None
-                continue
-            try:
-                state = following.result()
-            except StopAsyncIteration:
-                return
-            following = None
-            yield state
-    finally:
-        if following is not None:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
-                await following
+    return event_stream(pieces())
 
 
 def _stop(given: Any) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ that no script can read and no other site can send along.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -25,11 +24,11 @@ from deepmmsearch.compose.serving import ServedModel, at_length
 from deepmmsearch.errors import UserError
 from deepmmsearch.serve.bodies import read_json, refused
 from deepmmsearch.serve.callers import COOKIE, Caller, key_of
+from deepmmsearch.serve.event_streams import STILL, event_data, event_stream, with_pauses
 from deepmmsearch.serve.examples import Examples
 from deepmmsearch.serve.house import House
 from deepmmsearch.serve.intake import read_data_uri
 from deepmmsearch.serve.languages import choose_language, page_texts
-from deepmmsearch.serve.openai_api import with_pauses
 from deepmmsearch.serve.page_kept import kept_routes
 from deepmmsearch.serve.page_view import find_picture, view_end, view_run, view_turn
 from deepmmsearch.serve.pdf_pages import PdfPages
@@ -42,7 +41,6 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _MONTH = 30 * 24 * 3600
-_LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _NOT_KEPT = {"Cache-Control": "no-store"}
 
 T = TypeVar("T")
@@ -195,19 +193,19 @@ class PageDoor:
     async def events(self, request: Request, caller: Caller) -> Response:
         """A run as it goes on, from its first turn, whenever one comes."""
         run = self._house.room.find(request.path_params["id"], caller.name)
-        return StreamingResponse(self._told(run), media_type="text/event-stream", headers=_LIVE)
+        return event_stream(self._told(run))
 
     async def _told(self, run: Run) -> AsyncIterator[str]:
         shown, written = 0, ""
         position: int | None = -1
         async for state in with_pauses(self._house.room.watch(run)):
             if state is None:
-                yield ": still at work\n\n"
+                yield STILL
                 continue
             if state.position != position:
-                yield _event({"position": (position := state.position)})
+                yield event_data({"position": (position := state.position)})
             for event in _news(state, shown, written):
-                yield _event(event)
+                yield event_data(event)
             shown, written = len(state.trajectory.turns), state.writing
 
     async def stop(self, request: Request, caller: Caller) -> Response:
@@ -240,7 +238,3 @@ def _news(state: State, shown: int, written: str) -> Iterator[dict[str, Any]]:
         yield {"from": len(written), "writing": state.writing[len(written) :]}
     if state.ended:
         yield {"end": view_end(last, state.unsaved)}
-
-
-def _event(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value)}\n\n"

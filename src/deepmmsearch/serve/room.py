@@ -19,11 +19,10 @@ from typing import Any
 
 from deepmmsearch.agent.runner import Workflow, guarded
 from deepmmsearch.errors import Failed, UserError
-from deepmmsearch.serve.history import History
+from deepmmsearch.serve.history import INTERRUPTED, History
 from deepmmsearch.types import Question, Trajectory
 
 STOPPED = "Stopped by whoever asked."
-LOST = "The server was stopped before it was answered."
 # runs that ended are kept for those who come back; later ones are in the history
 KEPT = 256
 KEPT_BYTES = 200_000_000
@@ -180,7 +179,7 @@ class Room:
     async def close(self) -> None:
         """Ends everything; what was played is kept."""
         self._closing = True
-        await asyncio.gather(*(self.stop(run, LOST) for run in tuple(self._runs.values())))
+        await asyncio.gather(*(self.stop(run, INTERRUPTED) for run in tuple(self._runs.values())))
         self._keepers.shutdown(wait=False)
 
     def _begin(self) -> None:

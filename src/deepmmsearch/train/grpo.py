@@ -122,15 +122,15 @@ def train(
     start = Twin(beside)
     model = _prepared(checkpoint, recipe)
     start.sync(model)
-    frozen = part_hashes(model, PARTS)
     player = make_player(policy_of(start, checkpoint, SamplerSettings(max_new_tokens=recipe.rollouts.max_new_tokens)))
-    setup = RolloutSetup(questions, player, generation, checkpoint, checkpoint.renderer(), eyes, frozen)
     asked = questions_content(questions[number] for number in range(len(questions)))
     more = {"questions": asked, "texts": prompt_content(player.prompt), **(contents or {})}
     claimed = claim_output(output, recipe, settings, report, **more)
     result = recipe.output / "merged", recipe.output / "adapter"
     if claimed.finished:
         return GrpoResult(*result, claimed.metrics)
+    frozen = part_hashes(model, PARTS)
+    setup = RolloutSetup(questions, player, generation, checkpoint, checkpoint.renderer(), eyes, frozen)
     journal = MetricsJournal(recipe.output / "metrics.jsonl", report, _describe)
     measure = _measuring(generation, evaluate) if evaluate is not None and recipe.evaluate_every else None
     trainer = make_trainer(recipe, settings, setup, model, checkpoint, [journal])
