@@ -17,7 +17,8 @@ pytest.importorskip("tantivy")
 pytest.importorskip("cv2")
 
 from deepmmsearch.engine import Index, IndexSettings
-from deepmmsearch.engine.text_ranking import Vectors, fuse
+from deepmmsearch.engine.fusion import fuse
+from deepmmsearch.engine.vectors import Vectors
 from deepmmsearch.errors import UserError
 
 

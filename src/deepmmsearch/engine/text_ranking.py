@@ -5,14 +5,14 @@ Ranking, fusing and the limit per page work on columns of numbers; only the pass
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.encoders import TextEncoder
+from deepmmsearch.engine.fusion import fuse
 from deepmmsearch.engine.storage import FoundPassage, Snapshot
+from deepmmsearch.engine.vectors import Vectors, vectors_of
 from deepmmsearch.notation import without_halves
 
 # measured: the same from 2.5 to 8; 1 loses a third of the questions that name a page and one of its facts
@@ -28,7 +28,7 @@ def search(
 ) -> list[FoundPassage]:
     """At most k passages, best first, at most `per_page` of one page; `score` is BM25's, or the fused one."""
     query = without_halves(query[:MAX_QUERY])
-    vectors = _vectors(snapshot) if encoder is not None and query.strip() else None
+    vectors = vectors_of(snapshot) if encoder is not None and query.strip() else None
     if encoder is None or vectors is None:
         return _lexical(snapshot, query, k, per_page)
     return _fused(snapshot, query, k, vectors, encoder.encode([query])[0], per_page)
@@ -61,20 +61,6 @@ def _fused(
     return [snapshot.passage(scores[row], address) for row, address in zip(kept, found, strict=True)]
 
 
-def fuse(rankings: Sequence[Mapping[int, float]], depth: int) -> dict[int, float]:
-    """The mean over rankings of scores scaled to [0, 1] between the best and the `depth`-th (0 where that many were
-    not found): a convex combination (Bruch, Gai and Ingber 2023). Unlike ranks, it keeps how clear a case is."""
-    fused: dict[int, float] = {}
-    for scores in rankings:
-        best = max(scores.values(), default=0.0)
-        least = min(scores.values()) if len(scores) >= depth else 0.0
-        span = best - least
-        for row, score in scores.items():
-            scaled = (score - least) / span if span > 0 else float(score > 0)
-            fused[row] = fused.get(row, 0.0) + max(0.0, scaled) / len(rankings)
-    return fused
-
-
 def limited(pages: Sequence[Hashable], k: int, per_page: int) -> list[int]:
     """The positions of the first k entries of which at most `per_page` are of one page."""
     seen: dict[Hashable, int] = {}
@@ -86,44 +72,3 @@ def limited(pages: Sequence[Hashable], k: int, per_page: int) -> list[int]:
             if len(kept) == k:
                 break
     return kept
-
-
-@dataclass(frozen=True)
-class Near:
-    """A passage found by its vectors: its row in the store, the cosine of its best part, its page's number."""
-
-    row: int
-    cosine: float
-    page: int
-
-
-@dataclass(frozen=True, eq=False)
-class Vectors:
-    """The vectors of all passages: `parts` (n, dimensions), of which those of passage i begin at `starts[i]`; `rows`
-    its row in the store, `pages` the number of its page."""
-
-    parts: np.ndarray
-    starts: np.ndarray
-    rows: np.ndarray
-    pages: np.ndarray
-
-    def nearest(self, query: np.ndarray, count: int) -> list[Near]:
-        """The passages whose best part is nearest to the query (a unit vector), best first; exact."""
-        similarity = np.maximum.reduceat(self.parts @ query, self.starts)
-        best = np.argpartition(-similarity, count)[:count] if len(similarity) > count else np.arange(len(similarity))
-        best = best[np.argsort(-similarity[best], kind="stable")]
-        return [Near(int(self.rows[i]), float(similarity[i]), int(self.pages[i])) for i in best]
-
-
-def _vectors(snapshot: Snapshot) -> Vectors | None:
-    with snapshot.lock:
-        if "vectors" not in snapshot.derived:
-            arrays = snapshot.arrays("vectors")
-            snapshot.derived["vectors"] = arrays and Vectors(
-                arrays["vector"].astype(np.float32),
-                np.asarray(arrays["vector" + seg.OFFSETS][:-1]),
-                arrays[seg.IDS],
-                arrays["page"],
-            )
-        vectors: Vectors | None = snapshot.derived["vectors"]
-        return vectors
