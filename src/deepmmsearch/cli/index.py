@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.text import Text
@@ -58,6 +58,12 @@ def command() -> None:
 @click.option(
     "--vision", metavar="MODEL", help="Add picture vectors: a SigLIP, CLIP or DINO model, run with transformers."
 )
+@click.option(
+    "--query-prefix", metavar="TEXT", help="What --dense reads before a query.  [default: as its model has it]"
+)
+@click.option(
+    "--passage-prefix", metavar="TEXT", help="What --dense reads before a passage.  [default: as its model has it]"
+)
 @click.option("--passage", type=click.IntRange(100, 20_000), help="The longest passage, in characters.  [default: 900]")
 @_encoders_option
 def build(
@@ -65,6 +71,8 @@ def build(
     out: Path,
     dense: str | None,
     vision: str | None,
+    query_prefix: str | None,
+    passage_prefix: str | None,
     passage: int | None,
     encoders: tuple[str, ...],
 ) -> None:
@@ -77,7 +85,15 @@ def build(
     from deepmmsearch.engine import Index, IndexSettings
     from deepmmsearch.engine.encoders import KNOWN
 
-    settings = IndexSettings(dense, vision, passage or IndexSettings.passage) if dense or vision or passage else None
+    given: dict[str, Any] = {
+        "dense": dense,
+        "vision": vision,
+        "passage": passage,
+        "query_prefix": query_prefix,
+        "passage_prefix": passage_prefix,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = IndexSettings(**given) if given else None
     start = time.perf_counter()
     with Bars() as bars:
         index = Index.build(source, out, settings, bars, encoders=encoders)

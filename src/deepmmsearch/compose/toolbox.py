@@ -336,7 +336,7 @@ def sentence_encoder(model: str | None) -> Encode | None:
         return None
     from deepmmsearch.engine.encoders import SentenceEncoder
 
-    return SentenceEncoder(model).encode
+    return SentenceEncoder(model).encode_document
 
 
 def own_summarizer(policy: Policy) -> LlmSummarizer:

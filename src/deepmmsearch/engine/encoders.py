@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from deepmmsearch.engine import minilm
+from deepmmsearch.engine.prefixes import Prefixes, prefixes_of
 from deepmmsearch.errors import MissingExtra, UserError
 
 # the names that an index of somebody else may bring along; every other one has to come from the user
@@ -23,6 +24,10 @@ KNOWN = frozenset(
         *(f"intfloat/{name}-{size}" for name in ("e5", "multilingual-e5") for size in ("small", "base", "large")),
         *(f"BAAI/bge-{size}-en-v1.5" for size in ("small", "base", "large")),
         "BAAI/bge-m3",
+        *(f"Snowflake/snowflake-arctic-embed-{size}" for size in ("xs", "s", "m", "l", "m-v2.0", "l-v2.0")),
+        *(f"Qwen/Qwen3-Embedding-{size}" for size in ("0.6B", "4B", "8B")),
+        "google/embeddinggemma-300m",
+        "mixedbread-ai/mxbai-embed-large-v1",
         *(f"google/siglip2-{size}-patch16-{side}" for size in ("base", "large") for side in (256, 384)),
         "google/siglip2-base-patch16-224",
         "google/siglip-base-patch16-224",
@@ -46,9 +51,13 @@ def refuse_unnamed(name: str | None, place: Path, named: Collection[str]) -> Non
 
 
 class TextEncoder(Protocol):
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 (texts, dimensions), rows of unit length."""
-        ...
+    """Both give float32 (texts, dimensions), rows of unit length. `prefixes` are what is read before each text."""
+
+    prefixes: Prefixes
+
+    def encode_query(self, texts: Sequence[str]) -> np.ndarray: ...
+
+    def encode_document(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
 class ImageEncoder(Protocol):
@@ -58,9 +67,14 @@ class ImageEncoder(Protocol):
 
 
 class SentenceEncoder:
-    """Any sentence-transformers model by name or folder; `minilm` is all-MiniLM-L6-v2 out of a package, offline."""
+    """Any sentence-transformers model by name or folder; `minilm` is all-MiniLM-L6-v2 out of a package, offline.
 
-    def __init__(self, name: str, threads: int = 1) -> None:
+    query_prefix, passage_prefix: in place of the model's own or its family's (prefixes.py).
+    """
+
+    def __init__(
+        self, name: str, query_prefix: str | None = None, passage_prefix: str | None = None, threads: int = 1
+    ) -> None:
         try:
             import torch
             from sentence_transformers import SentenceTransformer
@@ -75,13 +89,22 @@ class SentenceEncoder:
                 f"The text encoder {name!r} could not be loaded ({_first_line(error)}). "
                 f"Give a sentence-transformers model, a folder, or {minilm.NAME!r}, which needs no network."
             ) from error
+        self.prefixes = prefixes_of(name, self._model.prompts, query_prefix, passage_prefix)
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_query(self, texts: Sequence[str]) -> np.ndarray:
+        return self._encoded(self._model.encode_query, texts, self.prefixes.query)
+
+    def encode_document(self, texts: Sequence[str]) -> np.ndarray:
+        return self._encoded(self._model.encode_document, texts, self.prefixes.passage)
+
+    def _encoded(self, encode: Callable[..., Any], texts: Sequence[str], prefix: str) -> np.ndarray:
         before = self._torch.get_num_threads()
         # on busy cores a second thread makes a query forty times slower
         self._torch.set_num_threads(self._threads)
         try:
-            vectors = self._model.encode(list(texts), batch_size=32, normalize_embeddings=True, show_progress_bar=False)
+            vectors = encode(
+                list(texts), prompt=prefix, batch_size=32, normalize_embeddings=True, show_progress_bar=False
+            )
         finally:
             self._torch.set_num_threads(before)
         return np.asarray(vectors, np.float32)

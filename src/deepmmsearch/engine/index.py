@@ -44,22 +44,28 @@ class IndexSettings:
     dense: a sentence-transformers model, or "minilm"; None = BM25 alone.
     vision: a SigLIP, CLIP or DINO model; None = descriptors alone.
     passage: the longest passage, in characters (SHORTEST to LONGEST). stem: English stemming.
+    query_prefix, passage_prefix: what `dense` reads before each text; None = as its model or family has it, and kept
+    as it was then.
     """
 
     dense: str | None = None
     vision: str | None = None
     passage: int = 900
     stem: bool = True
+    query_prefix: str | None = None
+    passage_prefix: str | None = None
 
     def __post_init__(self) -> None:
-        optional = (str, type(None))
-        kinds: dict[str, tuple[type, ...]] = {"dense": optional, "vision": optional, "passage": (int,), "stem": (bool,)}
+        kinds: dict[str, tuple[type, ...]] = {"passage": (int,), "stem": (bool,)}
+        kinds |= dict.fromkeys(("dense", "vision", "query_prefix", "passage_prefix"), (str, type(None)))
         for name, allowed in kinds.items():
             if type(getattr(self, name)) not in allowed:
                 raise UserError(f"The index setting {name} is {getattr(self, name)!r}. Build the index again.")
         # an index that somebody else made would be cut into single letters
         if not SHORTEST <= self.passage <= LONGEST:
             raise UserError(f"The index setting passage is {self.passage}, {SHORTEST} to {LONGEST} is expected.")
+        if self.dense is None and (self.query_prefix or self.passage_prefix):
+            raise UserError("A prefix is given, but no encoder that reads it. Name one as dense.")
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> IndexSettings:
@@ -68,6 +74,16 @@ class IndexSettings:
             if name not in known:
                 raise UnknownName("index setting", name, known)
         return cls(**values)
+
+    def with_prefixes(self, query: str | None, passage: str | None) -> IndexSettings:
+        """These where none is given."""
+        query = query if self.query_prefix is None else self.query_prefix
+        return replace(
+            self, query_prefix=query, passage_prefix=passage if self.passage_prefix is None else self.passage_prefix
+        )
+
+    def text_encoder(self) -> TextEncoder | None:
+        return SentenceEncoder(self.dense, self.query_prefix, self.passage_prefix) if self.dense else None
 
 
 class Index:
@@ -113,6 +129,8 @@ class Index:
         if (folder / "meta.json").exists():
             named = (settings.dense, settings.vision) if settings is not None else ()
             index = cls.open(folder, [*encoders, *filter(None, named)])
+            if settings is not None and settings.dense == index.settings.dense:
+                settings = settings.with_prefixes(index.settings.query_prefix, index.settings.passage_prefix)
             if settings is not None and settings != index.settings:
                 raise UserError(
                     f"The index in {folder} was built with other settings ({_differences(index.settings, settings)}). "
@@ -133,7 +151,9 @@ class Index:
     @classmethod
     def _create(cls, folder: Path, root: Path, settings: IndexSettings) -> Index:
         # load the encoders first: a wrong name must leave nothing half-made
-        text_encoder = SentenceEncoder(settings.dense) if settings.dense else None
+        text_encoder = settings.text_encoder()
+        if text_encoder is not None:
+            settings = settings.with_prefixes(text_encoder.prefixes.query, text_encoder.prefixes.passage)
         image_encoder = VisionEncoder(settings.vision) if settings.vision else None
         named = tuple(filter(None, (settings.dense, settings.vision)))
         index = cls(Store.create(folder, {"root": str(root), **asdict(settings)}), encoders=named)
@@ -148,7 +168,7 @@ class Index:
     @cached_property
     def text_encoder(self) -> TextEncoder | None:
         refuse_unnamed(self.settings.dense, self.store.folder, self._encoders)
-        return SentenceEncoder(self.settings.dense) if self.settings.dense else None
+        return self.settings.text_encoder()
 
     @cached_property
     def image_encoder(self) -> ImageEncoder | None:
@@ -269,7 +289,10 @@ class Index:
         """sha256 over the settings and what is in every file: two indexes of the same have the same."""
         with intact(self.store.folder):
             files = sorted((r.file, r.content["sha"]) for r in self.store.snapshot().find("kind", "file"))
-        return hashlib.sha256(json.dumps([asdict(self.settings), files]).encode("utf-8", "surrogatepass")).hexdigest()
+        settings = asdict(self.settings)
+        # unset, they change nothing: an index without vectors has the digest that it had before there were prefixes
+        settings = {k: v for k, v in settings.items() if v is not None or not k.endswith("_prefix")}
+        return hashlib.sha256(json.dumps([settings, files]).encode("utf-8", "surrogatepass")).hexdigest()
 
     def stats(self) -> dict[str, Any]:
         """Counts, sizes and settings."""

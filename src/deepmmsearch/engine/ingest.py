@@ -169,7 +169,9 @@ class Ingest:
         if self.text_encoder is None or not found:
             return [None] * len(found)
         parts = [part for passage in found for part in passage.parts]
-        flat = self.text_encoder.encode([part if part.startswith(title) else f"{title}. {part}" for part in parts])
+        flat = self.text_encoder.encode_document(
+            [part if part.startswith(title) else f"{title}. {part}" for part in parts]
+        )
         owned = np.split(flat.astype(np.float16), np.cumsum([len(passage.parts) for passage in found])[:-1])
         page = np.uint64(page_number(file))
         return [writer.add_row("vectors", {"vector": [vectors], "page": page}) for vectors in owned]

@@ -31,7 +31,7 @@ def search(
     vectors = vectors_of(snapshot) if encoder is not None and query.strip() else None
     if encoder is None or vectors is None:
         return _lexical(snapshot, query, k, per_page)
-    return _fused(snapshot, query, k, vectors, encoder.encode([query])[0], per_page)
+    return _fused(snapshot, query, k, vectors, encoder.encode_query([query])[0], per_page)
 
 
 def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[FoundPassage]:
