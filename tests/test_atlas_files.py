@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deepmmsearch.atlas import language as say
+from deepmmsearch.atlas import wordings as say
 from deepmmsearch.atlas.pages import SITES, WORDING, SitePage, SitePicture, make_pages
 from deepmmsearch.atlas.questions import make_questions
 from deepmmsearch.atlas.world import World, make_world

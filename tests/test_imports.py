@@ -29,6 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("agent",),
     ("actions", "dialects", "prompts"),
     ("renderer", "store"),
+    ("language",),
     ("reading",),
     ("policies",),
     ("engine",),

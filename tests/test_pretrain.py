@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deepmmsearch.atlas import language as say  # noqa: E402
+from deepmmsearch.atlas import wordings as say  # noqa: E402
 from deepmmsearch.atlas.drawing import draw_scene, famous_flags, random_flag  # noqa: E402
 from deepmmsearch.atlas.names import FIRST, SECOND, split_of  # noqa: E402
 from deepmmsearch.bundled import small  # noqa: E402

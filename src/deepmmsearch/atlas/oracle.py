@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from deepmmsearch.agent.dialect import write_turn
-from deepmmsearch.atlas import language as say
+from deepmmsearch.atlas import wordings as say
 from deepmmsearch.atlas.names import FAMOUS
 from deepmmsearch.atlas.questions import Plan
 from deepmmsearch.types import Action, Answer, Completion, ImageSearch, TextSearch, Trajectory

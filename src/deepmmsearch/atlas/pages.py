@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from deepmmsearch.atlas import language as say
+from deepmmsearch.atlas import wordings as say
 from deepmmsearch.atlas.drawing import Flag, draw_building, draw_flag, draw_portrait, soften
 from deepmmsearch.atlas.names import Names
 from deepmmsearch.atlas.world import Entity, World

@@ -21,7 +21,7 @@ from typing import Any
 
 from PIL import Image
 
-from deepmmsearch.atlas import language as say
+from deepmmsearch.atlas import wordings as say
 from deepmmsearch.atlas.drawing import Placed, draw_building, draw_portrait, draw_scene
 from deepmmsearch.atlas.names import FAMOUS
 from deepmmsearch.atlas.world import RELATIONS, TAXONOMY, Entity, World

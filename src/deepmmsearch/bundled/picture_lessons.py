@@ -6,7 +6,7 @@ import random
 
 from PIL import Image
 
-from deepmmsearch.atlas import language as say
+from deepmmsearch.atlas import wordings as say
 from deepmmsearch.atlas.drawing import (
     BUILDINGS,
     Flag,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from deepmmsearch.atlas import language as say
+from deepmmsearch.atlas import wordings as say
 from deepmmsearch.atlas.drawing import (
     BUILDINGS,
     CARRIERS,

@@ -6,10 +6,11 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from deepmmsearch.language.sentence_ends import cut, split_paragraph
+
 SIZE = 900
 # about 75 tokens: encoders read some 250, and the vector of a text about many things is near to none of them
 PART = 300
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\s\W_a-z])")
 _SPACE = re.compile(r"[ \t\u00a0]+")
 
 
@@ -27,11 +28,6 @@ class _Section:
 
     heading: str
     lines: list[str]
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of one paragraph, nothing lost but the white space between them."""
-    return [s for s in _SENTENCE_END.split(text.strip()) if s]
 
 
 def passages(text: str, size: int = SIZE, headings: Collection[str] = (), part: int = PART) -> list[Chunk]:
@@ -85,7 +81,7 @@ def _units(section: _Section, size: int, part: int) -> list[tuple[str, list[str]
 
 def _packed(lines: list[str], size: int) -> list[str]:
     """Lines joined to texts of at most `size` characters; longer ones at sentence ends."""
-    pieces = [p for line in lines for p in ([line] if len(line) <= size else _joined(sentences(line), size, " "))]
+    pieces = [p for line in lines for p in ([line] if len(line) <= size else _joined(split_paragraph(line), size, " "))]
     return _joined(pieces, size, "\n")
 
 
@@ -93,26 +89,9 @@ def _joined(units: list[str], size: int, separator: str) -> list[str]:
     packed: list[str] = []
     current = ""
     for unit in units:
-        for piece in _hard_cut(unit, size):
+        for piece in cut(unit, size):
             if current and len(current) + 1 + len(piece) > size:
                 packed.append(current)
                 current = ""
             current = f"{current}{separator}{piece}" if current else piece
     return [*packed, current] if current else packed
-
-
-def _hard_cut(sentence: str, size: int) -> list[str]:
-    pieces = []
-    at = 0
-    while len(sentence) - at > size:
-        space = sentence.rfind(" ", at + size // 2, at + size)
-        cut = space if space > 0 else at + size
-        pieces.append(sentence[at:cut].strip())
-        at = _after_blanks(sentence, cut)
-    return [*pieces, sentence[at:].strip()] if at < len(sentence) else pieces
-
-
-def _after_blanks(text: str, at: int) -> int:
-    while at < len(text) and text[at].isspace():
-        at += 1
-    return at

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmmsearch.errors import UserError
+from deepmmsearch.language.sentence_ends import cut, split_paragraph
 from deepmmsearch.normal_forms import normal_form
 
 Encode = Callable[[Sequence[str]], NDArray[np.floating]]
@@ -40,20 +41,9 @@ that the their them then there these they this those to us was we were what when
 why will with would you your
 """
 STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
-_ABBREVIATIONS_TEXT = """
-approx art ave c ca capt cf ch cm col corp dept dr ed eds e.g eg esp est etc fig figs ft gen gov hon i.e ie inc jr
-km kg lt ltd maj max min mm mr mrs ms mt no nos nr op p pl pp prof pt rep rev sec sen sgt sq sr st ste univ v vol vs
-jan feb mar apr jun jul aug sep sept oct nov dec
-"""
-ABBREVIATIONS = frozenset(_ABBREVIATIONS_TEXT.split())
-_STARTERS_TEXT = "A An And As At But For From He Her His However I If In It Its On She The They This We When"
-_STARTERS = frozenset(_STARTERS_TEXT.split())
-
 _LINE_BREAK = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _BULLET = re.compile(r"\s(?=[•‣◦▪]\s)")
 _LEADING_MARK = re.compile(r"(?:[-*+•‣◦▪–—>#]+|\d{1,2}[.)])\s+(?=\S)")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’»)\]]{0,4}\s|(?<=[。！？])(?=\S)")
-_INITIALS = re.compile(r"(?:[^\W\d_]\.)+")
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 
 
@@ -83,42 +73,13 @@ def split_sentences(text: str) -> list[str]:
             lines.append([line])
             length = len(line)
     pieces = [piece for line in lines for item in _BULLET.split(" ".join(line)) for piece in split_line(item)]
-    return [part for piece in pieces for part in _pieces(piece)]
+    return [part for piece in pieces for part in cut(piece, MAX_CHARACTERS)]
 
 
 def split_line(line: str) -> list[str]:
     """The sentences of one line of `plain` text, however long, without a bullet or number before it."""
     mark = _LEADING_MARK.match(line)
-    start = mark.end() if mark else 0
-    found: list[str] = []
-    for end in _SENTENCE_END.finditer(line, start):
-        if _ends_sentence(line[max(start, end.end() - 60) : end.end()].rstrip(), line[end.end() : end.end() + 20]):
-            found.append(line[start : end.end()].strip())
-            start = end.end()
-    return [sentence for sentence in (*found, line[start:].strip()) if sentence]
-
-
-def _ends_sentence(sentence: str, following: str) -> bool:
-    if following[:1].islower():
-        return False
-    word = sentence[-40:].rsplit(" ", 1)[-1].lstrip("\"'“‘«([")
-    if not word.endswith("."):
-        return True
-    if _INITIALS.fullmatch(word):
-        return following.split(" ", 1)[0] in _STARTERS
-    return word[:-1].lower() not in ABBREVIATIONS
-
-
-def _pieces(sentence: str) -> list[str]:
-    """Cut at the last blank before the limit; a word longer than the limit is cut where the limit falls."""
-    parts: list[str] = []
-    at = 0
-    while len(sentence) - at > MAX_CHARACTERS:
-        blank = sentence.rfind(" ", at + 1, at + MAX_CHARACTERS + 1)
-        cut = blank if blank > 0 else at + MAX_CHARACTERS
-        parts.append(sentence[at:cut].strip())
-        at = cut + 1 if sentence[cut] == " " else cut
-    return [part for part in (*parts, sentence[at:].strip()) if part]
+    return split_paragraph(line[mark.end() :] if mark else line)
 
 
 def terms(text: str) -> list[str]:

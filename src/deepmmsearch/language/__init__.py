@@ -1,0 +1,1 @@
+"""Words of all scripts: where they begin and end, what language they are in, and by what terms they are found."""
