@@ -36,7 +36,7 @@ NAMES = (
     "usercustomize",
     "trafilatura",
     "lxml",
-    "pypdf",
+    "pypdfium2",
     "torch",
     "numpy",
     "selectors",
@@ -385,7 +385,7 @@ PAGE = (
 def test_confined_it_reads_what_it_read_before() -> None:
     """Lazy imports, tables of encodings and of dates among them."""
     pytest.importorskip("trafilatura")
-    from deepmmsearch.reading.formats import extract, page_origin, read
+    from deepmmsearch.reading.file_kinds import extract, page_origin, read
     from deepmmsearch.reading.worker import Extractor
 
     files = {

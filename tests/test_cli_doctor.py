@@ -38,7 +38,7 @@ def test_versions_extras_disk_and_what_is_missing() -> None:
     found = facts()
     assert found["versions"]["deepmmsearch"] == (__version__, True)
     assert found["versions"]["python"][0] == sys.version.split()[0]
-    assert "pypdf" in found["extras"]["engine"][0] and not {"all", "dev", "bench"} & set(found["extras"])
+    assert "pypdfium2" in found["extras"]["engine"][0] and not {"all", "dev", "bench"} & set(found["extras"])
     for extra, (value, ok) in found["extras"].items():
         assert ok or f"pip install 'deepmmsearch[{extra}]'" in value
     assert found["gpu"]["torch"] == ("not installed: pip install 'deepmmsearch[local]'", False)

@@ -18,7 +18,7 @@ from deepmmsearch.data.corpus import read_articles, write_pages
 from deepmmsearch.data.published import BENCHMARKS
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UserError
-from deepmmsearch.reading.formats import extract
+from deepmmsearch.reading.file_kinds import extract
 
 OAK = "https://en.wikipedia.org/wiki/Invented_Oak"
 

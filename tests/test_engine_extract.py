@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("lxml")
-pytest.importorskip("pypdf")
+pytest.importorskip("pypdfium2")
 
 from deepmmsearch.engine.chunks import passages
 from deepmmsearch.errors import Unreadable
-from deepmmsearch.reading.formats import extract, readable_name
+from deepmmsearch.reading.file_kinds import extract
+from deepmmsearch.reading.formats import readable_name
 from deepmmsearch.reading.worker import Extractor
 
 PAGE = """<!doctype html><html><head><title>Veld</title><link rel="canonical" href="https://atlas.example/veld">

@@ -205,7 +205,7 @@ def test_texts(name: str) -> None:
 @pytest.mark.parametrize("name", BYTES)
 def test_pages_in_other_encodings(name: str) -> None:
     pytest.importorskip("trafilatura")
-    from deepmmsearch.reading.formats import page_origin, read
+    from deepmmsearch.reading.file_kinds import page_origin, read
 
     row = BYTES[name]
     content = base64.b64decode(row["bytes"])

@@ -116,7 +116,7 @@ def write_documents(folder: Path) -> None:
 
 def read_page(path: Path) -> None:
     pytest.importorskip("trafilatura")
-    from deepmmsearch.reading.formats import extract
+    from deepmmsearch.reading.file_kinds import extract
 
     # here and not in the process that is killed, so that nothing hides behind it; on the web, too
     extract(path.name, path.read_bytes())

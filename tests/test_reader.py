@@ -20,7 +20,7 @@ from deepmmsearch.errors import ToolError, Unreadable
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.document import Document, Origin
-from deepmmsearch.reading.formats import extract, page_origin, read
+from deepmmsearch.reading.file_kinds import extract, page_origin, read
 from deepmmsearch.reading.webpage import canonical
 from deepmmsearch.reading.worker import Extractor
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
@@ -122,7 +122,7 @@ def test_a_page_cannot_pass_for_another_site_s(url: str, named: str, taken: str 
         """A process that a page has taken over."""
 
         def ask(self, request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
-            return {**vars(Document("x", "y", named)), "headings": [], "pictures": []}
+            return {**vars(Document("x", "y", named)), "headings": [], "pictures": [], "content": b""}
 
     assert Taken().read(Origin("html", "x", address=url), b"x").url == taken
 

@@ -29,7 +29,7 @@ from deepmmsearch.engine.storage import Record, Snapshot, Store, intact
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.progress import Watch, silent
-from deepmmsearch.reading.formats import PAGES, PICTURES
+from deepmmsearch.reading.file_kinds import PAGES, PICTURES
 from deepmmsearch.types import Hit
 
 SOURCE = "local"

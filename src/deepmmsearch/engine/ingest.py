@@ -26,7 +26,8 @@ from deepmmsearch.errors import Failed, Unreadable, UserError
 from deepmmsearch.files import lies_in
 from deepmmsearch.progress import Watch, silent, tracked
 from deepmmsearch.reading.document import Document, Showing
-from deepmmsearch.reading.formats import PAGES, PICTURES, readable_name
+from deepmmsearch.reading.file_kinds import PAGES, PICTURES
+from deepmmsearch.reading.formats import readable_name
 from deepmmsearch.reading.worker import Extractor
 
 BATCH = 2_000  # documents, about one per passage

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
-
-Kind = Literal["html", "markdown", "text", "pdf"]
 
 MAX_TEXT = 4_000_000
 SPACES = re.compile(r"\s+")
@@ -15,15 +12,15 @@ EMPTY_ALT = re.compile(r"^(image|img|photo|picture|logo|icon|thumbnail|untitled)
 
 @dataclass(frozen=True)
 class Origin:
-    """What is known of bytes before they are read. `name`: their title where they name none themselves. `charset`: what
-    their server called it. `address`: where on the web they were read, "" for a file. `longest`: characters of text
-    that are kept.
+    """What is known of bytes before they are read. `kind`: a name in `file_kinds.KINDS`. `name`: their title where they
+    name none themselves. `charset`: what their server called it. `address`: where on the web they were read, "" for a
+    file. `longest`: characters of text that are kept.
 
     A file is taken at its word: what is not in UTF-8 or in the encoding that it declares is refused. Of a page on the
     web whatever can be read is read: its encoding is guessed where nothing else helps, and its date is looked for.
     """
 
-    kind: Kind
+    kind: str
     name: str
     charset: str = ""
     address: str = ""
@@ -33,19 +30,23 @@ class Origin:
 @dataclass(frozen=True)
 class Showing:
     """A picture that a page shows: where it is (as written in the page), what the page says of it, and how telling
-    that is (`rank`)."""
+    that is (`rank`). A picture within the file brings its `content`; `src` then is its name there, and `place` the part
+    of the file that shows it (as in `Document.marks`)."""
 
     src: str
     title: str
     snippet: str
     rank: float
+    content: bytes = b""
+    place: str = ""
 
 
 @dataclass(frozen=True)
 class Document:
     """`url` is the canonical one that the page itself names, for a page on the web one of the same site; `headings` are
     the lines of the text that head the lines after them; `date` (YYYY-MM-DD) and `language` ("en") are what it says of
-    itself."""
+    itself. `marks` say where parts of the text begin that can be cited by themselves: (offset, fragment of an address),
+    such as (0, "page=1")."""
 
     title: str
     text: str
@@ -54,6 +55,36 @@ class Document:
     headings: tuple[str, ...] = ()
     date: str | None = None
     language: str | None = None
+    marks: tuple[tuple[int, str], ...] = ()
+
+
+class Text:
+    """A document's text as it is composed, line by line."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._length = 0
+        self._marks: list[tuple[int, str]] = []
+
+    def mark(self, fragment: str) -> None:
+        """What is added from here on is of this part."""
+        if self._marks and self._marks[-1][0] == self._length:
+            self._marks.pop()  # the part before has no text
+        self._marks.append((self._length, fragment))
+
+    def add(self, text: str) -> None:
+        """One or several lines; nothing for blanks alone."""
+        if text := text.strip():
+            self._lines.append(text)
+            self._length += len(text) + 1
+
+    @property
+    def whole(self) -> str:
+        return "\n".join(self._lines)
+
+    @property
+    def marks(self) -> tuple[tuple[int, str], ...]:
+        return tuple(self._marks)
 
 
 def clean(text: str) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from operator import index
 from typing import Any
 
-from deepmmsearch.confined import MEMORY_LIMIT, Worker, serve
+from deepmmsearch.confined import CONTENT, MEMORY_LIMIT, Worker, serve
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.document import Document, Origin, Showing
-from deepmmsearch.reading.formats import file_origin, read
+from deepmmsearch.reading.file_kinds import file_origin, read
 from deepmmsearch.reading.webpage import canonical
 
-LIBRARIES = ("trafilatura", "pypdf", "htmldate")
+LIBRARIES = ("trafilatura", "pypdfium2", "htmldate")
 
 
 class Extractor(Worker):
@@ -29,17 +30,15 @@ class Extractor(Worker):
         """Raises as `ask` does."""
         answer = self.ask(vars(origin), content)
         try:
-            shown = tuple(
-                Showing(_text(p["src"]), _text(p["title"]), _text(p["snippet"]), float(p["rank"]))
-                for p in answer["pictures"]
-            )
+            shown = tuple(_showings(answer["pictures"], answer[CONTENT]))
             url, date, language = (
                 None if answer[name] is None else _text(answer[name]) for name in ("url", "date", "language")
             )
             # what was taken over by a page must not pass for another site's either
             url = canonical(origin.address, url) if url else None
             headings = tuple(_text(heading) for heading in answer["headings"])
-            return Document(_text(answer["title"]), _text(answer["text"]), url, shown, headings, date, language)
+            marks = tuple((index(offset), _text(fragment)) for offset, fragment in answer["marks"])
+            return Document(_text(answer["title"]), _text(answer["text"]), url, shown, headings, date, language, marks)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise Unreadable("its extraction failed") from None
 
@@ -49,9 +48,22 @@ def _text(value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
+def _showings(pictures: list[Any], contents: bytes) -> Iterator[Showing]:
+    at = 0
+    for picture in pictures:
+        size = index(picture["content"])
+        own = contents[at : at + size]
+        if size < 0 or len(own) != size:
+            raise ValueError(size)
+        src, title, snippet, place = (_text(picture[name]) for name in ("src", "title", "snippet", "place"))
+        yield Showing(src, title, snippet, float(picture["rank"]), own, place)
+        at += size
+
+
 def _extracted(request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     document = read(Origin(**{field.name: request[field.name] for field in fields(Origin)}), content)
-    return {**vars(document), "pictures": [vars(picture) for picture in document.pictures]}
+    pictures = [{**vars(picture), "content": len(picture.content)} for picture in document.pictures]
+    return {**vars(document), "pictures": pictures, CONTENT: b"".join(p.content for p in document.pictures)}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,89 @@
+"""A file or a page of the web -> its readable text, the pictures it shows and what it says of itself.
+
+Pure: bytes in, a Document out, Unreadable when refused. What is parsed here was written by strangers: `worker` runs it
+in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+from deepmmsearch.errors import Unreadable
+from deepmmsearch.reading.document import Document, Origin
+from deepmmsearch.reading.formats import markdown_document, page_name, readable_name, text_document
+from deepmmsearch.reading.pdf import from_pdf
+from deepmmsearch.reading.webpage import from_html
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """`suffixes`: how its files are called; `largest`: bytes of a file that is read."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    largest: int
+    read: Callable[[Origin, bytes], Document]
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        # trafilatura needs 14 s for a page of 10 MB; nothing written by people is that long in one page
+        FileKind("html", (".html", ".htm", ".xhtml"), 2_000_000, from_html),
+        FileKind("markdown", (".md", ".markdown"), 8_000_000, markdown_document),
+        FileKind("text", (".txt", ".text", ".rst"), 8_000_000, text_document),
+        FileKind("pdf", (".pdf",), 64_000_000, from_pdf),
+    )
+}
+_BY_SUFFIX = {suffix: kind for kind in KINDS.values() for suffix in kind.suffixes}
+PAGES = tuple(_BY_SUFFIX)
+"""The extensions of what is read as a page."""
+
+
+def file_origin(path: str, content: bytes) -> Origin:
+    """By its extension. Raises Unreadable for what is empty or too large."""
+    kind = _BY_SUFFIX[PurePosixPath(path).suffix.lower()]
+    if not content.strip():
+        raise Unreadable("empty file")
+    if len(content) > kind.largest:
+        raise Unreadable(f"larger than {kind.largest // 1_000_000} MB")
+    return Origin(kind.name, readable_name(path))
+
+
+def page_origin(url: str, declared: str, charset: str, content: bytes, longest: int) -> Origin:
+    """By its first bytes and the type that its server declared. Raises Unreadable for what is not a page."""
+    if content[:1024].lstrip().startswith(b"%PDF-"):
+        kind = "pdf"
+    elif declared in ("text/html", "application/xhtml+xml") or (not declared and b"<" in content[:1024]):
+        kind = "html"
+    elif declared == "text/markdown":
+        kind = "markdown"
+    elif declared in ("", "text/plain"):
+        kind = "text"
+    else:
+        raise Unreadable(f"it is not a page, but {declared[:80]}")
+    return Origin(kind, page_name(url), charset, url, longest)
+
+
+def read(origin: Origin, content: bytes) -> Document:
+    """Raises Unreadable with the reason; MissingExtra."""
+    if not content.strip():
+        raise Unreadable("it is empty")
+    if origin.address and origin.kind != "pdf":
+        # main text comes early, and trafilatura takes seconds for more
+        content = content[: KINDS["html"].largest if origin.kind == "html" else 4 * origin.longest]
+    document = KINDS[origin.kind].read(origin, content)
+    text = document.text[: origin.longest]
+    text = text.rstrip() if document.marks else text.strip()  # which count from the text's beginning
+    if not text.strip() and (origin.address or not document.pictures):
+        raise Unreadable("no text found" + ("; it may be made by scripts" if origin.kind == "html" else ""))
+    return replace(document, title=document.title[:300], text=text)
+
+
+def extract(path: str, content: bytes) -> Document:
+    """The document of a page file, by its extension. Raises Unreadable with the reason; MissingExtra."""
+    return read(file_origin(path, content), content)
