@@ -229,6 +229,64 @@ def test_saves_by_content_and_exactly(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "images").iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("size", [(1, 1), (40, 30), (7, 700), (300, 2)])
+def test_what_is_written_is_what_other_programs_read(tmp_path: Path, size: tuple[int, int], packed: bool) -> None:
+    for picture in (
+        noise(*size),
+        Image.new("RGB", size, "red"),
+        Image.linear_gradient("L").resize(size).convert("RGB"),
+    ):
+        path = images.save(picture, tmp_path / "images", packed=packed)
+        with Image.open(path) as read:
+            assert (read.format, read.mode, read.size, read.info) == ("PNG", "RGB", size, {})
+            assert read.tobytes() == picture.tobytes()
+        images.pack(path)
+        with Image.open(path) as read:
+            assert read.tobytes() == picture.tobytes()
+
+
+def test_a_packed_drawing_is_small(tmp_path: Path) -> None:
+    drawing = Image.new("RGB", (400, 300), "white")
+    drawing.paste("blue", (50, 50, 200, 200))
+    path = images.save(drawing, tmp_path, packed=False)
+    assert path.stat().st_size > 400 * 300 * 3
+    images.pack(path)
+    assert path.stat().st_size < 4000
+
+
+def test_a_kept_picture_is_the_same_in_everything_and_holds_no_pixels(tmp_path: Path) -> None:
+    plain = noise(64, 48)
+    plain.info["address"] = "https://a.example/"
+    kept = images.KeptPicture(plain)
+    assert kept.tobytes() == plain.tobytes()
+    kept.keep(images.save(kept, tmp_path))
+    assert kept._im is None and (kept.size, kept.mode, kept.info) == (plain.size, "RGB", plain.info)
+    assert images.digest(kept) == images.digest(plain) and images.save(kept, tmp_path) == kept.path
+    assert kept.copy() == plain and np.array_equal(np.asarray(kept), np.asarray(plain))
+    box = (3, 4, 30, 40)
+    assert kept.crop(box) == plain.crop(box) and kept.convert("L").tobytes() == plain.convert("L").tobytes()
+    assert kept.resize((9, 9)) == plain.resize((9, 9)) and kept.getpixel((5, 6)) == plain.getpixel((5, 6))
+    assert kept.load()[5, 6] == plain.load()[5, 6] and images.data_url(kept) == images.data_url(plain)
+    small = kept.copy()
+    small.thumbnail((8, 8))
+    other = Image.new("RGB", (64, 48))
+    other.paste(kept)
+    assert other.tobytes() == plain.tobytes() and small.size == (8, 6)
+    assert kept._im is None
+
+
+def test_a_kept_picture_that_is_changed_is_one_of_its_own(tmp_path: Path) -> None:
+    kept = images.KeptPicture(noise())
+    path = images.save(kept, tmp_path)
+    kept.keep(path)
+    kept.putpixel((0, 0), (1, 2, 3))
+    assert kept.getpixel((0, 0)) == (1, 2, 3) and images.digest(kept) != path.stem
+    kept.keep(path)
+    assert kept.getpixel((0, 0)) == (1, 2, 3), "no longer the one that lies there"
+    assert images.digest(images.load(path)) == path.stem
+
+
 def test_data_url_is_exact_as_png() -> None:
     import base64
 

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "deepmmsearch"
 LAYERS: tuple[tuple[str, ...], ...] = (
     (
         *("types", "errors", "disk", "containers", "environment", "sandbox", "progress", "notation", "thoughts"),
-        "normal_forms",
+        *("normal_forms", "png"),
     ),
     ("redaction", ""),
     ("escaping",),

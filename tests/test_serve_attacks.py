@@ -181,8 +181,14 @@ async def test_of_a_long_conversation_the_end_is_kept() -> None:
 
 
 async def test_runs_that_ended_do_not_fill_the_memory_with_their_pictures(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(rooms, "KEPT_BYTES", 3 * 100 * 100 * 3)
+    monkeypatch.setattr(rooms, "KEPT_BYTES", 3 * 100 * 100 * 4)
     history = History(tmp_path / "store")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    # where they cannot lie on the disk, they are in the memory
+    monkeypatch.setattr(history, "accept", full)
     place = Room(lambda _: history)
     workflow = AgentWorkflow(Scripted([KNOW]), load_prompt("deepmmsearch-r1"), lambda _: Toolbox())
     runs = []

@@ -134,7 +134,8 @@ async def test_on_a_full_disk_the_answer_is_given_and_it_is_said_that_it_was_not
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    served.histories.of("local").keep = full  # type: ignore[method-assign]
+    history = served.histories.of("local")
+    history.keep = history.accept = full  # type: ignore[method-assign]
     messages: Any = [{"role": "user", "content": "Which?"}]
     with running(served) as url:
         async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:

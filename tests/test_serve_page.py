@@ -92,7 +92,9 @@ def test_every_text_is_there_in_every_language() -> None:
         assert tuple(row) == LANGUAGES and all(row.values())
     used = " ".join(p.read_text(encoding="utf-8") for p in FOLDER.iterdir() if p.suffix in (".js", ".html"))
     assert [
-        name for name in page_texts("en") if not name.startswith(("none_", "action ")) and f'"{name}"' not in used
+        name
+        for name in page_texts("en")
+        if not name.startswith(("none_", "action ", "tool ")) and f'"{name}"' not in used
     ] == []
 
 
@@ -406,3 +408,28 @@ def test_a_key_becomes_a_cookie_that_no_script_reads(tmp_path: Path) -> None:
         assert client.get("/api/history", headers=other).json()["conversations"] == []
         client.post("/api/logout", json={})
         assert client.get("/api/history").status_code == 401
+
+
+# Tools that are chosen
+
+
+async def test_tools_are_left_out_on_the_page_and_in_v1_where_the_recipe_allows_it(tmp_path: Path) -> None:
+    policy = Scripted()
+    with page(tmp_path / "a", policy) as client:
+        (model,) = client.get("/api/settings").json()["models"]
+        assert model["tools"] == ["text_search", "image_search"], "it has nothing that finds parts"
+        asked = answered(client, pictures=[RED], tools=["text_search"])
+        looked, read = conversation(client, asked["id"])[0]["turns"][:2]
+        assert "not available" in looked["error"] and read["hits"]
+        assert "Do without: image search." in policy.asked[-1].prompt.user
+        for given, told in ((["nothing"], "search tool"), ("text_search", "not a list")):
+            reply = client.post("/api/questions", json={"text": "?", "tools": given})
+            assert reply.status_code in (400, 404) and told in reply.json()["error"]
+        body = {"model": "m", "messages": [{"role": "user", "content": "Which?"}], "search_tools": []}
+        said = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]
+        assert said["reasoning_content"].count("not available") + said["reasoning_content"].count("no image") == 2
+        assert client.post("/v1/responses", json={"model": "m", "input": "?", "search_tools": [3]}).status_code == 400
+    with page(tmp_path / "b", policy, page=PageSettings(may_choose=("model",))) as client:
+        asked = answered(client, pictures=[RED], tools=[])
+        assert conversation(client, asked["id"])[0]["turns"][1]["hits"]
+        assert client.post("/v1/chat/completions", json=body).status_code == 400

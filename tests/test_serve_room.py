@@ -17,6 +17,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.compose.serving import UploadSettings
 from deepmmsearch.errors import UserError
+from deepmmsearch.images import KeptPicture
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.serve.history import INTERRUPTED, History
 from deepmmsearch.serve.intake import TooMuch, take_question
@@ -78,8 +79,6 @@ async def until(run: Run, place: Room, enough: Callable[[State], bool]) -> State
 async def test_a_question_is_played_watched_and_kept(history: History) -> None:
     place, policy = room(history), Slow()
     run = await place.start(workflow(policy), Question("", "Who?", (picture(),)), "me", model="m")
-    assert run.kept is not None
-    await run.kept
     assert [(e.id, e.stop, e.model) for e in history.entries()] == [(run.id, None, "m")]
     assert (await until(run, place, lambda s: bool(s.writing))).writing == SEARCH[:10]
     policy.let("Who?")
@@ -89,6 +88,30 @@ async def test_a_question_is_played_watched_and_kept(history: History) -> None:
     assert (entry.answer, entry.stop, entry.pictures, entry.conversation) == ("Veld", "answer", 1, run.id)
     assert history.get(run.id).question.images[0].tobytes() == picture().tobytes()
     assert TrajectoryStore(history.store.folder).get(run.id).answer == "Veld", "an ordinary store"
+
+
+async def test_a_question_is_on_the_disk_when_it_is_taken_and_its_pixels_leave_the_memory(history: History) -> None:
+    place, policy = room(history), Slow((ANSWER,))
+    run = await place.start(workflow(policy), Question("", "Who?", (picture(),)), "me")
+    (image,) = run.trajectory.question.images
+    assert isinstance(image, KeptPicture) and image.path is not None and image.path.stat().st_size > 40 * 30 * 3
+    assert TrajectoryStore(history.store.folder).get(run.id).stop is None
+    assert image.tobytes() == picture().tobytes()
+    policy.let("Who?")
+    await place.finish(run)
+    async with asyncio.timeout(10):
+        while image.path.stat().st_size > 1000:
+            await asyncio.sleep(0.01)
+    assert image.tobytes() == history.get(run.id).question.images[0].tobytes() == picture().tobytes()
+
+
+def test_packing_brings_back_nothing_that_was_deleted(history: History) -> None:
+    kept = KeptPicture(picture())
+    taken = Trajectory(Question("a", "Who?", (kept,)), load_prompt("atlas"))
+    history.accept(taken, {})
+    history.remove(["a"])
+    history.pack(taken)
+    assert list((history.store.folder / "images").iterdir()) == []
 
 
 async def test_a_watcher_that_comes_late_or_reads_slowly_sees_the_whole(history: History) -> None:
@@ -205,6 +228,7 @@ async def test_an_answer_that_cannot_be_kept_is_given_all_the_same(history: Hist
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(history, "keep", full)
+    monkeypatch.setattr(history, "accept", full)
     policy.let("a")
     assert (await place.finish(run)).answer == "Veld"
     assert "No space left" in str(place.state(run).unsaved)

@@ -104,11 +104,11 @@ class TrajectoryStore:
         """Stores what `prepare` made; gives what `put` gives."""
         return self._write([record]), _parse(record, str(self.path))
 
-    def save_picture(self, image: Image) -> Path:
-        """Writes the picture as this store keeps it, and gives its path."""
+    def save_picture(self, image: Image, *, packed: bool = True) -> Path:
+        """Writes the picture as this store keeps it (`images.save`), and gives its path."""
         make_folder(self.folder, private=True)
         self._refuse_link(self.folder / "images")
-        return images.save(image, self.folder / "images", private=True)
+        return images.save(image, self.folder / "images", private=True, packed=packed)
 
     def extend(self, rows: Iterable[tuple[str, Trajectory]]) -> None:
         """As `append`, for several: one wait for the disk. None is stored when one of them cannot be."""

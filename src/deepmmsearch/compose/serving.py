@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,10 +14,14 @@ from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, choose_prompt
 from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
+from deepmmsearch.errors import UnknownName
 from deepmmsearch.settings import LimitSettings, Recipe, Settings
-from deepmmsearch.types import Limits, Policy
+from deepmmsearch.types import Limits, Policy, Question
 
-Choice = Literal["model", "calls", "length"]
+Choice = Literal["model", "tools", "calls", "length"]
+SEARCH_TOOLS = {"text_search": "text search", "image_search": "image search", "crop": "parts of a picture"}
+"""What users may do without, and what it is called in a prompt."""
+_FIELDS = {"text_search": "text_search", "image_search": "image_search", "crop": "grounder"}
 LONG = (
     "Answer at length: a paragraph or more that says what was found, how it is known, and what is not certain. "
     "Begin with the answer itself."
@@ -59,11 +63,12 @@ class CallerLimits(Settings):
 
 
 class PageSettings(Settings):
-    """The page: `may_choose` says what its users may change, `share` whether they may make a link to an answer that
-    everybody who reaches the server can open, `language` what it speaks where the browser asks for none of its own."""
+    """The page: `may_choose` says what its users may change (the tools also over /v1), `share` whether they may make a
+    link to an answer that everybody who reaches the server can open, `language` what it speaks where the browser asks
+    for none of its own."""
 
     enabled: bool = True
-    may_choose: tuple[Choice, ...] = ("model", "calls", "length")
+    may_choose: tuple[Choice, ...] = ("model", "tools", "calls", "length")
     share: bool = False
     language: Literal["en", "de", "zh"] = "en"
 
@@ -119,12 +124,35 @@ class ServedModel:
         """Does it follow what it is asked? One that was trained with a prompt of its own knows that one alone."""
         return follows_any_prompt(self.workflow.policy)
 
+    @property
+    def search_tools(self) -> tuple[str, ...]:
+        """Those of SEARCH_TOOLS that it has."""
+        tools = self.workflow.tools_for(Question("", ""))
+        return tuple(name for name, field in _FIELDS.items() if getattr(tools, field) is not None)
+
     def limited(self, calls: int | None) -> AgentWorkflow:
         """The workflow with at most `calls` tool calls, never more than it has by itself."""
         if calls is None:
             return self.workflow
         allowed = self.workflow.limits
         return replace(self.workflow, limits=replace(allowed, calls=max(0, min(calls, allowed.calls))))
+
+
+def with_tools(model: ServedModel, workflow: AgentWorkflow, chosen: Collection[str]) -> AgentWorkflow:
+    """The workflow with only the chosen ones of the model's search tools; one that follows any prompt is told. Raises
+    UnknownName."""
+    for name in chosen:
+        if name not in SEARCH_TOOLS:
+            raise UnknownName("search tool", name[:80], SEARCH_TOOLS)
+    missing = [name for name in model.search_tools if name not in chosen]
+    if not missing:
+        return workflow
+    without: dict[str, Any] = {_FIELDS[name]: None for name in missing}
+    tools_for, prompt = workflow.tools_for, workflow.prompt
+    if model.free:
+        told = f"Do without: {', '.join(SEARCH_TOOLS[name] for name in missing)}."
+        prompt = replace(prompt, user=f"{prompt.user}\n\n{told}")
+    return replace(workflow, prompt=prompt, tools_for=lambda question: replace(tools_for(question), **without))
 
 
 def at_length(workflow: AgentWorkflow) -> AgentWorkflow:

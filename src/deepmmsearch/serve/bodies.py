@@ -68,9 +68,18 @@ async def read_json(request: Request) -> dict[str, Any]:
 async def parse_body(request: Request) -> dict[str, Any]:
     """The body. Raises UserError where it is not an object of JSON."""
     try:
-        body = parse_json((await request.body() or b"{}").decode("utf-8"))
+        # a request that is streamed an answer would hold its body as long
+        body = parse_json((b"".join([piece async for piece in request.stream()]) or b"{}").decode("utf-8"))
     except ValueError as error:
         raise UserError(f"The body is not JSON ({error}).") from None
     if not isinstance(body, dict):
         raise UserError("The body is not a JSON object.")
     return body
+
+
+def read_names(body: Mapping[str, Any], field: str) -> list[str] | None:
+    """The texts of a list that may be missing. Raises UserError."""
+    given = body.get(field)
+    if given is not None and not (isinstance(given, list) and all(isinstance(each, str) for each in given)):
+        raise UserError(f"{field} is not a list of texts.")
+    return given

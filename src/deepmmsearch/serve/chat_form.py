@@ -83,7 +83,8 @@ def _annotations(answer: CitedAnswer) -> list[dict[str, Any]]:
             "type": "url_citation",
             "url_citation": {"url": source.url, "title": source.title, "start_index": start, "end_index": end},
         }
-        for source, (start, end) in zip(answer.sources, answer.spans, strict=True)
+        for number, start, end in answer.spans
+        if (source := answer.sources[number - 1])
     ]
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import locked, write_json
+from deepmmsearch.images import KeptPicture, pack
 from deepmmsearch.notation import parse_json
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Trajectory
@@ -71,9 +72,26 @@ class History:
         """Stores the trajectory under its question's id. Raises UserError, OSError."""
         self._expire()
         with self._preparation():
-            record = self.store.prepare(trajectory, about)
-            with self._lock:
-                self._note(*self.store.write(record))
+            self._store(trajectory, about)
+
+    def accept(self, asked: Trajectory, about: Mapping[str, Any]) -> None:
+        """Stores a question that is being played, soon: its pictures are not packed yet. From then on their pixels need
+        no memory where they are KeptPictures. Raises UserError, OSError."""
+        self._expire()
+        with self._preparation():
+            for image in asked.question.images:
+                path = self.store.save_picture(image, packed=False)
+                if isinstance(image, KeptPicture):
+                    image.keep(path)
+            self._store(asked, about)
+
+    def pack(self, trajectory: Trajectory) -> None:
+        """Makes the files of its question's pictures as small as others. Raises UserError, OSError."""
+        for image in trajectory.question.images:
+            if isinstance(image, KeptPicture) and image.path is not None:
+                with self._preparation():
+                    if image.path.exists():
+                        pack(image.path)
 
     def entries(self, search: str = "") -> list[HistoryEntry]:
         """Newest first; of those whose question, title or answer holds every word of `search`."""
@@ -153,6 +171,11 @@ class History:
             finally:
                 self._removing = False
                 self._lock.notify_all()
+
+    def _store(self, trajectory: Trajectory, about: Mapping[str, Any]) -> None:
+        record = self.store.prepare(trajectory, about)
+        with self._lock:
+            self._note(*self.store.write(record))
 
     def _note(self, offset: int, line: Mapping[str, Any]) -> None:
         id, row = str(line["id"]), line["trajectory"]

@@ -7,6 +7,8 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeGuard
 
 from PIL.Image import Image
 
@@ -38,9 +40,10 @@ async def take_question(
     """
     if len(text) > bounds.characters:
         raise TooMuch(f"The question has {len(text)} characters, at most {bounds.characters} are taken. Shorten it.")
-    loaded = await take_pictures(pictures, bounds)
     kept = _latest(history[-bounds.exchanges :] if bounds.exchanges else (), EARLIER * bounds.characters)
-    return await read_question(text, loaded, [(earlier.question, earlier.answer) for earlier in kept])
+    # with the pictures it would be named after their pixels, which takes time and is of no use here
+    question = await read_question(text, (), [(earlier.question, earlier.answer) for earlier in kept])
+    return replace(question, images=tuple(await take_pictures(pictures, bounds)))
 
 
 def _latest(history: Sequence[Exchange], characters: int) -> Sequence[Exchange]:
@@ -59,11 +62,16 @@ async def take_pictures(pictures: Sequence[bytes | str | Image], bounds: UploadS
     return [await _picture(given, number, bounds) for number, given in enumerate(pictures, 1)]
 
 
+def is_address(given: bytes | str | Image) -> TypeGuard[str]:
+    """Is it fetched from the web?"""
+    return isinstance(given, str) and given.startswith(_ADDRESS)
+
+
 async def _picture(given: bytes | str | Image, number: int, bounds: UploadSettings) -> Image:
     name = f"picture {number}"
     if isinstance(given, Image):
         return given
-    if isinstance(given, str) and given.startswith(_ADDRESS):
+    if is_address(given):
         (found,) = (await read_question("?", [given])).images
         if found.width * found.height > bounds.pixels:
             raise TooMuch(_too_many(name, bounds))

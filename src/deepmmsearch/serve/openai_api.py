@@ -13,9 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deepmmsearch.agent.runner import AgentWorkflow
-from deepmmsearch.compose.serving import ServedModel
+from deepmmsearch.compose.serving import ServedModel, with_tools
 from deepmmsearch.errors import Failed, UserError
-from deepmmsearch.serve.bodies import error_body, parse_body, reply_json, retry_after, status_of
+from deepmmsearch.serve.bodies import error_body, parse_body, read_names, reply_json, retry_after, status_of
 from deepmmsearch.serve.callers import Caller, key_of
 from deepmmsearch.serve.chat_form import ChatForm
 from deepmmsearch.serve.conversations import Conversation, read_conversation, read_input
@@ -34,18 +34,20 @@ OpenAIForm = ChatForm | ResponseForm
 
 @dataclass(frozen=True)
 class OpenAIRequest:
-    """What of a request counts. `stop`: the answer ends before any of these; `tokens`: what the episode may sample."""
+    """What of a request counts. `stop`: the answer ends before any of these; `tokens`: what the episode may sample;
+    `tools`: the search tools it may use, None for all."""
 
     model: ServedModel
     name: str
-    conversation: Conversation
     stream: bool
     stop: tuple[str, ...]
     tokens: int | None
+    tools: list[str] | None = None
 
     @property
     def workflow(self) -> AgentWorkflow:
         made = self.model.workflow
+        made = made if self.tools is None else with_tools(self.model, made, self.tools)
         if self.tokens is None:
             return made
         return replace(made, limits=replace(made.limits, tokens=min(self.tokens, made.limits.tokens)))
@@ -98,26 +100,32 @@ class _Door:
         options = body.get("stream_options")
         usage = isinstance(options, Mapping) and bool(options.get("include_usage"))
         conversation = read_conversation(body.get("messages"))
-        asked = self._read(body, conversation, "max_completion_tokens", "max_tokens")
+        asked = self._read(body, "max_completion_tokens", "max_tokens")
         events = asked.name.endswith(SUFFIX)
-        return await self._reply(request, caller, asked, lambda id: ChatForm(id, asked.name, events, usage))
+        return await self._reply(
+            request, caller, asked, conversation, lambda id: ChatForm(id, asked.name, events, usage)
+        )
 
     async def respond(self, request: Request, caller: Caller) -> Response:
         body = await parse_body(request)
         for name in ("previous_response_id", "conversation", "background", "prompt"):
             if body.get(name):
                 raise UserError(f"{name} is not taken here. Send the whole conversation as input, and wait or stream.")
-        asked = self._read(body, read_input(body.get("input")), "max_output_tokens")
-        return await self._reply(request, caller, asked, lambda id: ResponseForm(id, asked.name))
+        conversation, asked = read_input(body.get("input")), self._read(body, "max_output_tokens")
+        return await self._reply(request, caller, asked, conversation, lambda id: ResponseForm(id, asked.name))
 
     async def _reply(
-        self, request: Request, caller: Caller, asked: OpenAIRequest, form_of: Callable[[str], OpenAIForm]
+        self,
+        request: Request,
+        caller: Caller,
+        asked: OpenAIRequest,
+        said: Conversation,
+        form_of: Callable[[str], OpenAIForm],
     ) -> Response:
-        said = asked.conversation
         if said.task:
             self._house.callers.admit(caller)
             words = await task_words(said.text, asked.model.workflow.policy)
-            return _at_once(asked, form_of("task"), Outcome(CitedAnswer(words, (), (), ())))
+            return _at_once(asked, form_of("task"), Outcome(CitedAnswer(words)))
         model = asked.model.name
         run = await self._house.begin(
             asked.workflow, said.text, said.pictures, said.history, caller, model, door="openai"
@@ -130,14 +138,17 @@ class _Door:
             raise Failed(last.error)
         return reply_json(form.whole(_outcome(asked, run)))
 
-    def _read(self, body: Mapping[str, Any], conversation: Conversation, *tokens: str) -> OpenAIRequest:
+    def _read(self, body: Mapping[str, Any], *tokens: str) -> OpenAIRequest:
         """Raises UserError, UnknownName. `tokens`: the names under which a limit of tokens is told."""
         name = body.get("model")
         if not isinstance(name, str):
             raise UserError(f"model is missing. Give one of: {', '.join(self._house.models)}.")
         model = self._house.model(name.removesuffix(SUFFIX))
         stop = _stop(body.get("stop"))
-        return OpenAIRequest(model, name, conversation, bool(body.get("stream")), stop, _tokens(body, tokens))
+        tools = read_names(body, "search_tools")
+        if tools is not None and "tools" not in self._house.recipe.page.may_choose:
+            raise UserError("search_tools are not chosen by those who ask here. Leave the field out.")
+        return OpenAIRequest(model, name, bool(body.get("stream")), stop, _tokens(body, tokens), tools)
 
     async def _finished(self, request: Request, run: Run) -> Trajectory:
         """The episode, which ends when whoever asked hangs up."""

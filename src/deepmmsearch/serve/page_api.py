@@ -20,9 +20,9 @@ from starlette.staticfiles import StaticFiles
 
 from deepmmsearch import images
 from deepmmsearch.agent.runner import AgentWorkflow
-from deepmmsearch.compose.serving import ServedModel, at_length
+from deepmmsearch.compose.serving import ServedModel, at_length, with_tools
 from deepmmsearch.errors import UserError
-from deepmmsearch.serve.bodies import read_json, refused
+from deepmmsearch.serve.bodies import read_json, read_names, refused
 from deepmmsearch.serve.callers import COOKIE, Caller, key_of
 from deepmmsearch.serve.event_streams import STILL, event_data, event_stream, with_pauses
 from deepmmsearch.serve.examples import Examples
@@ -114,7 +114,13 @@ class PageDoor:
 
     def _described(self, model: ServedModel) -> dict[str, Any]:
         tools = model.workflow.limits
-        row = {"name": model.name, "about": model.about, "calls": tools.calls, "long": model.free}
+        row = {
+            "name": model.name,
+            "about": model.about,
+            "calls": tools.calls,
+            "long": model.free,
+            "tools": model.search_tools,
+        }
         return row | {"examples": self._examples.texts(model.name)}
 
     async def login(self, request: Request) -> Response:
@@ -151,9 +157,6 @@ class PageDoor:
         if not isinstance(text, str):
             raise UserError("text is missing. Give the question.")
         run = await self._house.begin(workflow, text, taken, history, caller, model.name, **about)
-        if run.kept is not None:
-            # so that the history has it, too, for who reloads at once
-            await asyncio.shield(run.kept)
         return JSONResponse(view_run(run), 201)
 
     def _chosen(self, body: Mapping[str, Any]) -> tuple[ServedModel, AgentWorkflow]:
@@ -163,6 +166,8 @@ class PageDoor:
         if isinstance(calls, bool) or not isinstance(calls, int | None):
             raise UserError(f"calls is {calls!r}, but a whole number is expected.")
         workflow = model.limited(calls if "calls" in self._may else None)
+        if "tools" in self._may and (tools := read_names(body, "tools")) is not None:
+            workflow = with_tools(model, workflow, tools)
         long = body.get("length") == "long" and "length" in self._may and model.free
         return model, at_length(workflow) if long else workflow
 

@@ -177,7 +177,7 @@ def _call(call: Call) -> dict[str, Any]:
 
 def _parts(answer: CitedAnswer) -> Iterator[str | int]:
     at = 0
-    for number, (start, end) in enumerate(answer.spans, 1):
+    for number, start, end in answer.spans:
         yield answer.text[at:start]
         yield number
         at = end

@@ -114,7 +114,8 @@ class ResponseForm:
     def _message(self, answer: CitedAnswer) -> dict[str, Any]:
         cited = [
             {"type": "url_citation", "url": source.url, "title": source.title, "start_index": start, "end_index": end}
-            for source, (start, end) in zip(answer.sources, answer.spans, strict=True)
+            for number, start, end in answer.spans
+            if (source := answer.sources[number - 1])
         ]
         part = {"type": "output_text", "text": answer.text, "annotations": cited, "logprobs": []}
         row = {"id": f"msg_{self.id}", "type": "message", "role": "assistant", "status": "completed"}

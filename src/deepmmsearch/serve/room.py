@@ -19,6 +19,7 @@ from typing import Any
 
 from deepmmsearch.agent.runner import Workflow, guarded
 from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.images import KeptPicture
 from deepmmsearch.serve.history import INTERRUPTED, History
 from deepmmsearch.types import Question, Trajectory
 
@@ -70,12 +71,11 @@ class Run:
     about: Mapping[str, Any]
     trajectory: Trajectory
     writing: str = ""
-    started: bool = False
     ending: bool = False
     ended: bool = False
     unsaved: str | None = None
     task: asyncio.Task[None] | None = None
-    kept: asyncio.Task[None] | None = None
+    accepting: asyncio.Task[None] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def tell(self) -> None:
@@ -105,8 +105,9 @@ class Room:
         self._waiting: list[Run] = []
         self._playing: set[Run] = set()
         self._closing = False
-        # pictures are compressed there: what reads and plays has the other cores
-        self._keepers = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2), "keeping")
+        self._keepers = ThreadPoolExecutor(os.cpu_count() or 2, "keeping")
+        # what asks and answers has the other cores
+        self._packers = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2), "packing")
 
     @property
     def playing(self) -> int:
@@ -117,8 +118,8 @@ class Room:
         return len(self._waiting)
 
     async def start(self, workflow: Workflow, question: Question, owner: str, **about: Any) -> Run:
-        """Takes the question and gives its run at once. The question is played while it is written to the disk: where
-        that fails, the run says so. Raises NoPlace where there is no place."""
+        """Takes the question and gives its run once it is on the disk; it is played meanwhile. Where it cannot be
+        written the run says so. Raises NoPlace where there is no place."""
         if self._closing:
             raise NoPlace("The server is being stopped. Ask again in a moment.")
         own = sum(run.owner == owner for run in (*self._waiting, *self._playing))
@@ -129,12 +130,15 @@ class Room:
             raise NoPlace(f"{self.waiting} questions are waiting already. Ask again in a moment.")
         id = uuid.uuid4().hex[:16]
         told = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "conversation": id} | about
-        asked = replace(question, id=id)
-        run = Run(id, owner, workflow, asked, told, replace(workflow.blank, question=asked))
+        asked = replace(question, id=id, images=tuple(map(KeptPicture, question.images)))
+        blank = replace(workflow.blank, question=asked)
+        run = Run(id, owner, workflow, asked, told, blank)
         self._runs[id] = run
         self._waiting.append(run)
-        run.kept = asyncio.create_task(self._keep(run, run.trajectory))
+        run.accepting = asyncio.create_task(self._kept(run, lambda history: history.accept(blank, told)))
         self._begin()
+        # who hangs up meanwhile leaves it to be played
+        await asyncio.shield(run.accepting)
         return run
 
     def find(self, id: str, owner: str) -> Run:
@@ -180,14 +184,14 @@ class Room:
         """Ends everything; what was played is kept."""
         self._closing = True
         await asyncio.gather(*(self.stop(run, INTERRUPTED) for run in tuple(self._runs.values())))
-        self._keepers.shutdown(wait=False)
+        for threads in (self._keepers, self._packers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def _begin(self) -> None:
         while self._waiting and self.playing < self._concurrency:
             run = self._next()
             self._waiting.remove(run)
             self._playing.add(run)
-            run.started = True
             run.task = asyncio.create_task(self._play(run))
             run.tell()
         for run in self._waiting:
@@ -218,15 +222,17 @@ class Room:
 
     async def _end(self, run: Run, trajectory: Trajectory) -> None:
         run.ending = True
-        if run.kept is not None:
-            await run.kept
-        await self._keep(run, trajectory)
+        if run.accepting is not None:
+            await run.accepting
+        await self._kept(run, lambda history: history.keep(trajectory, run.about))
         run.trajectory, run.writing, run.ended = trajectory, "", True
         self._playing.discard(run)
         run.tell()
         self._told(run, trajectory)
         self._clear()
         self._begin()
+        if run.unsaved is None and not self._closing:
+            self._packers.submit(self._pack, run)
 
     def _clear(self) -> None:
         """Lets go of the oldest that ended; the last one stays."""
@@ -235,18 +241,22 @@ class Room:
         while len(ended) > 1 and (len(ended) > KEPT or sum(sizes) > KEPT_BYTES):
             del self._runs[ended.pop(0).id], sizes[0]
 
-    async def _keep(self, run: Run, trajectory: Trajectory) -> None:
+    async def _kept(self, run: Run, keep: Callable[[History], None]) -> None:
         try:
-            await asyncio.wrap_future(
-                self._keepers.submit(lambda: self._histories(run.owner).keep(trajectory, run.about))
-            )
+            await asyncio.wrap_future(self._keepers.submit(lambda: keep(self._histories(run.owner))))
             run.unsaved = None
         # the answer is there all the same, and whoever asked is told
         except (UserError, OSError) as error:
             run.unsaved = f"The answer could not be kept: {error}"
 
+    def _pack(self, run: Run) -> None:
+        # they can be read as they are
+        with contextlib.suppress(UserError, OSError):
+            self._histories(run.owner).pack(run.trajectory)
+
 
 def _picture_bytes(trajectory: Trajectory) -> int:
     seen = [turn.observation for turn in trajectory.turns if turn.observation]
     hits = [hit.image for each in seen for hit in each.hits if hit.image is not None]
-    return sum(3 * image.width * image.height for image in (*trajectory.pictures, *hits))
+    held = [i for i in (*trajectory.pictures, *hits) if not (isinstance(i, KeptPicture) and i.path)]
+    return sum(4 * i.width * i.height for i in held)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deepmmsearch.agent.dialect import parse_reason
 from deepmmsearch.agent.table import shown
 from deepmmsearch.escaping import one_line, plain
-from deepmmsearch.show.citations import Source, find_sources, read_sources
+from deepmmsearch.show.citations import Source, read_sources
+from deepmmsearch.show.inline import mark
 from deepmmsearch.show.terminal import why_none
 from deepmmsearch.types import Malformed, Trajectory, Turn
 
@@ -15,15 +17,23 @@ MOST_HITS = 5
 MOST_READ = 5
 
 
+class CitedSpan(NamedTuple):
+    """Where `[number]` stands: from `start` to `end`, exclusive."""
+
+    number: int
+    start: int
+    end: int
+
+
 @dataclass(frozen=True)
 class CitedAnswer:
-    """The answer with `[n]` behind it, one for each of `sources`; `spans` are where these stand in `text`. `read`: what
-    was read besides."""
+    """The answer with `[n]` behind what source n says, for each of `sources` once or more; `spans` are where these
+    stand in `text`. `read`: what was read besides."""
 
     text: str
-    sources: tuple[Source, ...]
-    spans: tuple[tuple[int, int], ...]
-    read: tuple[Source, ...]
+    sources: tuple[Source, ...] = ()
+    spans: tuple[CitedSpan, ...] = ()
+    read: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,17 +66,16 @@ class Outcome:
 def cited(trajectory: Trajectory, stop: tuple[str, ...] = ()) -> CitedAnswer:
     """What is said in the end; without an answer, why there is none. `stop`: the answer ends before any of these."""
     if trajectory.answer is None:
-        return CitedAnswer(f"No answer: {why_none(trajectory)}", (), (), _apart((), trajectory))
-    text = plain(trajectory.answer.strip())
-    ends = [at for word in stop if word and (at := text.find(word)) >= 0]
-    text = text[: min(ends)] if ends else text
-    sources = tuple(find_sources(trajectory))
-    spans = []
-    for number, _ in enumerate(sources, 1):
-        mark = f" [{number}]"
-        spans.append((len(text) + 1, len(text) + len(mark)))
-        text += mark
-    return CitedAnswer(text, sources, tuple(spans), _apart(sources, trajectory))
+        return CitedAnswer(f"No answer: {why_none(trajectory)}", read=_apart((), trajectory))
+    answer = plain(trajectory.answer.strip())
+    ends = [at for word in stop if word and (at := answer.find(word)) >= 0]
+    marked = mark(trajectory, answer[: min(ends)] if ends else answer)
+    text, at, spans = "", 0, []
+    for each in marked.marks:
+        text += f"{marked.text[at : each.place]} "
+        spans.append(CitedSpan(each.number, len(text), len(text) + len(f"[{each.number}]")))
+        text, at = f"{text}[{each.number}]", each.place
+    return CitedAnswer(text + marked.text[at:], marked.sources, tuple(spans), _apart(marked.sources, trajectory))
 
 
 def _apart(sources: tuple[Source, ...], trajectory: Trajectory) -> tuple[Source, ...]:

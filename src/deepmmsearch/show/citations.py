@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deepmmsearch.language.sentence_ends import split_paragraph
 from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.types import Hit, Observation, Trajectory
 
@@ -37,24 +38,24 @@ def find_sources(trajectory: Trajectory) -> list[Source]:
     if not answer.strip():
         return []
     found: dict[str, Source] = {}
-    for turn, rank, hit, read in _hits(trajectory):
+    for turn, rank, hit, read in all_hits(trajectory):
         said = next((s for s in (*read, hit.title, *_around(hit.snippet, answer)) if answer in _words(s)), None)
         if said is not None:
-            found.setdefault(hit.url or hit.title, Source(turn, rank, hit.title, hit.url, _short(said), hit.matched))
+            found.setdefault(hit.url or hit.title, Source(turn, rank, hit.title, hit.url, shortened(said), hit.matched))
     return list(found.values())
 
 
 def read_sources(trajectory: Trajectory) -> list[Source]:
     """The hits that the policy read something of, each address once."""
     found: dict[str, Source] = {}
-    for turn, rank, hit, read in _hits(trajectory):
+    for turn, rank, hit, read in all_hits(trajectory):
         if read:
-            source = Source(turn, rank, hit.title, hit.url, _short(read[0]), hit.matched)
+            source = Source(turn, rank, hit.title, hit.url, shortened(read[0]), hit.matched)
             found.setdefault(hit.url or hit.title, source)
     return list(found.values())
 
 
-def _hits(trajectory: Trajectory) -> Iterator[tuple[int, int, Hit, list[str]]]:
+def all_hits(trajectory: Trajectory) -> Iterator[tuple[int, int, Hit, list[str]]]:
     """Turn, rank, hit, and what the policy read of it."""
     for number, turn in enumerate(trajectory.turns, 1):
         if turn.observation is not None:
@@ -77,11 +78,16 @@ def _read(seen: Observation) -> dict[int, list[str]]:
 
 def _around(text: str, answer: str) -> list[str]:
     """The first sentence of a hit's text that holds the answer, else the whole text, which may hold it across two."""
-    sentences = re.split(r"(?<=[.!?。！？])\s+|\n+", text)
-    return [next((s for s in sentences if answer in _words(s)), text)]
+    return [next((s for s in sentences_of(text) if answer in _words(s)), text)]
 
 
-def _short(text: str) -> str:
+def sentences_of(text: str) -> list[str]:
+    """Cut at the ends of sentences and lines."""
+    return [sentence for line in text.split("\n") for sentence in split_paragraph(line)]
+
+
+def shortened(text: str) -> str:
+    """One line of at most EXCERPT characters."""
     line = " ".join(text.split())
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rsplit(" ", 1)[0] + "…"
 

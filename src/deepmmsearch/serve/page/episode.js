@@ -90,7 +90,7 @@ export class Episode {
       turn.reason && el("p", { class: "reason", dir: "auto" }, turn.reason),
       el("p", { class: "action", dir: "auto" }, el("b", {}, named(turn.action)), turn.detail ? ` ${turn.detail}` : ""),
       turn.written && el("pre", { dir: "auto" }, turn.written),
-      turn.crop && this.scene(turn.crop, t("crop"), "crop"),
+      turn.crop && this.scene(turn.crop, t("part"), "crop"),
       ...(turn.pictures ?? []).map((number) => this.scene(number, t("came_back"), "crop")),
       turn.grounding?.fallback && el("p", { class: "note", dir: "auto" }, t("whole", { why: turn.grounding.fallback })),
       failed && el("p", { class: "wrong", dir: "auto" }, failed),

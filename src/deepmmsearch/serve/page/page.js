@@ -36,12 +36,19 @@ function fill() {
 const model = () => settings.models.find((each) => each.name === $("model").value) ?? settings.models[0];
 
 function chosen() {
-  const { about, calls, long } = model();
+  const { about, calls, long, tools } = model();
+  const out = (kept("without") ?? "").split(" ");
+  $("tool-choice").replaceChildren(...tools.map((name) => el("label", {},
+    el("input", { type: "checkbox", value: name, checked: !out.includes(name), onchange: keepTools }), t(`tool ${name}`))));
+  $("tool-choice").parentElement.hidden = !tools.length || !settings.may.includes("tools");
   $("about").textContent = about;
   $("calls").max = calls;
   $("calls").value = Math.min(kept("calls") ?? calls, calls);
   $("length").disabled = !long;
 }
+
+const ticked = (yes) => [...$("tool-choice").querySelectorAll("input")].filter((each) => each.checked === yes).map((each) => each.value);
+const keepTools = () => keep("without", ticked(false).join(" "));
 
 function examples() {
   $("examples-title").hidden = !model().examples.length;
@@ -125,7 +132,7 @@ async function send() {
   const pictures = draft.filled();
   try {
     const asked = await api("POST", "questions", { text, pictures, conversation: open.id, model: model().name,
-      calls: settings.may.includes("calls") ? Number($("calls").value) : null, length: $("length").value });
+      calls: settings.may.includes("calls") ? Number($("calls").value) : null, tools: ticked(true), length: $("length").value });
     draft.clear();
     if (!open.id) {
       show(asked.conversation, text);
