@@ -17,11 +17,13 @@ import pytest
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.compose.serving import CallerLimits, PageSettings
+from deepmmsearch.compose.serving import CallerLimits, PageSettings, UploadSettings
+from deepmmsearch.prompts import load_prompt
 from deepmmsearch.serve.callers import read_callers
 from deepmmsearch.serve.examples import MOST
+from deepmmsearch.serve.history import History
 from deepmmsearch.serve.room import on_text
-from deepmmsearch.types import Box, Completion, Hit, Trajectory
+from deepmmsearch.types import Box, Completion, Hit, Question, Trajectory
 from serving import KNOW, READ, Scripted, house, running
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install-dev")
@@ -277,6 +279,46 @@ def test_a_citation_opens_its_sentence_and_its_source(browser: Any, tmp_path: Pa
         assert "Other" in page.inner_text("ul.sources") and "Other" not in page.inner_text("ol.sources")
 
 
+def test_in_a_longer_answer_each_sentence_has_its_citation(browser: Any, tmp_path: Path) -> None:
+    said = "It is old. The capital of Veld is Orm. Something else was read besides."
+    with opened(browser, tmp_path, Scripted([READ, f"<reason>x</reason><answer>{said}</answer>"])) as page:
+        answered(page)
+        assert page.inner_text(".said") == said.replace("Orm.", "Orm. 1")
+        page.click(".cite")
+        assert "Its capital is Orm" in page.inner_text(".sources q >> nth=0")
+
+
+def test_tools_are_chosen_and_stay_chosen(browser: Any, tmp_path: Path) -> None:
+    policy = Scripted()
+    with opened(browser, tmp_path, policy) as page:
+        page.click("#open-settings")
+        assert page.locator("#tool-choice input:checked").count() == 3
+        page.uncheck("#tool-choice input[value=text_search]")
+        page.keyboard.press("Escape")
+        page.reload()
+        page.wait_for_selector("#send")
+        answered(page)
+        page.click(".steps > summary")
+        assert "not available" in page.inner_text(".turns") and policy.asked[-1].prompt.user.endswith("text search.")
+        page.click("#open-settings")
+        assert page.locator("#tool-choice input:checked").count() == 2
+
+
+def test_older_conversations_are_one_press_away(browser: Any, tmp_path: Path) -> None:
+    history = History(tmp_path / "store" / "local")
+    for n in range(103):
+        asked = Trajectory(Question(f"q{n}", f"Question {n}"), load_prompt("atlas")).failed("x")
+        history.keep(asked, {"date": f"2026-01-01T00:{n // 60:02}:{n % 60:02}+00:00"})
+    history.close()
+    with opened(browser, tmp_path) as page:
+        until(page, "document.querySelectorAll('#conversations li').length === 100")
+        page.click("#more")
+        until(page, "document.querySelectorAll('#conversations li').length === 103")
+        assert not page.is_visible("#more") and page.evaluate("document.activeElement.innerText").startswith(
+            "Question 2"
+        )
+
+
 def test_a_follow_up_stays_in_its_conversation(browser: Any, tmp_path: Path) -> None:
     policy = Scripted()
     with opened(browser, tmp_path, policy) as page:
@@ -428,6 +470,22 @@ def test_it_speaks_the_language_of_the_browser_or_the_one_chosen(browser: Any, t
         assert page.evaluate("document.documentElement.lang") == "zh"
         page.reload()
         page.wait_for_selector("#send:text('提问')")
+
+
+def test_what_is_wrong_is_said_in_the_language_of_the_page(browser: Any, tmp_path: Path) -> None:
+    settings = {"context": {"locale": "de-DE"}, "uploads": UploadSettings(characters=30)}
+    with opened(browser, tmp_path, Scripted(seconds=30), **settings) as page:
+        ask(page, "x" * 31)
+        page.wait_for_selector("#problem:text('länger als 30 Zeichen')")
+        choose(page, ("a.png", "image/png", b"no picture"))
+        ask(page, "Was?")
+        page.wait_for_selector("#problem:text('Bild 1 lässt sich nicht verwenden')")
+        page.goto(page.url.partition("#")[0] + "#nothing")
+        page.wait_for_selector("#problem:text('nicht im Verlauf')")
+        page.reload()
+        ask(page, "Was?")
+        page.click("text=Anhalten")
+        page.wait_for_selector(".said:text('Keine Antwort. Sie wurde angehalten.')")
 
 
 def test_a_key_is_asked_for_where_one_is_needed(browser: Any, tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from deepmmsearch.compose.serving import CallerLimits, ServedModelSettings, Serv
 from deepmmsearch.errors import UserError
 from deepmmsearch.serve import border
 from deepmmsearch.serve.app import make_app
-from deepmmsearch.serve.callers import LOCAL, VARIABLE, Caller, Callers, NoKey, Spent, add_key, list_keys, read_callers
+from deepmmsearch.serve.callers import LOCAL, VARIABLE, Caller, Callers, add_key, list_keys, read_callers
 from deepmmsearch.serve.house import House
+from deepmmsearch.serve.refusals import NoKey, Spent
 from endpoints import endpoint, said
 from serving import house
 

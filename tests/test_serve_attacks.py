@@ -25,10 +25,12 @@ from deepmmsearch.serve import app
 from deepmmsearch.serve import room as rooms
 from deepmmsearch.serve.app import make_app
 from deepmmsearch.serve.border import MOST_VALUES, Border
-from deepmmsearch.serve.callers import Caller
+from deepmmsearch.serve.callers import Caller, Callers, read_callers
 from deepmmsearch.serve.history import History
 from deepmmsearch.serve.intake import take_question
-from deepmmsearch.serve.room import Room, UnknownRun
+from deepmmsearch.serve.mcp_sessions import Keyed
+from deepmmsearch.serve.refusals import UnknownRun
+from deepmmsearch.serve.room import Room
 from deepmmsearch.types import Exchange, Hit, Question
 from serving import KNOW, Scripted, house, running
 
@@ -236,6 +238,40 @@ def test_sessions_without_end_are_bounded(tmp_path: Path, monkeypatch: Any) -> N
         session = {"mcp-session-id": told[0].headers["mcp-session-id"]}
         assert client.delete("/mcp", headers=JSON | session).status_code == 200
         assert client.post("/mcp", json=begin, headers=JSON).status_code == 200
+
+
+async def test_sessions_are_counted_and_used_by_caller() -> None:
+    keys = {"DEEPMMSEARCH_SERVE_KEYS": "anna:0123456789abcdef ben:fedcba9876543210"}
+    known = read_callers(None, CallerLimits(), keys)
+    time_: list[float] = [0.0]
+    deleted: list[str] = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        begun = [(b"mcp-session-id", str(len(deleted)).encode())] if scope["method"] == "POST" else []
+        deleted.append(scope["method"])
+        await send({"type": "http.response.start", "status": 200, "headers": begun})
+        await send({"type": "http.response.body", "body": b""})
+
+    keyed = Keyed(inner, Callers(known), 2, 900.0, lambda: time_[0])
+    transport = httpx2.ASGITransport(app=keyed)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://a") as client:
+
+        async def ask(key: str | None, method: str = "POST", **headers: str) -> Any:
+            return await client.request(method, "/mcp", headers={"authorization": f"Bearer {key}"} | headers)
+
+        anna, ben = "0123456789abcdef", "fedcba9876543210"
+        assert (await ask("wrong")).status_code == 401
+        own = [await ask(anna) for _ in range(3)]
+        assert [reply.status_code for reply in own] == [200, 200, 503] and "sessions of yours" in own[2].text
+        assert (await ask(ben)).status_code == 200, "another caller's are not counted"
+        session = {"mcp-session-id": own[0].headers["mcp-session-id"]}
+        assert (await ask(ben, **session)).status_code == 404 and (await ask(anna, **session)).status_code == 200
+        assert (await ask(anna, **{"mcp-protocol-version": "2026-07-28"})).status_code == 200, "it has no session"
+        assert (await ask(anna)).status_code == 503
+        await ask(anna, "DELETE", **session)
+        assert (await ask(anna)).status_code == 200 and (await ask(anna)).status_code == 503
+        time_[0] = 1000.0
+        assert (await ask(anna)).status_code == 200, "the others were forgotten"
 
 
 def test_one_who_sends_a_large_body_holds_nobody_up(tmp_path: Path) -> None:

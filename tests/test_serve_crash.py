@@ -19,7 +19,8 @@ from mcp.client.client import Client
 from PIL import Image
 
 from deepmmsearch.images import data_url
-from deepmmsearch.serve.history import INTERRUPTED, History
+from deepmmsearch.serve.history import History
+from deepmmsearch.serve.refusals import INTERRUPTED
 from endpoints import Answer, endpoint, late, streamed
 from serving import KNOW, Scripted, house, running
 

@@ -17,7 +17,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.images import data_url
 from deepmmsearch.serve.callers import Caller
 from deepmmsearch.serve.conversations import read_conversation
-from deepmmsearch.serve.room import STOPPED
+from deepmmsearch.serve.refusals import STOPPED
 from serving import KNOW, LOOK, READ, Scripted, house, running
 
 RED, BLUE = (data_url(Image.new("RGB", (40, 30), colour)) for colour in ("red", "blue"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +17,17 @@ from PIL.PngImagePlugin import PngInfo
 from starlette.testclient import TestClient
 
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.compose.serving import LONG, CallerLimits, PageSettings
-from deepmmsearch.errors import ToolError
+from deepmmsearch.compose.serving import LONG, CallerLimits, PageSettings, UploadSettings
+from deepmmsearch.errors import MissingExtra, ToolError
 from deepmmsearch.images import data_url
+from deepmmsearch.serve import page_kept, pdf_drawing
 from deepmmsearch.serve.app import make_app
 from deepmmsearch.serve.callers import COOKIE, Caller, read_callers
 from deepmmsearch.serve.history import History
 from deepmmsearch.serve.languages import LANGUAGES, choose_language, page_texts
 from deepmmsearch.serve.page_api import FOLDER, POLICY
-from serving import LOOK, READ, Scripted, house
+from deepmmsearch.serve.refusals import STOPPED, why_ended
+from serving import KNOW, LOOK, READ, Scripted, house
 
 RED = data_url(Image.new("RGB", (400, 300), "red"))
 KEYS = "anna:0123456789abcdef ben:fedcba9876543210"
@@ -94,7 +97,7 @@ def test_every_text_is_there_in_every_language() -> None:
     assert [
         name
         for name in page_texts("en")
-        if not name.startswith(("none_", "action ", "tool ")) and f'"{name}"' not in used
+        if not name.startswith(("none_", "action ", "tool ", "error ")) and f'"{name}"' not in used
     ] == []
 
 
@@ -433,3 +436,91 @@ async def test_tools_are_left_out_on_the_page_and_in_v1_where_the_recipe_allows_
         asked = answered(client, pictures=[RED], tools=[])
         assert conversation(client, asked["id"])[0]["turns"][1]["hits"]
         assert client.post("/v1/chat/completions", json=body).status_code == 400
+
+
+# What is wrong, in the page's language
+
+
+def told(client: TestClient, **body: Any) -> tuple[str, dict[str, Any]]:
+    reply = client.post("/api/questions", json={"text": "Which?"} | body).json()
+    assert reply["error"] and all(f"error {reply['code']}" in page_texts(language) for language in LANGUAGES)
+    return reply["code"], reply["given"]
+
+
+def test_what_is_wrong_has_a_name_for_which_the_page_has_a_sentence(tmp_path: Path) -> None:
+    uploads = UploadSettings(pictures=2, bytes=20_000, pixels=200_000, characters=50)
+    with page(tmp_path, uploads=uploads) as client:
+        assert told(client, text="x" * 51) == ("long_question", {"most": 50})
+        assert told(client, text=" ") == ("no_question", {})
+        assert told(client, pictures=[RED] * 3) == ("too_many", {"most": 2})
+        assert told(client, pictures=["data:image/png;base64," + "A" * 40_000]) == ("large_file", {"most": 0.02})
+        large = data_url(Image.new("RGB", (500, 500)))
+        for picture in ("data:image/png;base64,aaaa", "data:image/png;base64,!", "/etc/passwd", large):
+            code, given = told(client, pictures=[RED, picture])
+            assert code == "bad_picture" and given["number"] == 2 and given["why"]
+        assert told(client, conversation="gone") == ("no_conversation", {})
+        assert client.get("/api/questions/none/events").json()["code"] == "no_run"
+        asked = answered(client)
+        renamed = client.patch(f"/api/history/{asked['id']}", json={"title": " "}).json()
+        assert renamed["code"] == "no_title"
+        assert (
+            client.post("/api/pdf", json={"pdf": RED.replace("image/png", "application/pdf")}).json()["code"]
+            == "bad_pdf"
+        )
+        # programs read English
+        body = {"model": "m", "messages": [{"role": "user", "content": "x" * 51}]}
+        assert "51 characters" in client.post("/v1/chat/completions", json=body).json()["error"]["message"]
+
+
+def test_limits_and_keys_have_sentences_too(tmp_path: Path) -> None:
+    known = read_callers(None, CallerLimits(per_minute=1), {"DEEPMMSEARCH_SERVE_KEYS": KEYS})
+    with page(tmp_path, known=known) as client:
+        assert client.post("/api/questions", json={"text": "?"}).json()["code"] == "no_key"
+        assert client.post("/api/login", json={"key": "x"}).json()["code"] == "unknown_key"
+        client.headers["authorization"] = "Bearer 0123456789abcdef"
+        answered(client)
+        code, given = told(client)
+        assert code == "too_often" and given["count"] == 1 and 0 < given["wait"] <= 60
+        large = client.post("/api/questions", content=b"x", headers={"content-length": str(10**10)})
+        assert f"error {large.json()['error']['code']}" in page_texts("de")
+
+
+def test_how_an_episode_ended_has_a_name() -> None:
+    assert why_ended(None) is None and why_ended(STOPPED) == {"code": "stopped", "given": {}}
+    assert why_ended("No answer within 0.05 s.") == {"code": "late", "given": {"seconds": "0.05"}}
+    assert why_ended("boom") == {"code": "failed", "given": {"why": "boom"}}
+    for code in (
+        "stopped",
+        "interrupted",
+        "late",
+        "failed",
+        "no_place",
+        "own_places",
+        "stopping",
+        "no_money",
+        "slow_body",
+    ):
+        assert f"error {code}" in page_texts("zh")
+
+
+def test_older_conversations_are_told_when_they_are_asked_for(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(page_kept, "AT_ONCE", 2)
+    with page(tmp_path, Scripted([KNOW])) as client:
+        for text in ("a tower", "b", "c", "d tower"):
+            answered(client, text)
+
+        def listed(**query: Any) -> tuple[list[str], bool]:
+            found = client.get("/api/history", params=query).json()
+            return [each["title"] for each in found["conversations"]], found["more"]
+
+        assert listed() == (["d tower", "c"], True) and listed(most=3) == (["d tower", "c", "b"], True)
+        assert listed(most=4) == (["d tower", "c", "b", "a tower"], False)
+        assert listed(search="tower") == (["d tower", "a tower"], False)
+        for odd in ("0", "-1", "x", "9" * 30, "\u0663"):
+            assert len(listed(most=odd)[0]) == 2
+
+
+def test_a_missing_package_for_pdfs_is_named_with_its_line(monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'deepmmsearch\[serve\]'"):
+        pdf_drawing.draw({"page": 1}, b"%PDF-1.4")

@@ -19,9 +19,10 @@ from deepmmsearch.compose.serving import UploadSettings
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import KeptPicture
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.serve.history import INTERRUPTED, History
-from deepmmsearch.serve.intake import TooMuch, take_question
-from deepmmsearch.serve.room import STOPPED, NoPlace, Room, Run, State, UnknownRun, on_text
+from deepmmsearch.serve.history import History
+from deepmmsearch.serve.intake import take_question
+from deepmmsearch.serve.refusals import INTERRUPTED, STOPPED, NoPlace, TooMuch, UnknownRun
+from deepmmsearch.serve.room import Room, Run, State, on_text
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Completion, Exchange, Question, Trajectory
 

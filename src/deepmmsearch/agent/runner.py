@@ -77,6 +77,9 @@ class AgentWorkflow:
         return self.tools_for(question).ledger.run.spent
 
 
+LATE = "No answer within {seconds:g} s."
+
+
 async def guarded(
     workflow: Workflow, question: Question, timeout: float | None = None, fatal: tuple[type[Exception], ...] = ()
 ) -> AsyncIterator[Trajectory]:
@@ -102,7 +105,7 @@ async def guarded(
         if isinstance(error, fatal) and not isinstance(error, Failed):
             raise
         late = isinstance(error, TimeoutError) and deadline is not None and clock() >= deadline
-        yield last.failed(f"No answer within {timeout:g} s." if late else reason(error))
+        yield last.failed(LATE.format(seconds=timeout) if late else reason(error))
     finally:
         if isinstance(stream, AsyncGenerator):
             await stream.aclose()

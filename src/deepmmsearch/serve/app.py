@@ -15,16 +15,18 @@ from deepmmsearch.hosts import Hosts
 from deepmmsearch.serve.account import CONTENT_TYPE
 from deepmmsearch.serve.bodies import refused
 from deepmmsearch.serve.border import Border
-from deepmmsearch.serve.callers import NoKey, key_of
+from deepmmsearch.serve.callers import key_of
 from deepmmsearch.serve.house import House
-from deepmmsearch.serve.mcp_door import Keyed, make_mcp
+from deepmmsearch.serve.mcp_door import make_mcp
+from deepmmsearch.serve.mcp_sessions import Keyed
 from deepmmsearch.serve.openai_api import openai_routes
 from deepmmsearch.serve.page_api import page_routes
+from deepmmsearch.serve.refusals import NoKey
 
 # of a body: pictures in base64, and texts
 ROOM_FOR_TEXT = 4_000_000
 MCP_BYTES = 32_000_000
-# of hosts that are connected: each takes some 40 kB, and is forgotten when it says nothing for so many seconds
+# of one caller's hosts: each takes some 40 kB, and is forgotten when it says nothing for so many seconds
 MCP_SESSIONS, MCP_IDLE = 2_000, 900.0
 
 
@@ -46,7 +48,7 @@ def make_app(house: House) -> Border:
     open_to_all = TransportSecuritySettings(enable_dns_rebinding_protection=False)
     inner = mcp.streamable_http_app(
         max_request_body_size=MCP_BYTES,
-        max_sessions=MCP_SESSIONS,
+        max_sessions=None,
         session_idle_timeout=MCP_IDLE,
         transport_security=open_to_all,
     )
@@ -67,7 +69,7 @@ def make_app(house: House) -> Border:
             Route("/health", health),
             Route("/metrics", metrics),
             *openai_routes(house),
-            Route("/mcp", Keyed(inner, house.callers)),
+            Route("/mcp", Keyed(inner, house.callers, MCP_SESSIONS, MCP_IDLE)),
             *page_routes(house),
         ],
         lifespan=alive,

@@ -11,9 +11,7 @@ from starlette.responses import Response
 
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.notation import parse_json
-from deepmmsearch.serve.callers import NoKey, Spent
-from deepmmsearch.serve.intake import TooMuch
-from deepmmsearch.serve.room import NoPlace, UnknownRun
+from deepmmsearch.serve.refusals import NoKey, NoPlace, Spent, TooMuch, UnknownRun, named
 
 _KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 503: "server_error"}
 _CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
@@ -54,8 +52,8 @@ def reply_json(value: Any, status: int = 200, headers: Mapping[str, str] | None 
 
 
 def refused(error: UserError) -> Response:
-    """What is wrong, with HTTP's number for it."""
-    return reply_json({"error": str(error)}, status_of(error), retry_after(error))
+    """What is wrong, with HTTP's number for it, and what the page says in its own language."""
+    return reply_json({"error": str(error), **named(error)}, status_of(error), retry_after(error))
 
 
 async def read_json(request: Request) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from deepmmsearch.hosts import Hosts
 
 # a body that comes to a standstill for so long is not waited for
 SECONDS = 30.0
+# sentences of the page
+_CODES = {413: "large_body", 408: "slow_body"}
 _TOO_LATE = f"Nothing more of the request came for {SECONDS:g} s."
 _GONE: Message = {"type": "http.disconnect"}
 _Refuse = Callable[[], Awaitable[None]]
@@ -46,13 +48,13 @@ class Border:
             return
         told = next((value for name, value in headers if name.lower() == "content-length"), "0")
         if not told.isdecimal() or len(told) > 20 or int(told) > self._most:
-            await _say(send, 413, self._too_large)
+            await _say(send, 413, self._too_large, _CODES[413])
             return
         sent = _Sent(send)
 
         async def refuse(status: int, reason: str) -> None:
             if not sent.began:
-                await _say(send, status, reason)
+                await _say(send, status, reason, _CODES[status])
             sent.closed = True
 
         body = _Body(receive, self._most, lambda: refuse(413, self._too_large), lambda: refuse(408, _TOO_LATE))
@@ -114,8 +116,8 @@ class _Sent:
         await self._send(message)
 
 
-async def _say(send: Send, status: int, reason: str) -> None:
-    body = json.dumps({"error": {"message": reason, "type": "invalid_request_error", "code": None}}).encode()
+async def _say(send: Send, status: int, reason: str, code: str | None = None) -> None:
+    body = json.dumps({"error": {"message": reason, "type": "invalid_request_error", "code": code}}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *HEADERS]
     headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -21,10 +21,11 @@ from typing import Any
 
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.serving import CallerLimits
-from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.errors import UserError
 from deepmmsearch.filenames import unfit_name
 from deepmmsearch.files import write_json
 from deepmmsearch.notation import parse_json
+from deepmmsearch.serve.refusals import NoKey, Spent
 
 VARIABLE = "DEEPMMSEARCH_SERVE_KEYS"
 COOKIE = "deepmmsearch-key"
@@ -39,18 +40,6 @@ def key_of(headers: Mapping[str, str], cookies: Mapping[str, str]) -> str | None
     """The key of a request: `Authorization: Bearer KEY`, or the page's cookie."""
     kind, _, given = headers.get("authorization", "").partition(" ")
     return (given.strip() if kind.lower() == "bearer" else "") or cookies.get(COOKIE)
-
-
-class NoKey(UserError):
-    """A key is needed, or the one that was given is not known."""
-
-
-class Spent(Failed):
-    """The caller has used what it may for now. `wait`: seconds until it is worth trying again."""
-
-    def __init__(self, message: str, wait: float) -> None:
-        super().__init__(message)
-        self.wait = wait
 
 
 @dataclass(frozen=True)
@@ -85,12 +74,12 @@ class Callers:
         if self.keyless:
             return self.local
         if not key:
-            raise NoKey("A key is needed. Send it as `Authorization: Bearer KEY`.")
+            raise NoKey("A key is needed. Send it as `Authorization: Bearer KEY`.", "no_key")
         told = _hash(key)
         # all are compared, so that the time taken tells nothing
         found = [caller for known, caller in self.hashes.items() if hmac.compare_digest(known, told)]
         if not found:
-            raise NoKey("This key is not known here. Ask whoever runs the server for one.")
+            raise NoKey("This key is not known here. Ask whoever runs the server for one.", "unknown_key")
         return found[0]
 
     def admit(self, caller: Caller) -> None:
@@ -98,7 +87,10 @@ class Callers:
         limits, now = caller.limits, self.clock()
         if limits.money is not None and (used := self.spent(caller.name)) >= limits.money:
             raise Spent(
-                f"${used:.2f} of ${limits.money:.2f} for today are used. Ask again tomorrow.", _until_midnight()
+                f"${used:.2f} of ${limits.money:.2f} for today are used. Ask again tomorrow.",
+                _until_midnight(),
+                "no_money",
+                most=f"{limits.money:.2f}",
             )
         if limits.per_minute is None:
             return
@@ -107,7 +99,12 @@ class Callers:
             asked.popleft()
         if len(asked) >= limits.per_minute:
             wait = asked[0] + _MINUTE - now
-            raise Spent(f"{len(asked)} questions in a minute are all this key may ask. Wait {wait:.0f} s.", wait)
+            raise Spent(
+                f"{len(asked)} questions in a minute are all this key may ask. Wait {wait:.0f} s.",
+                wait,
+                "too_often",
+                count=len(asked),
+            )
         asked.append(now)
 
 

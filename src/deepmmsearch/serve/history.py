@@ -19,12 +19,12 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.files import locked, write_json
 from deepmmsearch.images import KeptPicture, pack
 from deepmmsearch.notation import parse_json
+from deepmmsearch.serve.refusals import INTERRUPTED, NamedRefusal
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Trajectory
 
 TITLES = "titles.json"
 LONGEST_TITLE = 200
-INTERRUPTED = "The server was stopped before it was answered."
 _LOCK = ".serving"
 
 
@@ -128,7 +128,7 @@ class History:
         """Raises UserError when there is none, or the title is empty."""
         entry, title = self.entry(id), " ".join(title.split())[:LONGEST_TITLE]
         if not title:
-            raise UserError("The title is empty. Give one of at least one character.")
+            raise NamedRefusal("The title is empty. Give one of at least one character.", "no_title")
         with self._lock:
             self._titles[id] = title
             write_json(self.store.folder / TITLES, self._titles, durable=True, private=True)

@@ -20,16 +20,13 @@ from mcp.server.mcpserver.exceptions import ToolError as McpError
 from mcp_types import CallToolResult, ImageContent, TextContent
 from PIL.Image import Image
 from pydantic import BaseModel, Field
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deepmmsearch import __version__, images
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.escaping import one_line, plain
 from deepmmsearch.files import lies_in
-from deepmmsearch.serve.callers import Caller, Callers, NoKey, key_of
+from deepmmsearch.serve.callers import Caller, key_of
 from deepmmsearch.serve.house import House
 from deepmmsearch.serve.intake import take_pictures
 from deepmmsearch.serve.room import Run
@@ -121,22 +118,6 @@ def make_mcp(house: House, *, stdio: bool = False) -> MCPServer:
     for tool in (door.answer_about_picture, door.search_by_picture, door.search_text, door.locate, door.read_page):
         server.tool()(tool)
     return server
-
-
-class Keyed:
-    """Lets in who has a key, before a session is begun."""
-
-    def __init__(self, app: ASGIApp, callers: Callers) -> None:
-        self._app, self._callers = app, callers
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            self._callers.find(key_of(Headers(scope=scope), {}))
-        except NoKey as error:
-            refused = JSONResponse({"error": str(error)}, 401, {"WWW-Authenticate": "Bearer"})
-            await refused(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
 
 
 @dataclass(frozen=True)

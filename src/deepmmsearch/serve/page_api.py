@@ -32,7 +32,8 @@ from deepmmsearch.serve.languages import choose_language, page_texts
 from deepmmsearch.serve.page_kept import kept_routes
 from deepmmsearch.serve.page_view import find_picture, view_end, view_run, view_turn
 from deepmmsearch.serve.pdf_pages import PdfPages
-from deepmmsearch.serve.room import Run, State, UnknownRun
+from deepmmsearch.serve.refusals import NamedRefusal, UnknownRun
+from deepmmsearch.serve.room import Run, State
 from deepmmsearch.types import Exchange, Trajectory
 
 FOLDER = Path(__file__).parent / "page"
@@ -178,7 +179,9 @@ class PageDoor:
             kept = self._house.histories.of(caller.name)
             entries = kept.conversation(conversation)
             if not entries:
-                raise UserError("This conversation is not in the history. It may have been deleted.")
+                raise NamedRefusal(
+                    "This conversation is not in the history. It may have been deleted.", "no_conversation"
+                )
             shown = next((entry for entry in reversed(entries) if entry.pictures), None)
             pictures = list(kept.get(shown.id).question.images) if shown is not None else []
             return [Exchange(e.question, e.answer) for e in entries if e.answer is not None], pictures

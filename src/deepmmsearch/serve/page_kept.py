@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,11 +18,11 @@ from deepmmsearch.serve.exports import MEDIA, Kept, export, file_name
 from deepmmsearch.serve.history import History, HistoryEntry
 from deepmmsearch.serve.house import House
 from deepmmsearch.serve.page_view import view_entry, view_question
-from deepmmsearch.serve.room import UnknownRun
+from deepmmsearch.serve.refusals import NamedRefusal, UnknownRun
 from deepmmsearch.serve.shares import Shares
 
-MOST = 100
-"""Conversations of the history at once."""
+AT_ONCE, MOST = 100, 100_000
+"""Conversations of the history: how many are told where nothing else is asked for, and how many may be."""
 
 
 def kept_routes(house: House, route: Callable[..., Route]) -> list[Route]:
@@ -44,8 +45,10 @@ class _Kept:
         self._house, self._shares = house, Shares(house.recipe.store)
 
     async def history(self, request: Request, caller: Caller) -> Response:
-        """Conversations, the latest first; with `search` those in which a question or answer has all its words."""
-        search = request.query_params.get("search", "")
+        """Conversations, the latest first; with `search` those in which a question or answer has all its words; `most`:
+        so many."""
+        search, wanted = request.query_params.get("search", ""), request.query_params.get("most", "")
+        most = min(MOST, int(wanted)) if re.fullmatch(r"[1-9]\d{0,8}", wanted, re.ASCII) else AT_ONCE
 
         def read(kept: History) -> list[list[HistoryEntry]]:
             all_: dict[str, list[HistoryEntry]] = {}
@@ -55,8 +58,8 @@ class _Kept:
             return [rows for id, rows in all_.items() if id in found]
 
         rows = await self._in_thread(caller, read)
-        shown = [view_entry(each) for each in rows[:MOST]]
-        return JSONResponse({"conversations": shown, "more": len(rows) > MOST}, headers=_NOT_KEPT)
+        shown = [view_entry(each) for each in rows[:most]]
+        return JSONResponse({"conversations": shown, "more": len(rows) > most}, headers=_NOT_KEPT)
 
     async def change(self, request: Request, caller: Caller) -> Response:
         """PATCH gives the conversation another title, DELETE deletes it with the links to it."""
@@ -98,7 +101,7 @@ class _Kept:
         entries = await self._entries(request.path_params["id"], caller)
         finished = [entry.id for entry in entries if entry.stop is not None]
         if not finished:
-            raise UserError("There is no answer to share yet. Wait until it is there.")
+            raise NamedRefusal("There is no answer to share yet. Wait until it is there.", "nothing_to_share")
         token = await asyncio.to_thread(self._shares.add, caller.name, finished)
         return JSONResponse({"path": f"/shared/{token}"})
 
@@ -116,7 +119,9 @@ class _Kept:
     async def _entries(self, id: str, caller: Caller) -> list[HistoryEntry]:
         found = await self._in_thread(caller, lambda kept: kept.conversation(id))
         if not found:
-            raise UnknownRun(f"There is no conversation {id[:40]!r} in the history. It may have been deleted.")
+            raise UnknownRun(
+                f"There is no conversation {id[:40]!r} in the history. It may have been deleted.", "no_conversation"
+            )
         return found
 
     async def _in_thread(self, caller: Caller, read: Callable[[History], Any]) -> Any:

@@ -18,6 +18,7 @@ from deepmmsearch.agent.table import shown
 from deepmmsearch.errors import UserError
 from deepmmsearch.escaping import plain
 from deepmmsearch.serve.history import HistoryEntry
+from deepmmsearch.serve.refusals import UNSAVED, why_ended
 from deepmmsearch.serve.room import Run
 from deepmmsearch.serve.steps import CitedAnswer, cited
 from deepmmsearch.types import Call, Malformed, Observation, Trajectory, Turn
@@ -67,12 +68,13 @@ def view_turn(trajectory: Trajectory, number: int) -> dict[str, Any]:
 
 def view_end(trajectory: Trajectory, unsaved: str | None = None) -> dict[str, Any]:
     """What came of it. `parts`: the answer as texts and numbers of `sources`; `unfounded`: it was searched, and nothing
-    was found."""
+    was found; `why`: the page's sentence for `error`; `unsaved`: why the answer could not be kept."""
     answer = cited(trajectory)
     hits = any(turn.observation and turn.observation.hits for turn in trajectory.turns)
     row = {
         "stop": trajectory.stop,
         "error": trajectory.error,
+        "why": why_ended(trajectory.error),
         "parts": list(_parts(answer)) if trajectory.answer is not None else None,
         "sources": [asdict(source) for source in answer.sources],
         "read": [asdict(source) for source in answer.read],
@@ -81,7 +83,7 @@ def view_end(trajectory: Trajectory, unsaved: str | None = None) -> dict[str, An
         "seconds": round(trajectory.seconds, 2),
         "cost": trajectory.cost,
         "tokens": trajectory.sampled_tokens,
-        "unsaved": unsaved,
+        "unsaved": None if unsaved is None else unsaved.removeprefix(UNSAVED),
     }
     return harmless(row)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepmmsearch.confined import CONTENT, serve
-from deepmmsearch.errors import Unreadable
+from deepmmsearch.errors import MissingExtra, Unreadable
 
 SIDE = 2_000
 """Pixels of the longer side: small print can be read."""
@@ -16,7 +16,10 @@ LARGEST_SCALE = 8.0
 
 def draw(request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     """Pixels (RGB), size, and how many pages there are. Raises Unreadable."""
-    from pypdfium2 import PdfDocument, PdfiumError
+    try:
+        from pypdfium2 import PdfDocument, PdfiumError
+    except ImportError:
+        raise MissingExtra("Drawing a page of a PDF", "serve") from None
 
     number = request["page"]
     try:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from deepmmsearch.confined import CONTENT, Worker
-from deepmmsearch.errors import Unreadable, UserError
+from deepmmsearch.errors import Unreadable
+from deepmmsearch.serve.refusals import NamedRefusal
 
 SECONDS = 10.0
 """Of processor time for a page."""
@@ -29,8 +30,8 @@ class PdfPages:
         self._free = asyncio.Semaphore(AT_ONCE)
 
     async def draw(self, content: bytes, number: int) -> PdfPage:
-        """Page `number`, counted from 1. Raises UserError for what is not a PDF, has no such page, or takes too long;
-        MissingExtra."""
+        """Page `number`, counted from 1. Raises UserError for what is not a PDF, has no such page, or takes too long,
+        or where the extra is missing."""
         async with self._free:
             return await asyncio.to_thread(_drawn, content, number)
 
@@ -40,6 +41,8 @@ def _drawn(content: bytes, number: int) -> PdfPage:
         with Worker("deepmmsearch.serve.pdf_drawing", SECONDS) as worker:
             answer = worker.ask({"page": number}, content)
     except Unreadable as error:
-        raise UserError(f"The PDF cannot be shown: {error}. Save the page as a picture.") from None
+        raise NamedRefusal(
+            f"The PDF cannot be shown: {error}. Save the page as a picture.", "bad_pdf", why=str(error)
+        ) from None
     width, height = answer["size"]
     return PdfPage(Image.frombytes("RGB", (int(width), int(height)), answer[CONTENT]), int(answer["pages"]))

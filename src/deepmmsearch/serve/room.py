@@ -18,12 +18,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from deepmmsearch.agent.runner import Workflow, guarded
-from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.errors import UserError
 from deepmmsearch.images import KeptPicture
-from deepmmsearch.serve.history import INTERRUPTED, History
+from deepmmsearch.serve.history import History
+from deepmmsearch.serve.refusals import INTERRUPTED, STOPPED, UNSAVED, NoPlace, UnknownRun
 from deepmmsearch.types import Question, Trajectory
 
-STOPPED = "Stopped by whoever asked."
 # runs that ended are kept for those who come back; later ones are in the history
 KEPT = 256
 KEPT_BYTES = 200_000_000
@@ -37,14 +37,6 @@ def on_text(piece: str) -> None:
     tell = _writing.get()
     if tell is not None:
         tell(piece)
-
-
-class NoPlace(Failed):
-    """No place is free, or the caller has as many questions in play as it may."""
-
-
-class UnknownRun(UserError):
-    """There is no such run, or it is somebody else's."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +113,19 @@ class Room:
         """Takes the question and gives its run once it is on the disk; it is played meanwhile. Where it cannot be
         written the run says so. Raises NoPlace where there is no place."""
         if self._closing:
-            raise NoPlace("The server is being stopped. Ask again in a moment.")
+            raise NoPlace("The server is being stopped. Ask again in a moment.", "stopping")
         own = sum(run.owner == owner for run in (*self._waiting, *self._playing))
         most = self._per_owner(owner)
         if most is not None and own >= most:
-            raise NoPlace(f"{own} questions of yours are in play, as many as you may have. Wait for one to end.")
+            raise NoPlace(
+                f"{own} questions of yours are in play, as many as you may have. Wait for one to end.",
+                "own_places",
+                count=own,
+            )
         if self.playing >= self._concurrency and self.waiting >= self._most_waiting:
-            raise NoPlace(f"{self.waiting} questions are waiting already. Ask again in a moment.")
+            raise NoPlace(
+                f"{self.waiting} questions are waiting already. Ask again in a moment.", "no_place", count=self.waiting
+            )
         id = uuid.uuid4().hex[:16]
         told = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "conversation": id} | about
         asked = replace(question, id=id, images=tuple(map(KeptPicture, question.images)))
@@ -145,7 +143,9 @@ class Room:
         """A run of this owner that is in the room, also one that ended not long ago. Raises UnknownRun."""
         run = self._runs.get(id)
         if run is None or run.owner != owner:
-            raise UnknownRun(f"There is no run {id[:40]!r}. It may have ended long ago: look into the history.")
+            raise UnknownRun(
+                f"There is no run {id[:40]!r}. It may have ended long ago: look into the history.", "no_run"
+            )
         return run
 
     async def watch(self, run: Run) -> AsyncIterator[State]:
@@ -247,7 +247,7 @@ class Room:
             run.unsaved = None
         # the answer is there all the same, and whoever asked is told
         except (UserError, OSError) as error:
-            run.unsaved = f"The answer could not be kept: {error}"
+            run.unsaved = f"{UNSAVED}{error}"
 
     def _pack(self, run: Run) -> None:
         # they can be read as they are

@@ -19,6 +19,9 @@ let texts = {};
 export const t = (name, given = {}) =>
   (texts[name] ?? name).replace(/\{(\w+)\}/g, (_, key) => given[key] ?? "");
 
+// what the server says is wrong, where the page has a sentence for it
+export const sentence = ({ code, given }) => `error ${code}` in texts ? t(`error ${code}`, given) : null;
+
 // what a turn did, where the page has a word for it
 export const named = (action) => texts[`action ${action}`] ?? action;
 
@@ -55,7 +58,8 @@ export async function api(method, path, body) {
   if (reply.ok) return told;
   if (reply.status === 401) dispatchEvent(new Event("key-needed"));
   // the border tells it in OpenAI's form
-  throw new Error(told.error?.message ?? told.error ?? `${reply.status} ${reply.statusText}`);
+  const english = told.error?.message ?? told.error ?? `${reply.status} ${reply.statusText}`;
+  throw new Error(sentence({ code: told.code ?? told.error?.code, given: told.given }) ?? english);
 }
 
 export const say = (text) => ($("status").textContent = text);

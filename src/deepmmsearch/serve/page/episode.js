@@ -1,6 +1,6 @@
 // One question: its pictures, its turns as they come, and what came of it.
 
-import { api, el, link, money, named, picture, say, seconds, t } from "./dom.js";
+import { api, el, link, money, named, picture, say, seconds, sentence, t } from "./dom.js";
 
 export class Episode {
   constructor(view, done) {
@@ -138,7 +138,7 @@ export class Episode {
       el("p", { class: end.parts ? "said" : "said wrong", dir: "auto" }, ...said),
       end.unfounded && end.parts ? el("p", { class: "wrong" }, t("unfounded")) : "",
       !end.searches && end.parts ? el("p", { class: "note" }, t("unsearched")) : "",
-      end.unsaved ? el("p", { class: "wrong" }, end.unsaved) : "",
+      end.unsaved ? el("p", { class: "wrong" }, t("unsaved", { why: end.unsaved })) : "",
       ...listed("ol", t("sources"), sources), ...listed("ul", t("only_read"), end.read.map((source) => entry(source))));
     this.answer.hidden = false;
     say(this.answer.querySelector(".said").textContent);
@@ -166,7 +166,7 @@ function spent(turn) {
 }
 
 function why(end) {
-  if (end.error) return `${t("none")} ${end.error}`;
+  if (end.error) return `${t("none")} ${sentence(end.why) ?? end.error}`;
   return `${t("none")} ${t(`none_${end.stop}`)}`;
 }
 

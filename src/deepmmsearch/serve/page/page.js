@@ -160,9 +160,12 @@ async function share() {
 
 // History
 
+const AT_ONCE = 100;
+let most = AT_ONCE;
+
 async function list() {
   const search = $("search").value;
-  const { conversations, more } = await api("GET", `history?search=${encodeURIComponent(search)}`);
+  const { conversations, more } = await api("GET", `history?most=${most}&search=${encodeURIComponent(search)}`);
   if (search !== $("search").value) return;
   $("more").hidden = !more;
   $("conversations").replaceChildren(...conversations.map((each) => {
@@ -215,7 +218,13 @@ addEventListener("hashchange", route);
 addEventListener("key-needed", () => $("login").open || $("login").showModal());
 $("toggle").addEventListener("click", () => toggle($("kept").hidden));
 $("new").addEventListener("click", () => { location.hash = ""; $("text").focus(); });
-$("search").addEventListener("input", list);
+$("search").addEventListener("input", () => { most = AT_ONCE; list(); });
+$("more").addEventListener("click", async () => {
+  const shown = $("conversations").children.length;
+  most += AT_ONCE;
+  await list();
+  $("conversations").children[shown]?.querySelector("a").focus();
+});
 $("open-settings").addEventListener("click", () => $("settings").showModal());
 $("model").addEventListener("change", () => { keep("model", $("model").value); chosen(); examples(); });
 $("calls").addEventListener("change", () => keep("calls", $("calls").value));
