@@ -263,7 +263,7 @@ def test_not_an_index_or_another_version(tmp_path: Path, index: Index) -> None:
     meta = index.store.folder / "meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 99}))
     with pytest.raises(
-        UserError, match="format 99 and this version reads format 2: delete that folder and build it again"
+        UserError, match="format 99 and this version reads format 3: delete that folder and build it again"
     ):
         Index.open(index.store.folder)
     # what the version before this one wrote

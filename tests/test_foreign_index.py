@@ -345,9 +345,9 @@ def test_a_reader_that_was_taken_over_forges_nothing(tmp_path: Path, monkeypatch
         {**whole, "headings": None},
         {**whole, "pictures": [{"src": "", "title": "", "snippet": "", "rank": "high"}]},
     ]
-    for answer in answers:
+    for number, answer in enumerate(answers):
         monkeypatch.setattr("deepmmsearch.confined.Worker.ask", lambda *_, given=answer: dict(given))
-        assert Index.build(docs, tmp_path / "index").report.skipped == {"its extraction failed": ["a.txt"]}
+        assert Index.build(docs, tmp_path / f"{number}").report.skipped == {"its extraction failed": ["a.txt"]}
     forged = {**whole, "title": ["x"], "text": "lone \ud800 half", "extra": 1}
     monkeypatch.setattr("deepmmsearch.confined.Worker.ask", lambda *_: dict(forged))
     assert Index.build(docs, tmp_path / "index").report.added == 1

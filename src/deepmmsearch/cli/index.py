@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +24,11 @@ from deepmmsearch.hosts import LOCAL
 from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
-    from deepmmsearch.engine.ingest import Report
+    from deepmmsearch.engine.build_report import Log, Report
     from deepmmsearch.types import Hit
 
+# engine.exclusions', which brings more than a help text needs
+IGNORE_FILE = ".deepmmsearchignore"
 PLACE = click.Path(path_type=Path)
 _index_option = defaults.option(
     "index", "--index", "folder", default=defaults.INDEX, show_default=True, type=PLACE, help="Folder of the index."
@@ -35,6 +40,21 @@ _encoders_option = defaults.option(
     metavar="NAMES",
     callback=defaults.several,
     help="Models, separated by commas, that the index may load for its vectors besides the usual ones.",
+)
+
+
+_log_option = click.option(
+    "--log", type=PLACE, help="Append to this file what was done with each file: added, changed, removed, skipped."
+)
+_exclude_option = click.option(
+    "--exclude",
+    metavar="PATTERN",
+    multiple=True,
+    help="Leave out what fits a pattern like those of .gitignore; may be repeated. The index keeps the patterns, new "
+    f"ones replace them ('' drops them). A file {IGNORE_FILE} in a folder holds patterns as well.",
+)
+_hidden_option = click.option(
+    "--hidden/--no-hidden", default=None, help="Whether names that begin with a dot are indexed; the index keeps it."
 )
 
 
@@ -65,6 +85,9 @@ def command() -> None:
     "--passage-prefix", metavar="TEXT", help="What --dense reads before a passage.  [default: as its model has it]"
 )
 @click.option("--passage", type=click.IntRange(100, 20_000), help="The longest passage, in characters.  [default: 900]")
+@_exclude_option
+@_hidden_option
+@_log_option
 @_encoders_option
 def build(
     source: Path,
@@ -74,6 +97,9 @@ def build(
     query_prefix: str | None,
     passage_prefix: str | None,
     passage: int | None,
+    exclude: tuple[str, ...],
+    hidden: bool | None,
+    log: Path | None,
     encoders: tuple[str, ...],
 ) -> None:
     """Index a folder: HTML, Markdown, text, PDF and pictures. Run it again to bring the index up to date.
@@ -81,6 +107,7 @@ def build(
     \b
     Example:  deepmmsearch index build my-documents
               deepmmsearch index build my-documents --out better --dense minilm
+              deepmmsearch index build my-documents --exclude drafts/
     """
     from deepmmsearch.engine import Index, IndexSettings
     from deepmmsearch.engine.encoders import KNOWN
@@ -95,8 +122,10 @@ def build(
     given = {name: value for name, value in given.items() if value is not None}
     settings = IndexSettings(**given) if given else None
     start = time.perf_counter()
-    with Bars() as bars:
-        index = Index.build(source, out, settings, bars, encoders=encoders)
+    with Bars() as bars, _logged(log) as logged, _kept(out, source):
+        index = Index.build(
+            source, out, settings, bars, encoders=encoders, exclude=exclude or None, hidden=hidden, log=logged
+        )
     _summary(index.report, time.perf_counter() - start)
     for name in filter(None, (dense, vision)):
         if name not in KNOWN and name not in encoders:
@@ -106,8 +135,9 @@ def build(
 @command.command()
 @click.argument("paths", metavar="PATHS...", nargs=-1, required=True, type=PLACE)
 @_index_option
+@_log_option
 @_encoders_option
-def add(paths: tuple[Path, ...], folder: Path, encoders: tuple[str, ...]) -> None:
+def add(paths: tuple[Path, ...], folder: Path, log: Path | None, encoders: tuple[str, ...]) -> None:
     """Add files or folders to an index; what it already holds of them is replaced.
 
     \b
@@ -116,9 +146,53 @@ def add(paths: tuple[Path, ...], folder: Path, encoders: tuple[str, ...]) -> Non
     from deepmmsearch.engine import Index
 
     start = time.perf_counter()
-    with Bars() as bars:
-        report = Index.open(folder, encoders).add(paths, bars)
+    with Bars() as bars, _logged(log) as logged:
+        report = Index.open(folder, encoders).add(paths, bars, logged)
     _summary(report, time.perf_counter() - start)
+
+
+@command.command()
+@click.argument("source", metavar="FOLDER", type=PLACE)
+@defaults.option("index", "--out", default=defaults.INDEX, show_default=True, type=PLACE, help="Folder of the index.")
+@click.option(
+    "--every",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 86_400),
+    help="Seconds between two looks at the folder; more where a look takes long.",
+)
+@_exclude_option
+@_hidden_option
+@_log_option
+@_encoders_option
+def watch(
+    source: Path,
+    out: Path,
+    every: float,
+    exclude: tuple[str, ...],
+    hidden: bool | None,
+    log: Path | None,
+    encoders: tuple[str, ...],
+) -> None:
+    """Keep an index up to date with its folder until Ctrl-C; make the index if there is none.
+
+    A file is read when it is the same in two looks, so that one that is still being written is left until it rests.
+
+    \b
+    Example:  deepmmsearch index watch my-documents
+    """
+    from deepmmsearch.engine import Index
+    from deepmmsearch.engine.watching import watching
+
+    with Bars() as bars, _logged(log) as logged:
+        index = Index.prepare(source, out, encoders=encoders)
+        index.select(exclude or None, hidden)
+        echo(f"Watching {one_line(str(index.root))} (Ctrl-C ends it)")
+        try:
+            for said in watching(index, every, bars, logged):
+                echo(f"{datetime.now():%H:%M:%S}  {said}")
+        except KeyboardInterrupt:
+            echo("Stopped. What was done is in the index.", err=True)
 
 
 @command.command()
@@ -137,16 +211,27 @@ def remove(names: tuple[str, ...], folder: Path) -> None:
 
 @command.command()
 @_index_option
+@click.option("--skipped", is_flag=True, help="List each file and folder that is not in the index, with the reason.")
 @json_option
-def stats(folder: Path, as_json: bool) -> None:
-    """Show what an index holds.
+def stats(folder: Path, skipped: bool, as_json: bool) -> None:
+    """Show what an index holds, or what it does not hold of its folder.
 
     \b
     Example:  deepmmsearch index stats --index index
+              deepmmsearch index stats --skipped
     """
     from deepmmsearch.engine import Index
 
-    found = Index.open(folder).stats()
+    index = Index.open(folder)
+    if skipped:
+        left_out = index.skipped()
+        if as_json:
+            print_rows({"file": file, "reason": reason} for file, reason in left_out)
+        else:
+            for file, reason in left_out:
+                echo(f"{one_line(file)}: {one_line(reason)}")
+        return
+    found = index.stats()
     if as_json:
         print_rows([found])
         return
@@ -222,6 +307,37 @@ def serve(folder: Path, port: int, host: str, allowed: tuple[str, ...], encoders
         called = f"[{host}]" if ":" in host else host
         echo(f"http://{called}:{server.server_address[1]}/retrieve (Ctrl-C ends it)")
         server.serve_forever()
+
+
+@contextmanager
+def _logged(path: Path | None) -> Iterator[Log]:
+    """Gives what writes lines to a log file, or nowhere."""
+    from deepmmsearch.engine.build_report import Outcome, unlogged
+
+    if path is None:
+        yield unlogged
+        return
+    with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+
+        def log(outcome: Outcome, name: str, reason: str) -> None:
+            file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {outcome:7} {one_line(name)}")
+            file.write(f": {one_line(reason)}\n" if reason else "\n")
+
+        yield log
+
+
+@contextmanager
+def _kept(out: Path, source: Path) -> Iterator[None]:
+    """Says what is left of a build that is interrupted."""
+    from deepmmsearch.engine import Index
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        held = Index.open(out).stats() if (out / "meta.json").exists() else {"files": 0, "passages": 0}
+        line = shlex.join(["deepmmsearch", "index", "build", str(source), "--out", str(out)])
+        echo(f"{held['files']:,} files ({held['passages']:,} passages) are in the index. Go on with: {line}", err=True)
+        raise
 
 
 def _summary(report: Report, seconds: float) -> None:

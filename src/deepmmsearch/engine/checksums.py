@@ -4,26 +4,70 @@ which nothing can catch."""
 from __future__ import annotations
 
 import json
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import UUID
 
+from deepmmsearch.files import write_json
+
+SEEN = "seen.json"
 _MAGIC = 1337
 _LONGEST = 10_000
 _AT_ONCE = 1 << 20
+_MOST_SEEN = 4_000_000
+
+Seen = Mapping[str, Any]
+"""By its name, what told a file from any other when it was found sound: changed, replaced or copied, it is not the
+same. An index is opened without reading it all again."""
 
 
-def damaged(text: Path) -> Path | None:
-    """The first file of the last commit that is not what was written."""
+def damaged(text: Path, seen: Seen) -> tuple[Path | None, dict[str, list[int]]]:
+    """The first file of the last commit that is not what was written, and those that were found sound."""
+    sound: dict[str, list[int]] = {}
     for path in _committed(text):
         # another process may have merged it away since
         with suppress(FileNotFoundError), path.open("rb") as file:
-            if not _sound(file, path.stat().st_size):
-                return path
-    return None
+            status = os.fstat(file.fileno())
+            identity = _identity(status)
+            if seen.get(path.name) != identity and not _sound(file, status.st_size):
+                return path, sound
+            sound[path.name] = identity
+    return None, sound
+
+
+def written(text: Path, seen: Seen) -> dict[str, Any]:
+    """Those of the last commit, for the process that wrote what had not been seen before."""
+    found: dict[str, Any] = {}
+    for path in _committed(text):
+        with suppress(FileNotFoundError):
+            found[path.name] = seen.get(path.name) or _identity(path.stat())
+    return found
+
+
+def read_seen(folder: Path) -> Seen:
+    """What an earlier process found; nothing where that cannot be read. Whoever made the index cannot vouch for
+    files in it: when a file was last changed, and its number, are the system's to say."""
+    path = folder / SEEN
+    try:
+        if path.is_symlink() or path.stat().st_size > _MOST_SEEN:
+            return {}
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def keep_seen(folder: Path, sound: Seen) -> None:
+    with suppress(OSError):  # a folder in which nothing can be written, a full disk: it is found out again
+        write_json(folder / SEEN, sound)
+
+
+def _identity(status: os.stat_result) -> list[int]:
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _committed(text: Path) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ from PIL.Image import Image
 
 from deepmmsearch.agent.protocols import Page
 from deepmmsearch.engine import ingest, text_ranking
+from deepmmsearch.engine.build_report import Log, Report, unlogged
 from deepmmsearch.engine.encoders import (
     ImageEncoder,
     SentenceEncoder,
@@ -24,12 +25,13 @@ from deepmmsearch.engine.encoders import (
     refuse_unnamed,
 )
 from deepmmsearch.engine.image import Gallery, Match
-from deepmmsearch.engine.ingest import Ingest, Report
+from deepmmsearch.engine.ingest import SUFFIXES, Ingest
 from deepmmsearch.engine.storage import Record, Snapshot, Store, intact
+from deepmmsearch.engine.update import Changes, Update, changes
+from deepmmsearch.engine.walk import Found, Selection, Walk, extension, named
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.progress import Watch, silent
-from deepmmsearch.reading.file_kinds import PAGES, PICTURES
 from deepmmsearch.types import Hit
 
 SOURCE = "local"
@@ -96,9 +98,10 @@ class Index:
         self.store = store
         self.report = report or Report()
         self._encoders = encoders
-        values = {key: value for key, value in store.meta.items() if key not in ("format", "root")}
+        values = {key: value for key, value in store.meta.items() if key not in ("format", "root", "selection")}
         with intact(store.folder):
             self.settings = IndexSettings.read(values)
+            self.selection = Selection.read(store.meta.get("selection"))
             self.root = Path(store.meta["root"])
 
     @classmethod
@@ -115,13 +118,33 @@ class Index:
         watch: Watch = silent,
         timeout: float = 15.0,
         encoders: Collection[str] = (),
+        exclude: Sequence[str] | None = None,
+        hidden: bool | None = None,
+        log: Log = unlogged,
     ) -> Index:
         """Index a folder, or bring its index up to date: what changed is read again, what vanished is removed.
 
         Settings of an existing index are kept when none are given; others than its own are a UserError. `encoders` as
-        for `open`, beside those in the settings.
-        `timeout`: seconds that the extraction of one page may take. The outcome is in `.report`.
+        for `open`, beside those in the settings. `exclude` (patterns like those of .gitignore) and `hidden` (whether
+        names that begin with a dot are indexed): instead of what the index keeps.
+        `timeout`: seconds that the extraction of one page may take. The outcome is in `.report`. KeyboardInterrupt
+        leaves an index of what was done until then; the next build goes on.
         """
+        index = cls.prepare(source, folder, settings, encoders)
+        index.select(exclude, hidden)
+        index.update(watch, timeout, log)
+        return index
+
+    @classmethod
+    def prepare(
+        cls,
+        source: str | os.PathLike[str],
+        folder: str | os.PathLike[str],
+        settings: IndexSettings | None = None,
+        encoders: Collection[str] = (),
+    ) -> Index:
+        """The index of a folder as it stands, or a new one that holds nothing yet; parameters and UserErrors as for
+        `build`."""
         source, folder = _absolute(source), _absolute(folder)
         if not source.is_dir():
             found = "is not a folder" if source.exists() else "does not exist"
@@ -144,8 +167,6 @@ class Index:
         else:
             index = cls._create(folder, source, settings or IndexSettings())
         index.check_encoders()
-        with intact(folder):
-            index._update(source, watch, timeout)
         return index
 
     @classmethod
@@ -178,45 +199,60 @@ class Index:
     def _ingest(self, timeout: float = 15.0) -> Ingest:
         return Ingest(self.root, self.settings.passage, self.text_encoder, self.image_encoder, timeout)
 
-    def _update(self, source: Path, watch: Watch, timeout: float) -> None:
-        uncounted = Report()
-        paths = list(ingest.walk(source, self.store.folder, uncounted))
-        ingestion = self._ingest(timeout)
-        with Writer(self.store) as writer:
-            present = {ingestion.file_id(path) for path in paths}
-            vanished = [
-                record.file
-                for record in writer.snapshot.find("kind", "file")
-                if record.file not in present and not Path(record.file).is_absolute()
-            ]
-            for file in vanished:
-                writer.remove(file)
-            writer.commit()
-            self.report = ingestion.run(writer, paths, watch)
-        self.report.removed = len(vanished)
-        self.report.skipped.update(uncounted.skipped)
+    def select(self, exclude: Sequence[str] | None = None, hidden: bool | None = None) -> None:
+        """Which files belong to the index from the next `update` on, and are kept as that."""
+        now = self.selection
+        lines = now.exclude if exclude is None else tuple(filter(None, exclude))
+        chosen = Selection(lines, now.hidden if hidden is None else hidden)
+        if chosen != now:
+            self.store.keep({"selection": chosen.to_json()})
+            self.selection = chosen
+
+    def differences(self) -> Changes:
+        """What `update` would do."""
+        with intact(self.store.folder):
+            return changes(self.store.snapshot(), self._walk(self.root), Report())
+
+    def update(
+        self,
+        watch: Watch = silent,
+        timeout: float = 15.0,
+        log: Log = unlogged,
+        wanted: Callable[[Changes], Changes] = lambda found: found,
+    ) -> Report:
+        """Brings the index up to date with its folder; `watch`, `timeout`, `log` as for `build`. `wanted`: which of the
+        changes are to be made."""
+
+        def follow(update: Update) -> None:
+            found = changes(update.writer.snapshot, self._walk(self.root), self.report, watch)
+            update.apply(wanted(found))
+
+        self._change(follow, watch, timeout, log)
+        return self.report
+
+    def _change(self, work: Callable[[Update], None], watch: Watch, timeout: float, log: Log) -> None:
+        self.report = Report(log=log)
+        with intact(self.store.folder), Writer(self.store) as writer:
+            work(Update(self._ingest(timeout), writer, self.report, watch))
         self.store.refresh()
 
-    def add(self, paths: Iterable[str | os.PathLike[str]], watch: Watch = silent) -> Report:
+    def _walk(self, folder: Path) -> Walk:
+        base = self._ingest_id(folder)
+        return Walk(folder, "" if base == "." else base, SUFFIXES, self.selection, self.store.folder)
+
+    def add(self, paths: Iterable[str | os.PathLike[str]], watch: Watch = silent, log: Log = unlogged) -> Report:
         """Add or replace files, or all files of folders. UserError for a path that does not exist."""
-        files: list[Path] = []
-        uncounted = Report()
+        files: list[Found] = []
         for given in map(_absolute, paths):
             if given.is_dir():
-                files += ingest.walk(given, self.store.folder, uncounted)
+                files += self._walk(given)
             elif not given.exists():
                 raise UserError(f"{given} does not exist. Give files or folders to add.")
-            elif given.suffix.lower() not in (*PAGES, *PICTURES):
-                raise UserError(
-                    f"{given} is of a kind that is not indexed. Known: {', '.join(sorted((*PAGES, *PICTURES)))}."
-                )
+            elif not extension(given.name, SUFFIXES):
+                raise UserError(f"{given} is of a kind that is not indexed. Known: {', '.join(sorted(SUFFIXES))}.")
             else:
-                files.append(given)
-        ingestion = self._ingest()
-        with intact(self.store.folder), Writer(self.store) as writer:
-            self.report = ingestion.run(writer, files, watch)
-        self.report.skipped.update(uncounted.skipped)
-        self.store.refresh()
+                files.append(named(given, self._ingest_id(given)))
+        self._change(lambda update: update.add(found for found in files if found.file), watch, 15.0, log)
         return self.report
 
     def remove(self, names: Iterable[str | os.PathLike[str]]) -> int:
@@ -224,22 +260,24 @@ class Index:
         UserError when a name is not in the index."""
         removed = 0
         with intact(self.store.folder), Writer(self.store) as writer:
-            known = {record.file for record in writer.snapshot.find("kind", "file")}
+            gone: set[str] = set()
             for given in names:
-                name = str(given)
-                files = self._files(writer.snapshot, name, known)
+                files = self._files(writer.snapshot, str(given)) - gone
                 if not files:
-                    raise UserError(f"{name} is not in the index. Nothing was removed.")
+                    raise UserError(f"{given} is not in the index. Nothing was removed.")
                 removed += sum(writer.remove(file) for file in sorted(files))
-                known -= files
+                gone |= files
             writer.commit()
         self.store.refresh()
         return removed
 
-    def _files(self, snapshot: Snapshot, name: str, known: set[str]) -> set[str]:
-        by_url = {record.file for record in snapshot.find("url", name) if record.kind == "passage"}
-        identities = {name, self._ingest_id(name), self._ingest_id(self.root / name)}
-        return by_url | {f for f in known for i in identities if f == i or f.startswith(i.rstrip("/") + "/")}
+    def _files(self, snapshot: Snapshot, name: str) -> set[str]:
+        files = {record.file for record in snapshot.find("url", name) if record.kind == "passage"}
+        for identity in {name, self._ingest_id(name), self._ingest_id(self.root / name)}:
+            files.update(snapshot.files_below(identity))
+            if snapshot.known_file(identity) is not None:
+                files.add(identity)
+        return files
 
     def _ingest_id(self, path: str | Path) -> str:
         return Ingest(self.root).file_id(Path(path))
@@ -294,12 +332,20 @@ class Index:
         settings = {k: v for k, v in settings.items() if v is not None or not k.endswith("_prefix")}
         return hashlib.sha256(json.dumps([settings, files]).encode("utf-8", "surrogatepass")).hexdigest()
 
+    def skipped(self) -> list[tuple[str, str]]:
+        """(file, reason) of each file, folder and entry of a file that was met and is not in the index."""
+        with intact(self.store.folder):
+            snapshot = self.store.snapshot()
+            records = [r for kind in ("skipped", "skipped entry") for r in snapshot.find("kind", kind)]
+        return sorted((r.file, str(r.content["reason"])) for r in records)
+
     def stats(self) -> dict[str, Any]:
         """Counts, sizes and settings."""
         with intact(self.store.folder):
             snapshot = self.store.snapshot()
             kinds = {"files": "file", "passages": "passage", "pictures": "picture", "captions": "mention"}
             counts = {name: snapshot.count(kind) for name, kind in kinds.items()}
+            counts["skipped"] = snapshot.count("skipped") + snapshot.count("skipped entry")
         size = sum(path.stat().st_size for path in self.store.folder.rglob("*") if path.is_file())
         return {
             "folder": str(self.store.folder),
@@ -307,6 +353,7 @@ class Index:
             **counts,
             "segments": len(snapshot.segments),
             "bytes": size,
+            **self.selection.to_json(),
             **asdict(self.settings),
         }
 

@@ -24,13 +24,13 @@ import numpy as np
 
 from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
-from deepmmsearch.engine.checksums import damaged
+from deepmmsearch.engine.checksums import damaged, keep_seen, read_seen, written
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.errors import Failed, MissingExtra, UserError
 from deepmmsearch.files import replacing, write_json
 from deepmmsearch.notation import without_halves
 
-FORMAT = 2
+FORMAT = 3
 MAX_QUERY_TERMS = 64
 TIE = 0.05
 ALL = 10_000_000
@@ -65,6 +65,14 @@ class Record(NamedTuple):
     score: float = 0.0
 
 
+class KnownFile(NamedTuple):
+    """The record of a file, unread: its kind ("file" or "skipped"), the stamp that the file had, where it lies."""
+
+    kind: str
+    stamp: int
+    address: Any
+
+
 class FoundPassage(NamedTuple):
     """What is shown of a passage that was found."""
 
@@ -93,9 +101,19 @@ def _schema(stemmed: bool) -> Any:
     # columns: passages are ranked, fused and limited per page before any of them is read
     builder.add_unsigned_field("page", fast=True)
     builder.add_unsigned_field("row", fast=True, indexed=True, stored=True)
+    builder.add_unsigned_field("stamp", fast=True)
     builder.add_unsigned_field("position", stored=True)
     builder.add_bytes_field("content", stored=True)
     return builder.build()
+
+
+FILE_KINDS = ("file", "skipped")
+"""Records of which there is one for each file or folder that was met: indexed, or left out."""
+
+
+def file_ref(file: str) -> str:
+    """By which the record of a file is found."""
+    return f"file:{file}"
 
 
 def page_number(file: str) -> int:
@@ -125,8 +143,12 @@ class Store:
         self._words = "words_stemmed" if stemmed else "words"
         self._links: TemporaryDirectory[str] | None = None
         with intact(folder):
-            if (path := damaged(folder / "text")) is not None:
+            seen = read_seen(folder)
+            path, sound = damaged(folder / "text", seen)
+            if path is not None:
                 raise UserError(f"{path} is damaged. Build the index in {folder} again.")
+            if sound != seen:
+                keep_seen(folder, sound)
             self.index = self._opened(folder / "text")
         self._commit = folder / "text" / "meta.json"
         self._lock = threading.Lock()
@@ -145,6 +167,11 @@ class Store:
                 tantivy_module().Index(_schema(bool(settings.get("stem", True))), path=str(draft / "text"))
             write_json(draft / "meta.json", {"format": FORMAT, **settings}, durable=True)
         return cls(folder)
+
+    def keep(self, values: Mapping[str, Any]) -> None:
+        """Settings that may change while the index is used."""
+        self.meta = {**self.meta, **values}
+        write_json(self.folder / "meta.json", self.meta, durable=True)
 
     @property
     def read_only(self) -> bool:
@@ -186,6 +213,10 @@ class Store:
             self.index.reload()
         else:
             self.index = self._opened_apart()
+
+    def keep_written(self) -> None:
+        """A process that has changed the index need not read what it wrote."""
+        keep_seen(self.folder, written(self.folder / "text", read_seen(self.folder)))
 
     def refresh(self) -> None:
         """Forget the snapshot: the next one is read anew."""
@@ -268,7 +299,7 @@ class Snapshot:
         self.searcher = store.index.searcher()
         # a limit far above the number of documents costs tantivy memory up front
         self._most = max(1, self.searcher.num_docs)
-        manifest = next(self.find("kind", "manifest"), None)
+        manifest = next(self.find("kind", "manifest", 1), None)
         content: dict[str, Any] = manifest.content if manifest else {"segments": [], "next_id": 0}
         self.segments = tuple(Segment.from_json(s) for s in content["segments"])
         self.next_id = int(content["next_id"])
@@ -297,6 +328,33 @@ class Snapshot:
             return iter(())
         query = self._query.term_query(self.schema, field, value, index_option="basic")
         return (self.record(score, address) for score, address in self._search(query, limit))
+
+    def known_file(self, file: str) -> KnownFile | None:
+        found = self._search(self._query.term_query(self.schema, "ref", file_ref(file), index_option="basic"), 1)
+        if not found:
+            return None
+        (stamp,) = self.columns("stamp", found)
+        return KnownFile(self.searcher.doc(found[0][1]).get_first("kind"), stamp, found[0][1])
+
+    def known_files(self) -> dict[int, KnownFile]:
+        """All of them, by the number of the file's id."""
+        known: dict[int, KnownFile] = {}
+        for kind in FILE_KINDS:
+            ranked = self._search(self._query.term_query(self.schema, "kind", kind, index_option="basic"), ALL)
+            pages, stamps = self.columns("page", ranked), self.columns("stamp", ranked)
+            known.update(
+                (page, KnownFile(kind, stamp, address))
+                for page, stamp, (_, address) in zip(pages, stamps, ranked, strict=True)
+            )
+        return known
+
+    def files_below(self, folder: str) -> list[str]:
+        """The ids of the files that have records, from a folder and the folders in it."""
+        start = file_ref(folder.rstrip("/") + "/")
+        found: list[tuple[str, int]] = self.searcher.terms_with_prefix("ref", start)
+        files = [term.removeprefix(file_ref("")) for term, _ in found]
+        # terms outlive what was deleted
+        return [file for file in files if self.known_file(file) is not None]
 
     def is_claimed(self, url: str, file: str) -> bool:
         """Does another file than this one have a passage with this url?"""

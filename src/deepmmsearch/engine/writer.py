@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -13,12 +15,19 @@ import numpy as np
 from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.segments import Segment
-from deepmmsearch.engine.storage import Store, page_number, tantivy_module
+from deepmmsearch.engine.storage import Store, file_ref, page_number, tantivy_module
 from deepmmsearch.errors import Failed, UserError
 
 HEAP = 48_000_000
-MAX_SEGMENTS = 8
+MERGE_FACTOR = 8
+"""So many segments of about one size become one; their rows are then that many times as many."""
+SMALLEST_LAYER = 256
 MAX_DEAD = 0.3
+# what a build that is killed loses at most
+COMMIT_SECONDS = 10.0
+COMMIT_DOCUMENTS = 50_000
+COMMIT_BYTES = 96_000_000
+"""Of arrays, which are in memory until they are committed."""
 
 
 class Writer:
@@ -53,7 +62,17 @@ class Writer:
         self._dying: set[int] = set()
         self._pictures: dict[str, set[str]] = {}  # content hash -> the files that hold it
         self._picture_rows: dict[str, int] = {}
+        self._new: dict[str, list[int]] = {}  # the rows of each file of which something was added
+        self._bytes = 0
+        self._since = time.monotonic()
         self.pending = 0
+
+    @property
+    def due(self) -> bool:
+        """Is there enough, or has there been something for long enough, to be committed?"""
+        late = time.monotonic() - self._since >= COMMIT_SECONDS
+        full = self.pending >= COMMIT_DOCUMENTS or self._bytes >= COMMIT_BYTES
+        return bool(self.pending) and (late or full)
 
     def __enter__(self) -> Writer:
         return self
@@ -73,23 +92,37 @@ class Writer:
         body: str = "",
         position: int = 0,
         row: int | None = None,
+        stamp: int | None = None,
+        within: str = "",
     ) -> None:
         """One document; title and body are what text search sees, `url` and `ref` are found by exact value.
-        `position` in the page and `row` of vectors are a passage's (whatever has a body)."""
+        `position` in the page and `row` of vectors are a passage's (whatever has a body), `stamp` is a file's.
+        `within`: the file that holds this one, with which it goes."""
         document = tantivy_module().Document()
         document.add_text("kind", kind)
-        for name, value in (("file", file), ("url", url), ("ref", ref), ("title", title), ("body", body)):
+        values = (("file", file), ("file", within), ("url", url), ("ref", ref), ("title", title), ("body", body))
+        for name, value in values:
             if value:
                 document.add_text(name, value)
-        if body:
+        if body or stamp is not None:
             document.add_unsigned("page", page_number(file))
+        if body:
             document.add_unsigned("position", position)
             if row is not None:
                 document.add_unsigned("row", row)
+        if stamp is not None:
+            document.add_unsigned("stamp", stamp)
+        if file:
+            self._new.setdefault(file, []).extend([] if row is None else [row])
         if content:
             document.add_bytes("content", json.dumps(content).encode())
         self._writer.add_document(document)
         self.pending += 1
+
+    def add_file(self, file: str, kind: str, content: Mapping[str, Any], stamp: int) -> None:
+        """The record of a file, in place of the one before: `kind` as in storage.FILE_KINDS."""
+        self._writer.delete_documents_by_term("ref", file_ref(file))
+        self.add(kind, file, content, ref=file_ref(file), stamp=stamp)
 
     def add_row(self, kind: str, row: Mapping[str, Any]) -> int:
         """One row of arrays; returns the id by which a document names it. Values that are arrays of varying length
@@ -97,9 +130,10 @@ class Writer:
         identity = self._next_id
         self._next_id += 1
         self._rows[kind].append((identity, row))
+        self._bytes += sum(np.asarray(value[0] if isinstance(value, list) else value).nbytes for value in row.values())
         return identity
 
-    def add_picture(self, file: str, sha: str, row: Mapping[str, Any] | None) -> None:
+    def add_picture(self, file: str, sha: str, row: Mapping[str, Any] | None, within: str = "") -> None:
         """A picture file; its row is stored once per content, however many files hold it (None: known already)."""
         holders = self._holders(sha)
         if not holders and sha in self._picture_rows:
@@ -109,7 +143,8 @@ class Writer:
             self._picture_rows[sha] = self.add_row("pictures", row)
         holders.add(file)
         identity = self._picture_rows[sha]
-        self.add("picture", file, {"sha": sha, "row": identity}, ref=f"picture:{identity}", url=f"sha:{sha}")
+        content = {"sha": sha, "row": identity}
+        self.add("picture", file, content, ref=f"picture:{identity}", url=f"sha:{sha}", within=within)
 
     def knows_picture(self, sha: str) -> bool:
         return bool(self._holders(sha)) or sha in self._picture_rows
@@ -123,21 +158,29 @@ class Writer:
         return self._pictures[sha]
 
     def remove(self, file: str) -> bool:
-        """Everything that came from the file, as of the last commit. False when there was nothing."""
+        """Everything that came from the file, committed or not. False when there was nothing committed."""
         found = False
         for record in self.snapshot.find("file", file):
             found = True
             if record.kind == "picture":
-                holders = self._holders(record.content["sha"])
-                holders.discard(file)
-                if not holders:
-                    self._dying.add(int(record.content["row"]))
+                self._let_go(record.file, record.content["sha"])
             elif "row" in record.content:
                 self._dying.add(int(record.content["row"]))
-        if found:
+        added = file in self._new
+        if added:
+            self._dying.update(self._new.pop(file))
+            for sha in [sha for sha, holders in self._pictures.items() if file in holders]:
+                self._let_go(file, sha)
+        if found or added:
             self._writer.delete_documents_by_term("file", file)
             self.pending += 1
         return found
+
+    def _let_go(self, file: str, sha: str) -> None:
+        holders = self._holders(sha)
+        holders.discard(file)
+        if not holders:
+            self._dying.add(self._picture_rows[sha])
 
     def commit(self) -> None:
         """Everything since the last commit, at once; merges segments when there are many or much of them is dead."""
@@ -162,6 +205,7 @@ class Writer:
             self._writer.rollback()
             self._writer.wait_merging_threads()
             self._writer = None
+            self.store.keep_written()
             seg.remove_orphans(self.store.arrays, {s.name for s in self._segments})
 
     def _bury(self, segment: Segment) -> Segment:
@@ -169,19 +213,21 @@ class Writer:
         return segment.without(ids, self._dying)
 
     def _merge(self) -> None:
-        for kind in sorted({s.kind for s in self._segments}):
-            own = sorted((s for s in self._segments if s.kind == kind), key=lambda s: s.rows)
-            chosen = [s for s in own if s.dead.sum() > MAX_DEAD * s.rows]
-            if len(own) > MAX_SEGMENTS:
-                # the small ones: each row is then rewritten a logarithmic number of times
-                chosen += [s for s in own[: MAX_SEGMENTS // 2 + 1] if all(s is not c for c in chosen)]
-            if not chosen:
-                continue
-            parts = [(seg.read_segment(self.store.arrays, s), s.dead) for s in chosen]
-            merged = seg.concatenate(parts)
+        """Segments of one size become one of the next, so that each row is rewritten a logarithmic number of times."""
+        while chosen := self._mergeable():
+            merged = seg.concatenate([(seg.read_segment(self.store.arrays, s), s.dead) for s in chosen])
             self._segments = [s for s in self._segments if all(s is not c for c in chosen)]
             if len(merged[seg.IDS]):
-                self._segments.append(seg.write_segment(self.store.arrays, kind, merged))
+                self._segments.append(seg.write_segment(self.store.arrays, chosen[0].kind, merged))
+
+    def _mergeable(self) -> list[Segment]:
+        layers: dict[tuple[str, int], list[Segment]] = defaultdict(list)
+        for segment in self._segments:
+            if segment.dead.sum() > MAX_DEAD * segment.rows:
+                return [segment]
+            size = max(1.0, segment.rows / SMALLEST_LAYER)
+            layers[segment.kind, int(math.log(size, MERGE_FACTOR))].append(segment)
+        return next((own for own in layers.values() if len(own) >= MERGE_FACTOR), [])
 
 
 def _stack(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarray]:
