@@ -99,7 +99,10 @@ class KeptPicture(Image.Image):
     def __init__(self, image: Image.Image) -> None:
         super().__init__()
         self._mode, self._size, self.info = "RGB", image.size, dict(image.info)
-        self._im, self.readonly = image.convert("RGB").im, 1
+        rgb = image if image.mode == "RGB" else image.convert("RGB")
+        rgb.load()
+        # whoever changes one of the two copies it first
+        self._im, self.readonly, rgb.readonly = rgb.im, 1, 1
         self.path: Path | None = None
 
     def keep(self, path: Path) -> None:
