@@ -58,35 +58,6 @@ class Document:
     marks: tuple[tuple[int, str], ...] = ()
 
 
-class Text:
-    """A document's text as it is composed, line by line."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-        self._length = 0
-        self._marks: list[tuple[int, str]] = []
-
-    def mark(self, fragment: str) -> None:
-        """What is added from here on is of this part."""
-        if self._marks and self._marks[-1][0] == self._length:
-            self._marks.pop()  # the part before has no text
-        self._marks.append((self._length, fragment))
-
-    def add(self, text: str) -> None:
-        """One or several lines; nothing for blanks alone."""
-        if text := text.strip():
-            self._lines.append(text)
-            self._length += len(text) + 1
-
-    @property
-    def whole(self) -> str:
-        return "\n".join(self._lines)
-
-    @property
-    def marks(self) -> tuple[tuple[int, str], ...]:
-        return tuple(self._marks)
-
-
 def clean(text: str) -> str:
     """One line, single spaces."""
     return SPACES.sub(" ", text).strip()

@@ -12,8 +12,17 @@ from pathlib import PurePosixPath
 
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.document import Document, Origin
+from deepmmsearch.reading.docx import from_docx
+from deepmmsearch.reading.epub import from_epub
 from deepmmsearch.reading.formats import markdown_document, page_name, readable_name, text_document
+from deepmmsearch.reading.mail import from_mail
+from deepmmsearch.reading.notebook import from_notebook
+from deepmmsearch.reading.opendocument import from_opendocument
+from deepmmsearch.reading.outlook import from_msg
 from deepmmsearch.reading.pdf import from_pdf
+from deepmmsearch.reading.pptx import from_pptx
+from deepmmsearch.reading.rtf import from_rtf
+from deepmmsearch.reading.sheets import from_separated, from_workbook
 from deepmmsearch.reading.webpage import from_html
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -33,10 +42,20 @@ KINDS = {
     kind.name: kind
     for kind in (
         # trafilatura needs 14 s for a page of 10 MB; nothing written by people is that long in one page
-        FileKind("html", (".html", ".htm", ".xhtml"), 2_000_000, from_html),
+        FileKind("html", (".html", ".htm", ".xhtml", ".shtml"), 2_000_000, from_html),
         FileKind("markdown", (".md", ".markdown"), 8_000_000, markdown_document),
-        FileKind("text", (".txt", ".text", ".rst"), 8_000_000, text_document),
+        FileKind("text", (".txt", ".text", ".rst", ".log", ".org", ".adoc"), 8_000_000, text_document),
         FileKind("pdf", (".pdf",), 64_000_000, from_pdf),
+        FileKind("docx", (".docx", ".docm", ".dotx"), 64_000_000, from_docx),
+        FileKind("pptx", (".pptx", ".pptm", ".ppsx"), 64_000_000, from_pptx),
+        FileKind("workbook", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), 32_000_000, from_workbook),
+        FileKind("separated", (".csv", ".tsv"), 16_000_000, from_separated),
+        FileKind("opendocument", (".odt", ".odp"), 64_000_000, from_opendocument),
+        FileKind("rtf", (".rtf",), 16_000_000, from_rtf),
+        FileKind("epub", (".epub",), 64_000_000, from_epub),
+        FileKind("mail", (".eml", ".mht", ".mhtml"), 64_000_000, from_mail),
+        FileKind("msg", (".msg",), 64_000_000, from_msg),
+        FileKind("notebook", (".ipynb",), 32_000_000, from_notebook),
     )
 }
 _BY_SUFFIX = {suffix: kind for kind in KINDS.values() for suffix in kind.suffixes}

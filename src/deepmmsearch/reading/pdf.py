@@ -10,17 +10,24 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
 from deepmmsearch.errors import MissingExtra, Unreadable
-from deepmmsearch.reading.document import Document, Origin, Showing, Text, clean
+from deepmmsearch.reading.composition import (
+    CAPTION,
+    MAX_PICTURE_BYTES,
+    MAX_PICTURES,
+    Composition,
+    given_title,
+    short_line,
+)
+from deepmmsearch.reading.document import Document, Origin, Showing, clean
 from deepmmsearch.reading.layout import Paragraph, Piece, ordered, paragraphs, rows
 
 MAX_PAGES = 2_000
-MAX_PICTURES, MAX_PICTURE_BYTES = 200, 48_000_000
-"""Of one file, all together."""
 _SMALLEST, _LARGEST = 64, 16_000_000
 """A picture's shorter side, and its pixels."""
 _GAP = 0.95
@@ -33,17 +40,6 @@ _DATE = re.compile(r"D:(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _PAGE_NUMBER = re.compile(
     r"\W*+(page|seite|s\.|p\.)?\s*+(\d{1,4}|[ivxlc]{1,7})(\s*+(/|of|von|de)\s*+\d{1,4})?\W*+", re.I
 )
-_CAPTION = re.compile(
-    r"(fig(ure|\.)?|abb(ildung|\.)?|table|tabelle|photo(graph)?|plate|scheme|図|图|圖)\s*+\.?\s*+\d", re.I
-)
-# what programs write where nobody gave a title
-_NO_TITLE = re.compile(
-    r"untitled.*|(document|dokument|presentation|slide|book|mappe|scan|print)[\s_\-]*\d*|powerpoint presentation"
-    r"|\(?anonymous\)?|unknown|title|none|no title|[\W\d_]*"
-    r"|.*\.(docx?|dotx?|pptx?|xlsx?|rtf|indd|tex|dvi|qxd|ps|eps|pdf)",
-    re.I,
-)
-_FROM_PROGRAM = re.compile(r"microsoft (office )?(word|powerpoint|excel) - ", re.I)
 _HEADS = 1.15
 """A heading's letters are this much larger than the text's."""
 _LONGEST_HEADING = 150
@@ -353,7 +349,7 @@ def _said(pieces: list[Piece], left: float, bottom: float, right: float, top: fl
     lines = paragraphs(rows([piece for piece in pieces if piece.right > left and piece.left < right]))
     beside = [p for p in lines if p.top <= bottom + 6 or p.bottom >= top - 6]
     by_distance = sorted(beside, key=lambda p: bottom - p.top if p.top <= bottom + 6 else 1.5 * (p.bottom - top))
-    caption = next((clean(p.text) for p in by_distance[:3] if _CAPTION.match(p.text)), "")
+    caption = next((clean(p.text) for p in by_distance[:3] if CAPTION.match(p.text)), "")
     near = next((clean(p.text) for p in by_distance if len(p.text) > 20 and clean(p.text) != caption), "")
     return caption[:300].replace("\u00ad", ""), near[:400].replace("\u00ad", "")
 
@@ -385,26 +381,21 @@ def _composed(pages: list[_Page], pictures: list[Showing], told: dict[str, str],
         raise Unreadable("a scan without text")
     usual = _usual_height(every)
     known = set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(p.text for p in every)))
-    text = Text()
-    headings = []
+    text = Composition(origin.longest)
     for page, own in written:
         text.mark(f"page={page.number}")
         for paragraph in own:
             line = clean(_whole_words(paragraph.text, known))
-            text.add(line)
             if paragraph.height >= _HEADS * usual and len(line) <= _LONGEST_HEADING:
-                headings.append(line)
+                text.head(line)
+            else:
+                text.add(line)
         for line in page.form:
             text.add(line)
     date = _DATE.match(str(told.get("CreationDate", "")))
-    return Document(
-        _title(str(told.get("Title", "")), written[0][1] if written else [], usual, origin.name),
-        text.whole,
-        pictures=tuple(pictures),
-        headings=tuple(dict.fromkeys(headings)),
-        date="-".join(date.groups()) if date else None,
-        marks=text.marks,
-    )
+    title = _title(str(told.get("Title", "")), written[0][1] if written else [], usual, origin.name)
+    document = text.document(title, "-".join(date.groups()) if date else "")
+    return replace(document, pictures=tuple(pictures))
 
 
 def _usual_height(lines: list[Paragraph]) -> float:
@@ -426,9 +417,8 @@ def _whole_words(text: str, known: set[str]) -> str:
 
 
 def _title(named: str, first: list[Paragraph], usual: float, name: str) -> str:
-    named = clean(_FROM_PROGRAM.sub("", named.replace("\0", "")))
-    if named and not _NO_TITLE.fullmatch(named) and "\ufffd" not in named:
-        return named
+    if told := given_title(named):
+        return told
     lines = [p for p in first if len(re.findall(r"[^\W\d_]", p.text)) >= 4 and len(p.text) <= 250]
     if not lines:
         return name
@@ -436,6 +426,6 @@ def _title(named: str, first: list[Paragraph], usual: float, name: str) -> str:
     if largest.height < _HEADS * usual:
         # all alike: a short first line stands for a title
         largest = lines[0]
-        if len(largest.text) > 100 or largest.text.endswith((".", ",", ";")):
+        if not short_line(largest.text):
             return name
     return clean(largest.text.replace("\u00ad", ""))

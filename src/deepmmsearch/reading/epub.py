@@ -1,0 +1,63 @@
+"""Electronic books: their chapters in order, each read like a page of the web (EPUB 2 and 3)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from deepmmsearch.errors import Unreadable
+from deepmmsearch.reading.composition import Composition, given_title
+from deepmmsearch.reading.document import Document, Origin
+from deepmmsearch.reading.webpage import from_html, language_code
+from deepmmsearch.reading.zipped import Zipped, first_text, joined, local
+
+_CHAPTERS = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")
+_DECLARED = re.compile(rb"<\?xml[^>]{0,200}encoding=[\"']([A-Za-z0-9_-]{1,40})")
+
+
+def from_epub(origin: Origin, content: bytes) -> Document:
+    """Raises Unreadable, MissingExtra."""
+    archive = Zipped(content, "EPUB")
+    container = archive.xml("META-INF/container.xml")
+    roots = (
+        [one.get("full-path", "") for one in container.iter() if local(one) == "rootfile"]
+        if container is not None
+        else []
+    )
+    package = archive.xml(roots[0]) if roots else None
+    if package is None:
+        raise Unreadable("a damaged EPUB")
+    text = Composition(origin.longest)
+    locked = archive.read("META-INF/encryption.xml").decode("utf-8", "replace")
+    chapters = list(_chapters(package, roots[0].rpartition("/")[0]))
+    if chapters and all(chapter in locked for chapter in chapters):
+        raise Unreadable("an encrypted EPUB")
+    for number, chapter in enumerate(chapters, 1):
+        text.mark(f"chapter={number}")
+        _chapter(archive, chapter, text)
+    metadata = next((one for one in package if local(one) == "metadata"), None)
+    title = given_title(first_text(metadata, "title")) or next(iter(text.headings), origin.name)
+    return text.document(title, first_text(metadata, "date"), language_code(first_text(metadata, "language")))
+
+
+def _chapters(package: Any, folder: str) -> list[str]:
+    items = {one.get("id"): one for one in package.iter() if local(one) == "item"}
+    order = [items.get(one.get("idref")) for one in package.iter() if local(one) == "itemref"]
+    return [
+        joined(folder, one.get("href", "")) for one in order if one is not None and one.get("media-type") in _CHAPTERS
+    ]
+
+
+def _chapter(archive: Zipped, part: str, text: Composition) -> None:
+    written = archive.read(part)
+    declared = _DECLARED.match(written[:300].lstrip())
+    charset = declared[1].decode("ascii") if declared else ""
+    try:
+        page = from_html(Origin("html", "", charset), written)
+    except Unreadable:  # a cover without text, or a damaged chapter
+        return
+    folder = part.rpartition("/")[0]
+    text.headings += page.headings
+    text.add(page.text)
+    for shown in page.pictures:
+        text.show(shown.title, archive.read(joined(folder, shown.src)))
