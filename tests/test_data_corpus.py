@@ -13,11 +13,11 @@ pytest.importorskip("pyarrow")
 
 from commands import done
 from data_files import write_json, write_lines, write_picture
-from deepmmsearch.data import corpus
 from deepmmsearch.data.corpus import read_articles, write_pages
 from deepmmsearch.data.published import BENCHMARKS
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UserError
+from deepmmsearch.reading import json_stream
 from deepmmsearch.reading.file_kinds import extract
 
 OAK = "https://en.wikipedia.org/wiki/Invented_Oak"
@@ -73,7 +73,7 @@ def test_one_article_a_line(tmp_path: Path, packed: bool) -> None:
 
 @pytest.mark.parametrize("piece", [1, 7, 64, 1 << 20])
 def test_an_object_is_read_as_it_comes(tmp_path: Path, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "_PIECE", piece)
+    monkeypatch.setattr(json_stream, "_PIECE", piece)
     articles = {f"https://x.example/{n}": article(f"Title {n} é", "text {" * n, 'a "quote" \\ ') for n in range(20)}
     path = tmp_path / "kb.json"
     path.write_text(json.dumps(articles, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -84,9 +84,9 @@ def test_an_object_is_read_as_it_comes(tmp_path: Path, piece: int, monkeypatch: 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[1, 2]", "is not one JSON object of articles: '[1, 2]' stands where { should"),
+        ("[1, 2]", "cannot be read as one JSON object of articles: '[1, 2]' stands where { should"),
         ('{"a": {"title": "x"}', "the end of the file stands where , should"),
-        ('{"a": {"title": "x', "cannot be read to its end"),
+        ('{"a": {"title": "x', "Unterminated string"),
         ('{"a" 1}', "stands where : should"),
         ('{"a": ' + "[" * 100_000, "nested too deeply"),
         ("", "the end of the file stands where { should"),

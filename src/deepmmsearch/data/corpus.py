@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -21,12 +20,9 @@ from deepmmsearch.data.load_report import LoadReport, Skip
 from deepmmsearch.data.tables import BROKEN, Row, whole_row
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import write_text
-from deepmmsearch.notation import parse_json
 from deepmmsearch.progress import Watch, silent, tracked
+from deepmmsearch.reading import json_stream
 
-_PIECE = 1 << 20
-_LONGEST = 64 * _PIECE
-_BLANKS = re.compile(r"[ \t\r\n\ufeff]*")
 _WIKIPEDIA = "https://en.wikipedia.org/wiki/"
 
 
@@ -98,69 +94,20 @@ def read_articles(source: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _lines(file: IO[str]) -> Iterator[tuple[str, Row]]:
-    number = 0
-    while line := file.readline(_LONGEST):
-        number += 1
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line)
-            if not isinstance(row, Mapping):
-                raise ValueError("it is not an object")
-        except ValueError as error:
-            yield f"line {number}", {BROKEN: str(error)[:160]}
-            continue
-        yield str(row.get("wikidata_id") or f"line {number}"), row
+    for number, row, problem in json_stream.lines(file):
+        if problem or not isinstance(row, Mapping):
+            yield f"line {number}", {BROKEN: problem or "it is not an object"}
+        else:
+            yield str(row.get("wikidata_id") or f"line {number}"), row
 
 
 def _members(file: IO[str], source: Path) -> Iterator[tuple[str, Row]]:
     """The members of one JSON object, each as soon as it is read."""
-    text = _Ahead(file, source)
-    text.take("{")
-    while not text.at("}"):
-        key = text.value()
-        text.take(":")
-        row = text.value()
-        yield str(key), row if isinstance(row, Mapping) else {BROKEN: f"it is a {type(row).__name__}, not an article"}
-        if not text.at("}"):
-            text.take(",")
-
-
-class _Ahead:
-    """JSON that is read piece by piece, no further than a value needs."""
-
-    def __init__(self, file: IO[str], source: Path) -> None:
-        self._file, self._source = file, source
-        self._text, self._place, self._decoder = "", 0, json.JSONDecoder()
-
-    def at(self, sign: str) -> bool:
-        self._place = _BLANKS.match(self._text, self._place).end()  # type: ignore[union-attr]
-        while self._place == len(self._text) and self._more():
-            self._place = _BLANKS.match(self._text, self._place).end()  # type: ignore[union-attr]
-        return self._text.startswith(sign, self._place)
-
-    def take(self, sign: str) -> None:
-        if not self.at(sign):
-            found = repr(self._text[self._place : self._place + 20])
-            found = found if found != "''" else "the end of the file"
-            raise UserError(f"{self._source} is not one JSON object of articles: {found} stands where {sign} should.")
-        self._place += len(sign)
-
-    def value(self) -> Any:
-        self.at("")
-        while True:
-            try:
-                found, self._place = self._decoder.raw_decode(self._text, self._place)
-                return found
-            except RecursionError:
-                raise UserError(f"{self._source} is nested too deeply for articles.") from None
-            except ValueError as error:
-                if len(self._text) - self._place > _LONGEST or not self._more():
-                    raise UserError(f"{self._source} cannot be read to its end: {error}. Fetch it again.") from None
-
-    def _more(self) -> bool:
-        left = self._text[self._place :]
-        # as much again each time: what is not whole yet is looked at again from its beginning
-        piece = self._file.read(max(_PIECE, len(left)))
-        self._text, self._place = left + piece, 0
-        return bool(piece)
+    try:
+        for key, row in json_stream.members(file):
+            broken = {BROKEN: f"it is a {type(row).__name__}, not an article"}
+            yield key, row if isinstance(row, Mapping) else broken
+    except UnicodeDecodeError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{source} cannot be read as one JSON object of articles: {error}. Fetch it again.") from None
