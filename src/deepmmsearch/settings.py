@@ -12,7 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from deepmmsearch.redaction import public_settings
@@ -77,7 +85,11 @@ class EndpointSettings(Settings):
     """A model behind an OpenAI-compatible endpoint. `model`: what the endpoint calls it, None is its only one;
     `base_url`: None is api.openai.com, which is paid for; the key is in the environment variable `key_variable`;
     `timeout`: seconds for one request; `proxy`: the address of one to go through, those of the environment are not
-    used; `redirects`: follow the endpoint to another address."""
+    used; `redirects`: follow the endpoint to another address.
+
+    `temperature`: None leaves it to the server; `stop`: the strings that end a turn, None are those of the protocol, an
+    empty list none; `reasoning_effort`: how long a reasoning model thinks (low, medium, high, ...); `extra_body`:
+    further fields of each request, as the server documents them. What it refuses of these is left out by itself."""
 
     model: str | None = None
     base_url: str | None = None
@@ -86,6 +98,18 @@ class EndpointSettings(Settings):
     redirects: Aside[bool] = False
     max_new_tokens: int = Field(default=1024, gt=0)
     timeout: float = Field(default=120.0, gt=0)
+    temperature: float | None = Field(default=0.0, ge=0)
+    stop: tuple[str, ...] | None = None
+    reasoning_effort: str | None = None
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("extra_body")
+    @classmethod
+    def _extra_is_free(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        taken = {"model", "messages", "stream", "temperature", "stop", "seed", "max_tokens", "max_completion_tokens"}
+        if named := sorted(taken & extra.keys()):
+            raise ValueError(f"{', '.join(named)} cannot stand in extra_body: that is set by settings of its own")
+        return extra
 
 
 class SeeingEndpointSettings(EndpointSettings):

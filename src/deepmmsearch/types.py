@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol, TypeGuard
 
 from PIL.Image import Image
 
-Stop = Literal["answer", "turns", "length", "context", "error"]
-Finish = Literal["stop", "length", "context"]
+Finish = Literal["stop", "length", "context", "filter", "refusal", "cut"]
+Stop = Literal["answer", "turns", "length", "context", "filter", "refusal", "cut", "error"]
 MatchBasis = Literal["picture", "rank"]
 GroundingOutcome = Literal["box", "several", "whole", "none", "weak", "tiny", "failed", "missing"]
 
@@ -61,7 +61,10 @@ class Use:
 
 @dataclass(frozen=True)
 class Answer:
+    """`formed`: False for a text that is taken for the answer though the turn did not have its form."""
+
     text: str
+    formed: bool = True
 
 
 @dataclass(frozen=True)
@@ -194,8 +197,11 @@ class Observation:
 class Completion:
     """What the policy wrote. `ids` are the sampled tokens, verbatim, or None where the endpoint hides them;
     `logprobs` are natural logarithms, one per id. `finish`: the model stopped by itself (stop), ran into its token
-    budget (length), or had no room left in its window (context). `prompt_tokens` were read and `tokens` sampled, None
-    where that is not known (with `ids` they are counted). `seconds` is what writing took, with all waiting."""
+    budget (length), or had no room left in its window (context); an endpoint's filter withheld it (filter), the model
+    refused, in the words of the text (refusal), or it ended in another way that is no end of its own (cut).
+    `prompt_tokens` were read and `tokens` sampled, None where that is not known (with `ids` they are counted).
+    `seconds` is what writing took, with all waiting. `thoughts` came apart from the text; `remark`: what else is known
+    of how it was written."""
 
     text: str
     ids: tuple[int, ...] | None = None
@@ -204,6 +210,8 @@ class Completion:
     prompt_tokens: int | None = None
     seconds: float = 0.0
     tokens: int | None = None
+    thoughts: str = ""
+    remark: str = ""
 
     @property
     def sampled(self) -> int | None:

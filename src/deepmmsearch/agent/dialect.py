@@ -12,7 +12,8 @@ from typing import Literal, Protocol, runtime_checkable
 from deepmmsearch.agent.table import Tool, extra_tags, installed_tools
 from deepmmsearch.errors import UserError
 from deepmmsearch.registry import Registry
-from deepmmsearch.types import Action, Answer, ImageSearch, Limits, TextSearch
+from deepmmsearch.thoughts import part_thoughts
+from deepmmsearch.types import Action, Answer, Completion, ImageSearch, Limits, TextSearch
 
 DEFAULT = "deepmmsearch-r1"
 
@@ -22,7 +23,8 @@ class Dialect(Protocol):
     """How a policy writes its turns and reads what comes back.
 
     `pictures`: where the question's pictures stand, before or after its text. `limits`: what holds where nobody says
-    otherwise. `boxes`: the frame of its boxes (`tools.grounding`), None where the checkpoint decides.
+    otherwise. `boxes`: the frame of its boxes (`tools.grounding`), None where the checkpoint decides. `thinks`: are
+    thoughts, between marks, a part of its turns? Else they are parted from what is said.
     """
 
     @property
@@ -33,6 +35,8 @@ class Dialect(Protocol):
     def limits(self) -> Limits: ...
     @property
     def boxes(self) -> str | None: ...
+    @property
+    def thinks(self) -> bool: ...
 
     def parse(self, text: str, tools: Sequence[Tool], ended: bool) -> Action:
         """The one action of a turn, or `Malformed` with a problem that the policy can act upon. Never raises for a
@@ -57,6 +61,19 @@ class Dialect(Protocol):
 
     def numbering(self, pictures: int) -> str:
         """What is said after the question where it has several pictures, so that each can be named."""
+        ...
+
+
+@runtime_checkable
+class Forgiving(Protocol):
+    """A dialect that reads more than its form where somebody waits for an answer."""
+
+    def forgive(self, text: str, tools: Sequence[Tool]) -> Action | None:
+        """The action of a turn without the form, where it can be told; None where it cannot."""
+        ...
+
+    def is_plain(self, text: str, tools: Sequence[Tool]) -> bool:
+        """Is the turn words alone, without anything of the form?"""
         ...
 
 
@@ -100,6 +117,11 @@ def parse_action(
 def parse_reason(text: str, dialect: str = DEFAULT) -> str:
     """`Dialect.reason`; "" where the dialect of a stored turn is not installed here."""
     return find_dialect(dialect).reason(text) if dialect in DIALECTS.names() else ""
+
+
+def thoughts_of(completion: Completion) -> str:
+    """What was thought for a turn: apart from its text, or in it."""
+    return completion.thoughts or part_thoughts(completion.text).thoughts
 
 
 def write_turn(reason: str, action: Action, dialect: str = DEFAULT) -> str:

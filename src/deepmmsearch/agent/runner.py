@@ -57,13 +57,15 @@ class Timed:
 @dataclass(frozen=True)
 class AgentWorkflow:
     """The model decides: a prompt agent or a trained one, in the dialect of its prompt. Without tools, and with a
-    prompt that names none, it answers directly. `label` names the policy in its trajectories."""
+    prompt that names none, it answers directly. `label` names the policy in its trajectories; `lenient` as in
+    `episode`."""
 
     policy: Policy
     prompt: Prompt
     tools_for: ToolsFor
     limits: Limits = PAPER_LIMITS
     label: str = ""
+    lenient: bool = False
 
     @property
     def blank(self) -> Trajectory:
@@ -71,7 +73,7 @@ class AgentWorkflow:
 
     def play(self, question: Question) -> AsyncIterator[Trajectory]:
         start = replace(self.blank, question=question)
-        return episode(start, Timed(self.policy), self.tools_for(question), self.limits)
+        return episode(start, Timed(self.policy), self.tools_for(question), self.limits, self.lenient)
 
     def spent(self, question: Question) -> bool:
         return self.tools_for(question).ledger.run.spent

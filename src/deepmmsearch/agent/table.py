@@ -157,8 +157,9 @@ def state(action: Action) -> str:
 
 def shown(action: Action) -> Shown:
     match action:
-        case Answer(text):
-            return Shown(f"answers: {text}", "answer", text, {"action": "answer", "answer": text})
+        case Answer(text, formed):
+            how = "answers" if formed else "answers without the form"
+            return Shown(f"{how}: {text}", "answer", text, {"action": "answer", "answer": text, "formed": formed})
         case Malformed(problem):
             fields = {"action": "malformed", "problem": problem}
             return Shown(f"no valid action: {problem}", "no action", "", fields)

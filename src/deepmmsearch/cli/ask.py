@@ -121,7 +121,7 @@ def command(
     from deepmmsearch.agent.runner import AgentWorkflow
     from deepmmsearch.cli.recipe_file import tell_keys
     from deepmmsearch.compose.asking import read_question
-    from deepmmsearch.compose.policies import build_policy, choose_prompt
+    from deepmmsearch.compose.policies import build_policy, prompt_to_ask
     from deepmmsearch.compose.toolbox import build_toolbox
 
     asked = asyncio.run(read_question(question, [image]))
@@ -139,10 +139,10 @@ def command(
         policy = build_policy(settings)
         toolbox = build_toolbox(toolbox_settings, policy)
     label = getattr(policy, "name", kind)
-    chosen = choose_prompt(policy, toolbox, prompt)
+    chosen = prompt_to_ask(policy, toolbox, prompt)
     limits = find_dialect(chosen.dialect).limits
     limits = limits if calls is None else replace(limits, calls=calls)
-    agent = AgentWorkflow(policy, chosen, lambda _: toolbox, limits, label)
+    agent = AgentWorkflow(policy, chosen, lambda _: toolbox, limits, label, lenient=True)
     played = asyncio.run(_play(console, agent, asked, save))
     entry = _entry(played, kind, policy, model)
     if save is not None and played.turns:

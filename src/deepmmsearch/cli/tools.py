@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deepmmsearch.tools.providers.catalog import Kind, Listing
     from deepmmsearch.types import Call, Hit
 
+GROUNDING = "grounding"
 QUERY = "highest mountain of Bhutan"
 
 
@@ -61,12 +62,18 @@ def check(
 ) -> None:
     """Make one real call of the provider NAME and show how long it took, what it found and what it cost.
 
+    With NAME `grounding`: let a model find what was drawn, and say in which dialect it writes boxes. The settings are a
+    policy's (base_url=..., model=...); without them it is the bundled model.
+
     \b
     Example:  deepmmsearch tools check brave
               deepmmsearch tools check searxng url=http://127.0.0.1:8888 --query "capital of Bhutan"
               deepmmsearch tools check serpapi-lens --image crop.png
               deepmmsearch tools check serper --tools tools/serper
+              deepmmsearch tools check grounding base_url=http://127.0.0.1:8000/v1
     """
+    if name == GROUNDING:
+        return _check_boxes(_given(given))
     from deepmmsearch import images
     from deepmmsearch.compose.toolbox import make_provider
     from deepmmsearch.tools.providers import catalog
@@ -148,9 +155,14 @@ def _settings(recipe: Path | None) -> SearchSettings:
 def _provider(name: str, listed: Sequence[ProviderSettings], given: Sequence[str]) -> ProviderSettings:
     """The provider as the recipe has it, else without settings, and those of the command line."""
     from deepmmsearch.compose.tool_settings import ProviderSettings
-    from deepmmsearch.notation import read_yaml
 
     found = next((p for p in listed if p.name == name), ProviderSettings(name=name))
+    return ProviderSettings.model_validate({**found.model_dump(), **_given(given)})
+
+
+def _given(given: Sequence[str]) -> dict[str, Any]:
+    from deepmmsearch.notation import read_yaml
+
     more: dict[str, Any] = {}
     for setting in given:
         key, equals, value = setting.partition("=")
@@ -160,7 +172,45 @@ def _provider(name: str, listed: Sequence[ProviderSettings], given: Sequence[str
             more[key] = read_yaml(value)
         except ValueError:
             more[key] = value
-    return ProviderSettings.model_validate({**found.model_dump(), **more})
+    return more
+
+
+def _check_boxes(given: Mapping[str, Any]) -> None:
+    from deepmmsearch.compose.policies import Model, ModelSettings, build_policy
+    from deepmmsearch.compose.recipe import read_settings
+    from deepmmsearch.tools.grounding import Speaker, box_dialect
+    from deepmmsearch.tools.grounding.trial import Located, fitting, locate_all
+
+    kind = "chat" if "base_url" in given else "local"
+    settings: Model = read_settings({"kind": kind, **given}, ModelSettings, "the command line")
+    policy = build_policy(settings)
+    if not isinstance(policy, Speaker):
+        raise UserError("This policy has no model that could be asked for a box.")
+    located: list[Located] = []
+    console = Console()
+
+    async def locate() -> None:
+        async for one in locate_all(policy):
+            located.append(one)
+            console.print(Text(f"{one.phrase}: {one_line(one.said)[:160] or 'nothing said'}"))
+
+    try:
+        asyncio.run(locate())
+    except ToolError as error:
+        raise UserError(str(error)) from None
+    table = Table("dialect", *(one.phrase for one in located), box=None, pad_edge=False, header_style="bold")
+    for dialect in located[0].overlaps:
+        table.add_row(dialect, *(f"{one.overlaps[dialect]:.2f}" for one in located))
+    console.print(table)
+    found, known = fitting(located), box_dialect(getattr(policy, "model_type", ""))
+    if found is None:
+        raise UserError(
+            "None of the dialects puts its boxes where the targets are. Ground with another model (grounding: {kind: "
+            "chat, ...} or {kind: dino, ...}), or not at all (grounding: none)."
+        )
+    dialect, share = found
+    expected = f" Its name says {known}." if known not in (None, dialect) else ""
+    console.print(f"It writes boxes as {dialect} (overlap {share:.2f}): set grounding: {dialect}.{expected}")
 
 
 async def _once(

@@ -26,12 +26,16 @@ def chat_model(settings: EndpointSettings, **more: Any) -> ChatPolicy:
     """Raises MissingExtra without the extra chat, UserError for an address that is not one or a missing key."""
     from deepmmsearch.policies.chat import ChatPolicy
 
-    given = {
+    given: dict[str, Any] = {
         "key_variable": settings.key_variable,
         "max_new_tokens": settings.max_new_tokens,
         "timeout": settings.timeout,
+        "temperature": settings.temperature,
+        "effort": settings.reasoning_effort,
+        "extra": settings.extra_body,
         "proxy": settings.proxy,
         "redirects": settings.redirects,
+        **({} if settings.stop is None else {"stop": settings.stop}),
     }
     return ChatPolicy(settings.model, settings.base_url, **{**given, **more})
 

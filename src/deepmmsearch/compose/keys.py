@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from deepmmsearch.compose.tool_parts import ProviderReaderSettings
 from deepmmsearch.compose.tool_settings import ProviderSettings
 from deepmmsearch.errors import UserError
-from deepmmsearch.policies.chat import KEY_VARIABLE, OFFICIAL
+from deepmmsearch.policies.connection import KEY_VARIABLE, OFFICIAL
 from deepmmsearch.settings import EndpointSettings, Settings, sections
 from deepmmsearch.tools.providers.catalog import PROVIDERS, addresses
 

@@ -20,6 +20,7 @@ from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.outputs import content
 from deepmmsearch.prompts import load_prompt, prompt_names
 from deepmmsearch.settings import Aside, OneOf, SeeingEndpointSettings, Settings
+from deepmmsearch.tools.grounding import Speaker
 from deepmmsearch.types import Policy, Prompt
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ class ChatPolicySettings(SeeingEndpointSettings):
 
     kind: Literal["chat"] = "chat"
     lossless: bool = False
-    temperature: float = Field(default=0.0, ge=0)
     seed: int = 0
 
 
@@ -82,7 +82,6 @@ def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None
         return seeing_model(
             settings,
             lossless=settings.lossless,
-            temperature=settings.temperature,
             # greedy needs no seed, and not every server knows one
             seed=settings.seed if settings.temperature else None,
             on_text=on_text,
@@ -109,6 +108,15 @@ def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Pr
     dialect = find_dialect(prompt.dialect)
     told = [said for tool in tools.extra if (said := dialect.about(tool))]
     return replace(prompt, system="\n\n".join([prompt.system, *told])) if told else prompt
+
+
+def prompt_to_ask(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:
+    """As `choose_prompt`, for people who wait for an answer: a model that was not trained for a set is shown a worked
+    example, and is told of what can be carried out alone."""
+    model = isinstance(policy, Speaker) and trained_prompt(policy) is None
+    if name is None and model and tools.text_search is not None:
+        name = "untrained" if tools.image_search is not None else "untrained-text"
+    return choose_prompt(policy, tools, name)
 
 
 def trained_prompt(policy: Policy) -> str | None:

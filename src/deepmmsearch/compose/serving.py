@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from deepmmsearch.agent.dialect import find_dialect
 from deepmmsearch.agent.runner import AgentWorkflow
-from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, choose_prompt
+from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, prompt_to_ask
 from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import UnknownName
@@ -170,8 +170,8 @@ def build_served(name: str, settings: ServedModelSettings, on_text: Callable[[st
     """Raises UserError for what cannot be loaded, MissingExtra."""
     policy: Policy = build_policy(settings.policy, on_text)
     tools = build_toolbox(settings.tools, policy)
-    prompt = choose_prompt(policy, tools, settings.prompt)
+    prompt = prompt_to_ask(policy, tools, settings.prompt)
     limits: Limits = settings.limits.limits() if settings.limits is not None else find_dialect(prompt.dialect).limits
-    workflow = AgentWorkflow(policy, prompt, lambda _: tools, limits, getattr(policy, "name", name))
+    workflow = AgentWorkflow(policy, prompt, lambda _: tools, limits, getattr(policy, "name", name), lenient=True)
     streams = on_text is not None and settings.policy.kind == "chat"
     return ServedModel(name, workflow, streams, settings.about, settings.examples)

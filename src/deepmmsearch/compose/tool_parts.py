@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from deepmmsearch.settings import Aside, EndpointSettings, OneOf, SeeingEndpointSettings, Settings
 
-BOX_DIALECTS = ("qwen2.5-vl", "qwen3-vl")
-BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]
+BoxDialect = Literal["qwen2.5-vl", "qwen3-vl", "gemini", "fractions"]
+BOX_DIALECTS = get_args(BoxDialect)
 
 
 class _BoxSettings(Settings):

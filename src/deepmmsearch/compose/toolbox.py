@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from PIL.Image import Image
 from PIL.Image import new as new_picture
@@ -55,7 +55,7 @@ from deepmmsearch.types import Completion, Policy
 
 if TYPE_CHECKING:
     from deepmmsearch.tools.failover import SearchTool
-    from deepmmsearch.tools.grounding import Speaker
+    from deepmmsearch.tools.grounding import BoxDialect, Speaker
     from deepmmsearch.tools.llm_summarizer import LlmSummarizer
     from deepmmsearch.tools.providers.catalog import Kind
     from deepmmsearch.tools.recorder import Recorder
@@ -119,8 +119,8 @@ def model_grounder(speaker: Speaker, dialect: str | None = None) -> Grounder:
     )
 
     named = dialect or _card_dialect(speaker) or box_dialect(getattr(speaker, "model_type", ""))
-    if named == "qwen3-vl":
-        return OwnModelGrounder(speaker, speaker.view, "qwen3-vl")
+    if named is not None and named != "qwen2.5-vl":
+        return OwnModelGrounder(speaker, speaker.view, cast("BoxDialect", named))
     kind = FrameError if named else ToolError
     ready = Once(partial(check_frame, speaker, kind)) if isinstance(speaker, PictureCounter) else None
     return OwnModelGrounder(speaker, speaker.view, "qwen2.5-vl", ready)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +14,11 @@ from typing import Literal
 
 from deepmmsearch.agent.table import Tool, tool_of
 from deepmmsearch.escaping import escape_tags
+from deepmmsearch.thoughts import without_thoughts
 from deepmmsearch.types import PAPER_LIMITS, Action, Answer, ImageSearch, Limits, Malformed
 
 _REASON = re.compile(r"\s*<reason\s*>(.*?)(?:</reason\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[\w-]*[ \t]*$", re.MULTILINE)
 _REASON_CLOSE = re.compile(r"</reason\s*>", re.IGNORECASE)
 _CHAT_TOKEN_AT_END = re.compile(r"(?:<\|\w{1,40}\|>|</s>)\Z")
 
@@ -30,13 +33,17 @@ class TagDialect:
     limits: Limits = PAPER_LIMITS
     pictures: Literal["before", "after"] = "before"
     boxes: str | None = None
+    thinks: bool = False
 
     def tag(self, tool: Tool) -> str:
         return self.tags.get(tool.name, tool.tag)
 
     def parse(self, text: str, tools: Sequence[Tool], ended: bool) -> Action:
         choices = _either(self._names(tools))
-        body = _without_end_tokens(text)
+        said = text if self.thinks else without_thoughts(text)
+        body = _without_end_tokens(said)
+        if not body and said != text.strip():
+            return Malformed(f"The turn holds thoughts alone. After them, write a reason and exactly one of {choices}.")
         if not body:
             return Malformed(f"The turn is empty. Write a reason, then exactly one of {choices}.")
         reason = _REASON.match(body)
@@ -50,8 +57,28 @@ class TagDialect:
             return Malformed(f"The reason is empty. Say in a sentence why, then write exactly one of {choices}.")
         return self._parse_call(body[reason.end() :], tools, ended)
 
+    def forgive(self, text: str, tools: Sequence[Tool]) -> Action | None:
+        """The first call or answer, without what stands around the turn: a fence, a preface, words after its end. What
+        stands before a call that has no reason is its reason."""
+        said = _FENCE.sub("", _without_end_tokens(text if self.thinks else without_thoughts(text)))
+        names = self._names(tools)
+        if not _tag(names).search(said) and "&lt;" in said:
+            said = html.unescape(said)
+        called = next((tag for tag in _tag(names).finditer(said) if not tag[1]), None)
+        if called is None:
+            return None
+        close = re.compile(rf"</{re.escape(called[2])}\s*>", re.IGNORECASE).search(said, called.end())
+        given = _REASON.search(said, 0, called.start())
+        reason = given[1] if given else said[: called.start()]
+        turn = f"<reason>{reason.strip() or '...'}</reason>{said[called.start() : close.end() if close else None]}"
+        action = self.parse(turn, tools, ended=True)
+        return None if isinstance(action, Malformed) else action
+
+    def is_plain(self, text: str, tools: Sequence[Tool]) -> bool:
+        return not _tag((*self._names(tools), "reason", "information")).search(html.unescape(text))
+
     def reason(self, text: str) -> str:
-        found = _REASON.match(text)
+        found = _REASON.match(text if self.thinks else without_thoughts(text))
         return found.group(1).strip() if found else ""
 
     def write(self, reason: str, action: Action, tools: Sequence[Tool]) -> str:

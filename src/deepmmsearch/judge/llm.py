@@ -110,9 +110,12 @@ class LlmJudge:
 async def ask(model: LanguageModel, conversation: Sequence[dict[str, Any]]) -> str:
     """What the model says, without its thoughts. Raises JudgeError where it fails."""
     try:
-        return without_thoughts((await model.complete(list(conversation))).text)
+        completion = await model.complete(list(conversation))
     except (UserError, ToolError) as error:
         raise JudgeError(str(error)) from error
+    if completion.finish in ("filter", "refusal", "cut"):
+        raise JudgeError("The judge refused, or its reply was withheld.")
+    return without_thoughts(completion.text)
 
 
 def read_verdict(reply: str) -> Verdict | None:

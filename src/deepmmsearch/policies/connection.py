@@ -12,6 +12,7 @@ from deepmmsearch.errors import MissingExtra, UserError
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+KEY_VARIABLE = "OPENAI_API_KEY"
 OFFICIAL = "https://api.openai.com/v1"
 
 

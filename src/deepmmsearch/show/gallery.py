@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deepmmsearch.agent.dialect import parse_reason
+from deepmmsearch.agent.dialect import parse_reason, thoughts_of
 from deepmmsearch.agent.table import shown
 from deepmmsearch.judge import is_correct
 from deepmmsearch.show.page import Thumbnail, render_page, thumbnail
@@ -17,6 +17,9 @@ _STOPPED = {
     "turns": "All calls were used.",
     "length": "The turn or the episode grew too long.",
     "context": "The model's window was full.",
+    "filter": "The endpoint's content filter withheld the turn.",
+    "refusal": "The model refused.",
+    "cut": "The turn was broken off.",
 }
 
 
@@ -61,6 +64,7 @@ class ShownTurn:
     reason: str = ""
     written: str = ""
     observation: Observation | None = None
+    thoughts: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,4 +130,5 @@ def _card(trajectory: Trajectory, answers: Mapping[str, Mapping[str, str | None]
 def _shown_turn(turn: Turn, dialect: str) -> ShownTurn:
     action, written = shown(turn.action), turn.completion.text
     said = written if isinstance(turn.action, Malformed) else ""
-    return ShownTurn(action.name, action.detail, parse_reason(written, dialect) or "", said, turn.observation)
+    reason, thoughts = parse_reason(written, dialect) or "", thoughts_of(turn.completion)
+    return ShownTurn(action.name, action.detail, reason, said, turn.observation, thoughts)

@@ -9,13 +9,15 @@ from typing import Any
 
 from rich.text import Text
 
-from deepmmsearch.agent.dialect import parse_reason
+from deepmmsearch.agent.dialect import parse_reason, thoughts_of
+from deepmmsearch.agent.lines import cut
 from deepmmsearch.agent.metering import tally
 from deepmmsearch.agent.table import shown
 from deepmmsearch.console import Console
 from deepmmsearch.escaping import one_line, plain
 from deepmmsearch.show.citations import find_sources, read_sources
 from deepmmsearch.types import (
+    Answer,
     Grounding,
     Hit,
     Malformed,
@@ -26,6 +28,14 @@ from deepmmsearch.types import (
 )
 
 MOST_READ = 5
+MOST_THOUGHTS = 160
+ENDS = {
+    "length": "The turn was cut off: it reached its token limit.",
+    "context": "The model's window is full.",
+    "filter": "The endpoint's content filter withheld the turn.",
+    "refusal": "The model refused.",
+    "cut": "The turn was broken off.",
+}
 
 
 def show_turn(console: Console, trajectory: Trajectory, crop_path: Path | None = None) -> None:
@@ -33,15 +43,15 @@ def show_turn(console: Console, trajectory: Trajectory, crop_path: Path | None =
     turn = trajectory.turns[-1]
     reason = parse_reason(turn.completion.text, trajectory.prompt.dialect)
     console.print(Text(f"\nTurn {len(trajectory.turns)}", "bold"), Text(f"{turn.seconds:.1f} s", "dim"))
+    if thoughts := one_line(thoughts_of(turn.completion)):
+        _line(console, f"thought, {len(thoughts.split())} words: {cut(thoughts, MOST_THOUGHTS)}", "dim")
     if reason:
         _line(console, reason, "italic")
     _line(console, shown(turn.action).line, "bold cyan" if not isinstance(turn.action, Malformed) else "bold red")
     if isinstance(turn.action, Malformed) and turn.completion.text.strip():
         _line(console, turn.completion.text.strip()[:1000], "dim")
-    if turn.completion.finish == "length":
-        _line(console, "The turn was cut off: it reached its token limit.", "yellow")
-    if turn.completion.finish == "context":
-        _line(console, "The model's window is full.", "yellow")
+    if ended := ENDS.get(turn.completion.finish):
+        _line(console, f"{ended} {turn.completion.remark}".strip(), "yellow")
     if turn.observation is not None:
         _observation(console, turn.observation, crop_path)
 
@@ -76,6 +86,8 @@ def dollars(amount: float) -> str:
 
 def _answer(console: Console, trajectory: Trajectory, answer: str) -> None:
     console.print(Text("Answer: ", "bold"), Text(plain(answer), "bold green"), sep="")
+    if trajectory.turns and trajectory.turns[-1].action == Answer(answer, formed=False):
+        _line(console, "The model does not keep the form of a turn; this is what it wrote.", "yellow")
     sources, read = find_sources(trajectory), read_sources(trajectory)
     if not sources and read:
         _line(console, "No source has the answer word for word. What was read:", "dim")
@@ -153,6 +165,7 @@ def crop_path(turn: Turn, folder: Path | None) -> Path | None:
 def _turn_json(turn: Turn, dialect: str, crop: Path | None) -> dict[str, Any]:
     text = turn.completion.text
     row: dict[str, Any] = {"text": text, "reason": parse_reason(text, dialect), **shown(turn.action).fields}
+    row |= {"thoughts": thoughts_of(turn.completion), "remark": turn.completion.remark}
     row |= {"finish": turn.completion.finish, "seconds": round(turn.seconds, 3)}
     if (seen := turn.observation) is not None:
         row |= {"observation": seen.text, "error": seen.error, "hits": [hit_json(h) for h in seen.hits]}
@@ -210,9 +223,16 @@ def why_none(trajectory: Trajectory) -> str:
         "turns": "the policy used all its turns.",
         "length": "a turn, or the whole episode, reached its token limit.",
         "context": "the model's window is full.",
+        "filter": "the endpoint's content filter withheld the turn.",
+        "refusal": f"the model refused: {_refusal(trajectory)}",
+        "cut": "the turn was broken off.",
         None: "the episode was not finished.",
     }
     return trajectory.error or reasons.get(trajectory.stop, f"it stopped with {trajectory.stop}.")
+
+
+def _refusal(trajectory: Trajectory) -> str:
+    return " ".join(trajectory.turns[-1].completion.text.split())[:300] if trajectory.turns else ""
 
 
 def _first(trajectory: Trajectory, count: int) -> Trajectory:

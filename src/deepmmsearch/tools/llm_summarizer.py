@@ -91,6 +91,8 @@ class LlmSummarizer:
             raise ToolError(f"The summariser could not be asked: {error}") from error
         if completion.finish == "context":
             raise ToolError("The passages do not fit into the summariser's window.")
+        if completion.finish in ("filter", "refusal", "cut"):
+            raise ToolError("The summariser refused, or its reply was withheld.")
         said = without_thoughts(completion.text)
         if not said:
             raise ToolError("The summariser said nothing.")

@@ -17,13 +17,23 @@ from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.escaping import escape_chat_tokens
 from deepmmsearch.prompts import grounding_prompt
+from deepmmsearch.thoughts import without_thoughts
 from deepmmsearch.types import Box, Completion
 
-BoxDialect = Literal["qwen2.5-vl", "qwen3-vl"]
-# by model types and by what endpoints call a model; the first that fits
+BoxDialect = Literal["qwen2.5-vl", "qwen3-vl", "gemini", "fractions"]
+"""Pixels of the picture as the model saw it; thousandths of its sides; thousandths, the upper edge first; fractions."""
+# by model types and by what endpoints call a model, as their makers document it; the first that fits
 _BY_NAME: tuple[tuple[re.Pattern[str], BoxDialect], ...] = (
-    (re.compile(r"qwen[-_ ]?2[._]?5[-_ ]?(vl|omni)", re.I), "qwen2.5-vl"),
+    (re.compile(r"qwen[-_ ]?2[._]?5[-_ ]?(vl|omni)|mimo[-_]?vl", re.I), "qwen2.5-vl"),
     (re.compile(r"qwen[-_ ]?(2|3|3[._]5)[-_ ]?vl|qwen3[._]5", re.I), "qwen3-vl"),
+    (
+        re.compile(
+            r"intern[-_ ]?vl|glm[-_ ]?4[._]?\d?v|minicpm[-_ ]?v|deepseek[-_ ]?vl|seed[-_ ]?\d?[._]?\d?[-_ ]?vl", re.I
+        ),
+        "qwen3-vl",
+    ),
+    (re.compile(r"gemini|gemma[-_ ]?[3-9]", re.I), "gemini"),
+    (re.compile(r"kimi[-_ ]?vl|ovis", re.I), "fractions"),
 )
 _NUMBER = r"\s*[\"']?(-?\d{1,9}(?:\.\d+)?)[\"']?\s*"
 _PAIR = rf"[\[(]{_NUMBER},{_NUMBER}[\])]"
@@ -53,9 +63,12 @@ def parse_boxes(text: str, seen: tuple[int, int], dialect: BoxDialect = "qwen2.5
     A box is four numbers in brackets, two corners, or a text that holds four numbers and no more. Corners may be
     swapped; what lies outside is cut off; boxes without area and repeated ones are left out. No text raises.
     """
-    across, down = (1.0, 1.0) if dialect == "qwen2.5-vl" else (seen[0] / 1000, seen[1] / 1000)
+    whole = {"qwen2.5-vl": None, "fractions": 1.0}.get(dialect, 1000.0)
+    across, down = (1.0, 1.0) if whole is None else (seen[0] / whole, seen[1] / whole)
     boxes: dict[Box, None] = {}
     for x0, y0, x1, y1 in _quadruples(text):
+        if dialect == "gemini":
+            x0, y0, x1, y1 = y0, x0, y1, x1
         corners = Box(min(x0, x1) * across, min(y0, y1) * down, max(x0, x1) * across, max(y0, y1) * down)
         box = images.clamp(corners, seen)
         if box.area > 0:
@@ -102,7 +115,9 @@ class OwnModelGrounder:
             raise ToolError(f"The model could not be asked for the region: {error}") from error
         if completion.finish == "context":
             raise ToolError("The question for the region does not fit into the model's window.")
+        if completion.finish in ("filter", "refusal", "cut"):
+            raise ToolError("The model did not say where the region is: it refused, or its reply was withheld.")
         score = math.exp(sum(completion.logprobs) / len(completion.logprobs)) if completion.logprobs else 1.0
-        found = parse_boxes(completion.text, seen.size, self._dialect)
+        found = parse_boxes(without_thoughts(completion.text), seen.size, self._dialect)
         scaled = [images.scale(box, seen.size, image.size) for box in found]
         return [Box(b.left, b.top, b.right, b.bottom, score) for b in scaled]

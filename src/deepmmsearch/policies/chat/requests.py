@@ -1,0 +1,180 @@
+"""Requests that fit the server: what it refuses is renamed, lowered or left out, and the next request knows it.
+
+Reasoning models and Azure refuse `max_tokens`, `temperature` and `stop`; other servers do not know `seed`, `logprobs`
+or `stream_options`, take no system text, or want roles to alternate. Each of them says so in its own words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deepmmsearch.renderer import Message
+
+BUDGETS = ("max_tokens", "max_completion_tokens")
+
+# what may be left out: without it a server answers too, if otherwise
+_SPARED = ("temperature", "stop", "seed", "logprobs", "return_token_ids", "stream_options", "reasoning_effort")
+_REFUSES = re.compile(
+    r"unsupported|not (be )?(supported|permitted|allowed|available)|(does|do) not (support|accept|allow)|unknown"
+    r"|unrecogni[sz]ed|unexpected|extra (inputs|fields)|cannot find field|no longer|deprecated|invalid (param|arg)"
+    r"|not (a )?(valid|known)|remove|must be (1|default|unset|null)",
+    re.I,
+)
+_NO_SYSTEM = re.compile(
+    r"(system|developer)[ _-]*(role|messages?|prompts?|instructions?)\b.{0,60}(not|n't|un)[ _-]?(be )?"
+    r"(supported|allowed|enabled)|does not support.{0,20}(system|developer)"
+    r"|(role|messages?).{0,20}\bsystem\b.{0,40}not supported",
+    re.I | re.S,
+)
+_ALTERNATE = re.compile(r"roles must alternate|alternat\w+ (between )?user|consecutive.{0,30}(role|message)", re.I)
+# "This model's maximum context length is 4096 tokens ... your request has 900 input tokens"
+_WINDOW = re.compile(r"(?:context (?:length|window|size)|max_model_len)\D{0,40}?(\d{2,9})", re.I)
+_READ = re.compile(r"(\d{1,9})\s+(?:input tokens|(?:tokens )?in the (?:messages|prompt|input))", re.I)
+_MOST = re.compile(
+    r"(?:at most|up to|maximum(?: value)?(?: (?:of|is|for))?|<=|less than or equal to)\D{0,60}?(\d{1,9})"
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted of a reply. `budget`: tokens; `temperature` None is the server's own; `extra`: fields of the body
+    that the user named, which are sent as they are."""
+
+    budget: int
+    temperature: float | None = 0.0
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    tokens: bool = False
+    effort: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Fit:
+    """What is known of the requests that one endpoint takes for one model. `budget_name`: what it calls the most tokens
+    of a reply, None where it takes no such number; `most`: more it does not allow."""
+
+    budget_name: str | None = BUDGETS[0]
+    most: int | None = None
+    spared: set[str] = field(default_factory=set)
+    system: bool = True
+    alternate: bool = False
+
+    def body(self, model: str | None, told: Sequence[Message], wish: Wish) -> dict[str, Any]:
+        """The arguments of the client's `chat.completions.create`. `told`: in OpenAI's form."""
+        body: dict[str, Any] = {"model": model, "messages": self._messages(told)}
+        if self.budget_name is not None:
+            body[self.budget_name] = min(wish.budget, self.most or wish.budget)
+        given = {
+            "temperature": wish.temperature,
+            "stop": list(wish.stop) or None,
+            "seed": wish.seed,
+            "logprobs": wish.tokens or None,
+            "reasoning_effort": wish.effort,
+        }
+        body |= {name: value for name, value in given.items() if value is not None and name not in self.spared}
+        extra = dict(wish.extra)
+        if wish.tokens and "return_token_ids" not in self.spared:
+            extra["return_token_ids"] = True
+        return body | ({"extra_body": extra} if extra else {})
+
+    def streaming(self) -> dict[str, Any]:
+        told = {} if "stream_options" in self.spared else {"stream_options": {"include_usage": True}}
+        return {"stream": True, **told}
+
+    def learn(self, body: Mapping[str, Any], said: str, parameter: str | None) -> bool:
+        """Whether the refusal of `body`, with the server's words and the parameter that it names, tells how the request
+        is to be made. What is asked again with the same words has told nothing."""
+        sent = {*body, *body.get("extra_body", {})}
+        if self.system and _NO_SYSTEM.search(said) and body["messages"][0]["role"] == "system":
+            self.system = False
+            return True
+        if not self.alternate and _ALTERNATE.search(said):
+            self.alternate = True
+            return True
+        named = self._named(sent, said, parameter)
+        if named in BUDGETS:
+            return self._learn_budget(named, int(body[named]), said)
+        if named is None or not (_REFUSES.search(said) or parameter == named):
+            return False
+        self.spared.add(named)
+        return True
+
+    def _named(self, sent: set[str], said: str, parameter: str | None) -> str | None:
+        """The parameter that is refused: the one that the server names apart, else the first in its words."""
+        ours = [name for name in (*BUDGETS, *_SPARED) if name in sent]
+        if parameter is not None and (own := parameter.rpartition(".")[2]) in ours:
+            return own
+        places = {name: found.start() for name in ours if (found := re.search(rf"(?<!\w){name}(?!\w)", said))}
+        return min(places, key=places.__getitem__, default=None)
+
+    def _learn_budget(self, name: str, asked: int, said: str) -> bool:
+        other = BUDGETS[1 - BUDGETS.index(name)]
+        most = next((n for n in map(int, _MOST.findall(said)) if 0 < n < asked), None)
+        if most is not None and not re.search(r"unsupported|not supported", said, re.I):
+            self.most = most
+        elif self.budget_name == BUDGETS[0] and (other in said or _REFUSES.search(said)):
+            self.budget_name = other
+        elif self.budget_name == BUDGETS[1] and _REFUSES.search(said):
+            self.budget_name = None
+        else:
+            return False
+        return True
+
+    def _messages(self, told: Sequence[Message]) -> list[Message]:
+        if not self.system and told and told[0]["role"] == "system":
+            told = [{**told[0], "role": "user"}, *told[1:]]
+        return list(told) if self.system and not self.alternate else _merged(told)
+
+
+def room(said: str, asked: int) -> int | None:
+    """The tokens that are left for a reply, where a server refused `asked` of them because the window would overflow
+    and told what the request itself takes; 0 where that fills it; None where it did not tell."""
+    window, read = _WINDOW.search(said), _READ.search(said)
+    if window is None or read is None:
+        return None
+    left = int(window[1]) - int(read[1])
+    return left if left < asked else None
+
+
+def openai_messages(conversation: Sequence[Message], urls: Sequence[str]) -> list[dict[str, Any]]:
+    """OpenAI's messages for transformers', whose `image` parts stand for `urls` in order. A single text becomes a plain
+    string, which every server takes. Raises ValueError where pictures and parts do not fit."""
+    waiting = list(urls)
+
+    def part(given: Mapping[str, Any]) -> dict[str, Any]:
+        if given["type"] != "image":
+            return {"type": "text", "text": given["text"]}
+        return {"type": "image_url", "image_url": {"url": waiting.pop(0)}}
+
+    def content(given: Any) -> Any:
+        if isinstance(given, str):
+            return given
+        if len(given) == 1 and given[0]["type"] == "text":
+            return given[0]["text"]
+        return [part(p) for p in given]
+
+    told = [{"role": m["role"], "content": content(m["content"])} for m in conversation]
+    if waiting:
+        raise ValueError(f"{len(urls)} pictures were given, but {len(waiting)} of them have no image part.")
+    return told
+
+
+def _merged(conversation: Sequence[Message]) -> list[Message]:
+    """What one role says in a row as one message."""
+    merged: list[Message] = []
+    for message in conversation:
+        if merged and merged[-1]["role"] == message["role"]:
+            said = [*_parts(merged[-1]), {"type": "text", "text": "\n\n"}, *_parts(message)]
+            merged[-1] = {**merged[-1], "content": said}
+        else:
+            merged.append(message)
+    return merged
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
