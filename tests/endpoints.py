@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -68,9 +68,11 @@ def late() -> Answer:
 
 
 @contextmanager
-def endpoint(reply: Callable[[dict[str, Any]], Answer], counts: bool = False) -> Iterator[Endpoint]:
+def endpoint(
+    reply: Callable[[dict[str, Any]], Answer], counts: bool = False, headers: Mapping[str, str] | None = None
+) -> Iterator[Endpoint]:
     """`counts`: questions for nothing but the number of tokens are `reply`'s, too; else they are told the same for
-    every picture, as by a server that counts none, and are not kept."""
+    every picture, as by a server that counts none, and are not kept. `headers`: more of each reply."""
     state = Endpoint(reply)
 
     class Handler(BaseHTTPRequestHandler):
@@ -99,6 +101,8 @@ def endpoint(reply: Callable[[dict[str, Any]], Answer], counts: bool = False) ->
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
             except OSError:

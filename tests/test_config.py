@@ -132,7 +132,7 @@ def test_policies_are_built_from_settings(tmp_path: Path) -> None:
     local = build_policy(LocalPolicySettings(model=str(folder), max_new_tokens=5))
     assert isinstance(local, LocalPolicy) and local.max_new_tokens == 5
     chat = build_policy(ChatPolicySettings(model="m", base_url="http://127.0.0.1:9/v1", timeout=3))
-    assert isinstance(chat, ChatPolicy) and (chat.model, chat.timeout, chat.seed) == ("m", 3, None)
+    assert isinstance(chat, ChatPolicy) and (chat.model, chat.timeout) == ("m", 3)
     assert isinstance(build_policy(HumanPolicySettings()), HumanPolicy)
 
 

@@ -42,15 +42,18 @@ DECIDED = {
     "BudgetSettings": ("question_calls question_money run_calls run_money", ""),
     "CacheSettings": ("mode cassette ttl", ""),
     "ChatGroundingSettings": (
-        "model base_url min_pixels max_pixels max_new_tokens timeout box_threshold kind dialect",
+        "model base_url extra_body reasoning_effort stop temperature "
+        "min_pixels max_pixels max_new_tokens timeout box_threshold kind dialect",
         "key_variable proxy redirects",
     ),
     "ChatPolicySettings": (
-        "model base_url min_pixels max_pixels max_new_tokens timeout kind lossless temperature seed",
+        "model base_url extra_body reasoning_effort stop min_pixels "
+        "max_pixels max_new_tokens timeout kind lossless temperature seed",
         "key_variable proxy redirects",
     ),
     "ChatSummarizerSettings": (
-        "model base_url max_new_tokens timeout sentences encoder kind per_page",
+        "model base_url extra_body reasoning_effort stop temperature "
+        "max_new_tokens timeout sentences encoder kind per_page",
         "key_variable proxy redirects",
     ),
     "DataExperiment": (
@@ -82,7 +85,7 @@ DECIDED = {
     "LimitSettings": ("calls image_searches tokens", ""),
     "LiveSettings": ("mode", ""),
     "LlmJudgeSettings": (
-        "model base_url max_new_tokens timeout kind prompt bem",
+        "model base_url extra_body reasoning_effort stop temperature max_new_tokens timeout kind prompt bem",
         "key_variable proxy redirects recorder",
     ),
     "LocalPolicySettings": ("kind model adapter dtype max_new_tokens temperature seed", "device"),
@@ -94,7 +97,7 @@ DECIDED = {
     "Lora": ("r alpha dropout targets", ""),
     "Mix": ("size taxonomy search_share seed", ""),
     "ModelTaxonomy": (
-        "model base_url max_new_tokens timeout categories other by prompt",
+        "model base_url extra_body reasoning_effort stop temperature max_new_tokens timeout categories other by prompt",
         "key_variable proxy redirects concurrency",
     ),
     "NamedBenchmarkSettings": ("sample seed name split limit", "label out_of_domain path images"),

@@ -632,7 +632,7 @@ KNOWN = {
     "tools.http": {"ssl", "httpx2", "httpcore2"},
     "tools.reply": {"httpx2", "httpcore2"},
     "policies.connection": {"openai", "ssl"},  # to the endpoint the user names, with the vendor's own client
-    "policies.chat": {"openai"},  # its exceptions
+    "policies.chat.chat_policy": {"openai"},  # its exceptions
     "policies.vllm.remote": {"openai"},  # likewise
     # an extra that has to be switched on with `unguarded: true`, and not through a proxy that nobody named to it
     "tools.providers.ddgs": {"ddgs", "urllib"},

@@ -179,14 +179,14 @@ def _check_boxes(given: Mapping[str, Any]) -> None:
     from deepmmsearch.compose.policies import Model, ModelSettings, build_policy
     from deepmmsearch.compose.recipe import read_settings
     from deepmmsearch.tools.grounding import Speaker, box_dialect
-    from deepmmsearch.tools.grounding.trial import Located, fitting, locate_all
+    from deepmmsearch.tools.grounding.trial import Trial, fitting, locate_all
 
     kind = "chat" if "base_url" in given else "local"
     settings: Model = read_settings({"kind": kind, **given}, ModelSettings, "the command line")
     policy = build_policy(settings)
     if not isinstance(policy, Speaker):
         raise UserError("This policy has no model that could be asked for a box.")
-    located: list[Located] = []
+    located: list[Trial] = []
     console = Console()
 
     async def locate() -> None:

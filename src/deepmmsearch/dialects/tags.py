@@ -68,8 +68,9 @@ class TagDialect:
         if called is None:
             return None
         close = re.compile(rf"</{re.escape(called[2])}\s*>", re.IGNORECASE).search(said, called.end())
-        given = _REASON.search(said, 0, called.start())
-        reason = given[1] if given else said[: called.start()]
+        reason = said[: called.start()]
+        if marks := list(_tag(("reason",)).finditer(reason)):
+            reason = reason[marks[0].end() : marks[-1].start() if marks[-1][1] else None]
         turn = f"<reason>{reason.strip() or '...'}</reason>{said[called.start() : close.end() if close else None]}"
         action = self.parse(turn, tools, ended=True)
         return None if isinstance(action, Malformed) else action

@@ -190,7 +190,7 @@ class ChatPolicy:
         """Asked until the request is one that the server takes, or it is clear that there is none."""
         small = False
         for _ in range(_MOST_REFUSALS):
-            body = self._fit.body(self.model, told, wish)
+            body = self._fit.body(self.model, told, wish, on_text is not None)
             try:
                 reply = await self._patiently(body, wish.stop, on_text)
             except (self._openai.APIStatusError, ToldInReply) as error:
@@ -241,11 +241,11 @@ class ChatPolicy:
 
     async def _stream(self, body: dict[str, Any], stop: Sequence[str], show: Callable[[str], None]) -> EndpointReply:
         reply, held, stopped = EndpointReply(), "", False
-        request = self._connected().chat.completions.with_streaming_response.create(**body, **self._fit.streaming())
+        request = self._connected().chat.completions.with_streaming_response.create(**body)
         async with request as response:
             if "event-stream" not in (response.headers.get("content-type") or "event-stream"):
                 # a server that does not stream
-                reply.fill(await response.parse(to=self._openai.types.chat.ChatCompletion))
+                reply.fill(self._openai.types.chat.ChatCompletion.construct(**await response.json()))
                 show(self._redaction.text(cut_at(reply.text, stop)[0]))
                 return reply
             async for chunk in await response.parse():

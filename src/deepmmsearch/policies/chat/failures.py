@@ -159,6 +159,8 @@ def words(error: BaseException) -> str:
         said = inner.get("message") or inner.get("detail") or inner.get("error")
         if said:
             return said if isinstance(said, str) else str(said)
+    if isinstance(body, str) and body.strip() and "<" not in body[:20]:
+        return body
     # Gemini answers with a list of one error
     if isinstance(body, list) and body and isinstance(body[0], dict):
         inner = body[0].get("error", body[0])

@@ -32,7 +32,7 @@ _NO_SYSTEM = re.compile(
 _ALTERNATE = re.compile(r"roles must alternate|alternat\w+ (between )?user|consecutive.{0,30}(role|message)", re.I)
 # "This model's maximum context length is 4096 tokens ... your request has 900 input tokens"
 _WINDOW = re.compile(r"(?:context (?:length|window|size)|max_model_len)\D{0,40}?(\d{2,9})", re.I)
-_READ = re.compile(r"(\d{1,9})\s+(?:input tokens|(?:tokens )?in the (?:messages|prompt|input))", re.I)
+_READ = re.compile(r"(\d{1,9})\s+(?:input tokens|(?:tokens )?in (?:the|your) (?:messages|prompt|input))", re.I)
 _MOST = re.compile(
     r"(?:at most|up to|maximum(?: value)?(?: (?:of|is|for))?|<=|less than or equal to)\D{0,60}?(\d{1,9})"
 )
@@ -63,7 +63,7 @@ class Fit:
     system: bool = True
     alternate: bool = False
 
-    def body(self, model: str | None, told: Sequence[Message], wish: Wish) -> dict[str, Any]:
+    def body(self, model: str | None, told: Sequence[Message], wish: Wish, stream: bool) -> dict[str, Any]:
         """The arguments of the client's `chat.completions.create`. `told`: in OpenAI's form."""
         body: dict[str, Any] = {"model": model, "messages": self._messages(told)}
         if self.budget_name is not None:
@@ -74,16 +74,14 @@ class Fit:
             "seed": wish.seed,
             "logprobs": wish.tokens or None,
             "reasoning_effort": wish.effort,
+            "stream": stream or None,
+            "stream_options": {"include_usage": True} if stream else None,
         }
         body |= {name: value for name, value in given.items() if value is not None and name not in self.spared}
         extra = dict(wish.extra)
         if wish.tokens and "return_token_ids" not in self.spared:
             extra["return_token_ids"] = True
         return body | ({"extra_body": extra} if extra else {})
-
-    def streaming(self) -> dict[str, Any]:
-        told = {} if "stream_options" in self.spared else {"stream_options": {"include_usage": True}}
-        return {"stream": True, **told}
 
     def learn(self, body: Mapping[str, Any], said: str, parameter: str | None) -> bool:
         """Whether the refusal of `body`, with the server's words and the parameter that it names, tells how the request

@@ -32,7 +32,7 @@ _BY_NAME: tuple[tuple[re.Pattern[str], BoxDialect], ...] = (
         ),
         "qwen3-vl",
     ),
-    (re.compile(r"gemini|gemma[-_ ]?[3-9]", re.I), "gemini"),
+    (re.compile(r"gemini", re.I), "gemini"),
     (re.compile(r"kimi[-_ ]?vl|ovis", re.I), "fractions"),
 )
 _NUMBER = r"\s*[\"']?(-?\d{1,9}(?:\.\d+)?)[\"']?\s*"

@@ -28,7 +28,7 @@ _TARGETS = (
 
 
 @dataclass(frozen=True)
-class Located:
+class Trial:
     """One target: what the model said, and how far each dialect's reading of it overlaps with where the target is
     (intersection over union, 0 to 1)."""
 
@@ -47,7 +47,7 @@ def drawn() -> Image.Image:
     return picture
 
 
-async def locate_all(speaker: Speaker) -> AsyncIterator[Located]:
+async def locate_all(speaker: Speaker) -> AsyncIterator[Trial]:
     """Raises ToolError where the model cannot be asked."""
     picture = drawn()
     seen = speaker.view(picture)
@@ -60,10 +60,10 @@ async def locate_all(speaker: Speaker) -> AsyncIterator[Located]:
         said, wanted = without_thoughts(reply.text), scale(target, picture.size, seen.size)
         dialects: tuple[BoxDialect, ...] = get_args(BoxDialect)
         read = {dialect: parse_boxes(said, seen.size, dialect) for dialect in dialects}
-        yield Located(phrase, said, {d: max((overlap(b, wanted) for b in read[d]), default=0.0) for d in dialects})
+        yield Trial(phrase, said, {d: max((overlap(b, wanted) for b in read[d]), default=0.0) for d in dialects})
 
 
-def fitting(located: list[Located]) -> tuple[BoxDialect, float] | None:
+def fitting(located: list[Trial]) -> tuple[BoxDialect, float] | None:
     """The dialect that overlaps most on average, and by how much; None where none overlaps enough."""
     means = {d: sum(one.overlaps[d] for one in located) / len(located) for d in located[0].overlaps}
     best = max(means, key=means.__getitem__)

@@ -1,0 +1,138 @@
+"""What servers answer, as their users report it (`endpoint_shapes.jsonl`), and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deepmmsearch.agent.dialect import parse_action
+from deepmmsearch.agent.loop import episode
+from deepmmsearch.agent.toolbox import Toolbox
+from deepmmsearch.policies.chat import ChatPolicy, EndpointError
+from deepmmsearch.policies.chat import chat_policy as chat
+from deepmmsearch.prompts import load_prompt
+from deepmmsearch.types import Answer as Said
+from deepmmsearch.types import Completion, Limits, Question, Trajectory
+from endpoints import Answer, Endpoint, endpoint
+
+SHAPES = [
+    json.loads(line) for line in (Path(__file__).parent / "endpoint_shapes.jsonl").read_text("utf-8").splitlines()
+]
+
+
+def start() -> Trajectory:
+    question = Question("q", "What is the capital of Norway?", (Image.new("RGB", (56, 56), "red"),))
+    return Trajectory(question, load_prompt("deepmmsearch-r1"))
+
+
+def played(shape: dict[str, Any]) -> Any:
+    """The server: it refuses what the shape refuses, then replies."""
+
+    def refused(body: dict[str, Any], what: str) -> bool:
+        name, _, most = what.partition(">")
+        roles = [message["role"] for message in body["messages"]]
+        if what == "twice":
+            return any(a == b for a, b in pairwise(roles))
+        if what == "system":
+            return "system" in roles
+        return name in body and (not most or body[name] > int(most))
+
+    def reply(body: dict[str, Any]) -> Answer:
+        for what, answer in shape.get("refuses", {}).items():
+            if refused(body, what):
+                return answer["status"], "application/json", json.dumps(answer["body"]).encode()
+        if "events" in shape:
+            lines = [e if isinstance(e, str) else f"data: {json.dumps(e)}" for e in shape["events"]]
+            lines = ["data: [DONE]" if line == "[DONE]" else line for line in lines]
+            return 200, "text/event-stream", "".join(f"{line}\n\n" for line in lines).encode()
+        given = shape["body"]
+        text = given if isinstance(given, str) else json.dumps(given)
+        return shape.get("status", 200), shape.get("type", "application/json"), text.encode()
+
+    return reply
+
+
+def streams(shape: dict[str, Any]) -> bool:
+    return "events" in shape or "stream" in shape.get("headers", {})
+
+
+def policy(url: str, shape: dict[str, Any], pieces: list[str]) -> ChatPolicy:
+    asks = {name for what in shape.get("refuses", {}) for name in [what.partition(">")[0]]}
+    return ChatPolicy(
+        "vlm",
+        url,
+        on_text=pieces.append if streams(shape) else None,
+        seed=7 if "seed" in asks else None,
+        tokens="logprobs" in asks,
+        timeout=10,
+    )
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(seconds: float) -> None:
+        return None
+
+    import openai._base_client as client
+
+    monkeypatch.setattr(chat.asyncio, "sleep", at_once)
+    monkeypatch.setattr(client.anyio, "sleep", at_once)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=[f"{s['server']}: {s['shape']}" for s in SHAPES])
+def test_a_shape_is_what_it_is(shape: dict[str, Any]) -> None:
+    wants, pieces = shape["wants"], list[str]()
+    headers = {k: v for k, v in shape.get("headers", {}).items() if k != "stream"}
+    with endpoint(played(shape), headers=headers) as server:
+        asked = policy(server.url, shape, pieces)
+        if "lenient" in wants:
+            return check_lenient(asked, wants)
+        if "error" in wants:
+            with pytest.raises(EndpointError, match=wants["error"]):
+                asyncio.run(asked.act(start()))
+            assert len(server.asked) == wants.get("requests", len(server.asked))
+            return None
+        written = asyncio.run(asked.act(start()))
+        check(written, wants, server)
+        if streams(shape) and written.text:
+            assert "".join(pieces) == written.text
+        # what was learnt holds for the next turn
+        before = len(server.asked)
+        if wants.get("left_out"):
+            asyncio.run(asked.act(start()))
+            assert len(server.asked) == before + 1
+
+
+def check(written: Completion, wants: dict[str, Any], server: Endpoint) -> None:
+    action = parse_action(written.text, ended=written.finish == "stop")
+    if "answer" in wants:
+        assert action == Said(wants["answer"]), written
+    if "action" in wants:
+        assert type(action).__name__ == wants["action"]
+    assert written.finish == wants.get("finish", "stop")
+    assert written.text == wants.get("text", written.text)
+    assert written.thoughts == wants.get("thoughts", written.thoughts)
+    assert wants.get("remark", "") in written.remark
+    assert written.tokens == wants.get("tokens", written.tokens)
+    last = server.asked[-1]
+    assert not set(wants.get("left_out", ())) & last.keys()
+    assert wants.get("sent", {}).items() <= last.items()
+    assert [m["role"] for m in last["messages"]] == wants.get("roles", [m["role"] for m in last["messages"]])
+    assert len(server.asked) == wants.get("requests", len(server.asked))
+
+
+def check_lenient(asked: ChatPolicy, wants: dict[str, Any]) -> None:
+    async def last(lenient: bool) -> Trajectory:
+        return [t async for t in episode(start(), asked, Toolbox(), Limits(calls=2), lenient=lenient)][-1]
+
+    found = asyncio.run(last(lenient=True))
+    assert found.turns[-1].action == Said(wants["lenient"], wants.get("formed", True))
+    # where the form is a part of the score, it is asked for
+    assert asyncio.run(last(lenient=False)).answer is None
