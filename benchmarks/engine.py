@@ -33,6 +33,7 @@ from deepmmsearch.engine import Index, IndexSettings
 from deepmmsearch.engine.text_ranking import PER_PAGE
 from deepmmsearch.environment import environment
 from deepmmsearch.types import Box, Hit
+from engine_growth import FIRST, growth
 
 K = 5
 
@@ -554,7 +555,7 @@ def real_passages(work: Path, data: Path) -> tuple[list[Shown], list[Question]]:
     return passages, [question for questions in asked.values() for question in questions]
 
 
-PARTS = ("pictures", "text", "speed")
+PARTS = ("pictures", "text", "speed", "growth")
 
 
 def main() -> None:
@@ -563,6 +564,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small samples, no dense vectors, no real photographs")
     parser.add_argument("--no-dense", action="store_true", help="without dense vectors (their build takes minutes)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run; all when not given")
+    parser.add_argument("--passages", type=int, default=100_000, help="the largest index of the growth table")
     parser.add_argument("--keep", type=Path, help="folder to keep pages and indexes in; there, a next run is quick")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
     parser.add_argument("--peer", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
@@ -586,6 +588,10 @@ def main() -> None:
         if "speed" in options.only:
             count = 2_000 if options.quick else 20_000
             speed(*(real_passages(work, options.data) if real else invented(count)), work, table)
+        if "growth" in options.only:
+            table.head("Growth: ms of queries, s of processor time for building, of the clock for the rest")
+            first, most = (500, 5_000) if options.quick else (FIRST, options.passages)
+            growth(work, options.data, most, first, table.row)
     print(f"\n{table.failed} goals missed." if table.failed else "\nAll goals met.")
     sys.exit(1 if options.strict and table.failed else 0)
 

@@ -326,8 +326,12 @@ class Snapshot:
         """Records whose field is exactly this value; none has one that is no Unicode."""
         if value != without_halves(value):
             return iter(())
+        # what is asked for is allocated, found or not
+        most = min(limit, self.searcher.doc_freq(field, value))
+        if not most:
+            return iter(())
         query = self._query.term_query(self.schema, field, value, index_option="basic")
-        return (self.record(score, address) for score, address in self._search(query, limit))
+        return (self.record(score, address) for score, address in self._search(query, most))
 
     def known_file(self, file: str) -> KnownFile | None:
         found = self._search(self._query.term_query(self.schema, "ref", file_ref(file), index_option="basic"), 1)
@@ -340,7 +344,8 @@ class Snapshot:
         """All of them, by the number of the file's id."""
         known: dict[int, KnownFile] = {}
         for kind in FILE_KINDS:
-            ranked = self._search(self._query.term_query(self.schema, "kind", kind, index_option="basic"), ALL)
+            query = self._query.term_query(self.schema, "kind", kind, index_option="basic")
+            ranked = self._search(query, max(1, self.searcher.doc_freq("kind", kind)))
             pages, stamps = self.columns("page", ranked), self.columns("stamp", ranked)
             known.update(
                 (page, KnownFile(kind, stamp, address))
