@@ -50,7 +50,7 @@ def sentences(data: Path | None) -> list[str]:
 
 
 def pages(count: int, known: Sequence[str]) -> Iterator[Page]:
-    """Pages of PER_PAGE paragraphs of about 700 characters, each a passage; the first ones are the same for any count."""
+    """Pages of PER_PAGE paragraphs of about 700 characters, each a passage; the first ones are always the same."""
     rng = random.Random(1)
     for number in range(count // PER_PAGE):
         paragraphs = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import subprocess
 import sys
@@ -126,3 +127,82 @@ def test_what_is_not_committed_is_gone(empty: Index) -> None:
     assert _numbers(empty) == []
     with Writer(empty.store):
         pass  # the lock was given back
+
+
+# builds an index of a folder, committing all the time, and says when it begins
+BUILDER = """
+import sys
+from deepmmsearch.engine import Index, writer
+writer.COMMIT_SECONDS = float(sys.argv[3])
+print("begins", flush=True)
+Index.build(sys.argv[1], sys.argv[2])
+print("ends", flush=True)
+"""
+
+
+def _documents(root: Path, count: int) -> None:
+    root.mkdir()
+    for n in range(count):
+        (root / f"d{n:03}.md").write_text(f"# Title {n}\n\n" + f"The word{n} stands in document {n}. " * 60)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_a_killed_build_has_whole_files_and_goes_on(tmp_path: Path, seconds: float) -> None:
+    """Killed at any moment: while it walks, reads, commits or merges."""
+    root, folder = tmp_path / "docs", tmp_path / "index"
+    _documents(root, 120)
+    rng = random.Random(int(seconds * 100))
+    command = [sys.executable, "-c", BUILDER, str(root), str(folder), str(seconds)]
+    before = 0
+    for _ in range(5):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(rng.uniform(0.05, 0.9))
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        if not (folder / "meta.json").exists():
+            continue
+        index = Index.open(folder)
+        snapshot = index.store.snapshot()
+        files = {r.file for r in snapshot.find("kind", "file")}
+        passages = [r.file for r in snapshot.find("kind", "passage")]
+        # each file that is recorded is there whole, and nothing of any other
+        assert set(passages) == files and all(passages.count(file) == passages.count("d000.md") for file in files)
+        assert len(files) >= before
+        before = len(files)
+    report = Index.build(root, folder).report
+    assert report.unchanged == before and report.added == 120 - before
+    assert len(Index.open(folder).search_text("word7", 3)) == 3
+
+
+def test_a_second_build_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    root, folder = tmp_path / "docs", tmp_path / "index"
+    _documents(root, 5)
+    Index.build(root, folder)
+    with Writer(Index.open(folder).store):
+        (root / "new.md").write_text("A lighthouse.")
+        for change in (lambda: Index.build(root, folder), lambda: Index.open(folder).add([root / "new.md"])):
+            with pytest.raises(UserError, match="Another process is writing"):
+                change()
+    assert Index.build(root, folder).report.added == 1
+
+
+def test_a_full_disk_costs_what_was_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, folder = tmp_path / "docs", tmp_path / "index"
+    _documents(root, 8)
+    monkeypatch.setattr("deepmmsearch.engine.writer.COMMIT_SECONDS", 0.0)
+    plain, commits = Writer.commit, iter(range(99))
+
+    def full(self: Writer) -> None:
+        if next(commits) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, "commit", full)
+        with pytest.raises(OSError, match="No space left"):
+            Index.build(root, folder)
+    assert Index.open(folder).stats()["files"] == 3
+    assert Index.build(root, folder).report.added == 5
