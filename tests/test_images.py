@@ -258,7 +258,7 @@ def test_a_packed_drawing_is_small(tmp_path: Path) -> None:
 def test_a_kept_picture_is_the_same_in_everything_and_holds_no_pixels(tmp_path: Path) -> None:
     plain = noise(64, 48)
     plain.info["address"] = "https://a.example/"
-    kept = images.KeptPicture(plain)
+    kept = images.KeptPicture.of(plain)
     assert kept.tobytes() == plain.tobytes()
     kept.keep(images.save(kept, tmp_path))
     assert kept._im is None and (kept.size, kept.mode, kept.info) == (plain.size, "RGB", plain.info)
@@ -276,8 +276,22 @@ def test_a_kept_picture_is_the_same_in_everything_and_holds_no_pixels(tmp_path: 
     assert kept._im is None
 
 
+def test_of_an_upload_only_its_bytes_are_kept(tmp_path: Path) -> None:
+    content = encode(noise(64, 48), "PNG")
+    kept = images.loading(content, kept=True).result()
+    assert isinstance(kept, images.KeptPicture) and kept._im is None and kept.size == (64, 48)
+    assert kept.tobytes() == noise(64, 48).tobytes() and images.digest(kept) == images.digest(noise(64, 48))
+    kept.keep(images.save(kept, tmp_path))
+    assert kept.tobytes() == noise(64, 48).tobytes() and kept._im is None
+    assert images.KeptPicture.of(kept) is kept
+    with pytest.raises(UserError, match=r"damaged|truncated"):
+        images.loading(content[:-2000], kept=True).result()
+    with pytest.raises(UserError, match="too large"):
+        images.loading(content, max_pixels=100, kept=True).result()
+
+
 def test_a_kept_picture_that_is_changed_is_one_of_its_own(tmp_path: Path) -> None:
-    kept = images.KeptPicture(noise())
+    kept = images.KeptPicture.of(noise())
     path = images.save(kept, tmp_path)
     kept.keep(path)
     kept.putpixel((0, 0), (1, 2, 3))

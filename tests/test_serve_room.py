@@ -80,6 +80,7 @@ async def until(run: Run, place: Room, enough: Callable[[State], bool]) -> State
 async def test_a_question_is_played_watched_and_kept(history: History) -> None:
     place, policy = room(history), Slow()
     run = await place.start(workflow(policy), Question("", "Who?", (picture(),)), "me", model="m")
+    await place.on_disk(run)
     assert [(e.id, e.stop, e.model) for e in history.entries()] == [(run.id, None, "m")]
     assert (await until(run, place, lambda s: bool(s.writing))).writing == SEARCH[:10]
     policy.let("Who?")
@@ -94,6 +95,7 @@ async def test_a_question_is_played_watched_and_kept(history: History) -> None:
 async def test_a_question_is_on_the_disk_when_it_is_taken_and_its_pixels_leave_the_memory(history: History) -> None:
     place, policy = room(history), Slow((ANSWER,))
     run = await place.start(workflow(policy), Question("", "Who?", (picture(),)), "me")
+    await place.on_disk(run)
     (image,) = run.trajectory.question.images
     assert isinstance(image, KeptPicture) and image.path is not None and image.path.stat().st_size > 40 * 30 * 3
     assert TrajectoryStore(history.store.folder).get(run.id).stop is None
@@ -107,7 +109,7 @@ async def test_a_question_is_on_the_disk_when_it_is_taken_and_its_pixels_leave_t
 
 
 def test_packing_brings_back_nothing_that_was_deleted(history: History) -> None:
-    kept = KeptPicture(picture())
+    kept = KeptPicture.of(picture())
     taken = Trajectory(Question("a", "Who?", (kept,)), load_prompt("atlas"))
     history.accept(taken, {})
     history.remove(["a"])

@@ -152,6 +152,8 @@ def _answered(request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
         return {"refused": str(error)}
     if request["side"]:
         picture = reduced(picture, request["side"])
+    if request["kept"]:
+        return {"size": picture.size}
     return {"size": picture.size, CONTENT: Pieces(3 * picture.width * picture.height, _bands(picture))}
 
 

@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from operator import index
 from pathlib import Path
@@ -81,52 +82,75 @@ def loading(
     formats: tuple[str, ...] = FORMATS,
     name: str = "",
     side: int = 0,
+    kept: bool = False,
 ) -> Future[Image.Image]:
-    """`load`, under way in another process, for who must not wait. What it raises, this raises, or the future."""
+    """`load`, under way in another process, for who must not wait. What it raises, this raises, or the future. `kept`:
+    a KeptPicture, without its pixels, which take as long to hand over as to decode."""
     label = name or ("the picture" if isinstance(source, bytes) else str(source))
     content = source if isinstance(source, bytes) else _read(_existing(source), label)
     if not content:
         raise UserError(f"There are no bytes in {label}. Give a {NAMED} picture.")
-    request = {"label": label, "max_pixels": max_pixels, "formats": formats, "side": side}
+    request = {"label": label, "max_pixels": max_pixels, "formats": formats, "side": side, "kept": kept}
     threads, workers = _decoders(os.getpid(), formats)
     return threads.submit(_decoded, workers, request, content)
 
 
-class KeptPicture(Image.Image):
-    """The same picture as `image`. Once it lies on the disk, its pixels are in memory only while somebody looks at
-    them. Whoever changes it has an ordinary one from then on."""
+@dataclass(frozen=True, eq=False)
+class Upload:
+    """The bytes of a picture that has been decoded, and what `load` was asked for."""
 
-    def __init__(self, image: Image.Image) -> None:
+    content: bytes
+    max_pixels: int
+    formats: tuple[str, ...]
+
+
+class KeptPicture(Image.Image):
+    """A picture whose pixels are in memory only while somebody looks at them: they come from what was uploaded and,
+    once it lies there, from the disk. Whoever changes it has an ordinary one from then on."""
+
+    def __init__(self, size: tuple[int, int], source: Upload | None = None) -> None:
         super().__init__()
-        self._mode, self._size, self.info = "RGB", image.size, dict(image.info)
-        rgb = image if image.mode == "RGB" else image.convert("RGB")
-        rgb.load()
-        # whoever changes one of the two copies it first
-        self._im, self.readonly, rgb.readonly = rgb.im, 1, 1
-        self.path: Path | None = None
+        self._mode, self._size, self.readonly = "RGB", size, 1
+        self._source: Upload | Path | None = source
+
+    @classmethod
+    def of(cls, image: Image.Image) -> KeptPicture:
+        """The same picture as `image`, its pixels in memory until it lies on the disk."""
+        if isinstance(image, KeptPicture):
+            return image
+        made = cls(image.size)
+        made.info = dict(image.info)
+        made._im = image.convert("RGB").im
+        return made
+
+    @property
+    def path(self) -> Path | None:
+        return self._source if isinstance(self._source, Path) else None
 
     def keep(self, path: Path) -> None:
         """`path`: where `save` wrote it."""
         if self.readonly:
-            self.path, self._im = path, None
+            self._source, self._im = path, None
 
     @property
     def im(self) -> Image.core.ImagingCore:
-        held = self._im
-        return _on_disk(self.path).im if held is None and self.path is not None else super().im
+        source = self._source
+        return super().im if source is None else _pixels(source).im
 
     @im.setter
     def im(self, im: Image.core.ImagingCore) -> None:
-        self._im, self.path = im, None
+        self._im, self._source = im, None
 
     def load(self) -> Any:
         return self.im.pixel_access(self.readonly)
 
 
-# the one that is looked at now: its next look needs no decoding
+# of those that are looked at now: their next look needs no decoding
 @lru_cache(maxsize=2)
-def _on_disk(path: Path) -> Image.Image:
-    return load(path)
+def _pixels(source: Upload | Path) -> Image.Image:
+    if isinstance(source, Path):
+        return load(source)
+    return load(source.content, max_pixels=source.max_pixels, formats=source.formats)
 
 
 def digest(image: Image.Image) -> str:
@@ -277,6 +301,8 @@ def _decoded(workers: LifoQueue[Worker], request: Mapping[str, Any], content: by
         raise UserError(str(answer["refused"])[:1000])
     try:
         width, height = map(index, answer["size"])
+        if request["kept"]:
+            return KeptPicture((width, height), Upload(content, request["max_pixels"], request["formats"]))
         if len(answer[CONTENT]) != 3 * width * height:
             raise ValueError(answer["size"])
         return Image.frombytes("RGB", (width, height), answer[CONTENT])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -20,13 +18,10 @@ from deepmmsearch.hosts import LOCAL as LOOPBACK
 from deepmmsearch.serve.account import Account
 from deepmmsearch.serve.callers import LOCAL, Caller, Callers, read_callers
 from deepmmsearch.serve.history import History
-from deepmmsearch.serve.intake import is_address, take_question
+from deepmmsearch.serve.intake import take_question
 from deepmmsearch.serve.room import Room, Run, on_text
 from deepmmsearch.streams import echo_json
 from deepmmsearch.types import Exchange
-
-DECODING = 4
-"""Questions whose pictures are decoded at once."""
 
 
 class Histories:
@@ -64,8 +59,6 @@ class House:
     callers: Callers = field(init=False)
     account: Account = field(init=False)
     room: Room = field(init=False)
-    # their pixels are in memory until the room has them on the disk; who waits for an address holds nobody up
-    _decoding: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(DECODING), init=False)
 
     def __post_init__(self) -> None:
         limits = {caller.name: caller.limits for caller in self.known.values()}
@@ -121,9 +114,8 @@ class House:
         kept beside it, such as `conversation`. Raises UserError (TooMuch), Failed (NoPlace, Spent)."""
         # before anything is decoded or fetched
         self.callers.admit(caller)
-        async with self._decoding if pictures and not any(map(is_address, pictures)) else nullcontext():
-            question = await take_question(text, pictures, history, self.recipe.uploads)
-            return await self.room.start(workflow, question, caller.name, model=model, **about)
+        question = await take_question(text, pictures, history, self.recipe.uploads)
+        return await self.room.start(workflow, question, caller.name, model=model, **about)
 
     def _log(self, row: Any) -> None:
         if self.recipe.log != "off":

@@ -8,7 +8,6 @@ import binascii
 import re
 from collections.abc import Awaitable, Sequence
 from dataclasses import replace
-from typing import TypeGuard
 
 from PIL.Image import Image
 
@@ -79,16 +78,11 @@ async def _named(picture: Awaitable[Image], number: int) -> Image:
         raise NamedRefusal(str(error), "bad_picture", number=number, why=str(error)) from error
 
 
-def is_address(given: bytes | str | Image) -> TypeGuard[str]:
-    """Is it fetched from the web?"""
-    return isinstance(given, str) and given.startswith(_ADDRESS)
-
-
 async def _picture(given: bytes | str | Image, number: int, bounds: UploadSettings) -> Image:
     name = f"picture {number}"
     if isinstance(given, Image):
         return given
-    if is_address(given):
+    if isinstance(given, str) and given.startswith(_ADDRESS):
         (found,) = (await read_question("?", [given])).images
         if found.width * found.height > bounds.pixels:
             raise TooMuch(_too_many(name, bounds), "many_pixels", number=number, most=bounds.pixels / 1e6)
@@ -98,7 +92,7 @@ async def _picture(given: bytes | str | Image, number: int, bounds: UploadSettin
         raise _too_large(
             f"{name.capitalize()} has {len(content)} bytes, at most {bounds.bytes} are taken.", bounds.bytes
         )
-    loading = images.loading(content, max_pixels=bounds.pixels, formats=images.WEB_FORMATS, name=name)
+    loading = images.loading(content, max_pixels=bounds.pixels, formats=images.WEB_FORMATS, name=name, kept=True)
     return await asyncio.wrap_future(loading)
 
 

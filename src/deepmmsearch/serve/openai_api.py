@@ -28,6 +28,7 @@ from deepmmsearch.serve.steps import CitedAnswer, Outcome, cited
 from deepmmsearch.types import Trajectory
 
 MOST_STOPS = 16
+DISK_SECONDS = 0.5
 HUNG_UP = "Whoever asked has hung up."
 OpenAIForm = ChatForm | ResponseForm
 
@@ -164,6 +165,8 @@ class _Door:
     async def _streamed(self, asked: OpenAIRequest, form: OpenAIForm, run: Run) -> AsyncIterator[str]:
         shown = 0
         try:
+            # who hears that it was taken finds it in the history; where many ask at once, it is played nonetheless
+            await self._house.room.on_disk(run, DISK_SECONDS)
             for piece in form.begin():
                 yield piece
             async for state in with_pauses(self._house.room.watch(run)):

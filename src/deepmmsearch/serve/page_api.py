@@ -158,6 +158,8 @@ class PageDoor:
         if not isinstance(text, str):
             raise UserError("text is missing. Give the question.")
         run = await self._house.begin(workflow, text, taken, history, caller, model.name, **about)
+        # so that the history has it, too, for who reloads at once
+        await self._house.room.on_disk(run)
         return JSONResponse(view_run(run), 201)
 
     def _chosen(self, body: Mapping[str, Any]) -> tuple[ServedModel, AgentWorkflow]:

@@ -97,9 +97,9 @@ class Room:
         self._waiting: list[Run] = []
         self._playing: set[Run] = set()
         self._closing = False
-        self._keepers = ThreadPoolExecutor(os.cpu_count() or 2, "keeping")
         # what asks and answers has the other cores
-        self._packers = ThreadPoolExecutor(max(1, (os.cpu_count() or 2) // 2), "packing")
+        half = max(1, (os.cpu_count() or 2) // 2)
+        self._keepers, self._packers = ThreadPoolExecutor(half, "keeping"), ThreadPoolExecutor(half, "packing")
 
     @property
     def playing(self) -> int:
@@ -110,8 +110,8 @@ class Room:
         return len(self._waiting)
 
     async def start(self, workflow: Workflow, question: Question, owner: str, **about: Any) -> Run:
-        """Takes the question and gives its run once it is on the disk; it is played meanwhile. Where it cannot be
-        written the run says so. Raises NoPlace where there is no place."""
+        """Takes the question and gives its run at once. It is written to the disk while it is played (`on_disk`): where
+        that fails, the run says so. Raises NoPlace where there is no place."""
         if self._closing:
             raise NoPlace("The server is being stopped. Ask again in a moment.", "stopping")
         own = sum(run.owner == owner for run in (*self._waiting, *self._playing))
@@ -128,16 +128,19 @@ class Room:
             )
         id = uuid.uuid4().hex[:16]
         told = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "conversation": id} | about
-        asked = replace(question, id=id, images=tuple(map(KeptPicture, question.images)))
+        asked = replace(question, id=id, images=tuple(map(KeptPicture.of, question.images)))
         blank = replace(workflow.blank, question=asked)
         run = Run(id, owner, workflow, asked, told, blank)
         self._runs[id] = run
         self._waiting.append(run)
         run.accepting = asyncio.create_task(self._kept(run, lambda history: history.accept(blank, told)))
         self._begin()
-        # who hangs up meanwhile leaves it to be played
-        await asyncio.shield(run.accepting)
         return run
+
+    async def on_disk(self, run: Run, seconds: float | None = None) -> None:
+        """Waits until the question is written, or could not be; at most so many seconds."""
+        if run.accepting is not None:
+            await asyncio.wait([run.accepting], timeout=seconds)
 
     def find(self, id: str, owner: str) -> Run:
         """A run of this owner that is in the room, also one that ended not long ago. Raises UnknownRun."""
