@@ -424,3 +424,10 @@ def test_skipped_files_are_listed_and_logged(tmp_path: Path) -> None:
     assert run(tmp_path, "stats", "--skipped").stdout == "draft.md: excluded\nnone.md: empty file\n"
     first = json.loads(run(tmp_path, "stats", "--skipped", "--json").stdout.splitlines()[0])
     assert first == {"file": "draft.md", "reason": "excluded"}
+
+
+def test_hits_are_shown_as_people_write_their_paths(tmp_path: Path) -> None:
+    write(tmp_path / "docs", **{"a b é": "A harbour."})
+    Index.build(tmp_path / "docs", tmp_path / "index")
+    assert "a b é.md" in run(tmp_path, "search", "harbour").stdout
+    assert json.loads(run(tmp_path, "search", "harbour", "--json").stdout)["url"] == "a%20b%20%C3%A9.md"

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from urllib.parse import unquote
 
 # the tags of the papers' dialects
 _TAGS = ("information", "reason", "answer", "text_search", "img_search", "search", "img")
@@ -50,6 +51,10 @@ _OTHERS = (
 )
 _CHAT_TOKEN = re.compile(rf"<(?={_ANGLED})|\[(?=(?:{_BRACKETED})\])|{_OTHERS}", re.IGNORECASE)
 
+_WEB = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+# what is escaped in ASCII has a meaning of its own in an address
+_ESCAPED_LETTERS = re.compile(r"(?:%[89a-f][0-9a-f])+", re.IGNORECASE)
+
 # The number of a line, in brackets of any kind.
 _NUMBER = re.compile(r"[\[【〔〖⟦❲](?=\s*\d{1,3}\s*[\]】〕〗⟧❳])")
 
@@ -83,6 +88,22 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """The text as `plain` leaves it, with single spaces for its line ends."""
     return plain(" ".join(text.split()))
+
+
+def readable_address(url: str) -> str:
+    """As people write it: a file's path without `%20` and `%C3%A9`, an address of the web with its letters. For the eye
+    alone, and left as it is where that would show nothing or turn around what is beside it."""
+    if _WEB.match(url):
+        return _ESCAPED_LETTERS.sub(lambda found: _shown(found[0]), url)
+    return _shown(url.removeprefix("file://"))
+
+
+def _shown(escaped: str) -> str:
+    try:
+        shown = unquote(escaped, errors="strict")
+    except UnicodeDecodeError:
+        return escaped
+    return shown if shown.isprintable() else escaped
 
 
 def escape_chat_tokens(text: str, keep: Iterable[str] = ()) -> str:

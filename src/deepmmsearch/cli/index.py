@@ -19,7 +19,7 @@ from deepmmsearch.cli.listening import allow_host_option
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
-from deepmmsearch.escaping import one_line
+from deepmmsearch.escaping import one_line, readable_address
 from deepmmsearch.hosts import LOCAL
 from deepmmsearch.streams import echo
 
@@ -354,6 +354,6 @@ def _show(hits: list[Hit]) -> None:
     for number, hit in enumerate(hits, 1):
         head = Text(f"{number}. {one_line(hit.title)}", "bold").append(f"  {hit.score:.3f}", "not bold dim")
         console.print(head.append(" match" if hit.matched else "", "not bold green"))
-        console.print(Text(f"   {one_line(hit.url)}", "cyan"), soft_wrap=True)
+        console.print(Text(f"   {one_line(readable_address(hit.url))}", "cyan"), soft_wrap=True)
         if hit.snippet:
             console.print(f"   {one_line(hit.snippet)[:400]}")

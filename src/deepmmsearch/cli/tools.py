@@ -16,7 +16,7 @@ from rich.text import Text
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.console import Console
 from deepmmsearch.errors import ToolError, UserError
-from deepmmsearch.escaping import one_line
+from deepmmsearch.escaping import one_line, readable_address
 
 if TYPE_CHECKING:
     from deepmmsearch.agent.protocols import Page
@@ -244,6 +244,6 @@ def _show(name: str, found: Sequence[Hit] | Page, call: Call) -> None:
     for number, hit in enumerate(found, 1):
         console.print(Text(f"{number}. {one_line(hit.title) or 'untitled'}", "bold"))
         if hit.url:
-            console.print(Text(f"   {one_line(hit.url)}", "cyan"), soft_wrap=True)
+            console.print(Text(f"   {one_line(readable_address(hit.url))}", "cyan"), soft_wrap=True)
         if hit.snippet:
             console.print(Text(f"   {one_line(hit.snippet)[:300]}"))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from deepmmsearch.escaping import one_line, plain
+from deepmmsearch.escaping import one_line, plain, readable_address
 from deepmmsearch.serve.history import HistoryEntry
 from deepmmsearch.serve.steps import CitedAnswer, cited, told
 from deepmmsearch.show.citations import Source
@@ -76,8 +76,8 @@ def _markdown(kept: Sequence[Kept]) -> str:
 def _source(source: Source) -> str:
     # an address that would end the link within itself is shown as text
     linked = is_web_address(source.url) and not re.search(r"[\s<>()]", source.url)
-    title = _text(source.title or source.url)
-    named = f"[{title}](<{source.url}>)" if linked else f"{title} {_text(source.url)}".rstrip()
+    title = _text(source.title or readable_address(source.url))
+    named = f"[{title}](<{source.url}>)" if linked else f"{title} {_text(readable_address(source.url))}".rstrip()
     return f"{named}: {_text(source.sentence)}" if source.sentence else named
 
 

@@ -14,7 +14,7 @@ from deepmmsearch.agent.lines import cut
 from deepmmsearch.agent.metering import tally
 from deepmmsearch.agent.table import shown
 from deepmmsearch.console import Console
-from deepmmsearch.escaping import one_line, plain
+from deepmmsearch.escaping import one_line, plain, readable_address
 from deepmmsearch.show.citations import find_sources, read_sources
 from deepmmsearch.types import (
     Answer,
@@ -95,7 +95,7 @@ def _answer(console: Console, trajectory: Trajectory, answer: str) -> None:
         # One line without wrapping, so that terminals can make a link of the address.
         line = Text(f"  [{number}] {one_line(source.title)}")
         line.append(" (only looks alike)" if source.matched is False else "", "yellow")
-        console.print(line.append(f"  {one_line(source.url)}", "blue"), soft_wrap=True)
+        console.print(line.append(f"  {one_line(readable_address(source.url))}", "blue"), soft_wrap=True)
         if source.sentence and one_line(source.sentence) != one_line(source.title):
             console.print(Text(f"      {one_line(source.sentence)}", "dim"), soft_wrap=True)
 
@@ -200,7 +200,9 @@ def _observation(console: Console, seen: Observation, crop_path: Path | None) ->
         mark = {True: " match", False: " similar", None: ""}[hit.matched]
         mark += " by rank" if hit.matched and hit.matched_by == "rank" else ""
         line = Text(f"  {rank}. {one_line(hit.title) or 'untitled'}", "dim")
-        console.print(line.append(f"{mark} {hit.score:.3g}  ").append(one_line(hit.url), "blue"), soft_wrap=True)
+        console.print(
+            line.append(f"{mark} {hit.score:.3g}  ").append(one_line(readable_address(hit.url)), "blue"), soft_wrap=True
+        )
     if seen.summary_error:
         _line(console, f"The summariser failed: {seen.summary_error}", "yellow")
     _line(console, seen.text, "red" if seen.error else "")

@@ -33,6 +33,21 @@ export function speak(language, told) {
   for (const each of document.querySelectorAll("[data-hint]")) each.placeholder = t(each.dataset.hint);
 }
 
+const decoded = (escaped) => {
+  try {
+    const shown = decodeURIComponent(escaped);
+    return /[\p{C}\p{Zl}\p{Zp}]/u.test(shown) ? escaped : shown;
+  } catch {
+    return escaped;
+  }
+};
+
+// a file's path without %20 and %C3%A9, an address of the web with its letters: for the eye, never to be followed
+export const readable = (url) =>
+  /^(?!file:)[a-z][a-z0-9+.-]*:\/\//i.test(url)
+    ? url.replace(/(?:%[89a-f][0-9a-f])+/gi, decoded)
+    : decoded(url.replace(/^file:\/\//, ""));
+
 // only the web's own addresses become links
 export function link(url, text) {
   if (!/^https?:\/\//i.test(url)) return el("span", { dir: "auto" }, text);

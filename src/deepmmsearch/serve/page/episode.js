@@ -1,6 +1,6 @@
 // One question: its pictures, its turns as they come, and what came of it.
 
-import { api, el, link, money, named, picture, say, seconds, sentence, t } from "./dom.js";
+import { api, el, link, money, named, picture, readable, say, seconds, sentence, t } from "./dom.js";
 
 export class Episode {
   constructor(view, done) {
@@ -173,7 +173,7 @@ function why(end) {
 function entry(source) {
   const sentence = source.sentence && source.sentence !== source.title ? el("q", { dir: "auto" }, source.sentence) : null;
   return el("details", {}, el("summary", { dir: "auto" }, source.title || site(source.url) || t("untitled")), sentence,
-    el("p", { class: "note" }, link(source.url, source.url), source.matched === false ? ` · ${t("no_match")}` : ""));
+    el("p", { class: "note" }, link(source.url, readable(source.url)), source.matched === false ? ` · ${t("no_match")}` : ""));
 }
 
 function cite(number, target) {
@@ -192,8 +192,8 @@ function listed(kind, title, entries) {
 
 function site(url) {
   try {
-    return new URL(url).hostname || url;
+    return new URL(url).hostname || readable(url);
   } catch {
-    return url;
+    return readable(url);
   }
 }
