@@ -14,7 +14,7 @@ from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, prompt_to_ask
 from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
-from deepmmsearch.errors import UnknownName
+from deepmmsearch.errors import UserError
 from deepmmsearch.settings import LimitSettings, Recipe, Settings
 from deepmmsearch.types import Limits, Policy, Question
 
@@ -140,10 +140,9 @@ class ServedModel:
 
 def with_tools(model: ServedModel, workflow: AgentWorkflow, chosen: Collection[str]) -> AgentWorkflow:
     """The workflow with only the chosen ones of the model's search tools; one that follows any prompt is told. Raises
-    UnknownName."""
-    for name in chosen:
-        if name not in SEARCH_TOOLS:
-            raise UnknownName("search tool", name[:80], SEARCH_TOOLS)
+    UserError for a tool that is none."""
+    if unknown := [name for name in chosen if name not in SEARCH_TOOLS]:
+        raise UserError(f"There is no search tool {unknown[0][:40]!r}. Choose of: {', '.join(SEARCH_TOOLS)}.")
     missing = [name for name in model.search_tools if name not in chosen]
     if not missing:
         return workflow
