@@ -28,6 +28,7 @@ from typing import Any
 
 from PIL import Image, ImageEnhance
 
+import engine_pictures
 from deepmmsearch import images
 from deepmmsearch.engine import Index, IndexSettings
 from deepmmsearch.engine.text_ranking import PER_PAGE
@@ -555,12 +556,16 @@ def real_passages(work: Path, data: Path) -> tuple[list[Shown], list[Question]]:
     return passages, [question for questions in asked.values() for question in questions]
 
 
-PARTS = ("pictures", "text", "speed", "growth")
+PARTS = ("pictures", "photographs", "text", "speed", "growth")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with real pages, flags and photographs")
+    parser.add_argument(
+        "--pictures", type=Path, help="folder of photographs (engine_pictures.py says how it is laid out)"
+    )
+    parser.add_argument("--queries", type=int, default=30, help="of each kind of change to photographs")
     parser.add_argument("--quick", action="store_true", help="small samples, no dense vectors, no real photographs")
     parser.add_argument("--no-dense", action="store_true", help="without dense vectors (their build takes minutes)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run; all when not given")
@@ -583,6 +588,9 @@ def main() -> None:
             drawn_pictures(work, table, 12 if options.quick else 60)
             if real and not options.quick:
                 real_pictures(options.data, work, table, 50)
+        if "photographs" in options.only:
+            table.head("Ordinary changes to photographs")
+            engine_pictures.photographs(options.pictures, work, 4 if options.quick else options.queries)
         if "text" in options.only and real:
             text_quality(options.data, work, table, dense=not (options.quick or options.no_dense))
         if "speed" in options.only:

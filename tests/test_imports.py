@@ -53,6 +53,7 @@ HEAVY_ALLOWED = (
     "policies.local",
     "policies.devices",
     "engine.encoders",
+    "engine.efficientnet",
     "tools.grounding",
     "judge.bem",
     "train",

@@ -280,9 +280,9 @@ class Assembly:
             if not _installed("cv2"):
                 raise MissingExtra("Matching hits by their pictures", "engine")
             return PictureMatcher(same_subject, given.ranks)
-        from deepmmsearch.engine.encoders import VisionEncoder
+        from deepmmsearch.engine.encoders import image_encoder
 
-        return PictureMatcher(SameByEncoder(VisionEncoder(given.model), given.threshold), given.ranks)
+        return PictureMatcher(SameByEncoder(image_encoder(given.model), given.threshold), given.ranks)
 
     def summarizers(self, policy: Policy, recorder: Recorder | None) -> dict[str, Any]:
         """The toolbox's summarizer, condenser and stand_in."""

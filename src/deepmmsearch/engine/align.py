@@ -17,9 +17,10 @@ from deepmmsearch.engine import descriptors as d
 GRID = 24
 CELLS = 6
 MAX_FLAT = 0.9
+PLAIN = 0.88  # agreement with its own mean from which a picture is plain
 LIGHT = 20.0  # brightness that light may add or take, of 100
 GAIN = 1.3  # contrast and saturation that light may change, as a factor either way
-WORST = CELLS * CELLS // 12
+WHOLE, PARTLY = 0.99, 0.35  # share of a picture that must lie in the query to count as all of it, to count at all
 HOPELESS = 0.3  # agreement below which five turns of alignment were in vain
 COARSE = 144  # longer side of the query in which windows are compared, pixels
 SCALES = (0.17, 0.21, 0.26, 0.33, 0.42, 0.54, 0.7, 0.9)
@@ -29,6 +30,7 @@ MAX_COMPARISONS = 12_000_000
 
 # means over the cells of a grid, from both sides
 _BLOCKS = np.kron(np.eye(CELLS), np.full((1, GRID // CELLS), CELLS / GRID)).astype(np.float32)
+_EVERYWHERE = np.ones((GRID, GRID), np.float32)
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ class Placement:
 
 
 class Scene:
-    """A query as a pyramid of Lab pictures, from which regions are sampled."""
+    """A query as a pyramid of Lab pictures, from which regions are sampled; without colours where `grey`."""
 
-    def __init__(self, pixels: np.ndarray) -> None:
+    def __init__(self, pixels: np.ndarray, grey: bool = False) -> None:
         cv2 = d.cv2_module()
         self.height, self.width = pixels.shape[:2]
         level = cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+        if grey:
+            level[..., 1:] = 0
         self.levels = [level]
         while min(level.shape[:2]) > 2 * GRID:
             height, width = level.shape[:2]
@@ -118,7 +122,8 @@ def refine(scene: Scene, picture: Template, matrix: np.ndarray, turns: int = 12)
     stale = 0
     for turn in range(turns):
         found = scene.sample(current, GRID)
-        score = agreement(found, picture)
+        inside = _inside(current)
+        score = agreement(found, picture, inside)
         stale = 0 if score > best.agreement + 0.01 else stale + 1
         if score > best.agreement:
             best = Placement(current, score)
@@ -126,6 +131,8 @@ def refine(scene: Scene, picture: Template, matrix: np.ndarray, turns: int = 12)
             break
         # what disagrees wholly (an overlap, the surroundings) must not pull
         error = np.minimum(np.maximum((found - picture.grid).reshape(-1), -40), 40)
+        if inside is not None:
+            error = error * np.repeat(inside.ravel(), 3)
         a, b, c, e, f, g, _ = picture.descent @ error
         determinant = (1 + a) * (1 + f) - b * e
         if not 0.3 < determinant < 3:
@@ -148,31 +155,62 @@ def sane(matrix: np.ndarray) -> bool:
     return sine > 0.7 and 0 < x + (a + b) / 2 < 1 and 0 < y + (c + e) / 2 < 1
 
 
-def raw_agreement(found: np.ndarray, expected: np.ndarray) -> float:
+def _inside(matrix: np.ndarray) -> np.ndarray | None:
+    """float32 (GRID, GRID): 1 where the picture's grid lies in the query; None where all of it does, nearly."""
+    (a, b, x), (c, e, y) = matrix
+    centre = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
+    across = a * centre + b * centre[:, None] + x
+    down = c * centre + e * centre[:, None] + y
+    inside = ((across > 0) & (across < 1) & (down > 0) & (down < 1)).astype(np.float32)
+    return None if inside.mean() > WHOLE else inside
+
+
+def raw_agreement(found: np.ndarray, expected: np.ndarray, inside: np.ndarray | None = None) -> float:
     """Of two Lab grids, in [0, 1]: from the mean difference and that of the worst twelfth of blocks (a missing emblem
-    is a small part of a flag, but all that tells it from another). Light is fitted first, within LIGHT and GAIN."""
+    is a small part of a flag, but all that tells it from another). Light is fitted first, within LIGHT and GAIN.
+    `inside` (as of _inside): the cells that count, all where None."""
     light, truth = found[..., 0], expected[..., 0]
-    mean, target = float(light.mean()), float(truth.mean())
-    centred, wanted = light - mean, truth - target
+    share = inside if inside is not None else _EVERYWHERE
+    count = float(share.sum())
+    mean, target = float((light * share).sum()) / count, float((truth * share).sum()) / count
+    centred, wanted = (light - mean) * share, (truth - target) * share
     gain = _gain(float((centred * wanted).sum()), float((centred * centred).sum()))
     offset = mean - target
     difference = gain * centred - wanted + (offset - min(LIGHT, max(-LIGHT, offset)))
-    colour, hue = found[..., 1:], expected[..., 1:]
+    colour, hue = found[..., 1:] * share[..., None], expected[..., 1:] * share[..., None]
     saturation = _gain(float((colour * hue).sum()), float((colour * colour).sum()))
     distance = np.sqrt((0.7 * difference) ** 2 + ((saturation * colour - hue) ** 2).sum(-1))
-    distance = np.minimum(distance, 60)
+    distance = np.minimum(distance, 60) * share
     blocks = (_BLOCKS @ distance @ _BLOCKS.T).ravel()
-    worst = np.sort(blocks)[-WORST:].mean()
-    return float(max(0.0, 1 - distance.mean() / 80 - worst / 100))
+    if inside is not None:
+        area = (_BLOCKS @ inside @ _BLOCKS.T).ravel()
+        blocks = blocks[area > 0.5] / area[area > 0.5]
+    worst = np.sort(blocks)[-max(1, len(blocks) // 12) :].mean() if len(blocks) else 60.0
+    return float(max(0.0, 1 - distance.sum() / count / 80 - worst / 100))
 
 
 def _gain(product: float, square: float) -> float:
     return min(GAIN, max(1 / GAIN, product / (square + 1)))
 
 
-def agreement(found: np.ndarray, picture: Template) -> float:
+def agreement(found: np.ndarray, picture: Template, inside: np.ndarray | None = None) -> float:
     """In [0, 1], 0 being what a plain field would reach: a plain picture agrees with every plain region."""
-    return max(0.0, (raw_agreement(found, picture.grid) - picture.flat) / (1 - picture.flat))
+    flat = picture.flat
+    if inside is not None:
+        if inside.mean() < PARTLY:
+            return 0.0
+        mean = (picture.grid * inside[..., None]).sum((0, 1)) / inside.sum()
+        flat = min(MAX_FLAT, raw_agreement(np.broadcast_to(mean, picture.grid.shape), picture.grid, inside))
+    return max(0.0, (raw_agreement(found, picture.grid, inside) - flat) / (1 - flat))
+
+
+def without_colours(grid: np.ndarray) -> np.ndarray:
+    return np.asarray(grid * np.array([1, 0, 0], np.float32))
+
+
+def is_plain(grid: np.ndarray) -> bool:
+    """Nothing in it tells it from a plain field."""
+    return raw_agreement(np.broadcast_to(grid.mean((0, 1)), grid.shape), grid) > PLAIN
 
 
 def coarse(grids: np.ndarray) -> np.ndarray:
@@ -186,7 +224,7 @@ def coarse(grids: np.ndarray) -> np.ndarray:
 def _centred(blocks: np.ndarray) -> np.ndarray:
     blocks = blocks.astype(np.float32)
     blocks[..., 0] = 0.7 * (blocks[..., 0] - blocks[..., 0].mean((1, 2), keepdims=True))
-    return blocks.reshape(len(blocks), -1)
+    return blocks.reshape(len(blocks), CELLS * CELLS * 3)
 
 
 def windows(scene: Scene, limit: int) -> tuple[np.ndarray, np.ndarray]:

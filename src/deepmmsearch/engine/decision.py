@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from deepmmsearch.engine.align import Placement
+from deepmmsearch.engine.inliers import Agreed
 
 # Calibrated on crops, scenes and clutter with and without the pictured flag (docs/engine.md has the figures).
 FILLS = 0.35  # share of the query from which a place counts as the subject of the query
@@ -17,22 +18,50 @@ AGREES_INSIDE = 0.7  # agreement that identifies a small part of it
 RIVAL = 0.4  # agreement of another picture elsewhere that makes a small part ambiguous
 MARGIN = 0.03  # by which a picture must agree better than another one at its place
 SAME = 0.85  # agreement of two pictures of the index that count as copies of one, not as rivals
+VERIFIES = 14  # inliers, spread over what both show, that identify a picture
+SPREAD = 0.3  # share of what both show that inliers of one picture span
+RIVALS = 0.6  # share of the best one's inliers with which another picture makes them ambiguous
+RICH, CHANCE = 100, 5  # features from which two pictures of one thing have more inliers than chance has
+SEEN = 0.5  # from which a picture goes before all that an encoder finds alike
+INSIDE = 0.2  # share of its worth that agreement loses on a small part of the query
 
 
 @dataclass(eq=False)
 class Candidate:
+    """`window`: the part of the query (image.WINDOWS) that is most similar. `features`: how many the picture has,
+    None where they were not compared. `cosine`: of an encoder, None without one."""
+
     index: int
     similarity: float
+    grey_similarity: float = 0.0
+    window: int = 0
     placement: Placement | None = None
+    agreed: Agreed | None = None
+    grey: Placement | None = None
+    features: int | None = None
+    cosine: float | None = None
 
     @property
     def agreement(self) -> float:
         return self.placement.agreement if self.placement else 0.0
 
     @property
+    def inliers(self) -> int:
+        return self.agreed.inliers if self.agreed else 0
+
+    @property
+    def seen(self) -> float:
+        """How much of what both show is the same, by alignment and by local features."""
+        grey = 0.8 * self.grey.agreement if self.grey else 0.0
+        aligned = max(self.agreement * (1 - INSIDE + INSIDE * min(1.0, self.share / FILLS)), grey)
+        return aligned + min(1.5, max(0, self.inliers - CHANCE) / 10)
+
+    @property
     def score(self) -> float:
-        inliers = self.placement.inliers if self.placement else 0
-        return 0.1 * self.similarity + self.agreement + 0.2 * min(1.0, inliers / 20)
+        """Orders the candidates. Where little has been seen that is the same, an encoder knows better what is alike."""
+        if self.cosine is not None and self.seen < SEEN:
+            return SEEN * self.cosine
+        return self.seen + 0.1 * (self.similarity if self.cosine is None else self.cosine)
 
     @property
     def share(self) -> float:
@@ -43,22 +72,49 @@ class Candidate:
         return float((right - left) * (bottom - top))
 
 
-def identifies(best: Candidate, others: Sequence[Candidate]) -> bool:
-    """The query shows the best one, and no other explains it as well or explains another part of it."""
-    if best.placement is None or best.share < SMALL:
+Same = Callable[[Candidate, Candidate], bool]
+
+
+def identified(ranked: Sequence[Candidate], same: Same, rich: bool) -> Candidate | None:
+    """The picture that the query shows, where no other explains it as well or explains another part of it: `same` tells
+    copies, which are no rivals. `rich`: the query has many local features."""
+    by_features = max(ranked, key=lambda c: c.inliers, default=None)
+    sure = by_features is not None and verified(by_features)
+    by_colour = max(ranked, key=lambda c: 0.1 * c.similarity + c.agreement, default=None)
+    claims = by_colour is not None and _agrees(by_colour) and not (rich and _contradicted(by_colour, sure))
+    if by_colour is not None and claims and all(same(c, by_colour) for c in ranked if _rivals(c, by_colour)):
+        return by_colour
+    if by_features is not None and sure:
+        rivals = (c for c in ranked if c.inliers >= RIVALS * by_features.inliers)
+        return by_features if all(same(c, by_features) for c in rivals) else None
+    return None
+
+
+def _contradicted(candidate: Candidate, other: bool) -> bool:
+    """Both it and the query have many features, and no more than by chance are the same; `other`: another picture has
+    more in common with the query."""
+    if candidate.features is None or candidate.inliers > CHANCE:
         return False
-    fills = best.share >= FILLS
-    if best.agreement < (AGREES if fills else AGREES_INSIDE):
+    return candidate.features >= RICH and (other or candidate.agreement < AGREES_INSIDE)
+
+
+def _agrees(best: Candidate) -> bool:
+    return best.share >= SMALL and best.agreement >= (AGREES if best.share >= FILLS else AGREES_INSIDE)
+
+
+def _rivals(other: Candidate, best: Candidate) -> bool:
+    """Explains the query as well as the best one does, or another part of it."""
+    if other.placement is None or best.placement is None or other is best:
         return False
-    for other in others:
-        if other.placement is None:
-            continue
-        if _overlap(best.placement.region, other.placement.region) < 0.3:
-            if not fills and other.agreement >= RIVAL and other.share >= SMALL:
-                return False
-        elif other.agreement > best.agreement - MARGIN and other.share >= 0.3 * best.share:
-            return False
-    return True
+    if _overlap(best.placement.region, other.placement.region) < 0.3:
+        return best.share < FILLS and other.agreement >= RIVAL and other.share >= SMALL
+    return other.agreement > best.agreement - MARGIN and other.share >= 0.3 * best.share
+
+
+def verified(candidate: Candidate) -> bool:
+    """By so many local features that nothing else needs to be looked for. They must not lie together, for a crest is on
+    many flags."""
+    return candidate.inliers >= VERIFIES and candidate.agreed is not None and candidate.agreed.spread >= SPREAD
 
 
 def covers(candidate: Candidate) -> bool:

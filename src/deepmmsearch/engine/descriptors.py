@@ -20,10 +20,14 @@ from deepmmsearch.errors import MissingExtra
 
 SIDE = 512
 MAX_UPSCALE = 2.5
+SHORTEST = 8  # pixels of the shorter side at least, after reduction
 THUMBNAIL = 256
 GRID = 12
 # relative weight of the three parts of the global vector in a cosine
 WEIGHTS = {"hsv": 0.5, "hog": 0.7, "lab": 1.0}
+
+_HSV, _HOG = 256, 576  # dimensions of the first two parts
+CODE, CODE_GREY = 252, 180  # dimensions of a short code, and how many of them do not change with colours
 
 Window = tuple[float, float, float, float]
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
@@ -98,6 +102,31 @@ def global_vector(image: np.ndarray, window: Window = WHOLE) -> np.ndarray:
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 
+def grey_part(vectors: np.ndarray) -> np.ndarray:
+    """float32 (n, dimensions) of unit length: what of global vectors (n, dimensions) does not change with colours."""
+    light = vectors[:, _HSV + _HOG :: 3].astype(np.float32)
+    shape = vectors[:, _HSV : _HSV + _HOG].astype(np.float32)
+    return _joined([(WEIGHTS["hog"], shape), (WEIGHTS["lab"], light)])
+
+
+def short_code(vectors: np.ndarray) -> np.ndarray:
+    """int8 (n, CODE): global vectors (n, dimensions) on a grid half as fine: they choose what is compared whole."""
+    n = len(vectors)
+    values = vectors.astype(np.float32)
+    shape = values[:, _HSV : _HSV + _HOG].reshape(n, 4, 2, 4, 2, 9).mean((2, 4)).reshape(n, -1)
+    cells = values[:, _HSV + _HOG :].reshape(n, GRID // 2, 2, GRID // 2, 2, 3).mean((2, 4))
+    light, colour = cells[..., 0].reshape(n, -1), cells[..., 1:].reshape(n, -1)
+    strength = np.linalg.norm(np.concatenate([light, colour], 1), axis=1, keepdims=True) + 1e-6
+    parts = [0.7 * shape / (np.linalg.norm(shape, axis=1, keepdims=True) + 1e-6), light / strength, colour / strength]
+    return np.asarray(np.clip(np.rint(np.concatenate(parts, 1) * 254), -127, 127).astype(np.int8))
+
+
+def _joined(parts: list[tuple[float, np.ndarray]]) -> np.ndarray:
+    scaled = [w * values / (np.linalg.norm(values, axis=1, keepdims=True) + 1e-6) for w, values in parts]
+    vector = np.concatenate(scaled, 1)
+    return np.asarray(vector / (np.linalg.norm(vector, axis=1, keepdims=True) + 1e-9), np.float32)
+
+
 def _hsv_histogram(part: np.ndarray) -> np.ndarray:
     cv2 = cv2_module()
     hsv = cv2.cvtColor(part, cv2.COLOR_RGB2HSV)
@@ -153,6 +182,14 @@ def local_features(image: np.ndarray, limit: int) -> Features:
     order = np.argsort([-p.response for p in points], kind="stable")[:limit]
     rows = np.array([(*points[i].pt, points[i].size, points[i].angle) for i in order], np.float32)
     return Features(rows, np.clip(descriptors[order], 0, 255).astype(np.uint8), width, height)
+
+
+def mirrored(features: Features) -> Features:
+    """The features of the mirrored picture, about: SIFT's frame turns over, so its rows and directions change order."""
+    points = features.points * np.array([-1, 1, 1, -1], np.float32)
+    points += np.array([features.width, 0, 0, 180], np.float32)
+    cells = features.descriptors.reshape(-1, 4, 4, 8)[:, ::-1][..., -np.arange(8)]
+    return Features(points, cells.reshape(-1, 128), features.width, features.height)
 
 
 def root_sift(descriptors: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from deepmmsearch.engine import minilm
+from deepmmsearch.engine import efficientnet, minilm
 from deepmmsearch.engine.prefixes import Prefixes, prefixes_of
 from deepmmsearch.errors import MissingExtra, UserError
 
@@ -19,6 +19,7 @@ from deepmmsearch.errors import MissingExtra, UserError
 KNOWN = frozenset(
     (
         minilm.NAME,
+        efficientnet.NAME,
         "sentence-transformers/all-MiniLM-L6-v2",
         "sentence-transformers/all-mpnet-base-v2",
         *(f"intfloat/{name}-{size}" for name in ("e5", "multilingual-e5") for size in ("small", "base", "large")),
@@ -108,6 +109,11 @@ class SentenceEncoder:
         finally:
             self._torch.set_num_threads(before)
         return np.asarray(vectors, np.float32)
+
+
+def image_encoder(name: str) -> ImageEncoder:
+    """By name or folder. Raises MissingExtra, and UserError where there is no such model."""
+    return efficientnet.EfficientNetLite0() if name == efficientnet.NAME else VisionEncoder(name)
 
 
 class VisionEncoder:

@@ -1,29 +1,35 @@
-"""Picture search: global similarity, SIFT votes and colour windows propose pictures, alignment decides (align.py).
+"""Picture search in two stages: quick comparisons propose pictures, alignment and local features decide.
 
-A hit counts as matched only when the picture agrees with a part of the query, and no other picture explains the query
-as well or explains another part of it: a scene with several flags is a match of none of them.
+Proposed are the pictures with the nearest global vectors (in colour and in grey), those for whose features the query's
+vote, and of the pictures with few features those that a colour window of the query resembles. A hit counts as matched
+only when the picture agrees with a part of the query or the query with a part of it, and no other picture explains the
+query as well or explains another part of it: a scene with several flags is a match of none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from deepmmsearch import images
-from deepmmsearch.engine import align
+from deepmmsearch.engine import align, decision, inliers, visual_words, votes
 from deepmmsearch.engine import descriptors as d
 from deepmmsearch.engine.align import Placement, Scene, Template
-from deepmmsearch.engine.decision import AGREES, SAME, Candidate, covers, identifies
-from deepmmsearch.engine.votes import Votes
+from deepmmsearch.engine.decision import Candidate
+from deepmmsearch.engine.picture_segment import PARTS, PictureSegment
 
 GALLERY_FEATURES = 300
 QUERY_FEATURES = 500
-PROPOSED = {"global": 8, "votes": 10, "windows": 12}
+WINDOWED = 3_000  # pictures up to which all are looked for by colour windows
+CLOSE = 0.25  # share of the most votes that a picture needs to be proposed
+COMPARED = 64  # pictures whose global vectors are compared whole
+PROPOSED = {"global": 8, "grey": 6, "votes": 12, "windows": 12, "encoder": 20}
 
 # the query as a whole, then with its sides trimmed: a jittered crop shows some of what surrounds the subject
 WINDOWS: tuple[d.Window, ...] = (
@@ -54,12 +60,15 @@ class Match:
 def picture_row(pixels: np.ndarray, embedding: np.ndarray | None = None) -> dict[str, Any]:
     """What the store keeps of a picture; ragged values wrapped in a list (store.add_row)."""
     features = d.local_features(pixels, GALLERY_FEATURES)
+    vector = d.global_vector(pixels)
     row: dict[str, Any] = {
-        "vector": d.global_vector(pixels).astype(np.float16),
+        "vector": vector.astype(np.float16),
+        "code": d.short_code(vector[None])[0],
         "grid": align.grid(pixels).astype(np.float16),
         "size": np.array([features.width, features.height], np.float32),
         "points": [features.points],
         "descriptors": [features.descriptors],
+        **votes.row(features),
         "thumbnail": [np.frombuffer(d.thumbnail(pixels), np.uint8)],
     }
     if embedding is not None:
@@ -75,116 +84,235 @@ def compare(query: Image.Image, picture: Image.Image) -> Match:
             arrays |= {name: value[0], f"{name}_offsets": np.array([0, len(value[0])])}
         else:
             arrays[name] = value[None]
-    return Gallery(arrays).search(query, 1)[0]
+    return Gallery([PictureSegment(arrays)]).search(query, 1)[0]
+
+
+class _Query:
+    """What is computed of a query, each when it is needed first."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self.pixels = d.pixels(image)
+        self.scene = Scene(self.pixels)
+        self.vectors = np.stack([d.global_vector(self.pixels, window) for window in WINDOWS])
+        self.grid = align.grid(self.pixels)
+
+    @cached_property
+    def grey_scene(self) -> Scene:
+        return Scene(self.pixels, grey=True)
+
+    @cached_property
+    def features(self) -> inliers.Rooted:
+        return inliers.Rooted.of(d.local_features(self.pixels, QUERY_FEATURES))
+
+    @property
+    def is_plain(self) -> bool:
+        """Nothing in it can be compared."""
+        return min(self.pixels.shape[:2]) <= d.SHORTEST or align.is_plain(self.grid)
 
 
 class Gallery:
-    """The pictures of one commit, ready to be searched. Not for two threads at once."""
+    """The pictures of one commit, ready to be searched. Not for two threads at once.
 
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        self.arrays = arrays
-        self._vectors = arrays["vector"].astype(np.float32)
-        self._votes = Votes(arrays, PROPOSED["votes"])
-        self._coarse = align.coarse(arrays["grid"].astype(np.float32))
-        self._templates: dict[int, Template] = {}
+    `dead`: of each segment, the rows that nothing names any more; none where not given."""
+
+    def __init__(self, segments: Sequence[PictureSegment], dead: Sequence[np.ndarray] | None = None) -> None:
+        self._segments = segments
+        self._starts = np.concatenate([[0], np.cumsum([len(s) for s in segments])]).astype(int)
+        self._live = np.ones(self._starts[-1], bool) if dead is None else ~np.concatenate(dead)
+        self._templates: dict[tuple[int, bool], Template] = {}
 
     def thumbnail(self, row: int) -> Future[Image.Image] | None:
         """Under way; raises UserError for one of a damaged index, or of one that somebody made up."""
-        positions = np.flatnonzero(self.arrays["ids"] == row)
-        if not len(positions):
-            return None
-        start, end = self.arrays["thumbnail_offsets"][positions[0] : positions[0] + 2]
-        content = self.arrays["thumbnail"][start:end].tobytes()
-        return images.loading(content, max_pixels=1_000_000, formats=("JPEG",)) if content else None
+        for segment in self._segments:
+            positions = np.flatnonzero(segment.ids == row)
+            if len(positions):
+                content = segment.ragged("thumbnail", int(positions[0])).tobytes()
+                return images.loading(content, max_pixels=1_000_000, formats=("JPEG",)) if content else None
+        return None
 
     def search(self, image: Image.Image, k: int, embedding: np.ndarray | None = None) -> list[Match]:
-        """At most k, best first. `embedding` replaces the global similarity where the index was built with one."""
+        """At most k, best first. `embedding` orders what does not match where the index was built with one."""
         with d.one_thread():
-            query = d.pixels(image)
-            scene = Scene(query)
-            ranking, trimmed = self._global(query, embedding)
-            candidates: dict[int, Candidate] = {}
-            for index in np.argsort(-ranking)[: PROPOSED["global"]]:
-                self._consider(candidates, ranking, int(index), scene, [_matrix(WINDOWS[trimmed[index]])])
-            if not any(covers(c) for c in candidates.values()):
-                self._search_inside(candidates, ranking, query, scene)
-        return self._decide(list(candidates.values()), k)
+            query = _Query(image)
+            self._templates.clear()
+            found: dict[int, Candidate] = {}
+            self._compare_whole(query, found)
+            cosines = self._cosines(embedding)
+            for index in _largest(cosines, PROPOSED["encoder"]):
+                self._candidate(found, query, index)
+            if not any(decision.covers(c) for c in found.values()):
+                self._compare_features(query, query.features, found)
+                if not any(decision.verified(c) for c in found.values()):
+                    self._search_windows(query, found)
+                    self._compare_features(query, query.features.mirrored, found, mirrored=True)
+                    self._compare_grey(query, found)
+            for candidate in found.values():
+                candidate.cosine = float(cosines[candidate.index]) if len(cosines) else None
+            return self._decided(query, found, k)
 
-    def _global(self, query: np.ndarray, embedding: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        vectors = np.stack([d.global_vector(query, window) for window in WINDOWS])
-        similarities = self._vectors @ vectors.T
-        if embedding is not None and "embedding" in self.arrays:
-            return self.arrays["embedding"].astype(np.float32) @ embedding, similarities.argmax(1)
-        return similarities.max(1), similarities.argmax(1)
+    def _cosines(self, embedding: np.ndarray | None) -> np.ndarray:
+        """(pictures,) of an encoder; empty without one."""
+        if embedding is None or any("embedding" not in segment.arrays for segment in self._segments):
+            return np.zeros(0, np.float32)
+        return np.where(self._live, np.concatenate([s.cosines(embedding) for s in self._segments]), -9.0)
 
-    def _search_inside(
-        self, candidates: dict[int, Candidate], ranking: np.ndarray, query: np.ndarray, scene: Scene
+    def _compare_whole(self, query: _Query, found: dict[int, Candidate]) -> None:
+        """By global vectors, in colour and in grey; those nearest in colour are aligned."""
+        codes = d.short_code(query.vectors)
+        near = [segment.nearness(codes, codes[:2]) for segment in self._segments]
+        colour, grey = (np.where(self._live, np.concatenate(values), -9.0) for values in zip(*near, strict=True))
+        compared = list(dict.fromkeys([*_largest(colour, COMPARED), *_largest(grey, COMPARED // 2)]))
+        vectors = np.stack([self._vector(index) for index in compared])
+        similarities = vectors @ query.vectors.T
+        greys = d.grey_part(vectors) @ d.grey_part(query.vectors[:1])[0]
+        for index, own, grey_similarity in zip(compared, similarities, greys, strict=True):
+            found[index] = Candidate(index, float(own.max()), float(grey_similarity), int(own.argmax()))
+        nearest = sorted(found.values(), key=lambda c: -c.similarity)[: PROPOSED["global"]]
+        for candidate in nearest:
+            self._place(candidate, query.scene, _matrix(WINDOWS[candidate.window]))
+
+    def _compare_features(
+        self, query: _Query, features: inliers.Rooted, found: dict[int, Candidate], mirrored: bool = False
     ) -> None:
-        features = d.local_features(query, QUERY_FEATURES)
-        rooted = d.root_sift(features.descriptors)
-        voted = {int(i) for i in self._votes.proposed(rooted)}
-        for index in voted | set(candidates):
-            matrix, inliers = self._votes.transform(index, features, rooted)
-            if matrix is not None:
-                self._consider(candidates, ranking, index, scene, [matrix], inliers)
-        for index, matrices in self._windows(scene).items():
-            self._consider(candidates, ranking, index, scene, matrices)
+        if len(features.rooted) < 3:
+            return
+        probed = visual_words.probes(features.rooted)
+        voted = np.where(self._live, np.concatenate([s.lists.votes(probed) for s in self._segments]), 0.0)
+        chosen = [index for index in _largest(voted, PROPOSED["votes"]) if voted[index] > CLOSE * voted.max()]
+        placed = [] if mirrored else [index for index, c in found.items() if c.placement is not None]
+        for index in dict.fromkeys([*chosen, *placed]):
+            segment, row = self._row(index)
+            points, descriptors = segment.ragged("points", row), segment.ragged("descriptors", row)
+            agreed = inliers.agreed(features, points, descriptors, segment.size(row))
+            candidate = self._candidate(found, query, index)
+            candidate.features = len(points)
+            if agreed is None:
+                continue
+            if mirrored:
+                agreed = inliers.mirrored_back(agreed)
+            elif align.sane(agreed.matrix):
+                self._place(candidate, query.scene, agreed.matrix)
+            if candidate.agreed is None or agreed.inliers > candidate.agreed.inliers:
+                candidate.agreed = agreed
 
-    def _consider(
-        self,
-        candidates: dict[int, Candidate],
-        ranking: np.ndarray,
-        index: int,
-        scene: Scene,
-        matrices: list[np.ndarray],
-        inliers: int = 0,
-    ) -> None:
-        candidate = candidates.setdefault(index, Candidate(index, float(ranking[index])))
-        for matrix in matrices:
-            placed = align.refine(scene, self._template(index), matrix)
-            if placed.agreement > candidate.agreement or (candidate.placement is None):
-                candidate.placement = Placement(placed.matrix, placed.agreement, inliers)
+    def _search_windows(self, query: _Query, found: dict[int, Candidate]) -> None:
+        """The pictures that some colour window resembles most, in its best windows: of all where they are not many,
+        else of those that have few features."""
+        every = len(self._live) <= WINDOWED
+        searched = [np.arange(len(s)) if every else s.few for s in self._segments]
+        matrices, grids = align.windows(query.scene, align.MAX_COMPARISONS // max(1, sum(map(len, searched))))
+        proposals: list[tuple[float, int, np.ndarray]] = []
+        for segment, start, rows in zip(self._segments, self._starts[:-1], searched, strict=True):
+            few = segment.few[self._live[start + segment.few]]
+            rows = rows[self._live[start + rows]]
+            coarse, parts = segment.coarse[rows], segment.coarse_parts[self._live[start + segment.few]]
+            resembling = [(near, rows[i], m) for near, i, m in _resembling(coarse.astype(np.float32), matrices, grids)]
+            resembling += [(near, few[i], m) for near, i, m in _resembling_parts(parts.astype(np.float32), grids[0])]
+            proposals += [(near, int(start + row), matrix) for near, row, matrix in resembling]
+        proposals.sort(key=lambda proposal: proposal[0])
+        chosen = list(dict.fromkeys(index for _, index, _ in proposals))[: PROPOSED["windows"]]
+        for _, index, matrix in proposals:
+            if index in chosen:
+                self._place(self._candidate(found, query, index), query.scene, matrix)
 
-    def _template(self, index: int) -> Template:
-        if index not in self._templates:
-            self._templates[index] = align.template(self.arrays["grid"][index].astype(np.float32))
-        return self._templates[index]
+    def _compare_grey(self, query: _Query, found: dict[int, Candidate]) -> None:
+        """Aligned without colours, where nothing has been recognised with them."""
+        nearest = sorted(found.values(), key=lambda c: -c.grey_similarity)[: PROPOSED["grey"]]
+        for candidate in nearest:
+            template = self._template(candidate.index, grey=True)
+            placed = align.refine(query.grey_scene, template, _matrix(d.WHOLE))
+            candidate.grey = placed
 
-    def _windows(self, scene: Scene) -> dict[int, list[np.ndarray]]:
-        """The pictures that some colour window resembles most, each with its best windows."""
-        matrices, grids = align.windows(scene, align.MAX_COMPARISONS // max(1, len(self._coarse)))
-        # squared differences by one product, (pictures, windows), less what is the same for all windows of a picture
-        pictures = np.column_stack([-2 * self._coarse, np.ones(len(self._coarse), np.float32)])
-        product = pictures @ np.column_stack([grids, (grids**2).sum(1)]).T
-        # relative to the picture's own contrast: a plain one resembles any plain region
-        spread = self._coarse.reshape(len(self._coarse), -1, 3).var(1).sum(1) + 60
-        best = (product.min(1) + (self._coarse**2).sum(1)) / spread
-        chosen = np.argsort(best)[: PROPOSED["windows"]]
-        return {int(i): [matrices[j] for j in _distinct(product[i], matrices)] for i in chosen}
+    def _place(self, candidate: Candidate, scene: Scene, matrix: np.ndarray) -> None:
+        placed = align.refine(scene, self._template(candidate.index), matrix)
+        if candidate.placement is None or placed.agreement > candidate.agreement:
+            candidate.placement = placed
 
-    def _decide(self, candidates: list[Candidate], k: int) -> list[Match]:
-        ranked = sorted(candidates, key=lambda c: -c.score)
-        copies = [c for c in ranked if self._same(c, ranked[0])]
-        sure = bool(ranked) and identifies(ranked[0], [c for c in ranked if c not in copies])
+    def _candidate(self, found: dict[int, Candidate], query: _Query, index: int) -> Candidate:
+        if index not in found:
+            found[index] = Candidate(index, float((query.vectors @ self._vector(index)).max()))
+        return found[index]
+
+    def _row(self, index: int) -> tuple[PictureSegment, int]:
+        number = int(np.searchsorted(self._starts, index, "right")) - 1
+        return self._segments[number], index - int(self._starts[number])
+
+    def _vector(self, index: int) -> np.ndarray:
+        segment, row = self._row(index)
+        return np.asarray(segment.arrays["vector"][row], np.float32)
+
+    def _template(self, index: int, grey: bool = False) -> Template:
+        if (index, grey) not in self._templates:
+            segment, row = self._row(index)
+            grid = segment.grid(row)
+            self._templates[index, grey] = align.template(align.without_colours(grid) if grey else grid)
+        return self._templates[index, grey]
+
+    def _decided(self, query: _Query, found: Mapping[int, Candidate], k: int) -> list[Match]:
+        ranked = sorted(found.values(), key=lambda c: -c.score)
+        rich = "features" in vars(query) and len(query.features.rooted) >= decision.RICH
+        sure = None if query.is_plain else decision.identified(ranked, self._same, rich)
+        if sure is not None:
+            copies = [c for c in ranked if c.agreement >= decision.AGREES and c is not sure and self._same(c, sure)]
+            ranked = [sure, *copies, *(c for c in ranked if c is not sure and c not in copies)]
+            matched = {id(c) for c in (sure, *copies)}
+        else:
+            matched = set()
         return [
-            Match(
-                int(self.arrays["ids"][c.index]),
-                round(c.score, 4),
-                sure and c in copies and c.agreement >= AGREES,
-                round(c.similarity, 4),
-                c.placement,
-            )
+            Match(self._id(c.index), round(c.score, 4), id(c) in matched, round(c.similarity, 4), c.placement)
             for c in ranked[: max(0, k)]
         ]
 
+    def _id(self, index: int) -> int:
+        segment, row = self._row(index)
+        return int(segment.ids[row])
+
     def _same(self, a: Candidate, b: Candidate) -> bool:
-        grids = self._template(a.index).grid, self._template(b.index).grid
-        return a is b or align.raw_agreement(*grids) >= SAME
+        grids = [segment.grid(row) for segment, row in (self._row(a.index), self._row(b.index))]
+        return a is b or align.raw_agreement(*grids) >= decision.SAME
+
+
+def _largest(values: np.ndarray, count: int) -> list[int]:
+    """Positions of the largest values, the largest first."""
+    near = np.argpartition(-values, count)[:count] if len(values) > count else np.arange(len(values))
+    return [int(i) for i in near[np.argsort(-values[near], kind="stable")]]
 
 
 def _matrix(window: d.Window) -> np.ndarray:
     left, top, right, bottom = window
     return np.array([[right - left, 0, left], [0, bottom - top, top]], float)
+
+
+def _resembling(coarse: np.ndarray, matrices: np.ndarray, grids: np.ndarray) -> list[tuple[float, int, np.ndarray]]:
+    """(distance, row, matrix) of the pictures (n, dimensions) that windows resemble most, in their best windows."""
+    if not len(coarse):
+        return []
+    # squared differences by one product, (pictures, windows), less what is the same for all windows of a picture
+    pictures = np.column_stack([-2 * coarse, np.ones(len(coarse), np.float32)])
+    product = pictures @ np.column_stack([grids, (grids**2).sum(1)]).T
+    # relative to the picture's own contrast: a plain one resembles any plain region
+    best = (product.min(1) + (coarse**2).sum(1)) / _contrast(coarse)
+    chosen = _largest(-best, PROPOSED["windows"])
+    return [(float(best[i]), i, matrices[j]) for i in chosen for j in _distinct(product[i], matrices)]
+
+
+def _resembling_parts(parts: np.ndarray, query: np.ndarray) -> list[tuple[float, int, np.ndarray]]:
+    """The same of pictures of which the query shows a part: (n, parts, dimensions) and the query's own grid."""
+    if not len(parts):
+        return []
+    distance = ((parts - query) ** 2).sum(2) / _contrast(parts)
+    best = distance.min(1)
+    inverse = [_inverse(_matrix(part)) for part in PARTS]
+    return [(float(best[i]), i, inverse[int(distance[i].argmin())]) for i in _largest(-best, PROPOSED["windows"])]
+
+
+def _contrast(coarse: np.ndarray) -> np.ndarray:
+    cells = coarse.reshape(*coarse.shape[:-1], -1, 3)
+    return np.asarray(cells.var(-2).sum(-1) + 60)
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    return np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
 
 
 def _distinct(distance: np.ndarray, matrices: np.ndarray, count: int = 2) -> list[int]:

@@ -21,11 +21,12 @@ from deepmmsearch.engine.encoders import (
     ImageEncoder,
     SentenceEncoder,
     TextEncoder,
-    VisionEncoder,
+    image_encoder,
     refuse_unnamed,
 )
 from deepmmsearch.engine.image import Gallery, Match
 from deepmmsearch.engine.ingest import SUFFIXES, Ingest
+from deepmmsearch.engine.picture_segment import PictureSegment
 from deepmmsearch.engine.storage import Record, Snapshot, Store, intact
 from deepmmsearch.engine.update import Changes, Update, changes
 from deepmmsearch.engine.walk import Found, Selection, Walk, extension, named
@@ -175,10 +176,10 @@ class Index:
         text_encoder = settings.text_encoder()
         if text_encoder is not None:
             settings = settings.with_prefixes(text_encoder.prefixes.query, text_encoder.prefixes.passage)
-        image_encoder = VisionEncoder(settings.vision) if settings.vision else None
+        pictures = image_encoder(settings.vision) if settings.vision else None
         named = tuple(filter(None, (settings.dense, settings.vision)))
         index = cls(Store.create(folder, {"root": str(root), **asdict(settings)}), encoders=named)
-        index.__dict__["text_encoder"], index.__dict__["image_encoder"] = text_encoder, image_encoder
+        index.__dict__["text_encoder"], index.__dict__["image_encoder"] = text_encoder, pictures
         return index
 
     def check_encoders(self) -> None:
@@ -194,7 +195,7 @@ class Index:
     @cached_property
     def image_encoder(self) -> ImageEncoder | None:
         refuse_unnamed(self.settings.vision, self.store.folder, self._encoders)
-        return VisionEncoder(self.settings.vision) if self.settings.vision else None
+        return image_encoder(self.settings.vision) if self.settings.vision else None
 
     def _ingest(self, timeout: float = 15.0) -> Ingest:
         return Ingest(self.root, self.settings.passage, self.text_encoder, self.image_encoder, timeout)
@@ -373,8 +374,12 @@ class Index:
 def _gallery(snapshot: Snapshot) -> Gallery | None:
     with snapshot.lock:
         if "gallery" not in snapshot.derived:
-            arrays = snapshot.arrays("pictures")
-            snapshot.derived["gallery"] = Gallery(arrays) if arrays is not None else None
+            opened = [(s, arrays) for s, arrays in snapshot.opened("pictures") if not s.dead.all()]
+            known = snapshot.store.derived
+            segments = {s.name: known.get(s.name) or PictureSegment(arrays) for s, arrays in opened}
+            snapshot.store.derived = segments
+            dead = [s.dead for s, _ in opened]
+            snapshot.derived["gallery"] = Gallery(list(segments.values()), dead) if opened else None
         gallery: Gallery | None = snapshot.derived["gallery"]
         return gallery
 

@@ -154,6 +154,8 @@ class Store:
         self._lock = threading.Lock()
         self._stamp: tuple[int, int] | None = None
         self._snapshot: Snapshot | None = None
+        # what is derived of segments that the last commit has, by their names: a commit changes few of them
+        self.derived: dict[str, Any] = {}
 
     @classmethod
     def create(cls, folder: Path, settings: Mapping[str, Any]) -> Store:
@@ -307,6 +309,11 @@ class Snapshot:
         # derived structures (a search tree over descriptors) live as long as the arrays they are made of
         self.derived: dict[str, Any] = {}
         self.lock = threading.RLock()
+
+    def opened(self, kind: str) -> list[tuple[Segment, dict[str, np.ndarray]]]:
+        """The segments of a kind with their arrays, memory-mapped; dead rows are in them. FileNotFoundError as of
+        `arrays`."""
+        return [(s, seg.read_segment(self.store.arrays, s)) for s in self.segments if s.kind == kind and s.rows]
 
     def arrays(self, kind: str) -> dict[str, np.ndarray] | None:
         """The live rows of all segments of a kind, or None when there are none. FileNotFoundError when the commit
