@@ -23,7 +23,7 @@ def shapes() -> int:
     rows = [json.loads(line) for line in (TESTS / "endpoint_shapes.jsonl").read_text("utf-8").splitlines()]
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-rA", str(TESTS / "test_endpoint_shapes.py")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=TESTS.parent, check=False)
-    right = {line.removeprefix("PASSED ").partition("[")[2].rstrip("]") for line in done.stdout.splitlines()}
+    right = {line.removeprefix("PASSED ").partition("[")[2].removesuffix("]") for line in done.stdout.splitlines()}
     wrong = 0
     for row in rows:
         name = f"{row['server']}: {row['shape']}"
