@@ -258,7 +258,7 @@ class Prompt:
 
     `user` holds `{question}`. `after`: the state texts, which follow an observation, by the state that it leaves:
     "image" after an image search, "text" after a text search, "malformed" after anything that was not an action, and
-    what other tools call theirs.
+    what other tools call theirs. `functions`: what is offered where calls are those of functions, in OpenAI's form.
     """
 
     name: str
@@ -266,6 +266,7 @@ class Prompt:
     system: str
     user: str = "{question}"
     after: Mapping[str, str] = field(default_factory=dict, hash=False)
+    functions: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ the box, crop, search, check that the hits match, summarise."""
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from PIL.Image import Image
 
@@ -31,6 +32,26 @@ class SearchImage:
     tag: str = "img_search"
     state: str = "image"
     about: str = ""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        region = {"type": "string", "description": "the part to search with, by what can be seen; left out: all of it"}
+        picture = {"type": "integer", "minimum": 1, "description": "the number of the picture; left out: the first"}
+        return {"type": "object", "properties": {"region": region, "picture": picture}}
+
+    def accept(self, arguments: Mapping[str, Any]) -> ImageSearch:
+        region, picture = arguments.get("region"), arguments.get("picture", 1)
+        if not {"region", "picture"} >= arguments.keys() or not isinstance(region, str | None):
+            raise ValueError("takes region, a text, and picture, a number; both may be left out.")
+        if isinstance(picture, bool) or not isinstance(picture, int) or picture < 1:
+            raise ValueError("takes the number of a picture, counted from 1.")
+        return ImageSearch(" ".join((region or "").split()) or None, picture=picture)
+
+    def arguments_of(self, action: ImageSearch) -> Mapping[str, Any]:
+        if action.box is not None:
+            raise ValueError("A box cannot be said in words.")
+        region = {"region": action.region} if action.region is not None else {}
+        return region | ({"picture": action.picture} if action.picture != 1 else {})
 
     def read(self, content: str) -> ImageSearch:
         content = " ".join(content.split())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from deepmmsearch.agent.lines import join, summary_lines, text_lines
 from deepmmsearch.agent.metering import using
@@ -20,6 +22,20 @@ class SearchText:
     tag: str = "text_search"
     state: str = "text"
     about: str = ""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        query = {"type": "string", "description": "makes sense without the image: names the thing, no this or it"}
+        return {"type": "object", "properties": {"query": query}, "required": ["query"]}
+
+    def accept(self, arguments: Mapping[str, Any]) -> TextSearch:
+        query = arguments.get("query")
+        if not isinstance(query, str) or not query.strip() or len(arguments) > 1:
+            raise ValueError("takes one argument, query, a text.")
+        return self.read(query)
+
+    def arguments_of(self, action: TextSearch) -> Mapping[str, Any]:
+        return {"query": action.query}
 
     def read(self, content: str) -> TextSearch:
         return TextSearch(" ".join(content.split()))

@@ -52,6 +52,18 @@ class Tool(Protocol):
     def state(self) -> str: ...
     @property
     def about(self) -> str: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The arguments as a JSON schema, for dialects in which a call is one of a function."""
+        ...
+
+    def accept(self, arguments: Mapping[str, Any]) -> Action:
+        """The action with these arguments. Raises ValueError as `read` does."""
+        ...
+
+    def arguments_of(self, action: Any) -> Mapping[str, Any]:
+        """The inverse of `accept`. Raises ValueError for what the arguments cannot say."""
+        ...
 
     def read(self, content: str) -> Action:
         """The action that stands between the tags. Raises ValueError with a problem that the policy can act upon,

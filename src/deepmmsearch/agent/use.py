@@ -57,8 +57,18 @@ class ArgumentTool(Generic[A]):
                 given = None
             if not isinstance(given, dict):
                 raise ValueError(f"takes a JSON object with {self._known}.")
-        self._checked(given)
-        return Use(self.name, given, self.search)
+        return self.accept(given)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return self._adapter.json_schema()
+
+    def accept(self, arguments: Mapping[str, Any]) -> Use:
+        self._checked(arguments)
+        return Use(self.name, dict(arguments), self.search)
+
+    def arguments_of(self, action: Use) -> Mapping[str, Any]:
+        return action.arguments
 
     def write(self, action: Use) -> str:
         if self._alone is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -15,6 +15,7 @@ from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.endpoints import only_model, seeing_model
 from deepmmsearch.compose.toolbox import find_grounder
+from deepmmsearch.dialects.functions import FunctionDialect
 from deepmmsearch.digests import contents_of
 from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.outputs import content
@@ -106,8 +107,21 @@ def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Pr
     without = tools.text_search is tools.image_search is None and not tools.extra
     prompt = prompt_for(trained_prompt(policy), not without, name)
     dialect = find_dialect(prompt.dialect)
+    if isinstance(dialect, FunctionDialect):
+        return replace(prompt, functions=_functions(dialect, policy, tools))
     told = [said for tool in tools.extra if (said := dialect.about(tool))]
     return replace(prompt, system="\n\n".join([prompt.system, *told])) if told else prompt
+
+
+def _functions(dialect: FunctionDialect, policy: Policy, tools: Toolbox) -> tuple[Mapping[str, Any], ...]:
+    """What can be carried out. Raises UserError where the policy cannot be offered any."""
+    if isinstance(policy, Speaker) and getattr(policy, "base_url", None) is None:
+        raise UserError(
+            f"The prompt set {dialect.name} is for models behind an endpoint, which knows how they call functions. "
+            "Serve the model (vLLM, llama.cpp, Ollama) and give --base-url, or choose another prompt set."
+        )
+    there = {"text_search": tools.text_search, "image_search": tools.image_search}
+    return tuple(dialect.function(tool) for tool in tools.offered if there.get(tool.name, tool) is not None)
 
 
 def prompt_to_ask(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:

@@ -18,6 +18,7 @@ from deepmmsearch import images
 from deepmmsearch.agent.dialect import find_dialect
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.policies.agent_card import AgentCard
+from deepmmsearch.policies.chat.calling import with_calls
 from deepmmsearch.policies.chat.failures import (
     EndpointError,
     Failures,
@@ -133,7 +134,8 @@ class ChatPolicy:
         """The next turn. Raises EndpointError, also for the second empty reply in a row, or UnknownName for a model
         that the endpoint does not serve."""
         thinks = find_dialect(trajectory.prompt.dialect).thinks
-        written = await self._ask(*messages(trajectory), self._wish, self.on_text, thinks)
+        wish = replace(self._wish, functions=trajectory.prompt.functions)
+        written = await self._ask(*messages(trajectory), wish, self.on_text, thinks)
         before = trajectory.turns[-1].completion if trajectory.turns else None
         if before is not None and _is_empty(written) and _is_empty(before):
             raise EndpointError(f"{self.name} wrote nothing twice in a row. {_instead(written)}")
@@ -171,6 +173,7 @@ class ChatPolicy:
         # encoding pictures takes longer than everything else here, and must not hold up other episodes
         urls = await asyncio.to_thread(self._encoded, pictures) if pictures else []
         told = openai_messages(conversation, urls)
+        told = with_calls(told) if wish.functions else told
         try:
             return self._redacted(await self._fitted(told, wish, on_text, thinks))
         except self._openai.NotFoundError as error:
@@ -208,7 +211,7 @@ class ChatPolicy:
                 if self._fit.learn(body, said, getattr(error, "param", None)):
                     continue
                 raise
-            written = reply.completion(wish.stop, thinks)
+            written = reply.completion(wish.stop, thinks, bool(wish.functions))
             # as where the model is one's own: no room was left in its window
             return replace(written, finish="context") if small and written.finish == "length" else written
         raise EndpointError(f"{self.base_url} refused {_MOST_REFUSALS} forms of the request. Name another endpoint.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deepmmsearch.policies.chat.calling import turn_of
 from deepmmsearch.policies.chat.failures import Nonsense, told
 from deepmmsearch.thoughts import part_thoughts
 from deepmmsearch.types import Completion, Finish
@@ -23,8 +25,8 @@ _ENDS: dict[str, Finish] = {
 
 @dataclass
 class EndpointReply:
-    """One reply as it is read. `finish`: the server's word for its end; `functions`: the names of functions that the
-    model called, by their place."""
+    """One reply as it is read. `finish`: the server's word for its end; `functions`: name and arguments of the
+    functions that the model called, by their place."""
 
     text: str = ""
     thoughts: str = ""
@@ -32,7 +34,7 @@ class EndpointReply:
     finish: str | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    functions: dict[int, str] = field(default_factory=dict)
+    functions: dict[int, tuple[str, str]] = field(default_factory=dict)
     read: int | None = None
     sampled: int | None = None
 
@@ -57,9 +59,9 @@ class EndpointReply:
         if self.finish is None:
             self.finish = "stop"  # it came to its end; some servers do not say how
 
-    def completion(self, stop: Sequence[str], thinks: bool) -> Completion:
+    def completion(self, stop: Sequence[str], thinks: bool, offered: bool = False) -> Completion:
         """`stop`: what was to end the reply; some servers keep it in the text, or go on behind it. `thinks`: thoughts
-        are a part of the turn, between marks."""
+        are a part of the turn, between marks. `offered`: functions were, so that a call of one is the turn."""
         ends = _ENDS.get((self.finish or "").lower().removeprefix("finish_reason_"), "cut")
         text, stopped = cut_at(self.text, stop)
         if stopped:
@@ -70,9 +72,15 @@ class EndpointReply:
             said, thoughts = (f"<think>\n{self.thoughts.strip()}\n</think>\n{text}" if self.thoughts else text), ""
         if self.refusal and not said.strip():
             said, ends = self.refusal, "refusal"
-        ids = tuple(self.ids) if self.ids and not stopped else None
+        calls = [call for _, call in sorted(self.functions.items())]
+        remark = self._remark(ends, said, [] if offered else calls)
+        if offered and ends == "stop":
+            said = turn_of(said, calls)
+            if len(calls) > 1:
+                remark = f"It called {len(calls)} functions at once; the first counts."
+        ids = tuple(self.ids) if self.ids and not stopped and not offered else None
         # logprobs without ids, or of another length, belong to nothing
-        paired = self.logprobs and not stopped and (ids is None or len(ids) == len(self.logprobs))
+        paired = self.logprobs and not stopped and not offered and (ids is None or len(ids) == len(self.logprobs))
         return Completion(
             text if said == text.strip() else said,
             ids,
@@ -81,15 +89,15 @@ class EndpointReply:
             self.read,
             tokens=self.sampled,
             thoughts=thoughts,
-            remark=self._remark(ends, said),
+            remark=remark,
         )
 
-    def _remark(self, ends: Finish, said: str) -> str:
+    def _remark(self, ends: Finish, said: str, calls: Sequence[tuple[str, str]]) -> str:
         if ends == "cut":
             return f"The endpoint ended the turn with {str(self.finish)[:40]!r}."
-        if said.strip() or not self.functions:
+        if said.strip() or not calls:
             return ""
-        names = ", ".join(sorted({name[:60] for name in self.functions.values() if name}))
+        names = ", ".join(sorted({name[:60] for name, _ in calls if name}))
         return f"The model called functions instead of writing a turn ({names or 'without a name'})."
 
     def _add_choice(self, choice: Any, message: Any) -> str:
@@ -112,14 +120,19 @@ class EndpointReply:
         return piece
 
     def _add_functions(self, message: Any) -> None:
-        called = getattr(message, "tool_calls", None) or ()
-        for place, call in enumerate(called):
-            name = getattr(getattr(call, "function", None), "name", None)
-            at = getattr(call, "index", None)
-            at = place if at is None else at
-            self.functions[at] = self.functions.get(at, "") + (name or "")
+        called = list(enumerate(getattr(message, "tool_calls", None) or ()))
         if (old := getattr(message, "function_call", None)) is not None:
-            self.functions[0] = self.functions.get(0, "") + (getattr(old, "name", None) or "")
+            self._add_function(0, old)
+        for place, call in called:
+            at = getattr(call, "index", None)
+            self._add_function(place if at is None else at, getattr(call, "function", None))
+
+    def _add_function(self, place: int, function: Any) -> None:
+        """A stream tells a call in pieces."""
+        name, arguments = self.functions.get(place, ("", ""))
+        given = getattr(function, "arguments", None)
+        given = given if isinstance(given, str | None) else json.dumps(given)
+        self.functions[place] = name + (getattr(function, "name", None) or ""), arguments + (given or "")
 
     def _count(self, told: Any) -> None:
         """Tokens that were read and sampled, as far as the endpoint tells."""

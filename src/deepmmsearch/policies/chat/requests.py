@@ -41,7 +41,7 @@ _MOST = re.compile(
 @dataclass(frozen=True)
 class Wish:
     """What is wanted of a reply. `budget`: tokens; `temperature` None is the server's own; `extra`: fields of the body
-    that the user named, which are sent as they are."""
+    that the user named, which are sent as they are; `functions`: what the model may call."""
 
     budget: int
     temperature: float | None = 0.0
@@ -50,6 +50,7 @@ class Wish:
     tokens: bool = False
     effort: str | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    functions: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass
@@ -74,6 +75,7 @@ class Fit:
             "seed": wish.seed,
             "logprobs": wish.tokens or None,
             "reasoning_effort": wish.effort,
+            "tools": list(wish.functions) or None,
             "stream": stream or None,
             "stream_options": {"include_usage": True} if stream else None,
         }
