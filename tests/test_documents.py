@@ -309,7 +309,7 @@ CONTENTS = {
     "a.csv": b"Country,Capital\nVeld,Oru\n",
     "a.xlsx": xlsx({"Lands": [["Country", "Capital"], ["Veld", "Oru"]]}),
     "a.rtf": rb"{\rtf1 A ferry.\par}",
-    "a.msg": msg({"0037": "A ferry"}, {}),
+    "a.msg": msg({"0037": "A ferry"}, {}, {"__substg1.0_3707001F": "list.txt".encode("utf-16-le")}),
 }
 
 
@@ -320,7 +320,7 @@ def test_all_of_it_comes_through_the_process_that_is_killed() -> None:
         for name, content in CONTENTS.items():
             found: Document = extractor.extract(name, content)
             assert found == extract(name, content), name
-    assert set(KINDS) - {"html", "markdown", "text", "pdf"} <= {_kind(name) for name in CONTENTS}
+    assert set(KINDS) - {"html", "markdown", "text", "pdf", "record", "wikitext"} <= {_kind(name) for name in CONTENTS}
 
 
 def _kind(name: str) -> str:

@@ -53,7 +53,7 @@ def world(tmp_path: Path) -> Path:
         page("Gallery", '<img src="/img/veld.png" alt=""><p>Many pictures are here.</p>')
     )
     (root / "notes.md").write_text("# Harbours\n\nOru has two harbours.\n")
-    (root / "questions.jsonl").write_text("{}")
+    (root / "questions.sqlite").write_text("{}")
     return root
 
 
@@ -65,7 +65,7 @@ def index(world: Path, tmp_path: Path) -> Index:
 def test_build_reports_what_it_did(index: Index) -> None:
     report = index.report
     assert (report.added, report.changed, report.removed) == (6, 0, 0)
-    assert report.skipped == {"of a kind that is not indexed": ["questions.jsonl"]}
+    assert report.skipped == {"of a kind that is not indexed": ["questions.sqlite"]}
     stats = index.stats()
     assert (stats["files"], stats["passages"], stats["pictures"]) == (6, 4, 2)
 
@@ -152,7 +152,7 @@ def test_add_and_remove(index: Index, world: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         index.add([tmp_path / "missing.txt"])
     with pytest.raises(UserError, match="not indexed"):
-        index.add([world / "questions.jsonl"])
+        index.add([world / "questions.sqlite"])
 
 
 def test_a_removed_picture_comes_back_and_copies_share_one_row(index: Index, world: Path) -> None:

@@ -114,6 +114,29 @@ def write_documents(folder: Path) -> None:
     write_pdfs(folder)
 
 
+def write_office(folder: Path) -> None:
+    from test_documents import CONTENTS
+
+    for name, content in CONTENTS.items():
+        (folder / name).write_bytes(content)
+
+
+def write_collections(folder: Path) -> None:
+    from test_collection_kinds import MADE
+
+    for suffix, make in MADE.items():
+        (folder / f"a{suffix}").write_bytes(make())
+
+
+def read_collection(path: Path) -> None:
+    from deepmmsearch.reading.file_kinds import COLLECTIONS, read
+
+    for entry in COLLECTIONS[path.suffix](path, ""):
+        with suppress(Unreadable):
+            if entry.origin is not None:
+                read(entry.origin, entry.content)
+
+
 def read_page(path: Path) -> None:
     pytest.importorskip("trafilatura")
     from deepmmsearch.reading.file_kinds import extract
@@ -472,6 +495,8 @@ READERS = {
     "HTML": Reader(write_pages, read_page, (Unreadable,), 60),
     "Markdown and text": Reader(write_texts, read_page, (Unreadable,), 100),
     "PDF": Reader(write_pdfs, read_page, (Unreadable,), 60),
+    "documents of offices": Reader(write_office, read_page, (Unreadable,), 60),
+    "collections": Reader(write_collections, read_collection, (Unreadable,), 60),
     "pages in their process": Reader(write_documents, read_page_apart, (Unreadable,), 20),
     "pictures": Reader(write_pictures, read_picture, OURS, 100),
     "JSON Lines": Reader(write_json_lines, read_rows, OURS, 60),

@@ -46,7 +46,11 @@ def huge_png(side: int = 50_000) -> bytes:
     )
 
 
-@pytest.mark.parametrize("format", images.FORMATS)
+# nothing here writes HEIC; how one is read is in test_engine_parts
+WRITTEN = tuple(format for format in images.FORMATS if format != "HEIF")
+
+
+@pytest.mark.parametrize("format", WRITTEN)
 def test_loads_the_named_formats(format: str) -> None:
     loaded = images.load(encode(noise(), format))
     assert (loaded.mode, loaded.size, loaded.info) == ("RGB", (40, 30), {})
@@ -113,7 +117,7 @@ def test_the_pixel_cap_is_a_setting_and_decodes_nothing() -> None:
 
 
 @settings(max_examples=150)
-@given(st.sampled_from(images.FORMATS), st.integers(0, 2**32 - 1), st.integers(1, 30))
+@given(st.sampled_from(WRITTEN), st.integers(0, 2**32 - 1), st.integers(1, 30))
 def test_damaged_files_raise_nothing_but_user_errors(format: str, seed: int, count: int) -> None:
     content = bytearray(encode(noise(), format))
     random = np.random.default_rng(seed)

@@ -103,6 +103,16 @@ def test_each_page_is_marked() -> None:
         assert document.text[offset:].startswith(f"What page {fragment[-1]}")
 
 
+def test_a_sentence_that_goes_on_over_the_page_belongs_to_the_page_on_which_it_begins() -> None:
+    pages = [
+        lines("The first.\nThe ferry was run by the meteoro-"),
+        [*lines("logical office."), Line(50, 500, "Third.", 20)],
+    ]
+    document = read(pdf(pages))
+    assert "The ferry was run by the meteorological office." in document.text
+    assert [document.text[offset:].strip() for offset, _ in document.marks][1] == "Third."
+
+
 @pytest.mark.parametrize("rotate", [0, 90, 180, 270])
 def test_turned_pages(rotate: int) -> None:
     assert read(pdf([lines("First line of it\nSecond line of it\nThird line of it")], rotate=rotate)).text.startswith(

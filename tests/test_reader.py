@@ -121,7 +121,7 @@ def test_a_page_cannot_pass_for_another_site_s(url: str, named: str, taken: str 
     class Taken(Extractor):
         """A process that a page has taken over."""
 
-        def ask(self, request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
+        def ask(self, request: Mapping[str, Any], content: bytes, timeout: float | None = None) -> dict[str, Any]:
             return {**vars(Document("x", "y", named)), "headings": [], "pictures": [], "content": b""}
 
     assert Taken().read(Origin("html", "x", address=url), b"x").url == taken

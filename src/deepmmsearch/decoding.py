@@ -3,6 +3,7 @@ its own, which runs this module."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import warnings
@@ -15,16 +16,18 @@ from PIL.ExifTags import Base
 from deepmmsearch.children import Pieces
 from deepmmsearch.confined import CONTENT, serve
 from deepmmsearch.containers import frames, scans
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import MissingExtra, UserError
 
 NAMED = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+# how files of HEIC begin, after four bytes
+_HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc", b"ftypheim", b"ftypheis", b"ftypmif1", b"ftypmsf1")
 MAX_FRAMES = 1_000
 # Of a JPEG: cameras and encoders write about ten scans, hostile files thousands.
 MAX_SCANS = 100
 # Over all scans of a JPEG, as a multiple of the pixels that it may have.
 MAX_PASSES = 20
 
-_PLUGINS = ("Bmp", "Gif", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
+_PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
 _BAND = 256  # rows that are worked on at once
 
 
@@ -73,8 +76,10 @@ def reduced(image: Image.Image, side: int) -> Image.Image:
 
 
 def _opened(content: bytes, label: str, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
+    if content[4:12] in _HEIC and "HEIF" in formats and "HEIF" not in Image.OPEN:
+        raise MissingExtra("Reading HEIC pictures", "documents")
     try:
-        return Image.open(io.BytesIO(content), formats=formats)
+        return Image.open(io.BytesIO(content), formats=[name for name in formats if name in Image.OPEN])
     except Image.DecompressionBombError:
         raise UserError(_too_large(label, max_pixels)) from None
     except UnidentifiedImageError:
@@ -167,4 +172,6 @@ if __name__ == "__main__":
     # these alone: for one that it does not know Pillow would import all that it has
     for plugin in _PLUGINS:
         importlib.import_module(f"PIL.{plugin}ImagePlugin")
+    with contextlib.suppress(ImportError):
+        importlib.import_module("pi_heif").register_heif_opener()
     serve(_answered, ("numpy",))

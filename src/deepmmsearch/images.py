@@ -31,7 +31,7 @@ from deepmmsearch.files import replacing
 from deepmmsearch.png import png_pieces
 from deepmmsearch.types import Box
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 MAX_PIXELS = 80_000_000
 MAX_BYTES = 500_000_000
 # What strangers send: the formats of the web, and no more pixels than fit into some hundred megabytes while decoded.

@@ -85,6 +85,7 @@ def command() -> None:
     "--passage-prefix", metavar="TEXT", help="What --dense reads before a passage.  [default: as its model has it]"
 )
 @click.option("--passage", type=click.IntRange(100, 20_000), help="The longest passage, in characters.  [default: 900]")
+@click.option("--ocr", is_flag=True, default=None, help="Read what is written in pictures and on scanned pages.")
 @_exclude_option
 @_hidden_option
 @_log_option
@@ -97,12 +98,13 @@ def build(
     query_prefix: str | None,
     passage_prefix: str | None,
     passage: int | None,
+    ocr: bool | None,
     exclude: tuple[str, ...],
     hidden: bool | None,
     log: Path | None,
     encoders: tuple[str, ...],
 ) -> None:
-    """Index a folder: HTML, Markdown, text, PDF and pictures. Run it again to bring the index up to date.
+    """Index a folder: documents, pictures and archives. Run it again to bring the index up to date.
 
     \b
     Example:  deepmmsearch index build my-documents
@@ -118,6 +120,7 @@ def build(
         "passage": passage,
         "query_prefix": query_prefix,
         "passage_prefix": passage_prefix,
+        "ocr": ocr,
     }
     given = {name: value for name, value in given.items() if value is not None}
     settings = IndexSettings(**given) if given else None

@@ -33,6 +33,7 @@ from deepmmsearch.engine.walk import Found, Selection, Walk, extension, named
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.progress import Watch, silent
+from deepmmsearch.reading.ocr import TextReader
 from deepmmsearch.types import Hit
 
 SOURCE = "local"
@@ -49,6 +50,7 @@ class IndexSettings:
     passage: the longest passage, in characters (SHORTEST to LONGEST). stem: English stemming.
     query_prefix, passage_prefix: what `dense` reads before each text; None = as its model or family has it, and kept
     as it was then.
+    ocr: what is written in pictures and on scanned pages is read.
     """
 
     dense: str | None = None
@@ -57,9 +59,10 @@ class IndexSettings:
     stem: bool = True
     query_prefix: str | None = None
     passage_prefix: str | None = None
+    ocr: bool = False
 
     def __post_init__(self) -> None:
-        kinds: dict[str, tuple[type, ...]] = {"passage": (int,), "stem": (bool,)}
+        kinds: dict[str, tuple[type, ...]] = {"passage": (int,), "stem": (bool,), "ocr": (bool,)}
         kinds |= dict.fromkeys(("dense", "vision", "query_prefix", "passage_prefix"), (str, type(None)))
         for name, allowed in kinds.items():
             if type(getattr(self, name)) not in allowed:
@@ -198,7 +201,8 @@ class Index:
         return image_encoder(self.settings.vision) if self.settings.vision else None
 
     def _ingest(self, timeout: float = 15.0) -> Ingest:
-        return Ingest(self.root, self.settings.passage, self.text_encoder, self.image_encoder, timeout)
+        texts = TextReader() if self.settings.ocr else None
+        return Ingest(self.root, self.settings.passage, self.text_encoder, self.image_encoder, timeout, texts=texts)
 
     def select(self, exclude: Sequence[str] | None = None, hidden: bool | None = None) -> None:
         """Which files belong to the index from the next `update` on, and are kept as that."""
@@ -288,7 +292,10 @@ class Index:
 
         def found(snapshot: Snapshot) -> list[Hit]:
             passages = text_ranking.search(snapshot, query, k, self.text_encoder, per_page) if k > 0 else []
-            return [Hit(p.title, _address(snapshot, p.url, p.file), p.text, p.score, source=SOURCE) for p in passages]
+            return [
+                Hit(p.title, ingest.cited(_address(snapshot, p.url, p.file), p.place), p.text, p.score, source=SOURCE)
+                for p in passages
+            ]
 
         return self._consistent(found)
 
@@ -315,6 +322,8 @@ class Index:
             records = [r for r in snapshot.find("url", url) if r.kind == "passage"]
             if not records:
                 records = [r for r in snapshot.find("file", ingest.url_file(url)) if r.kind == "passage"]
+            if not records and "#" in url:  # a part of a page is read as the page
+                return self.read(url.partition("#")[0])
             files = sorted({r.file for r in records})
             if not files:
                 raise UserError(f"No page of the index has the address {url}.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
@@ -20,25 +22,42 @@ from deepmmsearch.engine.storage import Record, page_number
 from deepmmsearch.engine.walk import as_text
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Failed, Unreadable, UserError
-from deepmmsearch.reading.collection import COLLECTIONS, Collection
+from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Showing
-from deepmmsearch.reading.file_kinds import PAGES, PICTURES
+from deepmmsearch.reading.file_kinds import COLLECTIONS, PAGES, PICTURES
 from deepmmsearch.reading.formats import readable_name
+from deepmmsearch.reading.ocr import TextReader
 
 SUFFIXES = frozenset((*PAGES, *PICTURES, *COLLECTIONS))
 MAX_BYTES = 64_000_000
 MAX_PICTURE_PIXELS = 64_000_000
 
 
+_Part = tuple[str, Chunk]
+"""The part of its document that a passage is from, as a fragment of an address, and the passage."""
+
+
+class _Own(NamedTuple):
+    """A picture that a document brings. `row`: None for one that the index knows; `said`: what is written in it."""
+
+    name: str
+    sha: str
+    row: dict[str, Any] | None
+    said: list[Chunk]
+    place: str
+
+
 @dataclass(frozen=True)
 class Ingest:
-    """How files become documents: `root` is the folder that file ids and urls are relative to."""
+    """How files become documents: `root` is the folder that file ids and urls are relative to. `texts` reads what is
+    written in pictures."""
 
     root: Path
     passage_size: int = 900
     text_encoder: TextEncoder | None = None
     image_encoder: ImageEncoder | None = None
     timeout: float = 15.0
+    texts: TextReader | None = None
     collections: Mapping[str, Collection] = field(default_factory=lambda: COLLECTIONS)
 
     def file_id(self, path: Path) -> str:
@@ -52,9 +71,11 @@ class Ingest:
     def add_picture(self, writer: Writer, file: str, content: bytes, sha: str, within: str = "") -> None:
         """A picture in place of what the file held. Raises Unreadable, and then nothing is changed."""
         row = None if writer.knows_picture(sha) else self._described(content)
+        said = [("", passage) for passage in self._written(content)]
         if not within:
             writer.remove(file)
         writer.add_picture(file, sha, row, within)
+        self._add_passages(writer, file, file_url(file), readable_name(file), said, within)
 
     def _described(self, content: bytes) -> dict[str, Any]:
         # all of it crosses from the process that decodes only where an encoder is to see it
@@ -63,28 +84,61 @@ class Ingest:
             embedding = self.image_encoder.encode([picture])[0] if self.image_encoder is not None else None
             return image.picture_row(descriptors.pixels(picture), embedding)
 
+    def _written(self, content: bytes) -> list[Chunk]:
+        """What is written in a picture, where that is to be read."""
+        return passages(self.texts.picture(decoded(content)), self.passage_size) if self.texts is not None else []
+
     def add_page(self, writer: Writer, file: str, document: Document, within: str = "", url: str = "") -> None:
         """A page in place of what the file held. `within`: the collection whose entry it is, which holds no such one
         yet; `url`: what the collection says its address is."""
         url = url or document.url or file_url(file)
-        found = passages(document.text, self.passage_size, frozenset(document.headings))
+        headings = frozenset(document.headings)
+        # a passage is of one part, so that it can be cited
+        found = [
+            (place, passage)
+            for place, text in _parts(document)
+            for passage in passages(text, self.passage_size, headings)
+        ]
         shown = [(showing, self._targets(file, showing, within)) for showing in document.pictures]
+        own = list(self._own_pictures(writer, file, document))
         if not within:
             writer.remove(file)
-        rows = self._add_vectors(writer, file, document.title, found)
-        for position, (passage, row) in enumerate(zip(found, rows, strict=True)):
-            text, title = passage.text, document.title
-            writer.add("passage", file, {}, url=url, title=title, body=text, position=position, row=row, within=within)
+        found += [(picture.place, passage) for picture in own for passage in picture.said]
+        self._add_passages(writer, file, url, document.title, found, within)
+        for picture in own:
+            writer.add_picture(picture.name, picture.sha, picture.row, within or file)
         for showing, targets in shown:
             for target in targets:
                 content = {
-                    "url": url,
+                    "url": cited(url, showing.place),
                     "page": document.title,
                     "title": showing.title,
                     "snippet": showing.snippet,
                     "rank": showing.rank,
                 }
                 writer.add("mention", file, content, ref=f"mention:{target}", url=url, within=within)
+
+    def _own_pictures(self, writer: Writer, file: str, document: Document) -> Iterator[_Own]:
+        """The pictures that the file holds."""
+        rows: dict[str, dict[str, Any] | None] = {}
+        for showing in document.pictures:
+            if showing.content:
+                sha = hashlib.sha256(showing.content).hexdigest()
+                try:
+                    if sha not in rows:
+                        rows[sha] = None if writer.knows_picture(sha) else self._described(showing.content)
+                    said = self._written(showing.content)
+                except Unreadable:  # one in a form that is not read: the page is
+                    continue
+                yield _Own(_name_within(file, showing), sha, rows[sha], said, showing.place)
+
+    def _add_passages(self, writer: Writer, file: str, url: str, title: str, found: list[_Part], within: str) -> None:
+        rows = self._add_vectors(writer, file, title, [passage for _, passage in found])
+        for position, ((place, passage), row) in enumerate(zip(found, rows, strict=True)):
+            content, text = {"place": place} if place else {}, passage.text
+            writer.add(
+                "passage", file, content, url=url, title=title, body=text, position=position, row=row, within=within
+            )
 
     def _add_vectors(self, writer: Writer, file: str, title: str, found: list[Chunk]) -> list[int | None]:
         """The row of each passage: one vector per part, each below the page's title and its heading."""
@@ -100,13 +154,20 @@ class Ingest:
 
     def _targets(self, file: str, showing: Showing, within: str) -> list[str]:
         """The file ids that a picture's address in a page may mean; a mention of no indexed file is never shown."""
+        if showing.content:
+            return [_name_within(file, showing)]
         try:
             address = urlsplit(showing.src)
         except ValueError:  # https://[ and the like
             return []
+        path = unquote(address.path)
+        if within and address.netloc:  # an archive of the web names its entries so
+            return [f"{within}#{address.netloc}{path}{'?' if address.query else ''}{address.query}"]
         if address.scheme not in ("", "file") or (address.netloc and address.scheme != "file"):
             return []
-        path = unquote(address.path)
+        if within and path.startswith("/"):  # of the site, or of the archive
+            site = file.removeprefix(f"{within}#").partition("/")[0]
+            return [f"{within}#{site}{_normal(PurePosixPath(path))}", f"{within}#{_normal(PurePosixPath(path))[1:]}"]
         if within:
             name = PurePosixPath("/", file.removeprefix(f"{within}#")).parent / path
             return [f"{within}#{_normal(name).lstrip('/')}"]
@@ -117,6 +178,22 @@ class Ingest:
         bases = [folder, *folder.parents]
         candidates = [_normal(base / path.lstrip("/")) for base in bases] + [path]
         return [c for c in candidates if _is_file(self.root / c)][:1]
+
+
+def _parts(document: Document) -> Iterator[tuple[str, str]]:
+    """(fragment, text) of the parts of a document that are cited by themselves, or all of it with no fragment."""
+    marks = document.marks if document.marks and document.marks[0][0] == 0 else ((0, ""), *document.marks)
+    for (start, place), (end, _) in pairwise((*marks, (len(document.text), ""))):
+        yield place, document.text[start:end]
+
+
+def _name_within(file: str, showing: Showing) -> str:
+    return f"{file}#{showing.src}"
+
+
+def cited(url: str, place: str) -> str:
+    """The address of a part of a page."""
+    return f"{url}#{place}" if place and "#" not in url else url
 
 
 def _is_file(path: Path) -> bool:
@@ -154,6 +231,7 @@ def decoded(content: bytes, side: int = 0) -> Image.Image:
             "too large": f"of more than {MAX_PICTURE_PIXELS // 1_000_000} megapixels",
             "too long": slow,
             "took more": slow,
+            "needs the extra": str(error),
         }
         reason = next((reason for words, reason in reasons.items() if words in str(error)), "a damaged picture")
         raise Unreadable(reason) from None

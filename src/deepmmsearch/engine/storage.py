@@ -81,6 +81,8 @@ class FoundPassage(NamedTuple):
     text: str
     score: float
     file: str
+    place: str = ""
+    """The part of the page that it is from, as the fragment of an address: "page=57"."""
 
 
 def tantivy_module() -> Any:
@@ -407,7 +409,9 @@ class Snapshot:
 
     def passage(self, score: float, address: Any) -> FoundPassage:
         get = self.searcher.doc(address).get_first
-        return FoundPassage(get("url") or "", get("title") or "", get("body"), score, get("file") or "")
+        stored = get("content")
+        place = json.loads(stored).get("place", "") if stored is not None else ""
+        return FoundPassage(get("url") or "", get("title") or "", get("body"), score, get("file") or "", place)
 
     def record(self, score: float, address: Any) -> Record:
         get = self.searcher.doc(address).get_first

@@ -108,7 +108,7 @@ class Update:
     def _run(self, todo: list[tuple[Found, KnownFile | None]]) -> None:
         todo.sort(key=lambda pair: pair[0].file)
         try:
-            with Extractor(self.ingest.timeout) as extractor:
+            with Extractor(self.ingest.timeout, texts=self.ingest.texts) as extractor:
                 for found, was in tracked(todo, "Indexing", len(todo), self.watch):
                     self._one(extractor, found, was)
                     if self.writer.due:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,3 @@ class CollectionEntry:
 Collection = Callable[[Path, str], Iterator[CollectionEntry]]
 """The entries of a file after a cursor, "" for all of them. Raises Unreadable for what is not of its kind or is
 damaged; the entries before that are kept."""
-
-COLLECTIONS: Mapping[str, Collection] = {}
-"""By extension, with the dot."""

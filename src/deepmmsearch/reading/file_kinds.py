@@ -6,16 +6,20 @@ in a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from deepmmsearch.errors import Unreadable
+from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Origin
 from deepmmsearch.reading.docx import from_docx
 from deepmmsearch.reading.epub import from_epub
 from deepmmsearch.reading.formats import markdown_document, page_name, readable_name, text_document
+from deepmmsearch.reading.json_records import from_record, json_entries
 from deepmmsearch.reading.mail import from_mail
+from deepmmsearch.reading.mailbox_file import mbox_entries
+from deepmmsearch.reading.mediawiki import from_wikitext, mediawiki_entries
 from deepmmsearch.reading.notebook import from_notebook
 from deepmmsearch.reading.opendocument import from_opendocument
 from deepmmsearch.reading.outlook import from_msg
@@ -23,19 +27,33 @@ from deepmmsearch.reading.pdf import from_pdf
 from deepmmsearch.reading.pptx import from_pptx
 from deepmmsearch.reading.rtf import from_rtf
 from deepmmsearch.reading.sheets import from_separated, from_workbook
+from deepmmsearch.reading.warc import warc_entries
 from deepmmsearch.reading.webpage import from_html
+from deepmmsearch.reading.zim import zim_entries
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
+
+
+COLLECTIONS: Mapping[str, Collection] = {
+    ".zim": zim_entries,
+    **dict.fromkeys((".warc", ".warc.gz"), warc_entries),
+    **dict.fromkeys((".xml", ".xml.bz2"), mediawiki_entries),
+    ".mbox": mbox_entries,
+    **dict.fromkeys((".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"), json_entries),
+}
+"""Files that hold many documents, by extension."""
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """`suffixes`: how its files are called; `largest`: bytes of a file that is read."""
+    """`suffixes`: how its files are called; `largest`: bytes of a file that is read. `patience`: how many times as long
+    as a page it may take, since it may be a whole book."""
 
     name: str
     suffixes: tuple[str, ...]
     largest: int
     read: Callable[[Origin, bytes], Document]
+    patience: int = 1
 
 
 KINDS = {
@@ -45,17 +63,20 @@ KINDS = {
         FileKind("html", (".html", ".htm", ".xhtml", ".shtml"), 2_000_000, from_html),
         FileKind("markdown", (".md", ".markdown"), 8_000_000, markdown_document),
         FileKind("text", (".txt", ".text", ".rst", ".log", ".org", ".adoc"), 8_000_000, text_document),
-        FileKind("pdf", (".pdf",), 64_000_000, from_pdf),
-        FileKind("docx", (".docx", ".docm", ".dotx"), 64_000_000, from_docx),
+        FileKind("pdf", (".pdf",), 64_000_000, from_pdf, 4),
+        FileKind("docx", (".docx", ".docm", ".dotx"), 64_000_000, from_docx, 2),
         FileKind("pptx", (".pptx", ".pptm", ".ppsx"), 64_000_000, from_pptx),
-        FileKind("workbook", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), 32_000_000, from_workbook),
+        FileKind("workbook", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), 32_000_000, from_workbook, 2),
         FileKind("separated", (".csv", ".tsv"), 16_000_000, from_separated),
         FileKind("opendocument", (".odt", ".odp"), 64_000_000, from_opendocument),
         FileKind("rtf", (".rtf",), 16_000_000, from_rtf),
-        FileKind("epub", (".epub",), 64_000_000, from_epub),
+        FileKind("epub", (".epub",), 64_000_000, from_epub, 4),
         FileKind("mail", (".eml", ".mht", ".mhtml"), 64_000_000, from_mail),
         FileKind("msg", (".msg",), 64_000_000, from_msg),
         FileKind("notebook", (".ipynb",), 32_000_000, from_notebook),
+        # entries of collections
+        FileKind("record", (), 64_000_000, from_record),
+        FileKind("wikitext", (), 16_000_000, from_wikitext),
     )
 }
 _BY_SUFFIX = {suffix: kind for kind in KINDS.values() for suffix in kind.suffixes}

@@ -22,7 +22,7 @@ _SHORTEST_CELL = 12
 _DEEPEST = 4
 _ITEM = re.compile(r"[•‣▪●◦–—*·]\s|\(?(\d{1,3}|[a-z]|[ivx]{1,4})[.)]\s|\[\d{1,3}\]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufefc]")
-_SENTENCE_END = tuple(".!?:;…。！？")
+SENTENCE_END = tuple(".!?:;…。！？")
 
 
 class Piece(NamedTuple):
@@ -189,7 +189,7 @@ def _runs_on(above: Piece, row: Piece, left: float, right: float, step: float) -
     room = right - above.right
     needed = (row.right - row.left) * (len(first) + 1) / max(1, len(row.text))
     ended = room > 1.2 * needed + 0.02 * (right - left)
-    if above.text.endswith(_SENTENCE_END):
+    if above.text.endswith(SENTENCE_END):
         return not ended and row.left - left < 0.8 * row.height
     return not ended or row.text[:1].islower()
 
@@ -199,6 +199,7 @@ def _paragraph(lines: list[Piece]) -> Paragraph:
     for above, row in pairwise(lines):
         # the soft hyphen marks where a word was cut; who knows the document's words decides (`pdf`)
         text += ("\u00ad" if above.split else " ") + row.text
+    text += "\u00ad" * lines[-1].split  # it goes on elsewhere
     heights = [row.height for row in lines]
     return Paragraph(
         text,

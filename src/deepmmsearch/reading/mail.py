@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from email import policy
-from email.message import EmailMessage, MIMEPart
+from email.header import decode_header, make_header
+from email.message import Message
 from email.parser import BytesParser
 from email.utils import parsedate_to_datetime
 
@@ -22,7 +22,11 @@ def from_mail(origin: Origin, content: bytes) -> Document:
     """EML and MHTML. Raises Unreadable, MissingExtra."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         content = content.decode("utf-16", "replace").encode()
-    message = BytesParser(policy=policy.default).parsebytes(content)
+    try:
+        # the parser's newer form takes time that grows with the square of a header's length
+        message = BytesParser().parsebytes(content)
+    except RecursionError:
+        raise Unreadable("too complex to read") from None
     if not message.keys():
         raise Unreadable("not a message")
     text = Composition(origin.longest)
@@ -32,7 +36,7 @@ def from_mail(origin: Origin, content: bytes) -> Document:
     return text.document(header(message, "Subject") or origin.name, _date(message))
 
 
-def _saved_page(origin: Origin, message: EmailMessage, address: str) -> Document:
+def _saved_page(origin: Origin, message: Message, address: str) -> Document:
     """The page that a browser saved, with its pictures."""
     parts = [part for part in message.walk() if not part.is_multipart()]
     html = next((part for part in parts if part.get_content_type() == "text/html"), None)
@@ -50,45 +54,45 @@ def _saved_page(origin: Origin, message: EmailMessage, address: str) -> Document
     return Document(**{**vars(document), "url": page.url or canonical("", address)})
 
 
-def _message(message: EmailMessage, text: Composition, depth: int) -> None:
+def _message(message: Message, text: Composition, depth: int) -> None:
     if subject := header(message, "Subject"):
         text.head(subject)
     text.add("\n".join(f"{name}: {said}" for name in _TOLD if (said := header(message, name))))
-    body = message.get_body(("plain", "html")) if _is_sound(message) else None
+    parts = list(_parts(message))
+    texts = [part for part in parts if part.get_content_maintype() == "text" and not _is_attached(part)]
+    plain = next((part for part in texts if part.get_content_type() == "text/plain"), None)
+    body = plain if plain is not None else next((p for p in texts if p.get_content_type() == "text/html"), None)
     if body is not None:
         text.add(readable(body.get_content_type(), _bytes(body), body.get_content_charset() or ""))
-    for part in _attached(message, body):
-        _attachment(part, text, depth)
+    for part in parts:
+        if part is not body and part not in texts:
+            _attachment(part, text, depth)
 
 
-def _is_sound(message: EmailMessage) -> bool:
-    try:
-        message.get_body(("plain", "html"))
-    except (AttributeError, KeyError, TypeError, ValueError):  # what the standard library meets in damaged ones
-        return False
-    return True
-
-
-def _attached(message: EmailMessage, body: object) -> Iterator[EmailMessage]:
-    """The parts, of nested messages the outermost."""
+def _parts(message: Message) -> Iterator[Message]:
+    """Those that hold something, of messages within it the outermost."""
     waiting = [message]
     while waiting:
         part = waiting.pop()
         if part is not message and part.get_content_type() == "message/rfc822":
             yield part
         elif part.is_multipart():
-            waiting += reversed([inner for inner in part.get_payload() if isinstance(inner, EmailMessage)])
-        elif part is not body and (part.get_filename() or part.get_content_maintype() == "image"):
+            waiting += reversed([inner for inner in part.get_payload() if isinstance(inner, Message)])
+        else:
             yield part
 
 
-def _attachment(part: EmailMessage, text: Composition, depth: int) -> None:
+def _is_attached(part: Message) -> bool:
+    return part.get_content_disposition() == "attachment" or bool(part.get_filename())
+
+
+def _attachment(part: Message, text: Composition, depth: int) -> None:
     if part.get_content_type() == "message/rfc822":
         inner = part.get_payload()
-        if isinstance(inner, list) and inner and isinstance(inner[0], EmailMessage) and depth < _DEEPEST:
+        if isinstance(inner, list) and inner and isinstance(inner[0], Message) and depth < _DEEPEST:
             _message(inner[0], text, depth + 1)
         return
-    name = clean(str(part.get_filename() or ""))
+    name = clean(_filename(part))
     attach(text, name, part.get_content_type(), _bytes(part), part.get_content_charset() or "")
 
 
@@ -111,21 +115,30 @@ def readable(kind: str, content: bytes, charset: str) -> str:
         return content.decode("latin-1") if kind != "text/html" and b"\0" not in content else ""
 
 
-def header(message: EmailMessage, name: str) -> str:
+def _filename(part: Message) -> str:
     try:
-        return clean(str(message.get(name, "")))
+        return str(make_header(decode_header(str(part.get_filename() or "")[:500])))
+    except Exception:  # as below
+        return ""
+
+
+def header(message: Message, name: str) -> str:
+    try:
+        # as others wrote it, in UTF-8 where they did not say
+        written = str(message.get(name, "")).encode("utf-8", "surrogateescape").decode("utf-8", "replace")[:2_000]
+        return clean(str(make_header(decode_header(written))))
     except Exception:  # the standard library meets headers that it cannot take apart
         return ""
 
 
-def _date(message: EmailMessage) -> str:
+def _date(message: Message) -> str:
     try:
         return parsedate_to_datetime(header(message, "Date")).date().isoformat()
     except (ValueError, TypeError, IndexError, OverflowError):
         return ""
 
 
-def _bytes(part: MIMEPart) -> bytes:
+def _bytes(part: Message) -> bytes:
     try:
         found = part.get_payload(decode=True)
     except Exception:  # as above

@@ -20,6 +20,8 @@ from deepmmsearch.reading.zipped import first_text, parsed
 _PIECE, _LARGEST = 1 << 20, 16_000_000
 _BASE = re.compile(rb"<base>([^<]{1,500})</base>")
 _TITLE = re.compile(rb"<title>([^<]{1,1000})</title>")
+# bold and italic
+_QUOTES = re.compile(r"'{2,5}")
 # what only lies beside the text, in the languages with the most articles
 _ASIDE = frozenset(
     word
@@ -102,7 +104,7 @@ def from_wikitext(origin: Origin, content: bytes) -> Document:
             if str(link.title).partition(":")[0].strip().lower() in _ASIDE and ":" in str(link.title):
                 _remove(section, link)
         for line in section.strip_code(normalize=True, collapse=True).split("\n"):
-            text.add(clean(line))
+            text.add(clean(_QUOTES.sub("", line)))
     return text.document(origin.name, first_text(tree, "timestamp"))
 
 
@@ -113,6 +115,6 @@ def _remove(section: Any, link: Any) -> None:
 
 def _box(text: Composition, template: Any) -> None:
     for parameter in template.params:
-        value = clean(parameter.value.strip_code())
+        value = clean(_QUOTES.sub("", parameter.value.strip_code()))
         if value and parameter.showkey and len(value) <= 300:
             text.add(f"{clean(str(parameter.name)).replace('_', ' ')}: {value}")

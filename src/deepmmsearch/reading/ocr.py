@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageChops
 
 from deepmmsearch.confined import Worker, serve
 from deepmmsearch.decoding import reduced
@@ -26,6 +26,7 @@ SECONDS = 60.0
 MAX_PAGES = 500
 _SIDE = 3_600
 _LEAST_SURE = 0.6
+_EDGE = 32
 
 
 class TextReader(Worker):
@@ -98,7 +99,7 @@ def _engine() -> Any:
 def _text(picture: Image.Image) -> str:
     import numpy as np
 
-    found = _engine()(np.asarray(picture)[:, :, ::-1])
+    found = _engine()(np.asarray(_trimmed(picture))[:, :, ::-1])
     pieces = []
     for box, text, score in zip(*_parts(found), strict=True):
         if score >= _LEAST_SURE and text.strip():
@@ -106,6 +107,17 @@ def _text(picture: Image.Image) -> str:
             # upwards, as on a page
             pieces.append(Piece(float(left), -float(bottom), float(right), -float(top), clean(text)))
     return "\n".join(paragraph.text for block in ordered(pieces) for paragraph in paragraphs(block))
+
+
+def _trimmed(picture: Image.Image) -> Image.Image:
+    """Without a plain margin: it is made smaller before text is looked for, and small letters are lost."""
+    ground = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
+    box = ImageChops.difference(picture, ground).convert("L").point(lambda value: 255 * (value > 48)).getbbox()
+    if box is None:
+        return picture
+    left, top, right, bottom = box
+    right, bottom = min(picture.width, right + _EDGE), min(picture.height, bottom + _EDGE)
+    return picture.crop((max(0, left - _EDGE), max(0, top - _EDGE), right, bottom))
 
 
 def _parts(found: Any) -> tuple[Any, Any, Any]:

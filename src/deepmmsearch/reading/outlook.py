@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import io
-import mimetypes
 import struct
+from pathlib import PurePosixPath
 from typing import Any
 
 from deepmmsearch.errors import MissingExtra, Unreadable
@@ -17,6 +17,11 @@ from deepmmsearch.reading.mail import attach, readable
 _SUBJECT, _BODY, _HTML, _FROM, _ADDRESS, _TO, _CC = "0037", "1000", "1013", "0C1A", "0C1F", "0E04", "0E03"
 _FILE, _SHORT, _DATA, _MIME = "3707", "3704", "3701", "370E"
 _SENT, _DELIVERED, _CODEPAGE = 0x0039, 0x0E06, 0x3FFD
+# the standard library's own table is in files of the system, which cannot be read here
+_KINDS = {
+    **{".txt": "text/plain", ".htm": "text/html", ".html": "text/html", ".csv": "text/csv", ".md": "text/markdown"},
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff"), "image/"),
+}
 _LARGEST = 64_000_000
 _EPOCH = datetime.datetime(1601, 1, 1)
 
@@ -55,7 +60,7 @@ def from_msg(origin: Origin, content: bytes) -> Document:
     for folder in folders:
         attached = _Message(file, [folder], charset)
         name = clean(attached.text(_FILE) or attached.text(_SHORT))
-        kind = attached.text(_MIME) or mimetypes.guess_type(name)[0] or ""
+        kind = attached.text(_MIME) or _KINDS.get(PurePosixPath(name).suffix.lower(), "")
         attach(text, name, kind.lower(), attached.binary(_DATA))
     return text.document(subject or origin.name, sent)
 

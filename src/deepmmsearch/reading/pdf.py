@@ -25,8 +25,9 @@ from deepmmsearch.reading.composition import (
     short_line,
 )
 from deepmmsearch.reading.document import Document, Origin, Showing, clean
-from deepmmsearch.reading.layout import Paragraph, Piece, ordered, paragraphs, rows
+from deepmmsearch.reading.layout import SENTENCE_END, Paragraph, Piece, ordered, paragraphs, rows
 
+SCAN = "a scan without text"
 MAX_PAGES = 2_000
 _SMALLEST, _LARGEST = 64, 16_000_000
 """A picture's shorter side, and its pixels."""
@@ -375,10 +376,12 @@ def _encoded(one: Any) -> bytes:
 
 def _composed(pages: list[_Page], pictures: list[Showing], told: dict[str, str], origin: Origin) -> Document:
     written = [(page, [p for block in page.blocks for p in paragraphs(block)]) for page in pages]
+    for (_, above), (_, below) in pairwise(written):
+        _run_on(above, below)
     every = [paragraph for _, own in written for paragraph in own]
     letters = sum(len(paragraph.text) for paragraph in every)
     if letters < 20 * len(pages) and sum(page.covered for page in pages) * 2 > len(pages):
-        raise Unreadable("a scan without text")
+        raise Unreadable(SCAN if origin.address else f"{SCAN}; index build --ocr reads it")
     usual = _usual_height(every)
     known = set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(p.text for p in every)))
     text = Composition(origin.longest)
@@ -396,6 +399,16 @@ def _composed(pages: list[_Page], pictures: list[Showing], told: dict[str, str],
     title = _title(str(told.get("Title", "")), written[0][1] if written else [], usual, origin.name)
     document = text.document(title, "-".join(date.groups()) if date else "")
     return replace(document, pictures=tuple(pictures))
+
+
+def _run_on(above: list[Paragraph], below: list[Paragraph]) -> None:
+    """A sentence that goes on over the page belongs to the page on which it begins."""
+    if not above or not below or above[-1].text.endswith(SENTENCE_END) or not below[0].text[:1].islower():
+        return
+    if 0.9 < below[0].height / above[-1].height < 1.1:
+        text = above[-1].text.removesuffix("\u00ad")
+        sign = "\u00ad" if text.endswith("-") or text != above[-1].text else " "
+        above[-1] = above[-1]._replace(text=text.removesuffix("-") + sign + below.pop(0).text)
 
 
 def _usual_height(lines: list[Paragraph]) -> float:

@@ -10,17 +10,31 @@ from typing import Any
 from deepmmsearch.confined import CONTENT, MEMORY_LIMIT, Worker, serve
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.document import Document, Origin, Showing
-from deepmmsearch.reading.file_kinds import file_origin, read
+from deepmmsearch.reading.file_kinds import KINDS, file_origin, read
+from deepmmsearch.reading.ocr import TextReader
+from deepmmsearch.reading.pdf import SCAN
 from deepmmsearch.reading.webpage import canonical
 
 LIBRARIES = ("trafilatura", "pypdfium2", "htmldate")
 
 
 class Extractor(Worker):
-    """`read` in a process of its own."""
+    """`read` in a process of its own. `texts` reads scans; it is closed with this."""
 
-    def __init__(self, timeout: float = 15.0, wall: float | None = None, memory: int = MEMORY_LIMIT) -> None:
+    def __init__(
+        self,
+        timeout: float = 15.0,
+        wall: float | None = None,
+        memory: int = MEMORY_LIMIT,
+        texts: TextReader | None = None,
+    ) -> None:
         super().__init__("deepmmsearch.reading.worker", timeout, wall, memory)
+        self._texts = texts
+
+    def close(self) -> None:
+        super().close()
+        if self._texts is not None:
+            self._texts.close()
 
     def extract(self, path: str, content: bytes) -> Document:
         """A file, by its extension. Raises as `ask` does."""
@@ -28,7 +42,13 @@ class Extractor(Worker):
 
     def read(self, origin: Origin, content: bytes) -> Document:
         """Raises as `ask` does."""
-        answer = self.ask(vars(origin), content)
+        try:
+            patience = 1 if origin.address else KINDS[origin.kind].patience
+            answer = self.ask(vars(origin), content, patience * self.timeout)
+        except Unreadable as error:
+            if self._texts is None or not str(error).startswith(SCAN):
+                raise
+            return self._texts.scan(origin, content)
         try:
             shown = tuple(_showings(answer["pictures"], answer[CONTENT]))
             url, date, language = (
