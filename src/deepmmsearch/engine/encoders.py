@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,6 +61,10 @@ class TextEncoder(Protocol):
 
     def encode_document(self, texts: Sequence[str]) -> np.ndarray: ...
 
+    def known(self, query: str) -> float:
+        """How well the vocabulary knows the language of a query, 0 to 1: has it words, or hardly more than letters?"""
+        ...
+
 
 class ImageEncoder(Protocol):
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -98,6 +103,17 @@ class SentenceEncoder:
     def encode_document(self, texts: Sequence[str]) -> np.ndarray:
         return self._encoded(self._model.encode_document, texts, self.prefixes.passage)
 
+    def known(self, query: str) -> float:
+        tokenizer = getattr(self._model, "tokenizer", None)
+        if not callable(tokenizer):  # static embeddings
+            return 1.0
+        tokens = tokenizer.tokenize(query)
+        unknown = tokens.count(tokenizer.unk_token)
+        spelled = sum(map(bool, map(_letters, tokens)))
+        # an unknown token may stand for a whole word
+        each = _letters(query) / max(1, spelled) if 2 * unknown <= spelled else 0.0
+        return min(1.0, max(0.0, (each - SPELLED) / (WORDS - SPELLED)))
+
     def _encoded(self, encode: Callable[..., Any], texts: Sequence[str], prefix: str) -> np.ndarray:
         before = self._torch.get_num_threads()
         # on busy cores a second thread makes a query forty times slower
@@ -109,6 +125,14 @@ class SentenceEncoder:
         finally:
             self._torch.set_num_threads(before)
         return np.asarray(vectors, np.float32)
+
+
+# letters a token: fewer and a text is spelled, more and it consists of words that the vocabulary has
+SPELLED, WORDS = 1.5, 3.5
+
+
+def _letters(text: str) -> int:
+    return sum(unicodedata.category(letter)[0] in "LMN" for letter in text)
 
 
 def image_encoder(name: str) -> ImageEncoder:

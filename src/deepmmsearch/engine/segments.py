@@ -25,6 +25,7 @@ Arrays = Mapping[str, np.ndarray]
 IDS = "ids"
 # ragged arrays come with an array of n + 1 offsets of the same name
 OFFSETS = "_offsets"
+BESIDE = ".computed"
 MOST_ROWS = 1_000_000_000
 _NAME = re.compile(r"[a-z]{1,20}-[0-9a-f]{16}")
 _HEADER = re.compile(
@@ -66,13 +67,18 @@ class Segment:
         return replace(self, dead=self.dead | np.isin(ids, np.fromiter(dying, np.int64, len(dying))))
 
 
-def write_segment(folder: Path, kind: str, arrays: Arrays) -> Segment:
-    """Writes the arrays and makes them durable. A crash in between leaves a folder that no commit names."""
+def write_segment(folder: Path, kind: str, arrays: Arrays, beside: Arrays | None = None) -> Segment:
+    """Writes the arrays and makes them durable. A crash in between leaves a folder that no commit names.
+
+    `beside`: what was computed from the arrays; kept with them, made anew where they are merged.
+    """
     name = f"{kind}-{uuid.uuid4().hex[:16]}"
     target = folder / name
     target.mkdir(parents=True)
-    for key, array in arrays.items():
-        with (target / f"{key}.npy").open("wb") as file:
+    named = {f"{key}.npy": array for key, array in arrays.items()}
+    named |= {f"{key}{BESIDE}": array for key, array in (beside or {}).items()}
+    for file_name, array in named.items():
+        with (target / file_name).open("wb") as file:
             np.save(file, array, allow_pickle=False)
             file.flush()
             os.fsync(file.fileno())
@@ -101,6 +107,11 @@ def read_segment(folder: Path, segment: Segment) -> dict[str, np.ndarray]:
         raise FileNotFoundError(path)
     _check(arrays, segment)
     return arrays
+
+
+def read_beside(folder: Path, segment: Segment) -> dict[str, np.ndarray]:
+    """What `write_segment` was given as such, memory-mapped; whoever reads it checks that it fits."""
+    return {file.name.removesuffix(BESIDE): _map(file) for file in sorted((folder / segment.name).glob(f"*{BESIDE}"))}
 
 
 def _map(path: Path) -> np.ndarray:

@@ -331,6 +331,14 @@ class Snapshot:
                 self._loaded[kind] = merged if merged is not None and len(merged[seg.IDS]) else None
             return self._loaded[kind]
 
+    def pieces(self, kind: str) -> Iterator[tuple[Segment, dict[str, np.ndarray], dict[str, np.ndarray]]]:
+        """Each segment of a kind as it lies on disk: its arrays, memory-mapped, and what was computed from them. Raises
+        as `arrays`."""
+        for segment in self.segments:
+            if segment.kind == kind:
+                folder = self.store.arrays
+                yield segment, seg.read_segment(folder, segment), seg.read_beside(folder, segment)
+
     def find(self, field: str, value: str, limit: int = ALL) -> Iterator[Record]:
         """Records whose field is exactly this value; none has one that is no Unicode."""
         if value != without_halves(value):

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import numpy as np
-
 from deepmmsearch.engine.encoders import TextEncoder
 from deepmmsearch.engine.fusion import fuse
 from deepmmsearch.engine.storage import FoundPassage, Snapshot
@@ -31,7 +29,7 @@ def search(
     vectors = vectors_of(snapshot) if encoder is not None and query.strip() else None
     if encoder is None or vectors is None:
         return _lexical(snapshot, query, k, per_page)
-    return _fused(snapshot, query, k, vectors, encoder.encode_query([query])[0], per_page)
+    return _fused(snapshot, query, k, vectors, encoder, per_page)
 
 
 def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[FoundPassage]:
@@ -46,13 +44,13 @@ def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[Foun
 
 
 def _fused(
-    snapshot: Snapshot, query: str, k: int, vectors: Vectors, embedded: np.ndarray, per_page: int
+    snapshot: Snapshot, query: str, k: int, vectors: Vectors, encoder: TextEncoder, per_page: int
 ) -> list[FoundPassage]:
     depth = max(DEPTH, 4 * k)
     ranked = snapshot.rank(query, depth, TITLE_BOOST)
     lexical = dict(zip(snapshot.columns("row", ranked), ranked, strict=True))
-    dense = vectors.nearest(embedded, depth)
-    scores = fuse([{row: score for row, (score, _) in lexical.items()}, {n.row: n.cosine for n in dense}], depth)
+    dense, share = vectors.search(encoder, query, depth)
+    scores = fuse({row: score for row, (score, _) in lexical.items()}, {n.row: n.cosine for n in dense}, depth, share)
     pages = {near.row: near.page for near in dense}
     pages.update(zip(lexical, snapshot.columns("page", ranked), strict=True))
     rows = sorted(scores, key=lambda row: -scores[row])

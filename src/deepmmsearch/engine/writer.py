@@ -16,12 +16,15 @@ from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.engine.storage import Store, file_ref, page_number, tantivy_module
+from deepmmsearch.engine.vectors import KIND, cells_of
 from deepmmsearch.errors import Failed, UserError
 
 HEAP = 48_000_000
 MERGE_FACTOR = 8
 """So many segments of about one size become one; their rows are then that many times as many."""
 SMALLEST_LAYER = 256
+LARGE = 4_000
+"""Passages with vectors of a segment: two such become one as soon as the smaller has half of what the larger has."""
 MAX_DEAD = 0.3
 # what a build that is killed loses at most
 COMMIT_SECONDS = 10.0
@@ -187,7 +190,7 @@ class Writer:
         if not self.pending:
             return
         for kind, rows in self._rows.items():
-            self._segments.append(seg.write_segment(self.store.arrays, kind, _stack(rows)))
+            self._segments.append(self._written(kind, _stack(rows)))
         if self._dying:
             self._segments = [self._bury(s) for s in self._segments]
         self._merge()
@@ -208,6 +211,9 @@ class Writer:
             self.store.keep_written()
             seg.remove_orphans(self.store.arrays, {s.name for s in self._segments})
 
+    def _written(self, kind: str, arrays: seg.Arrays) -> Segment:
+        return seg.write_segment(self.store.arrays, kind, arrays, cells_of(kind, arrays))
+
     def _bury(self, segment: Segment) -> Segment:
         ids = np.asarray(seg.read_segment(self.store.arrays, segment)[seg.IDS])
         return segment.without(ids, self._dying)
@@ -218,7 +224,7 @@ class Writer:
             merged = seg.concatenate([(seg.read_segment(self.store.arrays, s), s.dead) for s in chosen])
             self._segments = [s for s in self._segments if all(s is not c for c in chosen)]
             if len(merged[seg.IDS]):
-                self._segments.append(seg.write_segment(self.store.arrays, chosen[0].kind, merged))
+                self._segments.append(self._written(chosen[0].kind, merged))
 
     def _mergeable(self) -> list[Segment]:
         layers: dict[tuple[str, int], list[Segment]] = defaultdict(list)
@@ -227,6 +233,10 @@ class Writer:
                 return [segment]
             size = max(1.0, segment.rows / SMALLEST_LAYER)
             layers[segment.kind, int(math.log(size, MERGE_FACTOR))].append(segment)
+        # a search costs as much in each large segment as in one, and embedding more than any merge
+        large = sorted((s for s in self._segments if s.kind == KIND and s.rows >= LARGE), key=lambda s: s.rows)
+        if len(large) > 1 and 2 * sum(segment.rows for segment in large[:-1]) >= large[-1].rows:
+            return large
         return next((own for own in layers.values() if len(own) >= MERGE_FACTOR), [])
 
 
