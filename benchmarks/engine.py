@@ -28,6 +28,7 @@ from typing import Any
 
 from PIL import Image, ImageEnhance
 
+import engine_dense
 import engine_pictures
 from deepmmsearch import images
 from deepmmsearch.engine import Index, IndexSettings
@@ -556,7 +557,7 @@ def real_passages(work: Path, data: Path) -> tuple[list[Shown], list[Question]]:
     return passages, [question for questions in asked.values() for question in questions]
 
 
-PARTS = ("pictures", "photographs", "text", "speed", "growth")
+PARTS = ("pictures", "photographs", "text", "speed", "growth", "dense")
 
 
 def main() -> None:
@@ -569,7 +570,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small samples, no dense vectors, no real photographs")
     parser.add_argument("--no-dense", action="store_true", help="without dense vectors (their build takes minutes)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run; all when not given")
-    parser.add_argument("--passages", type=int, default=100_000, help="the largest index of the growth table")
+    parser.add_argument(
+        "--passages", type=int, default=100_000, help="the largest index of the tables of growth and vectors"
+    )
     parser.add_argument("--keep", type=Path, help="folder to keep pages and indexes in; there, a next run is quick")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a goal is missed")
     parser.add_argument("--peer", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
@@ -600,6 +603,10 @@ def main() -> None:
             table.head("Growth: ms of queries, s of processor time for building, of the clock for the rest")
             first, most = (500, 5_000) if options.quick else (FIRST, options.passages)
             growth(work, options.data, most, first, table.row)
+        if "dense" in options.only:
+            engine_dense.vector_search(5_000 if options.quick else options.passages)
+            if real and not (options.quick or options.no_dense):
+                engine_dense.fusion(options.data, work, table.row)
     print(f"\n{table.failed} goals missed." if table.failed else "\nAll goals met.")
     sys.exit(1 if options.strict and table.failed else 0)
 
