@@ -1,35 +1,24 @@
-"""An HTML page -> its main text and the pictures it shows.
-
-Long pages go through trafilatura; short ones through a plain walk that loses nothing of the main text (main-text
-finders drop the few sentences that a short page consists of).
-"""
+"""An HTML page -> its main text, the pictures it shows and what it says of itself."""
 
 from __future__ import annotations
 
+import json
 import re
+from copy import deepcopy
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.charset import decode
-from deepmmsearch.reading.document import EMPTY_ALT, SPACES, Document, Origin, Showing, clean
+from deepmmsearch.reading.document import Document, Origin, clean
+from deepmmsearch.reading.gates import Gates
+from deepmmsearch.reading.main_content import keep_main
+from deepmmsearch.reading.page_pictures import pictures_of
+from deepmmsearch.reading.page_text import HEADINGS, heading_of, lines_of
+from deepmmsearch.reading.seen import keep_seen
 
-MAX_PICTURES = 500
-SHORT_PAGE = 6_000  # characters of body text up to which the plain walk is used
+FOR_ENGINES = "(This page shows no text without scripts. What follows is what it tells search engines.)"
 
-_BLOCKS = frozenset(
-    word
-    for line in (
-        "address article aside blockquote body caption dd details dialog div dl dt fieldset figcaption figure footer",
-        "h1 h2 h3 h4 h5 h6 header hr li main ol p pre section summary table tbody thead tfoot tr ul br",
-    )
-    for word in line.split()
-)
-_DROPPED = frozenset(
-    word
-    for line in ("script style noscript template nav footer form button", "select option svg iframe head object")
-    for word in line.split()
-)
 _LANGUAGE = re.compile(r"[a-zA-Z]{2,3}(?=[-_]|$)")
 _DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=[\s\"']*([A-Za-z0-9_\-]+)", re.I)
 
@@ -50,22 +39,36 @@ def from_html(origin: Origin, content: bytes) -> Document:
         raise Unreadable("not readable as HTML") from error
     if _too_deep(tree):
         raise Unreadable("nested too deeply")
+    gates, articles = Gates(tree), _articles(tree)
+    base = _attribute(tree, "//base[@href][1]/@href")
+    keep_seen(tree)
     title = _first(tree, "//title") or _first(tree, "//h1") or origin.name
     body = tree.find("body")
     body = body if body is not None else tree
+    headings, pictures = _headings(body), tuple(pictures_of(body, base))
+    if reason := gates.reason(title, "\n".join(lines_of(body)), origin.address):
+        raise Unreadable(reason)
+    # it takes the tree apart
+    date = _date(deepcopy(tree)) if origin.address else None
+    keep_main(tree, body, title)
+    text = "\n".join(lines_of(body)) or (f"{FOR_ENGINES}\n{articles}" if articles else "")
     return Document(
         title,
-        _page_text(body, written),
+        text,
         canonical(
             # a file was read nowhere, but may say twice where it is from
-            origin.address or canonical("", str(tree.xpath("string(//meta[@property='og:url']/@content)"))) or "",
-            str(tree.xpath("string(//link[@rel='canonical']/@href)")),
+            origin.address or canonical("", _attribute(tree, "//meta[@property='og:url']/@content")) or "",
+            _attribute(tree, "//link[@rel='canonical']/@href"),
         ),
-        tuple(_pictures(body)),
-        _headings(body),
-        _date(tree) if origin.address else None,  # last: it takes the tree apart
+        pictures,
+        headings,
+        date,
         language_code(str(tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or "")),
     )
+
+
+def _attribute(tree: Any, path: str) -> str:
+    return str(tree.xpath(f"string({path})")).strip()
 
 
 def canonical(address: str, named: str) -> str | None:
@@ -118,7 +121,7 @@ def _date(tree: Any) -> str | None:
 
 
 def _headings(body: Any) -> tuple[str, ...]:
-    found = (clean(element.text_content()) for element in body.iter("h1", "h2", "h3", "h4", "h5", "h6"))
+    found = map(heading_of, body.iter(*HEADINGS))
     return tuple(dict.fromkeys(text for text in found if text))
 
 
@@ -133,104 +136,25 @@ def _too_deep(tree: Any, limit: int = 200) -> bool:
     return False
 
 
-def _page_text(body: Any, written: str) -> str:
-    whole = visible_text(body)
-    mains = [visible_text(element) for element in body.xpath(".//main | .//article")]
-    main = max(mains, key=len, default="")
-    plain = main if len(main) >= 0.4 * len(whole) else whole
-    if len(plain) <= SHORT_PAGE:
-        return plain
-    try:
-        import trafilatura
-    except ImportError:
-        raise MissingExtra("Reading HTML pages", "engine") from None
-    found = trafilatura.extract(written, fast=True, include_comments=False, include_tables=True) or ""
-    return found if len(found) >= 0.25 * len(plain) else plain
-
-
-def visible_text(element: Any) -> str:
-    """The text a reader sees, one line per block; a table's row is one line, its cells joined by ": " or " | "."""
-    parts: list[str] = []
-    _walk(element, parts)
-    lines = (SPACES.sub(" ", line).strip(" |") for line in "".join(parts).split("\x00"))
-    return "\n".join(line for line in lines if line.strip(":| "))
-
-
-def _walk(root: Any, parts: list[str]) -> None:
-    from lxml import etree
-
-    skipping = None
-    for event, element in etree.iterwalk(root, events=("start", "end", "comment", "pi")):
-        if event in ("comment", "pi"):
-            if skipping is None and element.tail:
-                parts.append(element.tail)
+def _articles(tree: Any) -> str:
+    """What the page tells search engines that its articles say."""
+    texts: list[str] = []
+    for script in tree.xpath("//script[@type='application/ld+json']/text()"):
+        try:
+            waiting = [json.loads(script)]
+        except (ValueError, RecursionError):
             continue
-        tag = element.tag
-        if event == "start":
-            if skipping is None and tag in _DROPPED:
-                skipping = element
-            elif skipping is None:
-                parts.append(_opening(element))
-                parts.append(element.text or "")
-            continue
-        if skipping is element:
-            skipping = None
-        elif skipping is not None:
-            continue
-        else:
-            parts.append("\x00" if tag in _BLOCKS and tag != "dt" else "")
-        if element is not root:
-            parts.append(element.tail or "")
-
-
-def _opening(element: Any) -> str:
-    if element.tag in ("td", "th"):
-        before = element.getprevious()
-        if before is None:
-            return ""
-        return ": " if before.tag == "th" or len(element.getparent()) == 2 else " | "
-    if element.tag == "dd" and (before := element.getprevious()) is not None and before.tag == "dt":
-        return ": "
-    return "\x00" if element.tag in _BLOCKS else ""
+        while waiting:
+            found = waiting.pop()
+            if isinstance(found, dict):
+                if isinstance(text := found.get("articleBody"), str):
+                    texts.append(text)
+                waiting += found.values()
+            elif isinstance(found, list):
+                waiting += found
+    return max(texts, key=len, default="")
 
 
 def _first(tree: Any, path: str) -> str:
     found = tree.xpath(path)
     return clean(found[0].text_content()) if found else ""
-
-
-def _pictures(body: Any) -> list[Showing]:
-    shown: list[Showing] = []
-    for image in body.iter("img"):
-        src = (image.get("src") or image.get("data-src") or "").strip()
-        if not src or src.startswith("data:") or len(src) > 2_000:
-            continue
-        boilerplate = any(a.tag in ("nav", "footer", "header") for a in image.iterancestors())
-        alt = clean(image.get("alt") or image.get("title") or "")
-        alt = "" if EMPTY_ALT.match(alt) else alt
-        caption = _caption(image)
-        near = _near(image)
-        rank = 2.0 * bool(alt) + 1.0 * bool(caption) + 0.5 * bool(near) - 2.0 * boilerplate - 0.01 * min(len(shown), 50)
-        snippet = " ".join(part for part in (caption if alt else "", near) if part)
-        shown.append(Showing(src, (alt or caption)[:300], snippet[:600], rank))
-        if len(shown) == MAX_PICTURES:
-            break
-    return shown
-
-
-def _caption(image: Any) -> str:
-    for ancestor in image.iterancestors("figure"):
-        captions = ancestor.xpath(".//figcaption")
-        return clean(captions[0].text_content()) if captions else ""
-    return ""
-
-
-def _near(image: Any) -> str:
-    """The paragraph that holds the picture, or else the next one, or else the one before."""
-    for ancestor in image.iterancestors("p", "td", "li"):
-        if len(text := clean(ancestor.text_content())) > 20:
-            return text[:400]
-    for axis in ("following::p[normalize-space()][1]", "preceding::p[normalize-space()][1]"):
-        for element in image.xpath(axis):
-            return clean(element.text_content())[:400]
-    return ""
