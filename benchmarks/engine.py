@@ -36,6 +36,7 @@ from deepmmsearch.engine.text_ranking import PER_PAGE
 from deepmmsearch.environment import environment
 from deepmmsearch.types import Box, Hit
 from engine_growth import FIRST, growth
+from engine_pages import page_quality
 
 K = 5
 
@@ -557,11 +558,12 @@ def real_passages(work: Path, data: Path) -> tuple[list[Shown], list[Question]]:
     return passages, [question for questions in asked.values() for question in questions]
 
 
-PARTS = ("pictures", "photographs", "text", "speed", "growth", "dense")
+PARTS = ("pages", "pictures", "photographs", "text", "speed", "growth", "dense")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", type=Path, help="folder of pages with their main text (see engine_pages.py)")
     parser.add_argument("--data", type=Path, help="folder with real pages, flags and photographs")
     parser.add_argument(
         "--pictures", type=Path, help="folder of photographs (engine_pictures.py says how it is laid out)"
@@ -587,6 +589,8 @@ def main() -> None:
         real = options.data is not None and (options.data / "factbook").is_dir()
         if not real:
             print("Real pages and pictures: skipped, there is no folder of them (--data).")
+        if "pages" in options.only:
+            page_quality(options.pages, table, 20 if options.quick else None)
         if "pictures" in options.only:
             drawn_pictures(work, table, 12 if options.quick else 60)
             if real and not options.quick:

@@ -31,7 +31,7 @@ from lxml import html as lxml_html
 
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.document import Origin
-from deepmmsearch.reading.formats import read
+from deepmmsearch.reading.file_kinds import read
 
 if TYPE_CHECKING:
     from engine import Table
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 GRAM = 4
 STRUCTURE = ("h1", "h2", "h3", "h4", "h5", "h6", "li", "dt", "dd", "td", "th")
 HEADINGS = STRUCTURE[:6]
+ARTICLE = '<meta property="og:type" content="article">'
 UNSEEN = ("script", "style", "noscript", "template", "button", "select", "textarea", "nav", "svg")
 
 Extractor = Callable[[bytes], str]
@@ -110,6 +111,33 @@ def _structured(path: Path, most: int = 150) -> Iterator[Page]:
         files = sorted(found for found in path.parent.glob(part["files"]) if found.is_file())
         for found in rng.sample(files, min(most, len(files))):
             yield Page(part["name"], found.read_bytes(), main=part["main"], without=part.get("without", ""))
+
+
+def made(count: int = 12) -> list[Page]:
+    """Articles and pages of documentation, each among menus, boxes and a footer."""
+    links = "".join(f'<li><a href="/{n}">Section {n} of the site</a></li>' for n in range(15))
+    frame = (
+        '<html><head><title>{} | Site</title>{}</head><body><div class="menu"><ul>{}</ul></div>{}<div class="footer">'
+    )
+    frame += "<p>All rights reserved by the owner of the site.</p></div></body></html>"
+    pages = []
+    for number in range(count):
+        said = [f"In {1900 + n} the port of town {number} took in {n * number} ships of every kind." for n in range(40)]
+        prose = "".join(f"<p>{sentence}</p>" for sentence in said)
+        more = f'<div class="related"><h3>Read more</h3><ul>{links}</ul></div>'
+        article = frame.format(
+            number, '<meta property="og:type" content="article">', links, f"<div>{prose}{more}</div>"
+        )
+        foreign = ("Section 3 of the site", "All rights reserved")
+        pages.append(Page("article", article.encode(), "\n".join(said), tuple(said[:3]), foreign))
+        parts = "".join(
+            f"<h2>Option {n}</h2><dl><dt>--level-{n}</dt><dd>Sets the level to {n * number}.</dd></dl>"
+            f"<table><tr><th>Since</th><th>Default</th></tr><tr><td>1.{n}</td><td>{n}</td></tr></table>"
+            for n in range(20)
+        )
+        manual = frame.format(number, "", links, f'<div id="manual"><h1>Options of {number}</h1>{parts}</div>')
+        pages.append(Page("documentation", manual.encode(), foreign=foreign, main="//div[@id='manual']"))
+    return pages
 
 
 # Measures
@@ -232,7 +260,7 @@ def measure(pages: list[Page], extract: Extractor) -> dict[str, float]:
         kept_foreign += sum(line(part) in told for part in page.foreign)
         if (page.main or page.text) and (structure := structure_of(page)):
             structures.append(structure_kept(structure, found))
-    figures = {}
+    figures: dict[str, float] = {}
     if overlaps:
         precision, recall = (statistics.mean(part) for part in zip(*overlaps, strict=True))
         figures |= {
@@ -251,7 +279,7 @@ def measure(pages: list[Page], extract: Extractor) -> dict[str, float]:
 
 
 def page_quality(folder: Path | None, table: Table, most: int | None = None) -> None:
-    found = list(pages_of(folder)) if folder else []
+    found = list(pages_of(folder)) if folder else made()
     for kind in dict.fromkeys(page.kind for page in found):
         pages = [page for page in found if page.kind == kind][:most]
         table.head(f"Pages, {kind} ({len(pages)})")

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.document import EMPTY_ALT, Document, Origin, Showing, clean
-from deepmmsearch.reading.webpage import MAX_PICTURES
+from deepmmsearch.reading.page_pictures import MAX_PICTURES
 
 MAX_FRONT_LINES = 60
 _PICTURE = re.compile(r"!\[([^\]\n]{0,500})\]\(\s*<?([^)\s>]{1,1000}+)>?(?:\s+\"[^\"\n]*\")?\s*\)")

@@ -14,7 +14,7 @@ from typing import Any
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.reading.page_text import BLOCKS, HEADINGS
 from deepmmsearch.reading.seen import remove
-from deepmmsearch.reading.text_runs import GRAM, Run, grams_of, runs_of, words_of
+from deepmmsearch.reading.text_runs import GRAM, TextRun, grams_of, runs_of, words_of
 
 # What each sign says for main text (above 0) or against it: a logistic regression on the runs of 1,100 public pages
 # with known main text (news, documentation, shops, forums), each page with the same weight.
@@ -129,7 +129,7 @@ def _told_by_trafilatura(tree: Any) -> str:
 
 
 class _Page:
-    def __init__(self, body: Any, runs: list[Run], told: str) -> None:
+    def __init__(self, body: Any, runs: list[TextRun], told: str) -> None:
         lines = [words_of(line) for line in told.splitlines()]
         short = {tuple(line) for line in lines if line}
         grams = set(grams_of([word for line in lines for word in line]))
@@ -191,12 +191,13 @@ class _Page:
             stay = [value >= (STRUCTURED if structured else OTHER) for value in values]
             self._keep_lists(stay, values if structured else None)
             self._keep_headings(stay)
-        return [s and self.around[r.block].tags.isdisjoint(_NEVER) for s, r in zip(stay, self.runs, strict=True)]
+        stay = [s and self.around[r.block].tags.isdisjoint(_NEVER) for s, r in zip(stay, self.runs, strict=True)]
+        return stay if any(stay) else [self.around[run.block].tags.isdisjoint(_NEVER) for run in self.runs]
 
     def _of_article(self, number: int, value: float, title: str) -> bool:
         run = self.runs[number]
-        if run.block.tag == "h1" and run.text in title:
-            return False
+        if run.block.tag == "h1" and run.text in title and self.whole.text > SHORT:
+            return False  # told as the title
         return value >= (ARTICLE_TOLD if run.told else ARTICLE_UNTOLD) and (run.told or self._told_near(number) >= 0.5)
 
     def _is_structured(self, values: list[float]) -> bool:
@@ -204,7 +205,7 @@ class _Page:
         own = sum(run.size - run.linked for run in likely if not self.around[run.block].tags.isdisjoint(_STRUCTURE))
         return own >= MUCH_STRUCTURE * sum(run.size for run in likely)
 
-    def _in_main(self, run: Run) -> bool:
+    def _in_main(self, run: TextRun) -> bool:
         return self.around[run.block].in_main
 
     def _keep_lists(self, stay: list[bool], values: list[float] | None) -> None:
@@ -216,7 +217,7 @@ class _Page:
             holders[element] = element if element.tag in _LISTS else above
         for number, run in enumerate(self.runs):
             holder = holders[run.block]
-            if holder is not None and self.around[run.block].furniture < 1:
+            if holder is not None and self.around[run.block].furniture < 0.5:
                 of.setdefault(holder, []).append(number)
         for numbers in of.values():
             sizes = {n: self.runs[n].size for n in numbers}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from deepmmsearch.reading.document import EMPTY_ALT, Showing, clean
 
@@ -77,7 +77,12 @@ def _largest(candidates: str) -> str:
 
 def _joined(base: str, src: str) -> str:
     try:
-        return urljoin(base, src) if base else src
+        if not base or urlsplit(src).scheme or src.startswith("/"):
+            return src if src.startswith("//") or not base else urljoin(base, src)
+        # urljoin drops the dots of a relative base, which only the page's own place resolves
+        return (
+            urljoin(base, src) if urlsplit(base).scheme or base.startswith("/") else f"{base.rpartition('/')[0]}/{src}"
+        )
     except ValueError:
         return src
 

@@ -15,9 +15,10 @@ _WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass
-class Run:
-    """Text without a block between: the block that it stands in; its words; its text and the pieces of it; its characters, and how many are
-    in links; whether trafilatura has it too; where it stands: behind an element (True) or at its beginning."""
+class TextRun:
+    """Text without a block between: the block that it stands in; its words; its text and the pieces of it; its
+    characters, and how many are in links; whether trafilatura has it too; where it stands: behind an element (True) or
+    at its beginning."""
 
     block: Any
     words: list[str] = field(default_factory=list)
@@ -37,11 +38,11 @@ def grams_of(words: list[str]) -> Iterator[tuple[str, ...]]:
     return (tuple(words[n : n + GRAM]) for n in range(max(1, len(words) - GRAM + 1)))
 
 
-def runs_of(body: Any) -> Iterator[Run]:
+def runs_of(body: Any) -> Iterator[TextRun]:
     from lxml import etree
 
     blocks, links = [body], 0
-    run = Run(body)
+    run = TextRun(body)
     for event, element in etree.iterwalk(body, events=("start", "end")):
         tag, start = element.tag, event == "start"
         if tag in BLOCKS or tag == "br":
@@ -49,7 +50,7 @@ def runs_of(body: Any) -> Iterator[Run]:
                 yield run
             if tag != "br" and element is not body:
                 blocks.append(element) if start else blocks.pop()
-            run = Run(blocks[-1])
+            run = TextRun(blocks[-1])
         links += (tag == "a") * (1 if start else -1)
         text = element.text if start else element.tail if element is not body else None
         if text:
@@ -62,7 +63,7 @@ def runs_of(body: Any) -> Iterator[Run]:
         yield run
 
 
-def _finished(run: Run) -> bool:
+def _finished(run: TextRun) -> bool:
     run.text = "".join(run.pieces).strip()
     run.words = words_of(run.text)
     return bool(run.words)
