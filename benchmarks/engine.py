@@ -29,6 +29,7 @@ from typing import Any
 from PIL import Image, ImageEnhance
 
 import engine_dense
+import engine_markdown
 import engine_pictures
 from deepmmsearch import images
 from deepmmsearch.engine import Index, IndexSettings
@@ -558,7 +559,8 @@ def real_passages(work: Path, data: Path) -> tuple[list[Shown], list[Question]]:
     return passages, [question for questions in asked.values() for question in questions]
 
 
-PARTS = ("pages", "pictures", "photographs", "text", "speed", "growth", "dense")
+PARTS = ("pages", "pictures", "photographs", "text", "markdown", "speed", "growth", "dense")
+DOCS = Path(__file__).parent.parent / "docs"
 
 
 def main() -> None:
@@ -567,6 +569,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with real pages, flags and photographs")
     parser.add_argument(
         "--pictures", type=Path, help="folder of photographs (engine_pictures.py says how it is laid out)"
+    )
+    parser.add_argument(
+        "--docs", type=Path, default=DOCS, help="folder of Markdown and .rst files; these docs if not given"
     )
     parser.add_argument("--queries", type=int, default=30, help="of each kind of change to photographs")
     parser.add_argument("--quick", action="store_true", help="small samples, no dense vectors, no real photographs")
@@ -600,6 +605,10 @@ def main() -> None:
             engine_pictures.photographs(options.pictures, work, 4 if options.quick else options.queries)
         if "text" in options.only and real:
             text_quality(options.data, work, table, dense=not (options.quick or options.no_dense))
+        if "markdown" in options.only:
+            compared, damaged = engine_markdown.measure(options.docs, print if options.docs != DOCS else None)
+            table.head(f"Documentation files damaged by reading, of {compared}")
+            table.row("share", damaged / max(1, compared), 0.02, at_most=True, note=f"({damaged})")
         if "speed" in options.only:
             count = 2_000 if options.quick else 20_000
             speed(*(real_passages(work, options.data) if real else invented(count)), work, table)

@@ -296,7 +296,7 @@ def test_hostile_files_are_skipped_and_counted(tmp_path: Path) -> None:
     (root / "empty.png").write_bytes(b"")
     (root / "huge.html").write_bytes(b"<p>words</p>" * 900_000)
     (root / "cut.pdf").write_bytes(b"%PDF-1.4\n1 0 obj<<")
-    (root / "latin.txt").write_bytes(b"caf\xe9")
+    (root / "binary.txt").write_bytes(bytes(range(256)) * 4)
     (root / "not.png").write_bytes(b"hello, no picture")
     (root / "bomb.png").write_bytes(_header(50_000, 50_000))
     os.mkfifo(root / "pipe.txt")

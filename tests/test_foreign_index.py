@@ -337,12 +337,15 @@ def test_a_reader_that_was_taken_over_forges_nothing(tmp_path: Path, monkeypatch
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "a.txt").write_text("One.")
-    whole = {"title": "A", "text": "B", "url": None, "pictures": [], "headings": [], "date": None, "language": None}
+    none: dict[str, object] = dict.fromkeys(("url", "date", "language"))
+    none |= {"pictures": [], "headings": [], "marks": [], "content": b""}
+    whole = {"title": "A", "text": "B", "charset": "", **none}
     answers: list[dict[str, object]] = [
         {},
         {**whole, "pictures": [{"src": 1}]},
         {**whole, "pictures": 7},
         {**whole, "headings": None},
+        {**whole, "charset": "\x1b[2J"},
         {**whole, "pictures": [{"src": "", "title": "", "snippet": "", "rank": "high"}]},
     ]
     for number, answer in enumerate(answers):

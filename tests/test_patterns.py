@@ -33,7 +33,9 @@ from deepmmsearch.judge.rules import JUDGES
 from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.notation import parse_json
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.reading.formats import from_markdown
+from deepmmsearch.reading.markdown import from_markdown
+from deepmmsearch.reading.plain_text import from_text
+from deepmmsearch.reading.rst import from_rst
 from deepmmsearch.redaction import Redaction, public_address, public_settings, secrets_in
 from deepmmsearch.show.citations import find_sources, read_sources
 from deepmmsearch.tools.addresses import Refused, join_address, read_address
@@ -381,6 +383,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "secrets": lambda t: [public_address(t), public_settings("http://" + t), secrets_in("http://" + t)],
     "keys": lambda t: [redaction.text(t) for redaction in KEYS],
     "Markdown": lambda t: from_markdown(t, "a"),
+    "reStructuredText": lambda t: from_rst(t, "a"),
+    "text": lambda t: from_text(t, "a"),
     "judges": _judged,
     "verdict": read_verdict,
     "placeholders": without_placeholders,

@@ -90,6 +90,14 @@ def test_plurals_case_and_accents_do_not_matter() -> None:
             "The capital of Veld has been since the year 1830\nthe town of Orun.",
             ["The capital of Veld has been since the year 1830 the town of Orun."],
         ),
+        (
+            "The lighthouse at Cape Arden was designed by the engineer\nAstrid Holm and opened in the year of 1920. It "
+            "replaced the\nwooden beacon that the storm of 1911 had carried away.",
+            [
+                "The lighthouse at Cape Arden was designed by the engineer Astrid Holm and opened in the year of 1920.",
+                "It replaced the wooden beacon that the storm of 1911 had carried away.",
+            ],
+        ),
         ("", []),
     ],
 )

@@ -17,19 +17,23 @@ def unlogged(outcome: Outcome, file: str, reason: str) -> None:
 
 @dataclass
 class Report:
-    """`skipped` maps a reason to the files it held for."""
+    """`skipped` maps a reason to the files it held for, `guessed` an encoding to the files that it was guessed for."""
 
     added: int = 0
     changed: int = 0
     unchanged: int = 0
     removed: int = 0
     skipped: dict[str, list[str]] = field(default_factory=dict)
+    guessed: dict[str, list[str]] = field(default_factory=dict)
     log: Log = unlogged
 
-    def add(self, file: str, *, new: bool) -> None:
+    def add(self, file: str, *, new: bool, charset: str = "") -> None:
+        """`charset`: the encoding that was guessed, if one was."""
         self.added += new
         self.changed += not new
-        self.log("added" if new else "changed", file, "")
+        if charset:
+            self.guessed.setdefault(charset, []).append(file)
+        self.log("added" if new else "changed", file, f"its encoding was guessed: {charset}" if charset else "")
 
     def remove(self, file: str) -> None:
         self.removed += 1
@@ -47,6 +51,8 @@ class Report:
             f"{self.unchanged} unchanged",
             f"{self.removed} removed",
         ]
-        skipped = sum(map(len, self.skipped.values()))
-        reasons = ", ".join(f"{len(files)} {reason}" for reason, files in sorted(self.skipped.items()))
-        return ", ".join(parts) + (f", {skipped} skipped ({reasons})." if skipped else ".")
+        for told, files_by in (("read in a guessed encoding", self.guessed), ("skipped", self.skipped)):
+            if files_by:
+                each = ", ".join(f"{len(files)} {why}" for why, files in sorted(files_by.items()))
+                parts.append(f"{sum(map(len, files_by.values()))} {told} ({each})")
+        return ", ".join(parts) + "."

@@ -31,6 +31,7 @@ from deepmmsearch.reading.ocr import TextReader
 SUFFIXES = frozenset((*PAGES, *PICTURES, *COLLECTIONS))
 MAX_BYTES = 64_000_000
 MAX_PICTURE_PIXELS = 64_000_000
+PICTURE_FOLDERS = ("attachments", "Attachments", "assets", "images", "img", "media", "files", "_resources")
 
 
 _Part = tuple[str, Chunk]
@@ -173,11 +174,17 @@ class Ingest:
             return [f"{within}#{_normal(name).lstrip('/')}"]
         folder = PurePosixPath(file).parent
         if not path.startswith("/"):
-            return [_normal(folder / path)]
+            beside = _normal(folder / path)
+            return [beside if "/" in path or _is_file(self.root / beside) else self._kept(folder, path) or beside]
         # an absolute path is relative to the site's root, which may be any folder above the page
         bases = [folder, *folder.parents]
         candidates = [_normal(base / path.lstrip("/")) for base in bases] + [path]
         return [c for c in candidates if _is_file(self.root / c)][:1]
+
+    def _kept(self, folder: PurePosixPath, name: str) -> str | None:
+        """A picture that notes call by its name alone, which lies where their programs keep pictures."""
+        places = (base / kept / name for base in (folder, *folder.parents) for kept in ("", *PICTURE_FOLDERS))
+        return next((_normal(place) for place in places if _is_file(self.root / place)), None)
 
 
 def _parts(document: Document) -> Iterator[tuple[str, str]]:

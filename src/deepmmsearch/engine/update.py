@@ -156,17 +156,19 @@ class Update:
             self.report.unchanged += 1  # touched, not changed
             self.writer.add_file(file, "file", {"sha": sha}, stamp)
             return
+        charset = ""
         try:
             if Path(found.path).suffix.lower() in PICTURES:
                 self.ingest.add_picture(self.writer, file, content, sha)
             else:
                 document = _extracted(lambda: extractor.extract(file, content))
                 self.ingest.add_page(self.writer, file, document)
+                charset = document.charset
             self.writer.add_file(file, "file", {"sha": sha}, stamp)
         except KeyboardInterrupt:
             self.writer.remove(file)
             raise
-        self.report.add(file, new=not known)
+        self.report.add(file, new=not known, charset=charset)
 
     def _collection(
         self,

@@ -16,8 +16,7 @@ class Origin:
     name none themselves. `charset`: what their server called it. `address`: where on the web they were read, "" for a
     file. `longest`: characters of text that are kept.
 
-    A file is taken at its word: what is not in UTF-8 or in the encoding that it declares is refused. Of a page on the
-    web whatever can be read is read: its encoding is guessed where nothing else helps, and its date is looked for.
+    Of a page on the web its date is looked for.
     """
 
     kind: str
@@ -46,7 +45,7 @@ class Document:
     """`url` is the canonical one that the page itself names, for a page on the web one of the same site; `headings` are
     the lines of the text that head the lines after them; `date` (YYYY-MM-DD) and `language` ("en") are what it says of
     itself. `marks` say where parts of the text begin that can be cited by themselves: (offset, fragment of an address),
-    such as (0, "page=1")."""
+    such as (0, "page=1"). `charset`: the encoding that was guessed, "" where it is told or UTF-8."""
 
     title: str
     text: str
@@ -56,6 +55,7 @@ class Document:
     date: str | None = None
     language: str | None = None
     marks: tuple[tuple[int, str], ...] = ()
+    charset: str = ""
 
 
 def clean(text: str) -> str:

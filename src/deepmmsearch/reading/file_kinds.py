@@ -15,7 +15,7 @@ from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Origin
 from deepmmsearch.reading.docx import from_docx
 from deepmmsearch.reading.epub import from_epub
-from deepmmsearch.reading.formats import markdown_document, page_name, readable_name, text_document
+from deepmmsearch.reading.formats import markdown_document, page_name, readable_name, rst_document, text_document
 from deepmmsearch.reading.json_records import from_record, json_entries
 from deepmmsearch.reading.mail import from_mail
 from deepmmsearch.reading.mailbox_file import mbox_entries
@@ -61,8 +61,9 @@ KINDS = {
     for kind in (
         # trafilatura needs 14 s for a page of 10 MB; nothing written by people is that long in one page
         FileKind("html", (".html", ".htm", ".xhtml", ".shtml"), 2_000_000, from_html),
-        FileKind("markdown", (".md", ".markdown"), 8_000_000, markdown_document),
-        FileKind("text", (".txt", ".text", ".rst", ".log", ".org", ".adoc"), 8_000_000, text_document),
+        FileKind("markdown", (".md", ".markdown", ".mdx", ".mkd", ".qmd"), 8_000_000, markdown_document),
+        FileKind("rst", (".rst", ".rest"), 8_000_000, rst_document),
+        FileKind("text", (".txt", ".text", ".log", ".org", ".adoc"), 8_000_000, text_document),
         FileKind("pdf", (".pdf",), 64_000_000, from_pdf, 4),
         FileKind("docx", (".docx", ".docm", ".dotx"), 64_000_000, from_docx, 2),
         FileKind("pptx", (".pptx", ".pptm", ".ppsx"), 64_000_000, from_pptx),
@@ -102,6 +103,8 @@ def page_origin(url: str, declared: str, charset: str, content: bytes, longest: 
         kind = "html"
     elif declared == "text/markdown":
         kind = "markdown"
+    elif declared == "text/x-rst":
+        kind = "rst"
     elif declared in ("", "text/plain"):
         kind = "text"
     else:

@@ -110,7 +110,7 @@ def readable(kind: str, content: bytes, charset: str) -> str:
     try:
         if kind == "text/html":
             return from_html(Origin("html", "", charset), content).text
-        return decode(content, charset)
+        return decode(content, charset).text
     except Unreadable:
         return content.decode("latin-1") if kind != "text/html" and b"\0" not in content else ""
 

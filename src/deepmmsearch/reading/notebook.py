@@ -13,7 +13,7 @@ from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.composition import Composition
 from deepmmsearch.reading.document import Document, Origin
-from deepmmsearch.reading.formats import from_markdown
+from deepmmsearch.reading.markdown import from_markdown
 
 _LONGEST_OUTPUT = 4_000
 _COLORS = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
@@ -23,7 +23,7 @@ _PICTURES = ("image/png", "image/jpeg")
 def from_notebook(origin: Origin, content: bytes) -> Document:
     """nbformat 3 and 4. Raises Unreadable."""
     try:
-        notebook = json.loads(decode(content))
+        notebook = json.loads(decode(content).text)
     except (ValueError, RecursionError):
         raise Unreadable("a damaged notebook") from None
     cells = _cells(notebook)

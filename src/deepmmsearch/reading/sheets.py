@@ -72,7 +72,7 @@ def _sheet(workbook: Any, name: str) -> list[list[Any]]:
 
 def from_separated(origin: Origin, content: bytes) -> Document:
     """CSV and TSV. Raises Unreadable."""
-    written = decode(content, origin.charset, guess=bool(origin.address)).lstrip("\ufeff")
+    written = decode(content, origin.charset).text.lstrip("\ufeff")
     separator = max(_SEPARATORS, key=lambda sign: _regular(written[:20_000], sign))
     text = Composition(origin.longest)
     try:

@@ -31,8 +31,9 @@ def from_html(origin: Origin, content: bytes) -> Document:
         raise MissingExtra("Reading HTML pages", "web" if origin.address else "engine") from None
     declared = _DECLARED_CHARSET.search(content[:4096])
     charset = origin.charset or (declared[1].decode("ascii") if declared else "")
+    decoded, guessed = decode(content, charset)
     # lxml refuses a str that declares an encoding of its own
-    written = re.sub(r"^\s*<\?xml[^>]*\?>", "", decode(content, charset, guess=bool(origin.address)))
+    written = re.sub(r"^\s*<\?xml[^>]*\?>", "", decoded)
     try:
         tree = html.document_fromstring(written)
     except Exception as error:  # ParserError, and ValueError on control characters
@@ -64,6 +65,7 @@ def from_html(origin: Origin, content: bytes) -> Document:
         headings,
         date,
         language_code(str(tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or "")),
+        charset=guessed,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from operator import index
@@ -15,6 +16,7 @@ from deepmmsearch.reading.ocr import TextReader
 from deepmmsearch.reading.pdf import SCAN
 from deepmmsearch.reading.webpage import canonical
 
+_CHARSET = re.compile(r"[\w-]{0,40}(, a weak guess)?")
 LIBRARIES = ("trafilatura", "pypdfium2", "htmldate")
 
 
@@ -58,7 +60,10 @@ class Extractor(Worker):
             url = canonical(origin.address, url) if url else None
             headings = tuple(_text(heading) for heading in answer["headings"])
             marks = tuple((index(offset), _text(fragment)) for offset, fragment in answer["marks"])
-            return Document(_text(answer["title"]), _text(answer["text"]), url, shown, headings, date, language, marks)
+            title, text, charset = (_text(answer[name]) for name in ("title", "text", "charset"))
+            if not _CHARSET.fullmatch(charset):  # it is told to the user
+                raise ValueError(charset)
+            return Document(title, text, url, shown, headings, date, language, marks, charset)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise Unreadable("its extraction failed") from None
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from deepmmsearch.errors import UserError
 from deepmmsearch.language.sentence_ends import cut, split_paragraph
 from deepmmsearch.normal_forms import normal_form
+from deepmmsearch.reading.wrapping import unwrapped
 
 Encode = Callable[[Sequence[str]], NDArray[np.floating]]
 """Texts [n] -> embeddings [n, dim]; they need not be normalised."""
@@ -59,12 +60,12 @@ def _visible(text: str) -> str:
 def split_sentences(text: str) -> list[str]:
     """The sentences of `text` in order, each a part of `plain(text)` and at most 300 characters long.
 
-    Lines and bullets end a sentence, except where a line is evidently continued (long, without a full stop, and the
-    next one begins in lower case: the hard wraps of PDFs and mails). Longer sentences come as several pieces.
+    Lines and bullets end a sentence, except where a line is evidently continued: in a wrapped paragraph of a PDF or a
+    mail, or long, without a full stop, before one that begins in lower case. Longer sentences come as several pieces.
     """
     lines: list[list[str]] = []
     length = 0
-    for raw in _LINE_BREAK.split(_visible(text)):
+    for raw in _LINE_BREAK.split(unwrapped(_visible(text))):
         line = " ".join(raw.split())
         if lines and line[:1].islower() and length >= 40 and lines[-1][-1][-1] not in ".!?…:;":
             lines[-1].append(line)

@@ -1,0 +1,80 @@
+"""What a Markdown page says of itself above its text: YAML between lines of dashes, TOML between plus signs."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from deepmmsearch.reading.document import clean
+
+MAX_LINES = 300
+_NAMES = {
+    "title": ("title", "linktitle"),
+    "url": ("url", "canonical_url", "canonical", "source"),
+    "date": ("date", "published", "pubdate", "publishdate", "created", "updated", "lastmod"),
+    "language": ("lang", "language", "locale"),
+}
+_WORDS = ("description", "summary", "excerpt", "aliases", "tags", "keywords", "categories")
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+class FrontMatter:
+    """`words`: what it says besides, a line each, such as "tags: boats, harbours"."""
+
+    def __init__(self, told: Mapping[str, Any] | None = None) -> None:
+        known = {str(name).strip().lower(): _texts(value) for name, value in (told or {}).items()}
+        self.title, self.url, date, self.language = (
+            next((", ".join(known[name]) for name in names if known.get(name)), "") for names in _NAMES.values()
+        )
+        day = _DAY.match(date)
+        self.date = day[0] if day else None
+        self.words = [f"{name}: {', '.join(known[name])}" for name in _WORDS if known.get(name)]
+
+
+def split_front_matter(text: str) -> tuple[FrontMatter, str]:
+    """And the page below it. What looks like front matter and is none stays part of the page."""
+    first, *lines = text.split("\n", MAX_LINES + 1)
+    fence = first.rstrip()
+    closing = {"---": ("---", "..."), "+++": ("+++",)}.get(fence, ())
+    end = next((n for n, line in enumerate(lines[:MAX_LINES]) if line.rstrip() in closing), None)
+    if end is None:
+        return FrontMatter(), text
+    told = _toml(lines[:end]) if fence == "+++" else _yaml(lines[:end])
+    if told is None:
+        return FrontMatter(), text
+    return FrontMatter(told), "\n".join(lines[end + 1 :])
+
+
+def _yaml(lines: list[str]) -> Mapping[str, Any] | None:
+    written = "\n".join(lines)
+    try:
+        # an alias is what makes YAML grow, and a loader of dates refuses those that do not exist
+        told = None if re.search(r"[&*]\w", written) else yaml.load(written[:20_000], Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        told = None
+    if isinstance(told, dict) or (told is None and not written.strip()):
+        return told or {}
+    # people write what YAML does not take: `title: Oru: a town`
+    pairs = [line.partition(":") for line in lines if line.strip() and not line.lstrip().startswith(("#", "-"))]
+    if not all(colon for _, colon, _ in pairs):
+        return None
+    return {name: value.strip().strip("\"'") for name, _, value in pairs}
+
+
+def _toml(lines: list[str]) -> Mapping[str, Any] | None:
+    try:
+        return tomllib.loads("\n".join(lines)[:20_000])
+    except (ValueError, RecursionError):
+        return None
+
+
+def _texts(value: object) -> list[str]:
+    """Of a text, a number, a date, or a list of such; of anything else nothing."""
+    if isinstance(value, list):
+        return [text for item in value[:100] if not isinstance(item, list) for text in _texts(item)]
+    text = "" if value is None or isinstance(value, dict) else clean(str(value))
+    return [text] if text else []
