@@ -320,7 +320,8 @@ def test_all_of_it_comes_through_the_process_that_is_killed() -> None:
         for name, content in CONTENTS.items():
             found: Document = extractor.extract(name, content)
             assert found == extract(name, content), name
-    assert set(KINDS) - {"html", "markdown", "text", "pdf", "record", "wikitext"} <= {_kind(name) for name in CONTENTS}
+    others = {"html", "markdown", "rst", "text", "pdf", "record", "wikitext"}
+    assert set(KINDS) - others <= {_kind(name) for name in CONTENTS}
 
 
 def _kind(name: str) -> str:
