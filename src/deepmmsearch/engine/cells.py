@@ -84,7 +84,9 @@ class Cells:
     @classmethod
     def read(cls, arrays: Mapping[str, np.ndarray], count: int, dimensions: int) -> Cells:
         """As `arrays` gave them. Raises ValueError, KeyError for what does not belong to (count, dimensions)."""
-        codes, order, starts, centroids = (arrays[name] for name in ("codes", "order", "starts", "centroids"))
+        codes, order, starts, centroids = (
+            np.asarray(arrays[name]) for name in ("codes", "order", "starts", "centroids")
+        )
         fits = (
             (codes.shape, codes.dtype) == ((count, dimensions), np.int8)
             and (order.shape, order.dtype) == ((count,), np.int32)

@@ -23,7 +23,7 @@ HEAP = 48_000_000
 MERGE_FACTOR = 8
 """So many segments of about one size become one; their rows are then that many times as many."""
 SMALLEST_LAYER = 256
-LARGE = 4_000
+LARGE = 1_000
 """Passages with vectors of a segment: two such become one as soon as the smaller has half of what the larger has."""
 MAX_DEAD = 0.3
 # what a build that is killed loses at most
