@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from deepmmsearch.environment import environment
 from deepmmsearch.types import Box, Hit
 from engine_growth import FIRST, growth
 from engine_pages import page_quality
+from engine_text import ranking
 
 K = 5
 
@@ -309,12 +311,12 @@ def best(rows: Iterable[Shown]) -> list[Shown]:
 def peer_ours(passages: list[Shown], work: Path) -> Search:
     from deepmmsearch.engine.storage import Store
     from deepmmsearch.engine.text_ranking import search
-    from deepmmsearch.engine.writer import Writer
+    from deepmmsearch.engine.writer import NewPassage, Writer
 
     store = Store.create(work / "index", {"root": str(work)})
     with Writer(store) as writer:
-        for n, (url, title, text) in enumerate(passages):
-            writer.add("passage", url, {}, url=url, title=title, body=text, position=n)
+        for (url, title), page in groupby(passages, key=lambda passage: passage[:2]):
+            writer.add_page(url, url, title, [NewPassage(text) for _, _, text in page])
             if writer.pending >= 20_000:
                 writer.commit()
         writer.commit()
@@ -325,22 +327,31 @@ def peer_ours(passages: list[Shown], work: Path) -> Search:
     return shown
 
 
-def tantivy_index(passages: list[Shown], work: Path, words: str, analyzer: Any = None) -> Any:
-    """As lean as it gets: one commit, nothing but what is searched and shown, pages told apart by a column."""
+def tantivy_index(passages: list[Shown], work: Path, words: str, texts: list[str] | None = None) -> Any:
+    """As lean as it gets: one commit, nothing but what is searched and shown, pages told apart by a column. With
+    `texts`, they are what is searched, in a field `words`."""
     import tantivy
 
     builder = tantivy.SchemaBuilder()
-    for name in ("title", "body"):
-        builder.add_text_field(name, stored=True, tokenizer_name=words, index_option="freq")
-    builder.add_bytes_field("url", stored=True)
+    searched = ("title", "body") if texts is None else ("words",)
+    for name in searched:
+        builder.add_text_field(name, stored=texts is None, tokenizer_name=words, index_option="freq")
+    for name in ("url", "title", "body"):
+        if name not in searched:
+            builder.add_bytes_field(name, stored=True)
     builder.add_unsigned_field("page", fast=True)
     index = tantivy.Index(builder.build(), path=str(work))
-    if analyzer is not None:
-        index.register_tokenizer(words, analyzer)
     writer = index.writer(48_000_000, 1)
     numbers: dict[str, int] = {}
-    for url, title, text in passages:
-        document = tantivy.Document(title=title, body=text, url=url.encode())
+    for n, (url, title, text) in enumerate(passages):
+        document = tantivy.Document(url=url.encode())
+        if texts is None:
+            document.add_text("title", title)
+            document.add_text("body", text)
+        else:
+            document.add_text("words", texts[n])
+            document.add_bytes("title", title.encode())
+            document.add_bytes("body", text.encode())
         document.add_unsigned("page", numbers.setdefault(url, len(numbers)))
         writer.add_document(document)
     writer.commit()
@@ -357,7 +368,9 @@ def tantivy_shown(searcher: Any, query: Any) -> list[Shown]:
         pages[page] += 1
         if pages[page] <= PER_PAGE:
             get = searcher.doc(address).get_first
-            shown.append((get("url").decode(), get("title"), get("body")))
+            title, body = get("title"), get("body")
+            decoded = (title, body) if isinstance(title, str) else (title.decode(), body.decode())
+            shown.append((get("url").decode(), *decoded))
             if len(shown) == K:
                 break
     return shown
@@ -371,22 +384,30 @@ def peer_tantivy(passages: list[Shown], work: Path) -> Search:
 
 
 def peer_tantivy_tuned(passages: list[Shown], work: Path) -> Search:
-    """Our words and our ranking, without commits in between, manifest, arrays, files, and settings."""
+    """Our words and our title's weight, in one field; without pages, commits in between, manifest, arrays, files, and
+    settings."""
     import tantivy
 
-    from deepmmsearch.engine.storage import TIE, _analyzer
-    from deepmmsearch.engine.text_ranking import TITLE_BOOST
+    from deepmmsearch.engine.writer import LONG_TITLE, SHORT_TITLE
+    from deepmmsearch.language.function_words import function_words
+    from deepmmsearch.language.stems import terms
 
-    analyzer = _analyzer(stemmed=True)
-    index = tantivy_index(passages, work, "words", analyzer)
+    english, small = terms("en"), function_words("en")
+    headings = {
+        t: f"{english.line(t)[0]} " * (SHORT_TITLE if len(t.split()) <= 4 else LONG_TITLE) for _, t, _ in passages
+    }
+    texts = [headings[title] + english.line(text)[0] for _, title, text in passages]
+    index = tantivy_index(passages, work, "whitespace", texts)
     searcher, schema, query_of = index.searcher(), index.schema, tantivy.Query
 
     def search(words: str) -> list[Shown]:
+        weights: Counter[str] = Counter()
+        for word in words.split():
+            weights.update(() if word.lower() in small else english[word].split())
         parts = []
-        for term in dict.fromkeys(analyzer.analyze(words)):
-            title = query_of.boost_query(query_of.term_query(schema, "title", term, index_option="freq"), TITLE_BOOST)
-            body = query_of.term_query(schema, "body", term, index_option="freq")
-            parts.append((tantivy.Occur.Should, query_of.disjunction_max_query([title, body], TIE)))
+        for term, times in weights.items():
+            query = query_of.term_query(schema, "words", term, index_option="freq")
+            parts.append((tantivy.Occur.Should, query if times == 1 else query_of.boost_query(query, times)))
         return tantivy_shown(searcher, query_of.boolean_query(parts))
 
     return search
@@ -559,7 +580,7 @@ def real_passages(work: Path, data: Path) -> tuple[list[Shown], list[Question]]:
     return passages, [question for questions in asked.values() for question in questions]
 
 
-PARTS = ("pages", "pictures", "photographs", "text", "markdown", "speed", "growth", "dense")
+PARTS = ("pages", "pictures", "photographs", "text", "ranking", "markdown", "speed", "growth", "dense")
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -574,6 +595,7 @@ def main() -> None:
         "--docs", type=Path, default=DOCS, help="folder of Markdown and .rst files; these docs if not given"
     )
     parser.add_argument("--queries", type=int, default=30, help="of each kind of change to photographs")
+    parser.add_argument("--sets", type=Path, help="folder of further collections with judged questions")
     parser.add_argument("--quick", action="store_true", help="small samples, no dense vectors, no real photographs")
     parser.add_argument("--no-dense", action="store_true", help="without dense vectors (their build takes minutes)")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run; all when not given")
@@ -609,6 +631,9 @@ def main() -> None:
             compared, damaged = engine_markdown.measure(options.docs, print if options.docs != DOCS else None)
             table.head(f"Documentation files damaged by reading, of {compared}")
             table.row("share", damaged / max(1, compared), 0.02, at_most=True, note=f"({damaged})")
+        if "ranking" in options.only:
+            given = [options.data / "ir"] if options.data is not None else []
+            ranking([*given, *([options.sets] if options.sets else [])], table, quick=options.quick)
         if "speed" in options.only:
             count = 2_000 if options.quick else 20_000
             speed(*(real_passages(work, options.data) if real else invented(count)), work, table)

@@ -17,7 +17,7 @@ from deepmmsearch.engine import vectors as vectors_module
 from deepmmsearch.engine.cells import Cells
 from deepmmsearch.engine.storage import Store
 from deepmmsearch.engine.vectors import Vectors, vectors_of
-from deepmmsearch.engine.writer import MERGE_FACTOR, Writer
+from deepmmsearch.engine.writer import MERGE_FACTOR, NewPassage, Writer
 from deepmmsearch.errors import UserError
 
 DIMENSIONS = 32
@@ -78,7 +78,7 @@ def filled(folder: Path, per_commit: int, commits: int) -> Store:
             for number in range(commit * per_commit, (commit + 1) * per_commit):
                 own = parts[2 * number : 2 * number + 2]
                 row = writer.add_row("vectors", {"vector": [own], "page": np.uint64(number)})
-                writer.add("passage", f"{number}.txt", {}, title="t", body="words", row=row)
+                writer.add_page(f"{number}.txt", "u", "t", [NewPassage("words", row)])
             writer.commit()
     return store
 

@@ -16,21 +16,22 @@ import pytest
 pytest.importorskip("tantivy")
 
 from deepmmsearch.engine import Index
-from deepmmsearch.engine.writer import Writer
+from deepmmsearch.engine.storage import Record
+from deepmmsearch.engine.writer import NewPassage, Writer
 from deepmmsearch.errors import UserError
 
 # adds document after document, with a row of an array each, and says which are committed
 ADDER = """
 import sys, numpy as np
 from deepmmsearch.engine.index import Index
-from deepmmsearch.engine.writer import Writer
+from deepmmsearch.engine.writer import NewPassage, Writer
 index = Index.open(sys.argv[1])
 n = int(sys.argv[2])
 with Writer(index.store) as writer:
     while True:
         for _ in range(5):
             row = writer.add_row("rows", {"value": np.float32([n])})
-            writer.add("passage", f"f{n}", {"n": n}, url="u", title="t", body=f"doc {n}", row=row)
+            writer.add_page(f"f{n}", "u", "t", [NewPassage(f"doc {n}", row)])
             n += 1
         writer.commit()
         print(n, flush=True)
@@ -38,7 +39,11 @@ with Writer(index.store) as writer:
 
 
 def _numbers(index: Index) -> list[int]:
-    return sorted(r.content["n"] for r in index.store.snapshot().find("kind", "passage"))
+    return sorted(map(_number, index.store.snapshot().find("kind", "passage")))
+
+
+def _number(record: Record) -> int:
+    return int(record.content["text"].removeprefix("doc "))
 
 
 def _check(index: Index, acknowledged: int) -> int:
@@ -50,7 +55,7 @@ def _check(index: Index, acknowledged: int) -> int:
     if numbers:
         assert arrays is not None
         rows = dict(zip(arrays["ids"].tolist(), arrays["value"][:, 0].tolist(), strict=True))
-        assert {r.content["row"]: r.content["n"] for r in snapshot.find("kind", "passage")} == rows
+        assert {r.content["row"]: _number(r) for r in snapshot.find("kind", "passage")} == rows
     return len(numbers)
 
 
@@ -76,7 +81,7 @@ def test_kill_leaves_a_committed_prefix(empty: Index) -> None:
         count = _check(Index.open(empty.store.folder), int(said[-1]))
     # the next writer clears what the killed ones left and goes on
     with Writer(empty.store) as writer:
-        writer.add("passage", "last", {"n": count}, body="last")
+        writer.add_page("last", "u", "t", [NewPassage(f"doc {count}")])
         writer.commit()
     named = {s.name for s in empty.store.snapshot().segments}
     assert {p.name for p in empty.store.arrays.iterdir()} == named
@@ -123,7 +128,7 @@ def test_readers_read_while_a_writer_adds(empty: Index) -> None:
 def test_what_is_not_committed_is_gone(empty: Index) -> None:
     with Writer(empty.store) as writer:
         writer.add_row("rows", {"value": np.zeros(1, np.float32)})
-        writer.add("passage", "f", {"n": 0}, body="x")
+        writer.add_page("f", "u", "t", [NewPassage("doc 0")])
     assert _numbers(empty) == []
     with Writer(empty.store):
         pass  # the lock was given back

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -246,16 +246,22 @@ def stats(folder: Path, skipped: bool, as_json: bool) -> None:
 @click.argument("query", required=False)
 @click.option("--image", type=PLACE, help="Search with this picture instead of words.")
 @click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
+@click.option(
+    "--page", default=1, show_default=True, type=click.IntRange(1, 1000), help="Further hits of a text search."
+)
 @json_option
 @_index_option
 @_encoders_option
 def search(
-    query: str | None, image: Path | None, k: int, as_json: bool, folder: Path, encoders: tuple[str, ...]
+    query: str | None, image: Path | None, k: int, page: int, as_json: bool, folder: Path, encoders: tuple[str, ...]
 ) -> None:
     """Search with words or with a picture; show the hits with their scores.
 
+    Beside words: "a phrase", -without, site:example.org, folder:notes, filetype:pdf, after:2020, before:2021-06.
+
     \b
     Example:  deepmmsearch index search "national anthem of Kenya"
+              deepmmsearch index search 'lighthouse "built in" -museum filetype:pdf' --page 2
               deepmmsearch index search --image crop.png -k 3
     """
     from deepmmsearch import images
@@ -265,11 +271,16 @@ def search(
     if (query is None) == (image is None):
         raise UserError("Give either words to search for or --image FILE.")
     index = Index.open(folder, encoders)
-    hits = index.search_image(images.load(image), k) if image is not None else index.search_text(query or "", k)
+    if image is not None:
+        hits = index.search_image(images.load(image), k)
+    else:
+        hits = index.search_text(query or "", k, offset=(page - 1) * k)
     if as_json:
         print_rows({**hit_json(hit), "snippet": hit.snippet} for hit in hits)
     else:
-        _show(hits)
+        for word, other in index.replaced(query or "").items():
+            echo(f"Searched for {one_line(other)} instead of {one_line(word)}, which is in no page.")
+        _show(hits, (page - 1) * k, lambda text: index.matched(query or "", text))
 
 
 @command.command()
@@ -350,13 +361,24 @@ def _summary(report: Report, seconds: float) -> None:
         echo(f"  skipped, {reason}: {shown}", err=True)
 
 
-def _show(hits: list[Hit]) -> None:
+def _show(hits: list[Hit], before: int, matched: Callable[[str], list[tuple[int, int]]]) -> None:
     console = Console()
     if not hits:
         console.print("Nothing found.")
-    for number, hit in enumerate(hits, 1):
+    for number, hit in enumerate(hits, before + 1):
         head = Text(f"{number}. {one_line(hit.title)}", "bold").append(f"  {hit.score:.3f}", "not bold dim")
         console.print(head.append(" match" if hit.matched else "", "not bold green"))
         console.print(Text(f"   {one_line(readable_address(hit.url))}", "cyan"), soft_wrap=True)
         if hit.snippet:
-            console.print(f"   {one_line(hit.snippet)[:400]}")
+            console.print(_snippet(one_line(hit.snippet), matched))
+
+
+def _snippet(text: str, matched: Callable[[str], list[tuple[int, int]]]) -> Text:
+    """400 characters of it, from before the first word that was searched for, those words in bold."""
+    first = next((start for start, _ in matched(text)), 0)
+    begin = text.rfind(" ", 0, first - 80) + 1 if first > 300 else 0
+    text = text[begin : begin + 400]
+    shown = Text(f"   {text}")
+    for start, end in matched(text):
+        shown.stylize("bold", 3 + start, 3 + end)
+    return shown

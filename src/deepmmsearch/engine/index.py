@@ -27,11 +27,13 @@ from deepmmsearch.engine.encoders import (
 from deepmmsearch.engine.image import Gallery, Match
 from deepmmsearch.engine.ingest import SUFFIXES, Ingest
 from deepmmsearch.engine.picture_segment import PictureSegment
+from deepmmsearch.engine.query import matched, understood
 from deepmmsearch.engine.storage import Record, Snapshot, Store, intact
 from deepmmsearch.engine.update import Changes, Update, changes
 from deepmmsearch.engine.walk import Found, Selection, Walk, extension, named
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Failed, UnknownName, UserError
+from deepmmsearch.language.function_words import languages
 from deepmmsearch.progress import Watch, silent
 from deepmmsearch.reading.ocr import TextReader
 from deepmmsearch.types import Hit
@@ -47,7 +49,8 @@ class IndexSettings:
 
     dense: a sentence-transformers model, or "minilm"; None = BM25 alone.
     vision: a SigLIP, CLIP or DINO model; None = descriptors alone.
-    passage: the longest passage, in characters (SHORTEST to LONGEST). stem: English stemming.
+    passage: the longest passage, in characters (SHORTEST to LONGEST). stem: words are found by their stems.
+    language: of all pages (ISO 639-1); None = of each as it says itself, else as its words tell.
     query_prefix, passage_prefix: what `dense` reads before each text; None = as its model or family has it, and kept
     as it was then.
     ocr: what is written in pictures and on scanned pages is read.
@@ -60,16 +63,21 @@ class IndexSettings:
     query_prefix: str | None = None
     passage_prefix: str | None = None
     ocr: bool = False
+    language: str | None = None
 
     def __post_init__(self) -> None:
         kinds: dict[str, tuple[type, ...]] = {"passage": (int,), "stem": (bool,), "ocr": (bool,)}
-        kinds |= dict.fromkeys(("dense", "vision", "query_prefix", "passage_prefix"), (str, type(None)))
+        kinds |= dict.fromkeys(("dense", "vision", "query_prefix", "passage_prefix", "language"), (str, type(None)))
         for name, allowed in kinds.items():
             if type(getattr(self, name)) not in allowed:
                 raise UserError(f"The index setting {name} is {getattr(self, name)!r}. Build the index again.")
         # an index that somebody else made would be cut into single letters
         if not SHORTEST <= self.passage <= LONGEST:
             raise UserError(f"The index setting passage is {self.passage}, {SHORTEST} to {LONGEST} is expected.")
+        if self.language is not None and self.language not in languages():
+            raise UserError(
+                f"The index setting language is {self.language!r}. Known are: {', '.join(sorted(languages()))}."
+            )
         if self.dense is None and (self.query_prefix or self.passage_prefix):
             raise UserError("A prefix is given, but no encoder that reads it. Name one as dense.")
 
@@ -202,7 +210,15 @@ class Index:
 
     def _ingest(self, timeout: float = 15.0) -> Ingest:
         texts = TextReader() if self.settings.ocr else None
-        return Ingest(self.root, self.settings.passage, self.text_encoder, self.image_encoder, timeout, texts=texts)
+        return Ingest(
+            self.root,
+            self.settings.passage,
+            self.text_encoder,
+            self.image_encoder,
+            timeout,
+            texts=texts,
+            language=self.settings.language,
+        )
 
     def select(self, exclude: Sequence[str] | None = None, hidden: bool | None = None) -> None:
         """Which files belong to the index from the next `update` on, and are kept as that."""
@@ -287,17 +303,30 @@ class Index:
     def _ingest_id(self, path: str | Path) -> str:
         return Ingest(self.root).file_id(Path(path))
 
-    def search_text(self, query: str, k: int = 5, per_page: int = text_ranking.PER_PAGE) -> list[Hit]:
-        """At most k passages, best first, at most `per_page` of one page. Any string is a query."""
+    def search_text(self, query: str, k: int = 5, per_page: int = text_ranking.PER_PAGE, offset: int = 0) -> list[Hit]:
+        """At most k passages after the first `offset`, best first, at most `per_page` of one page. Any string is a
+        query; engine/query_language.py says what is more than words in it."""
 
         def found(snapshot: Snapshot) -> list[Hit]:
-            passages = text_ranking.search(snapshot, query, k, self.text_encoder, per_page) if k > 0 else []
+            most = k + offset if k > 0 else 0
+            passages = text_ranking.search(snapshot, query, most, self.text_encoder, per_page)[offset:] if most else []
             return [
                 Hit(p.title, ingest.cited(_address(snapshot, p.url, p.file), p.place), p.text, p.score, source=SOURCE)
                 for p in passages
             ]
 
         return self._consistent(found)
+
+    def replaced(self, query: str) -> dict[str, str]:
+        """The words of a query that are in no page, each with the one that is searched for instead."""
+        with intact(self.store.folder):
+            return dict(understood(self.store.snapshot(), query).replaced)
+
+    def matched(self, query: str, text: str) -> list[tuple[int, int]]:
+        """Where the words of a query stand in a text (a hit's snippet): start and end of each, in its order."""
+        with intact(self.store.folder):
+            snapshot = self.store.snapshot()
+            return matched(snapshot, understood(snapshot, query), text)
 
     def search_image(self, image: Image, k: int = 5) -> list[Hit]:
         """At most k pictures, best first, with thumbnails; `matched` is True only for a confident match."""

@@ -20,7 +20,7 @@ from deepmmsearch.engine.chunks import Chunk, passages
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
 from deepmmsearch.engine.storage import Record, page_number
 from deepmmsearch.engine.walk import as_text
-from deepmmsearch.engine.writer import Writer
+from deepmmsearch.engine.writer import NewPassage, Writer
 from deepmmsearch.errors import Failed, Unreadable, UserError
 from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Showing
@@ -60,6 +60,7 @@ class Ingest:
     timeout: float = 15.0
     texts: TextReader | None = None
     collections: Mapping[str, Collection] = field(default_factory=lambda: COLLECTIONS)
+    language: str | None = None
 
     def file_id(self, path: Path) -> str:
         """Relative to the root in POSIX form, or absolute for files outside of it; text, whatever bytes a name has."""
@@ -76,7 +77,7 @@ class Ingest:
         if not within:
             writer.remove(file)
         writer.add_picture(file, sha, row, within)
-        self._add_passages(writer, file, file_url(file), readable_name(file), said, within)
+        self._add_passages(writer, file, file_url(file), Document(readable_name(file), ""), said, within)
 
     def _described(self, content: bytes) -> dict[str, Any]:
         # all of it crosses from the process that decodes only where an encoder is to see it
@@ -105,7 +106,7 @@ class Ingest:
         if not within:
             writer.remove(file)
         found += [(picture.place, passage) for picture in own for passage in picture.said]
-        self._add_passages(writer, file, url, document.title, found, within)
+        self._add_passages(writer, file, url, document, found, within)
         for picture in own:
             writer.add_picture(picture.name, picture.sha, picture.row, within or file)
         for showing, targets in shown:
@@ -133,13 +134,13 @@ class Ingest:
                     continue
                 yield _Own(_name_within(file, showing), sha, rows[sha], said, showing.place)
 
-    def _add_passages(self, writer: Writer, file: str, url: str, title: str, found: list[_Part], within: str) -> None:
-        rows = self._add_vectors(writer, file, title, [passage for _, passage in found])
-        for position, ((place, passage), row) in enumerate(zip(found, rows, strict=True)):
-            content, text = {"place": place} if place else {}, passage.text
-            writer.add(
-                "passage", file, content, url=url, title=title, body=text, position=position, row=row, within=within
-            )
+    def _add_passages(
+        self, writer: Writer, file: str, url: str, document: Document, found: list[_Part], within: str
+    ) -> None:
+        rows = self._add_vectors(writer, file, document.title, [passage for _, passage in found])
+        texts = [NewPassage(passage.text, row, place) for (place, passage), row in zip(found, rows, strict=True)]
+        spoken = self.language or document.language
+        writer.add_page(file, url, document.title, texts, spoken, document.date, within)
 
     def _add_vectors(self, writer: Writer, file: str, title: str, found: list[Chunk]) -> list[int | None]:
         """The row of each passage: one vector per part, each below the page's title and its heading."""

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -31,18 +31,7 @@ from deepmmsearch.files import replacing, write_json
 from deepmmsearch.notation import without_halves
 
 FORMAT = 3
-MAX_QUERY_TERMS = 64
-TIE = 0.05
 ALL = 10_000_000
-
-# English function words; question words too, they say nothing about the page that answers
-_FUNCTION_WORDS = (
-    "a an the of in on at by for from to with and or but is are was were be been being do does did done has have had",
-    "it its this that these those as into than then there their they he she his her we you your i me my our us them",
-    "what which who whom whose when where why how",
-)
-STOPWORDS = [word for line in _FUNCTION_WORDS for word in line.split()]
-
 
 # the files that tantivy makes and, told so by its own list, deletes
 _MANAGED = re.compile(r"[0-9a-f]{32}(\.\d{1,20})?(\.[a-z]{2,12}){1,2}|meta\.json")
@@ -73,6 +62,19 @@ class KnownFile(NamedTuple):
     address: Any
 
 
+class Conditions(NamedTuple):
+    """What passages must have beside their score: `tags` of their page, and none of `without_tags`; each of `terms`,
+    and of no group of `without` each (a term is given in several forms, of which one is enough); a date (YYYYMMDD) from
+    `after` on and before `before`."""
+
+    tags: Sequence[str] = ()
+    without_tags: Sequence[str] = ()
+    terms: Sequence[Sequence[str]] = ()
+    without: Sequence[Sequence[Sequence[str]]] = ()
+    after: int | None = None
+    before: int | None = None
+
+
 class FoundPassage(NamedTuple):
     """What is shown of a passage that was found."""
 
@@ -93,19 +95,24 @@ def tantivy_module() -> Any:
     return tantivy
 
 
-def _schema(stemmed: bool) -> Any:
+def _schema() -> Any:
     builder = tantivy_module().SchemaBuilder()
-    for name in ("kind", "file", "url", "ref"):
-        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", stored=name != "ref")
-    words = "words_stemmed" if stemmed else "words"
-    for name in ("title", "body"):
-        builder.add_text_field(name, tokenizer_name=words, index_option="freq", stored=True)
+    for name in ("kind", "file", "url", "ref", "tag"):
+        builder.add_text_field(name, tokenizer_name="raw", index_option="basic", stored=name not in ("ref", "tag"))
+    # terms as the language package makes them, parted by blanks: of a passage, and with a page's first one of all of it
+    for name in ("words", "whole"):
+        builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
+    # function words; and with a page's first passage how words are written that no earlier page had
+    for name in ("small", "spelled"):
+        builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
+    for name in ("title", "body", "content"):
+        builder.add_bytes_field(name, stored=True)
     # columns: passages are ranked, fused and limited per page before any of them is read
-    builder.add_unsigned_field("page", fast=True)
+    builder.add_unsigned_field("page", fast=True, indexed=True)
     builder.add_unsigned_field("row", fast=True, indexed=True, stored=True)
     builder.add_unsigned_field("stamp", fast=True)
+    builder.add_unsigned_field("date", fast=True)
     builder.add_unsigned_field("position", stored=True)
-    builder.add_bytes_field("content", stored=True)
     return builder.build()
 
 
@@ -123,15 +130,6 @@ def page_number(file: str) -> int:
     return int.from_bytes(blake2b(file.encode("utf-8"), digest_size=8).digest(), "little")
 
 
-def _analyzer(stemmed: bool) -> Any:
-    tantivy = tantivy_module()
-    builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.simple())
-    for step in (tantivy.Filter.remove_long(60), tantivy.Filter.lowercase(), tantivy.Filter.ascii_fold()):
-        builder = builder.filter(step)
-    builder = builder.filter(tantivy.Filter.custom_stopword(STOPWORDS))
-    return (builder.filter(tantivy.Filter.stemmer("english")) if stemmed else builder).build()
-
-
 class Store:
     """An open index folder. Reading is through `snapshot()`, writing through writer.Writer."""
 
@@ -140,9 +138,7 @@ class Store:
         self.meta = read_meta(folder)
         refuse_foreign(folder)
         self.arrays = folder / "arrays"
-        stemmed = bool(self.meta.get("stem", True))
-        self.analyzer = _analyzer(stemmed)
-        self._words = "words_stemmed" if stemmed else "words"
+        self.stemmed = bool(self.meta.get("stem", True))
         self._links: TemporaryDirectory[str] | None = None
         with intact(folder):
             seen = read_seen(folder)
@@ -168,7 +164,7 @@ class Store:
             for name in ("text", "arrays"):
                 (draft / name).mkdir(parents=True)
             with intact(folder):
-                tantivy_module().Index(_schema(bool(settings.get("stem", True))), path=str(draft / "text"))
+                tantivy_module().Index(_schema(), path=str(draft / "text"))
             write_json(draft / "meta.json", {"format": FORMAT, **settings}, durable=True)
         return cls(folder)
 
@@ -201,7 +197,6 @@ class Store:
             if self._links is not None or _LOCK not in str(error):
                 raise
             return self._opened_apart()
-        index.register_tokenizer(self._words, self.analyzer)
         return index
 
     def _opened_apart(self) -> Any:
@@ -307,6 +302,8 @@ class Snapshot:
         content: dict[str, Any] = manifest.content if manifest else {"segments": [], "next_id": 0}
         self.segments = tuple(Segment.from_json(s) for s in content["segments"])
         self.next_id = int(content["next_id"])
+        # how many passages were ever added, and of how many terms
+        self.texts = tuple(map(int, content.get("texts", (0, 0))))
         self._loaded: dict[str, dict[str, np.ndarray] | None] = {}
         # derived structures (a search tree over descriptors) live as long as the arrays they are made of
         self.derived: dict[str, Any] = {}
@@ -391,20 +388,65 @@ class Snapshot:
         query = self._query.term_query(self.schema, "kind", kind, index_option="basic")
         return int(self.searcher.search(query, 1, count=True).count)
 
-    def rank(self, words: str, limit: int, title_boost: float) -> Ranked:
-        """Passages by BM25, unread. The words are data: they are analysed like the text, never parsed as a query."""
-        terms = list(dict.fromkeys(self.store.analyzer.analyze(words)))[:MAX_QUERY_TERMS]
-        if not terms or limit <= 0:
-            return []
-        new, schema = self._query, self.schema
-        parts = []
-        for term in terms:
-            title = new.term_query(schema, "title", term, index_option="freq")
-            body = new.term_query(schema, "body", term, index_option="freq")
-            # the better field counts: summed, a page that repeats its own title outranks the passage that answers
-            either = [new.boost_query(title, title_boost), body]
-            parts.append((self._occur.Should, new.disjunction_max_query(either, TIE)))
-        return self._search(new.boolean_query(parts), limit)
+    def rank(
+        self, terms: Mapping[str, float], small: Mapping[str, float], limit: int, conditions: Conditions | None = None
+    ) -> Ranked:
+        """Passages by BM25 of their weighted terms and function words (`small`), unread."""
+        parts = [(self._occur.Should, self._term("words", term, weight)) for term, weight in terms.items()]
+        parts += [(self._occur.Should, self._term("small", term, weight)) for term, weight in small.items()]
+        if conditions is not None:
+            either = (
+                self._query.boolean_query(parts) if parts else self._query.term_query(self.schema, "kind", "passage")
+            )
+            parts = [(self._occur.Must, either), *self._conditions(conditions)]
+        return self._search(self._query.boolean_query(parts), limit) if parts and limit > 0 else []
+
+    def _conditions(self, given: Conditions) -> Iterator[tuple[Any, Any]]:
+        """What each passage must be or must not be, without a score of its own."""
+        new, must, never = self._query, self._occur.Must, self._occur.MustNot
+
+        def tagged(tag: str) -> Any:
+            return new.const_score_query(new.term_query(self.schema, "tag", tag, index_option="basic"), 0.0)
+
+        for tag in given.tags:
+            yield must, tagged(tag)
+        for tag in given.without_tags:
+            yield never, tagged(tag)
+        for forms in given.terms:
+            yield must, new.const_score_query(self._either(forms), 0.0)
+        for group in given.without:
+            yield never, new.boolean_query([(must, self._either(forms)) for forms in group])
+        if given.after is not None or given.before is not None:
+            kind, latest = tantivy_module().FieldType.Unsigned, given.before or 99_991_231
+            dates = new.range_query(self.schema, "date", kind, given.after or 1, latest, include_upper=False)
+            yield must, new.const_score_query(dates, 0.0)
+
+    def _either(self, forms: Sequence[str]) -> Any:
+        """One of the forms, among the words or the function words."""
+        either = [self._term(field, form, 1.0) for field in ("words", "small") for form in forms]
+        return self._query.boolean_query([(self._occur.Should, query) for query in either])
+
+    def rank_pages(self, terms: Mapping[str, float], limit: int) -> dict[int, float]:
+        """The best pages (their numbers) by BM25 of their whole text."""
+        parts = [(self._occur.Should, self._term("whole", term, weight)) for term, weight in terms.items()]
+        ranked = self._search(self._query.boolean_query(parts), limit) if parts and limit > 0 else []
+        return dict(zip(self.columns("page", ranked), (score for score, _ in ranked), strict=True))
+
+    def frequency(self, term: str) -> int:
+        """In how many passages a term is."""
+        return int(self.searcher.doc_freq("words", term))
+
+    def spelled(self, prefix: str, most: int) -> list[str]:
+        """How words are written that begin so."""
+        return [word for word, _ in self.searcher.terms_with_prefix("spelled", prefix, limit=most)]
+
+    def tags(self, prefix: str) -> dict[str, int]:
+        """The tags that begin so, without that, and how many passages have each."""
+        return {tag.removeprefix(prefix): count for tag, count in self.searcher.terms_with_prefix("tag", prefix)}
+
+    def _term(self, field: str, term: str, weight: float) -> Any:
+        query = self._query.term_query(self.schema, field, term, index_option="basic" if field == "small" else "freq")
+        return query if weight == 1 else self._query.boost_query(query, weight)
 
     def columns(self, name: str, ranked: Ranked) -> list[int]:
         """`page` (page_number of the file) or, where passages have vectors, `row` of ranked passages."""
@@ -419,15 +461,15 @@ class Snapshot:
         get = self.searcher.doc(address).get_first
         stored = get("content")
         place = json.loads(stored).get("place", "") if stored is not None else ""
-        return FoundPassage(get("url") or "", get("title") or "", get("body"), score, get("file") or "", place)
+        return FoundPassage(get("url") or "", _text(get("title")), _text(get("body")), score, get("file") or "", place)
 
     def record(self, score: float, address: Any) -> Record:
         get = self.searcher.doc(address).get_first
         stored = get("content")
         content: dict[str, Any] = {} if stored is None else json.loads(stored)
         if (text := get("body")) is not None:
-            content["url"], content["title"] = get("url") or "", get("title") or ""
-            content["text"], content["position"] = text, get("position") or 0
+            content["url"], content["title"] = get("url") or "", _text(get("title"))
+            content["text"], content["position"] = _text(text), get("position") or 0
             if (row := get("row")) is not None:
                 content["row"] = row
         return Record(get("kind"), get("file") or "", content, float(score))
@@ -435,3 +477,7 @@ class Snapshot:
     def _search(self, query: Any, limit: int) -> Ranked:
         found: Ranked = self.searcher.search(query, min(limit, self._most), count=False).hits
         return found
+
+
+def _text(stored: bytes | None) -> str:
+    return (stored or b"").decode("utf-8")

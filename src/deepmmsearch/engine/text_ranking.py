@@ -6,19 +6,21 @@ Ranking, fusing and the limit per page work on columns of numbers; only the pass
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 from deepmmsearch.engine.encoders import TextEncoder
 from deepmmsearch.engine.fusion import fuse
-from deepmmsearch.engine.storage import FoundPassage, Snapshot
+from deepmmsearch.engine.query import Query, holds, understood
+from deepmmsearch.engine.storage import FoundPassage, Ranked, Snapshot
 from deepmmsearch.engine.vectors import Vectors, vectors_of
 from deepmmsearch.notation import without_halves
 
-# measured: the same from 2.5 to 8; 1 loses a third of the questions that name a page and one of its facts
-TITLE_BOOST = 3.0
 PER_PAGE = 3
 DEPTH = 50
+# so many times more pages are ranked: those of the passages are among them, but for a few
+PAGES = 2
 DEEPEST = 5_000
-MAX_QUERY = 2_000
+MAX_QUERY = 10_000
 
 
 def search(
@@ -27,32 +29,56 @@ def search(
     """At most k passages, best first, at most `per_page` of one page; `score` is BM25's, or the fused one."""
     query = without_halves(query[:MAX_QUERY])
     vectors = vectors_of(snapshot) if encoder is not None and query.strip() else None
+    asked = understood(snapshot, query)
     if encoder is None or vectors is None:
-        return _lexical(snapshot, query, k, per_page)
-    return _fused(snapshot, query, k, vectors, encoder, per_page)
+        return _lexical(snapshot, asked, k, per_page)
+    return _fused(snapshot, asked, k, vectors, encoder, per_page)
 
 
-def _lexical(snapshot: Snapshot, query: str, k: int, per_page: int) -> list[FoundPassage]:
+def rank(snapshot: Snapshot, query: Query, depth: int) -> tuple[Ranked, list[int], bool]:
+    """The best passages, the numbers of their pages, and whether these are all there are. To a passage's BM25 its
+    page's is added: that of its whole text, in which the words of a question meet that one passage has not."""
+    ranked = snapshot.rank(query.terms, query.small, depth, query.conditions)
+    complete = len(ranked) < depth
+    if query.phrases or query.without:
+        ranked = [found for found in ranked if _holds(snapshot, query, found)]
+    pages = snapshot.columns("page", ranked)
+    whole = snapshot.rank_pages(query.terms, PAGES * depth)
+    # the others have at most this
+    least = min(whole.values()) if len(whole) == PAGES * depth else 0.0
+    scored = [(score + whole.get(page, least), address) for (score, address), page in zip(ranked, pages, strict=True)]
+    order = sorted(range(len(scored)), key=lambda position: -scored[position][0])
+    return [scored[position] for position in order], [pages[position] for position in order], complete
+
+
+def _holds(snapshot: Snapshot, query: Query, found: tuple[float, Any]) -> bool:
+    passage = snapshot.passage(*found)
+    return holds(passage.title, passage.text, query)
+
+
+def _lexical(snapshot: Snapshot, query: Query, k: int, per_page: int) -> list[FoundPassage]:
     depth = max(DEPTH, 4 * k)
     while True:
-        ranked = snapshot.rank(query, depth, TITLE_BOOST)
-        kept = limited(snapshot.columns("page", ranked), k, per_page)
+        ranked, of_pages, complete = rank(snapshot, query, depth)
+        kept = limited(of_pages, k, per_page)
         # a few long pages may fill the list
-        if len(kept) == k or len(ranked) < depth or depth >= DEEPEST:
+        if len(kept) == k or complete or depth >= DEEPEST:
             return [snapshot.passage(*ranked[position]) for position in kept]
         depth *= 4
 
 
 def _fused(
-    snapshot: Snapshot, query: str, k: int, vectors: Vectors, encoder: TextEncoder, per_page: int
+    snapshot: Snapshot, query: Query, k: int, vectors: Vectors, encoder: TextEncoder, per_page: int
 ) -> list[FoundPassage]:
     depth = max(DEPTH, 4 * k)
-    ranked = snapshot.rank(query, depth, TITLE_BOOST)
+    ranked, of_pages, _ = rank(snapshot, query, depth)
     lexical = dict(zip(snapshot.columns("row", ranked), ranked, strict=True))
-    dense, share = vectors.search(encoder, query, depth)
+    dense, share = vectors.search(encoder, query.words, depth)
+    if query.conditions is not None:  # vectors know nothing of them
+        dense = [near for near in dense if near.row in lexical]
     scores = fuse({row: score for row, (score, _) in lexical.items()}, {n.row: n.cosine for n in dense}, depth, share)
     pages = {near.row: near.page for near in dense}
-    pages.update(zip(lexical, snapshot.columns("page", ranked), strict=True))
+    pages.update(zip(lexical, of_pages, strict=True))
     rows = sorted(scores, key=lambda row: -scores[row])
     kept = [rows[position] for position in limited([pages[row] for row in rows], k, per_page)]
     found = (lexical[row][1] if row in lexical else snapshot.address(row) for row in kept)

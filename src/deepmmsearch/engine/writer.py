@@ -7,17 +7,23 @@ import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
+from deepmmsearch.engine.page_tags import page_tags
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.engine.storage import Store, file_ref, page_number, tantivy_module
 from deepmmsearch.engine.vectors import KIND, cells_of
 from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.language.detection import language_of
+from deepmmsearch.language.function_words import function_words
+from deepmmsearch.language.segmentation import is_run, words
+from deepmmsearch.language.stems import Terms
+from deepmmsearch.notation import without_halves
 
 HEAP = 48_000_000
 MERGE_FACTOR = 8
@@ -26,11 +32,23 @@ SMALLEST_LAYER = 256
 LARGE = 1_000
 """Passages with vectors of a segment: two such become one as soon as the smaller has half of what the larger has."""
 MAX_DEAD = 0.3
+NO_TEXT = "\x01 "
+"""A term of no text."""
 # what a build that is killed loses at most
 COMMIT_SECONDS = 10.0
 COMMIT_DOCUMENTS = 50_000
 COMMIT_BYTES = 96_000_000
 """Of arrays, which are in memory until they are committed."""
+# how often a title counts before the text: a name, and one of more words than NAME
+SHORT_TITLE, LONG_TITLE, NAME = 8, 2, 4
+
+
+class NewPassage(NamedTuple):
+    """A passage to be added: the row of its vectors where it has some, and its place in a file that has pages."""
+
+    text: str
+    row: int | None = None
+    place: str = ""
 
 
 class Writer:
@@ -41,6 +59,7 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self._analysed: dict[str, Terms] = {}
         if store.read_only:
             raise Failed(f"The index in {store.folder} cannot be written: its folder is read-only. Copy it first.")
         try:
@@ -68,6 +87,7 @@ class Writer:
         self._new: dict[str, list[int]] = {}  # the rows of each file of which something was added
         self._bytes = 0
         self._since = time.monotonic()
+        self._texts, self._terms = self.snapshot.texts
         self.pending = 0
 
     @property
@@ -91,34 +111,68 @@ class Writer:
         *,
         url: str = "",
         ref: str = "",
-        title: str = "",
-        body: str = "",
-        position: int = 0,
-        row: int | None = None,
         stamp: int | None = None,
         within: str = "",
     ) -> None:
-        """One document; title and body are what text search sees, `url` and `ref` are found by exact value.
-        `position` in the page and `row` of vectors are a passage's (whatever has a body), `stamp` is a file's.
-        `within`: the file that holds this one, with which it goes."""
-        document = tantivy_module().Document()
-        document.add_text("kind", kind)
-        values = (("file", file), ("file", within), ("url", url), ("ref", ref), ("title", title), ("body", body))
-        for name, value in values:
-            if value:
-                document.add_text(name, value)
-        if body or stamp is not None:
-            document.add_unsigned("page", page_number(file))
-        if body:
-            document.add_unsigned("position", position)
-            if row is not None:
-                document.add_unsigned("row", row)
+        """One document; `url` and `ref` are found by exact value, `stamp` is a file's. `within`: the file that holds
+        this one, with which it goes."""
+        # BM25 takes the mean length of all documents: whatever is no text must not change it
+        mean = self._terms // self._texts if self._texts else 0
+        texts = {"url": url, "ref": ref, "words": NO_TEXT * mean, "whole": NO_TEXT * mean}
+        document = _document(kind, (file, within), content, texts)
         if stamp is not None:
+            document.add_unsigned("page", page_number(file))
             document.add_unsigned("stamp", stamp)
+        self._add(document, file)
+
+    def add_page(
+        self,
+        file: str,
+        url: str,
+        title: str,
+        passages: Sequence[NewPassage],
+        language: str | None = None,
+        date: str | None = None,
+        within: str = "",
+    ) -> None:
+        """A page as text search sees it; `language` and `date` as it names them."""
+        title, texts = without_halves(title), [without_halves(passage.text) for passage in passages]
+        spoken = language_of("\n".join(texts), language)
+        analysed = self._analysed.get(spoken)
+        if analysed is None:
+            # of its own: what is new to this writer is what its pages tell of how words are written
+            analysed = self._analysed[spoken] = Terms(spoken, self.store.stemmed, collecting=True)
+        heading, small = analysed.line(title)
+        short = _length(title, spoken) <= NAME
+        # a function word is as good as any in a name
+        heading = " ".join([f"{heading} {small}"] * SHORT_TITLE if short else [heading] * LONG_TITLE)
+        lines = [analysed.line(text) for text in texts]
+        page, day = page_number(file), _day(date)
+        tags = page_tags(within or file, url, spoken)
+        for position, (passage, text, (line, small)) in enumerate(zip(passages, texts, lines, strict=True)):
+            fields = {"url": url, "words": f"{heading} {line}", "small": small}
+            self._texts += 1
+            self._terms += fields["words"].count(" ") + 1
+            if position == 0:
+                fields["whole"] = " ".join([heading, *(line for line, _ in lines)])
+                fields["spelled"] = " ".join(set(analysed.fresh))
+                analysed.fresh.clear()
+            document = _document("passage", (file, within), {"place": passage.place} if passage.place else {}, fields)
+            for tag in tags:
+                document.add_text("tag", tag)
+            document.add_bytes("title", title.encode())
+            document.add_bytes("body", text.encode())
+            document.add_unsigned("page", page)
+            document.add_unsigned("position", position)
+            if day:
+                document.add_unsigned("date", day)
+            if passage.row is not None:
+                document.add_unsigned("row", passage.row)
+            self._add(document, file, passage.row)
+
+    def _add(self, document: Any, file: str, row: int | None = None) -> None:
         if file:
             self._new.setdefault(file, []).extend([] if row is None else [row])
-        if content:
-            document.add_bytes("content", json.dumps(content).encode())
         self._writer.add_document(document)
         self.pending += 1
 
@@ -194,7 +248,11 @@ class Writer:
         if self._dying:
             self._segments = [self._bury(s) for s in self._segments]
         self._merge()
-        manifest = {"segments": [s.to_json() for s in self._segments], "next_id": self._next_id}
+        manifest = {
+            "segments": [s.to_json() for s in self._segments],
+            "next_id": self._next_id,
+            "texts": [self._texts, self._terms],
+        }
         self._writer.delete_documents_by_term("kind", "manifest")
         self.add("manifest", "", manifest)
         self._writer.commit()
@@ -253,3 +311,27 @@ def _stack(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarra
         else:
             arrays[key] = np.stack(column)
     return arrays
+
+
+def _document(kind: str, files: tuple[str, str], content: Mapping[str, Any], texts: Mapping[str, str]) -> Any:
+    document = tantivy_module().Document()
+    document.add_text("kind", kind)
+    for name, value in (*(("file", file) for file in files), *texts.items()):
+        if value:
+            document.add_text(name, value)
+    if content:
+        document.add_bytes("content", json.dumps(content).encode())
+    return document
+
+
+def _length(title: str, language: str) -> float:
+    """In words that say something; two characters are about one where blanks do not tell."""
+    small = function_words(language)
+    said = [word.text for word in words(title) if word.text.lower() not in small]
+    return sum(len(token) / 2 if is_run(token) else 1 for token in said)
+
+
+def _day(date: str | None) -> int:
+    """2024-05-17 as 20240517, and 0 for what is no date."""
+    found = re.match(r"(\d{4})-(\d\d)-(\d\d)", date or "")
+    return int("".join(found.groups())) if found else 0

@@ -1,0 +1,123 @@
+"""Which passage comes first: one index of small pages for each kind of query."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.errors import UserError
+
+
+def _index(folder: Path, pages: dict[str, str], settings: IndexSettings | None = None) -> Index:
+    source = folder / "pages"
+    for name, text in pages.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    return Index.build(source, folder / "index", settings)
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    pages = {
+        "zh.md": "# 山麓图书馆\n\n山麓图书馆建于1921年，由建筑师陈立新设计。馆内藏书三十万册。",
+        "ja.md": "# 黒崎灯台\n\n黒崎灯台は1908年に点灯した。設計者は森本花子である。",
+        "th.md": "# หอสมุดริมน้ำ\n\nหอสมุดริมน้ำสร้างขึ้นในปี พ.ศ. 2466 ออกแบบโดยสถาปนิกวิชัย",
+        "ko.md": "# 바닷가도서관\n\n바닷가도서관은 1931년에 세워졌다. 설계자는 박서연이다.",
+        "ru.md": "# Старая мельница\n\nСтарая мельница построена в 1841 году мастером Фёдором Зиминым.",
+        "ar.md": "# المكتبة القديمة\n\nبُنيت المكتبة القديمة عام 1887، وصمّمها المهندس يوسف النجار.",
+        "de.md": "# Mühle Großenhain\n\nDie Mühle wurde 1790 von den Brüdern Kühn gebaut und ist ein Museum.",
+        "en.md": "# Old mill\n\nThe old mill was built in 1803 by the brothers Hale, and it has two wheels.",
+        "dev.md": "# सागर पुस्तकालय\n\nसागर पुस्तकालय की निदेशक प्रिया शर्मा हैं और यह मुंबई में है।",
+        "us.md": "# US\n\nThe US has 50 states. Its population is 335 million.",
+        "who.md": "# WHO\n\nThe WHO has its seat in Geneva.",
+        "band.md": "# The Who\n\nThe Who were a band formed in London.",
+        "france.md": "# France\n\nFrance has a population of 68 million, its capital a population of two. Ask us.",
+        "seat.md": "# Seats of firms\n\nThe seat of the firm is where its seat is: the seat in Basel.",
+        "cpp.md": "# C++\n\nC++ came from Bjarne.",
+        "csharp.md": "# C#\n\nC# came from Anders.",
+        "card.md": "# Cards\n\nThe RTX4090 draws 450 watts and costs $1,599.",
+        "code.md": "# Reader\n\nCall `getUserName` before `set_user_name`.",
+    }
+    return _index(tmp_path_factory.mktemp("ranking"), pages)
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("陈立新", "zh.md"),
+        ("图书馆藏书多少", "zh.md"),
+        ("森本花子", "ja.md"),
+        ("設計者は誰", "ja.md"),
+        ("วิชัย", "th.md"),
+        ("박서연", "ko.md"),
+        ("도서관 설계자", "ko.md"),
+        ("мельницы Зимин", "ru.md"),
+        ("النجار", "ar.md"),
+        ("Großenhain Mühlen", "de.md"),
+        ("muhle grossenhain", "de.md"),
+        ("प्रिया शर्मा", "dev.md"),
+        ("who built old mills", "en.md"),
+        ("population of the US", "us.md"),
+        ("population of the U.S.", "us.md"),
+        ("WHO seat", "who.md"),
+        ("The Who", "band.md"),
+        ("C++", "cpp.md"),
+        ("C#", "csharp.md"),
+        ("rtx 4090 watts", "card.md"),
+        ("1599", "card.md"),
+        ("get user name", "code.md"),
+        ("population of france", "france.md"),
+    ],
+)
+def test_the_page_that_is_meant_comes_first(index: Index, query: str, page: str) -> None:
+    assert index.search_text(query, 3)[0].url == page
+
+
+def test_chatter_before_a_question_does_not_push_it_out(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    chatter = [
+        f"{a}{b}" for a in ("mor", "tal", "ren", "sul", "kip") for b in ("ga", "den", "vik", "pom", "lus", "tar")
+    ]
+    pages = {f"{n}.md": f"# Page {n}\n\n" + " ".join(rng.sample(chatter, k=3)) for n in range(40)}
+    index = _index(tmp_path, {**pages, "gold.md": "# Bhutan\n\nThe highest point of Bhutan is Gangkhar."})
+    question = " ".join([*chatter, *(f"um{n}" for n in range(100)), "highest point of Bhutan"])
+    assert index.search_text(question, 1)[0].url == "gold.md"
+
+
+def test_a_rare_language_does_not_come_first_for_every_word(tmp_path: Path) -> None:
+    pages = {
+        f"{n}.md": f"# Waves {n}\n\nThe noise of waves is measured in the circuits of a receiver." for n in range(60)
+    }
+    pages["best.md"] = "# Noise\n\nNoise of waves: the noise is measured."
+    pages["nl.md"] = "# Over\n\nDe noise van het waves is niet de measured van een circuits."
+    assert _index(tmp_path, pages).search_text("noise of waves", 1)[0].url == "best.md"
+
+
+def test_a_pages_whole_text_tells_which_of_two_passages_is_meant(tmp_path: Path) -> None:
+    fact = "The bridge is forty metres long."
+    filler = "Nothing else is told in this part of the text. " * 14
+    pages = {
+        "a.md": f"# Alpha\n\n{fact} {filler}\n\nIts architect was Quillan, and its stones are red. {filler}",
+        "b.md": f"# Beta\n\n{fact} {filler}\n\nIts architect was Morrow, and its stones are grey. {filler}",
+    }
+    index = _index(tmp_path, pages)
+    for architect, page in (("Quillan", "a.md"), ("Morrow", "b.md")):
+        hits = index.search_text(f"how many metres long is the bridge, stones, {architect}", 4)
+        assert next(hit.url for hit in hits if fact in hit.snippet) == page
+
+
+def test_the_language_of_all_pages_can_be_set(tmp_path: Path) -> None:
+    pages = {"a.md": "# Kühe\n\nHäuser 1790"}
+    index = _index(tmp_path, pages, IndexSettings(language="de"))
+    assert index.search_text("Haus", 1) and index.stats()["language"] == "de"
+    with pytest.raises(UserError, match="language is 'klingon'"):
+        IndexSettings(language="klingon")
+
+
+def test_without_stems_words_are_found_as_they_are(tmp_path: Path) -> None:
+    index = _index(tmp_path, {"a.md": "# Ships\n\nThe harbours were full."}, IndexSettings(stem=False))
+    assert index.search_text("harbours", 1) and not index.search_text("harbouring", 1)
