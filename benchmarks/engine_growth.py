@@ -106,11 +106,19 @@ def clock(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def quickest(work: Callable[[], Any]) -> float:
+    """Seconds; of three runs the best, because this is rarely the only work of a machine, or of one that is long."""
+    times = [clock(work)]
+    while len(times) < 3 and sum(times) < 0.3:
+        times.append(clock(work))
+    return min(times)
+
+
 def asked(search: Callable[[str], Any], known: Sequence[str]) -> dict[str, float]:
-    """ms; of three runs of each query the quickest, because this is rarely the only work of a machine."""
+    """ms."""
     figures = {}
     for words in (6, 30):
-        times = sorted(min(clock(lambda q=query: search(q)) for _ in range(3)) for query in queries(known, words))
+        times = sorted(quickest(lambda q=query: search(q)) for query in queries(known, words))
         figures[f"p50_{words}"] = times[len(times) // 2] * 1e3
         figures[f"p95_{words}"] = times[int(len(times) * 0.95)] * 1e3
     return figures

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -329,8 +330,9 @@ def lines(path: Path, cursor: str) -> Iterator[CollectionEntry]:
         if line == "damaged":
             raise Unreadable("damaged in the middle")
         problem = "refused" if line == "bad" else ""
+        url, _, text = line.rpartition(" @ ")
         yield CollectionEntry(
-            f"line/{number}", str(number), line.encode(), Origin("text", f"Line {number}"), problem=problem
+            f"line/{number}", str(number), text.encode(), Origin("text", f"Line {number}"), url, problem
         )
 
 
@@ -379,6 +381,25 @@ def test_each_entry_of_a_file_is_a_document_of_its_own(many: Many) -> None:
     assert many.build().removed == 1 and many.index.stats()["passages"] == 1
 
 
+def test_an_entry_claims_no_file_of_the_folder(many: Many) -> None:
+    many.file.write_text("a.md @ A forged attic.\nhttps://a.example/x @ A cellar.\n")
+    many.build()
+    assert many.index.read("a.md").text == "An attic." and many.found("forged") == ["many.warc.gz%23line/0"]
+    assert many.found("cellar") == ["https://a.example/x"]
+    assert many.index.digest() == many.index.digest()
+
+
+def test_a_hit_is_read_from_its_own_file(tmp_path: Path) -> None:
+    """However it is called, and whatever else claims its address."""
+    claim = "---\nurl: https://a.example/page\n---\n"
+    texts = {"a b é": "One.", "%41": "Two.", "A": "Three.", "100%": "Four.", "x#y?z": "Five."}
+    root = write(tmp_path / "docs", **{name: f"{claim}The harbour is {text}" for name, text in texts.items()})
+    index = Index.build(root, tmp_path / "index")
+    hits = index.search_text("harbour", 9)
+    assert len({hit.url for hit in hits}) == 5 and all(index.read(hit.url).text == hit.snippet for hit in hits)
+    assert all(index.read(f"{name}.md").text.endswith(text) for name, text in texts.items() if name != "%41")
+
+
 def test_a_long_file_goes_on_where_it_was_interrupted(many: Many, monkeypatch: pytest.MonkeyPatch) -> None:
     many.file.write_text("\n".join(f"Harbour number {n}." for n in range(20)))
     monkeypatch.setattr(writer, "COMMIT_DOCUMENTS", 3)
@@ -424,6 +445,20 @@ def test_skipped_files_are_listed_and_logged(tmp_path: Path) -> None:
     assert run(tmp_path, "stats", "--skipped").stdout == "draft.md: excluded\nnone.md: empty file\n"
     first = json.loads(run(tmp_path, "stats", "--skipped", "--json").stdout.splitlines()[0])
     assert first == {"file": "draft.md", "reason": "excluded"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    write(tmp_path / "docs", **{f"d{n}": f"Document {n}." for n in range(2_500)})
+    command = [sys.executable, "-c", "from deepmmsearch.cli import main; main()", "index", "build", "docs"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "Indexing: 0 of 2,500" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors
+    assert "are in the index. Go on with: deepmmsearch index build docs --out index\n" in errors
 
 
 def test_hits_are_shown_as_people_write_their_paths(tmp_path: Path) -> None:

@@ -349,8 +349,8 @@ class Index:
         with intact(self.store.folder):
             snapshot = self.store.snapshot()
             records = [r for r in snapshot.find("url", url) if r.kind == "passage"]
-            if not records:
-                records = [r for r in snapshot.find("file", ingest.url_file(url)) if r.kind == "passage"]
+            for file in (ingest.url_file(url), url):  # as it is cited, as it is shown
+                records = records or [r for r in snapshot.find("file", file) if r.kind == "passage"]
             if not records and "#" in url:  # a part of a page is read as the page
                 return self.read(url.partition("#")[0])
             files = sorted({r.file for r in records})
@@ -365,7 +365,7 @@ class Index:
     def digest(self) -> str:
         """sha256 over the settings and what is in every file: two indexes of the same have the same."""
         with intact(self.store.folder):
-            files = sorted((r.file, r.content["sha"]) for r in self.store.snapshot().find("kind", "file"))
+            files = sorted((r.file, r.content.get("sha", "")) for r in self.store.snapshot().find("kind", "file"))
         settings = asdict(self.settings)
         # unset, they change nothing: an index without vectors has the digest that it had before there were prefixes
         settings = {k: v for k, v in settings.items() if v is not None or not k.endswith("_prefix")}

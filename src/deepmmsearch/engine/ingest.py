@@ -92,8 +92,8 @@ class Ingest:
 
     def add_page(self, writer: Writer, file: str, document: Document, within: str = "", url: str = "") -> None:
         """A page in place of what the file held. `within`: the collection whose entry it is, which holds no such one
-        yet; `url`: what the collection says its address is."""
-        url = url or document.url or file_url(file)
+        yet; `url`: what the collection says its address is, which counts if it is one of the web."""
+        url = url if url.startswith(("https://", "http://")) else document.url or file_url(file)
         headings = frozenset(document.headings)
         # a passage is of one part, so that it can be cited
         found = [
