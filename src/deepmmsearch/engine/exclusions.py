@@ -1,6 +1,6 @@
 """Patterns like those of .gitignore: which files and folders of an indexed folder are left out.
 
-Patterns may be a stranger's: each part of a path is matched in linear time, and `**` without going back.
+Patterns may be a stranger's: neither a part of a path nor `**` is matched by backtracking.
 """
 
 from __future__ import annotations
