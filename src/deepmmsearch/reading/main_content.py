@@ -201,8 +201,8 @@ class _Page:
         return value >= (ARTICLE_TOLD if run.told else ARTICLE_UNTOLD) and (run.told or self._told_near(number) >= 0.5)
 
     def _is_structured(self, values: list[float]) -> bool:
-        likely = [run for run, value in zip(self.runs, values, strict=True) if value >= STRUCTURED]
-        own = sum(run.size - run.linked for run in likely if not self.around[run.block].tags.isdisjoint(_STRUCTURE))
+        likely = [run for run, value in zip(self.runs, values, strict=True) if value >= LIST]
+        own = sum(run.size for run in likely if not self.around[run.block].tags.isdisjoint(_STRUCTURE))
         return own >= MUCH_STRUCTURE * sum(run.size for run in likely)
 
     def _in_main(self, run: TextRun) -> bool:
