@@ -171,6 +171,18 @@ def test_the_local_model_answers_or_not(run: Run, picture: Path, tmp_path: Path)
     assert code == 1 and "No answer: a turn" in out
 
 
+def test_the_image_may_be_searched_more_than_once(run: Run, picture: Path, index: Path) -> None:
+    whole = "<reason>I look.</reason><img_search><img></img_search>"
+    for option, refused in (((), 1), (("--image-searches", "2"), 0), (("--image-searches", "0"), 2)):
+        left = [whole, whole, TURNS[-1]]
+        with endpoint(lambda _, left=left: said(left.pop(0))) as player:
+            place = ("--base-url", player.url, "--model", "vlm", "--index", index)
+            code, out, err = run("ask", picture, "Whose?", *place, *option, "--json")
+        assert code == 0, err
+        turns = json.loads(out)["turns"]
+        assert sum("search" in (turn.get("error") or "") for turn in turns) == refused, turns
+
+
 def test_a_human_plays(run: Run, picture: Path, index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = ["text: capital of Veld", "answer: Moru"]
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(lines)))

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from deepmmsearch import cli
 from deepmmsearch.cli import group
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluation import Evaluation, rag_prompts
 from deepmmsearch.compose.recipe import load_recipe
+from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.reproduce.six_claims import make_recipe, read_models, roles
 from deepmmsearch.store import TrajectoryStore
@@ -95,6 +97,44 @@ def test_a_file_without_questions_is_refused_before_anything_is_played(tmp_path:
         (tmp_path / "mine.csv").write_text(rows)
         with pytest.raises(UserError, match=told):
             run("eval", str(file))
+
+
+def test_a_recipe_allows_several_image_searches_and_more_tools(tmp_path: Path) -> None:
+    pytest.importorskip("cv2")
+    turns = (
+        '<zoom>{"box": [0, 0, 500, 500]}</zoom>',
+        "<img_search><img></img_search>",
+        "<img_search><img 2></img_search>",
+        "<visit>[1]</visit>",
+        "<answer>x</answer>",
+    )
+
+    def reply(request: Any) -> Any:
+        made = sum(message["role"] == "assistant" for message in request["messages"])
+        return said(f"<reason>I look.</reason>{turns[made]}")
+
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "veld.md").write_text("# Veld\n\nThe flag of Veld.\n\n![Flag of Veld](flag.png)\n")
+    Image.effect_noise((160, 120), 80).convert("RGB").save(pages / "flag.png")
+    Index.build(pages, tmp_path / "index")
+    asked = {"question": "Whose flag?", "answers": ["x"], "image": str(pages / "flag.png")}
+    (pages / "asked.jsonl").write_text(json.dumps(asked))
+    with endpoint(reply) as model:
+        policies = {"m": {"kind": "chat", "base_url": model.url, "model": "vlm"}}
+        workflows = {
+            name: {"kind": "agent", "prompt": "deepmmsearch-r1", "limits": {"image_searches": most}}
+            for name, most in (("once", 1), ("twice", 2))
+        }
+        settings = {"kind": "local", "index": str(tmp_path / "index"), "extra": ["visit", "zoom"]}
+        own = [{"name": str(pages / "asked.jsonl"), "label": "own"}]
+        run("eval", str(recipe(tmp_path, policies=policies, benchmarks=own, workflows=workflows, tools=settings)))
+    store = TrajectoryStore(tmp_path / "run" / "trajectories")
+    failed = {
+        name.split("/")[1]: [seen.error for turn in store.get(name).turns if (seen := turn.observation) and seen.error]
+        for name in store.ids()
+    }
+    assert failed == {"once": ["The image was already searched, use text_search or answer."], "twice": []}
 
 
 def test_the_first_questions_of_an_atlas(tmp_path: Path, worlds: Path) -> None:

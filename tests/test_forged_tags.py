@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from deepmmsearch.actions.visit import Visit
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.dialect import find_dialect, parse_action, tags_of, written_tags
 from deepmmsearch.agent.lines import unnumbered
@@ -45,6 +46,7 @@ MORE_TOKENS = ("<image>", "[INST]", "[/INST]", "[IMG]", "[PIC]", "<s>", "</s>", 
 PICTURE = Image.new("RGB", (32, 24), "white")
 THUMBNAIL = Image.new("RGB", (16, 16), "blue")
 WHOLE = "<reason>r</reason><img_search><img></img_search>"
+VISIT = "<reason>r</reason><visit>[1]</visit>"
 TEXT = "<reason>r</reason><text_search>capital of Veld</text_search>"
 
 
@@ -89,6 +91,7 @@ def toolboxes(said: str) -> list[tuple[str, str, Toolbox]]:
         ("pages", TEXT, pages),
         ("summary", TEXT, summary),
         ("errors", TEXT, Toolbox(text_search=Failing(said))),
+        ("visit", VISIT, replace(pages, extra=(Visit(),))),
     ]
 
 
@@ -226,9 +229,11 @@ LINES = [
 
 @pytest.mark.parametrize("said", LINES)
 def test_the_numbers_of_lines_are_ours_alone(said: str) -> None:
-    # what the model of the summariser says cites as it likes: its lines end in numbers of ours
-    channels = [c for c in toolboxes(said) if c[0] != "summary"]
-    calm = asyncio.run(play(HARMLESS, [c for c in toolboxes(HARMLESS) if c[0] != "summary"]))
+    # what the model of the summariser says cites as it likes: its lines end in numbers of ours; each line of a page
+    # that is opened has a number of its own
+    other = ("summary", "visit")
+    channels = [c for c in toolboxes(said) if c[0] not in other]
+    calm = asyncio.run(play(HARMLESS, [c for c in toolboxes(HARMLESS) if c[0] not in other]))
     played = asyncio.run(play(said, channels))
     lines = [numbered(turn) for turn in played.turns]
     assert lines == [numbered(turn) for turn in calm.turns] and sum(map(len, lines)) >= 6

@@ -23,7 +23,7 @@ from deepmmsearch.testing import contract
 from deepmmsearch.types import Answer, ImageSearch, Limits, Malformed, Question, TextSearch, Trajectory
 from endpoints import Answer as Sent
 from endpoints import as_json, endpoint, streamed
-from visit_tool import Zoom
+from toy_tools import Magnify
 
 
 @pytest.fixture(autouse=True)
@@ -84,11 +84,11 @@ def test_an_episode_in_calls() -> None:
 
 def test_what_cannot_be_carried_out_is_not_offered() -> None:
     tools = FakeTools().toolbox()
-    only = Toolbox(text_search=tools.text_search, extra=(Zoom(),))
+    only = Toolbox(text_search=tools.text_search, extra=(Magnify(),))
     _, asked = played(written("Oru"), tools=only)
     offered = {row["function"]["name"]: row["function"] for row in asked[0]["tools"]}
-    assert offered.keys() == {"text_search", "zoom"}
-    assert offered["zoom"]["parameters"]["required"] == ["left", "top"]
+    assert offered.keys() == {"text_search", "magnify"}
+    assert offered["magnify"]["parameters"]["required"] == ["left", "top"]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from typing import Any
 from PIL.Image import Image
 
 from deepmmsearch import images
-from deepmmsearch.agent.lines import NOTHING, Line, image_lines, join, one_line, summary_lines
+from deepmmsearch.agent.lines import NOTHING, Line, image_lines, join, summary_lines
+from deepmmsearch.agent.looking import ground
 from deepmmsearch.agent.metering import using
-from deepmmsearch.agent.regions import choose_region, named_region, no_region, told
+from deepmmsearch.agent.regions import named_region, told
 from deepmmsearch.agent.table import IMAGE_SEARCH, Shown
 from deepmmsearch.agent.toolbox import Toolbox, refused
 from deepmmsearch.errors import ToolError
@@ -139,17 +140,7 @@ async def _grounded(action: ImageSearch, image: Image, tools: Toolbox) -> Ground
     """The box to crop, or why there is none; the whole image is then searched and the policy is told."""
     if action.box is not None:
         return named_region(action.box, image.size, tools.min_box_side)
-    phrase = action.region
-    if not phrase:
-        return None
-    if tools.grounder is None:
-        return no_region(phrase, "missing", "there is no grounding tool")
-    try:
-        with using("grounder", tools.grounder):
-            boxes = await tools.grounder.locate(image, phrase)
-    except ToolError as error:
-        return no_region(phrase, "failed", f"grounding failed: {one_line(str(error))}")
-    return choose_region(phrase, boxes, image.size, tools.box_threshold, tools.min_box_side)
+    return await ground(action.region, image, tools) if action.region else None
 
 
 async def _matched(image: Image, hits: list[Hit], tools: Toolbox) -> list[Hit]:

@@ -1,4 +1,4 @@
-"""The five tool protocols, and three more that tools use. A provider is one class in one file; nothing inherits from
+"""The five tool protocols, and four more that tools use. A provider is one class in one file; nothing inherits from
 these.
 
 What a call cost is not part of them. `Toolbox` times every use of a tool (`metering.using`); a provider that makes
@@ -25,9 +25,18 @@ from deepmmsearch.types import Box, Cited, Completion, Hit
 
 
 @dataclass(frozen=True)
+class Link:
+    """Where a page leads, and the words that say so there."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True)
 class Page:
     """The readable text of one page. `url`: where it was read, after redirects; `date`: when it was published
     (YYYY-MM-DD), `language`: such as "en", `canonical`: its own address on the same site, each where the page says so.
+    `links`: of its main text, in order, where the reader tells.
     """
 
     url: str
@@ -36,6 +45,7 @@ class Page:
     date: str | None = None
     language: str | None = None
     canonical: str | None = None
+    links: tuple[Link, ...] = ()
 
 
 class TextSearchTool(Protocol):
@@ -59,6 +69,12 @@ class Grounder(Protocol):
 class PageReader(Protocol):
     async def read(self, url: str) -> Page:
         """The page's main text. Raises ToolError with the reason when it cannot be read."""
+        ...
+
+
+class PictureReader(Protocol):
+    async def transcribe(self, image: Image) -> str:
+        """What is written in the picture, a line for each paragraph; "" for nothing. Raises ToolError."""
         ...
 
 

@@ -167,6 +167,12 @@ def state(action: Action) -> str:
     return tool.state if tool is not None else str(tool_name(action))
 
 
+def picture_of(action: Action) -> int:
+    """The number of the picture of the episode that is looked at, where one is."""
+    number = action.arguments.get("picture", 1) if isinstance(action, Use) else getattr(action, "picture", 1)
+    return number if isinstance(number, int) else 1
+
+
 def shown(action: Action) -> Shown:
     match action:
         case Answer(text, formed):

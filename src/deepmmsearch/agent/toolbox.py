@@ -15,6 +15,7 @@ from deepmmsearch.agent.protocols import (
     Matcher,
     ObservationSummarizer,
     PageReader,
+    PictureReader,
     Summarizer,
     TextSearchTool,
 )
@@ -46,8 +47,8 @@ class Toolbox:
     `max_text`: longest line and longest observation in characters. `thumbnails`: image hits are shown as pictures with
     titles (MMSearch-R1) instead of a summary (DeepMMSearch-R1). `matcher` tells which image hits show what was searched
     for, where the search itself does not. `condenser` makes one summary of all hits instead of a line for each; where
-    it or the summariser fails, `stand_in` speaks. `timeout`: seconds for one action (None: no bound). `ledger`: prices
-    and budgets, the same for all episodes of a run.
+    it or the summariser fails, `stand_in` speaks. `ocr` reads what is written in pictures. `timeout`: seconds for one
+    action (None: no bound). `ledger`: prices and budgets, the same for all episodes of a run.
     """
 
     text_search: TextSearchTool | None = None
@@ -69,6 +70,7 @@ class Toolbox:
     matcher: Matcher | None = None
     condenser: ObservationSummarizer | None = None
     stand_in: Summarizer | None = None
+    ocr: PictureReader | None = None
     extra: tuple[Tool, ...] = ()
     timeout: float | None = None
     ledger: Ledger = field(default_factory=Ledger, compare=False)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from deepmmsearch.agent.metering import using
 from deepmmsearch.agent.table import Shown, shown_use
+from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Limits, Observation, Trajectory, Use
 
 if TYPE_CHECKING:
@@ -25,14 +26,16 @@ class ArgumentTool(Generic[A]):
     says of it (`about`), and does its work in `use`.
 
     An argument that is a text and the only one stands alone between the tags; otherwise they are a JSON object.
-    `search`: does it count as a search? `price`: US dollars a use.
+    `search`: does it count as a search? `price`: US dollars a use. `limit`: how often an episode may use it (None: as
+    often as it may act); a use that failed does not count.
     """
 
     name: ClassVar[str]
     arguments: ClassVar[type]
-    about: ClassVar[str] = ""
     search: ClassVar[bool] = True
-    price: ClassVar[float] = 0.0
+    about: str = ""
+    price: float = 0.0
+    limit: int | None = None
 
     @property
     def tag(self) -> str:
@@ -82,6 +85,9 @@ class ArgumentTool(Generic[A]):
         return shown_use(action)
 
     async def run(self, action: Use, trajectory: Trajectory, tools: Toolbox, limits: Limits) -> Observation:
+        if self.limit is not None and len(uses(trajectory, self.name)) >= self.limit:
+            times = "once" if self.limit == 1 else f"{self.limit} times"
+            raise ToolError(f"{self.name} may be used {times} in an episode. Use another tool or answer.")
         with using(self.name, self):
             return await self.use(self._checked(action.arguments), trajectory, tools)
 
@@ -112,3 +118,9 @@ class ArgumentTool(Generic[A]):
     @property
     def _known(self) -> str:
         return ", ".join(f.name for f in dataclasses.fields(self.arguments))
+
+
+def uses(trajectory: Trajectory, tool: str) -> tuple[Observation, ...]:
+    """What came back from a tool so far, without what failed."""
+    seen = (t.observation for t in trajectory.turns if isinstance(t.action, Use) and t.action.tool == tool)
+    return tuple(observation for observation in seen if observation is not None and observation.error is None)

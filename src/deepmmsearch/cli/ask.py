@@ -86,6 +86,9 @@ NOTHING_TO_SEARCH = (
     "--calls", type=click.IntRange(0, 100), help="At most this many tool calls.  [default: the dialect's, 10 or 3]"
 )
 @click.option(
+    "--image-searches", type=click.IntRange(0, 100), help="At most this many searches with a picture.  [default: 1]"
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(0.1),
     default=120.0,
@@ -106,6 +109,7 @@ def command(
     save: Path | None,
     encoders: tuple[str, ...],
     calls: int | None,
+    image_searches: int | None,
     timeout: float,
 ) -> None:
     """Ask QUESTION about the picture IMAGE (a file or a web address). Shows each turn as it happens, then the answer
@@ -142,6 +146,7 @@ def command(
     chosen = prompt_to_ask(policy, toolbox, prompt)
     limits = find_dialect(chosen.dialect).limits
     limits = limits if calls is None else replace(limits, calls=calls)
+    limits = limits if image_searches is None else replace(limits, image_searches=image_searches)
     agent = AgentWorkflow(policy, chosen, lambda _: toolbox, limits, label, lenient=True)
     played = asyncio.run(_play(console, agent, asked, save))
     entry = _entry(played, kind, policy, model)

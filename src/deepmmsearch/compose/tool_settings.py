@@ -92,7 +92,7 @@ class LiveSettings(Settings):
 
 class CacheSettings(Settings):
     """Asks only what the file `cassette` does not hold, and records it. `ttl`: seconds by tool (text_search,
-    image_search, grounder, reader, summarizer) for which a recorded answer is taken; without, for ever."""
+    image_search, grounder, reader, summarizer, ocr) for which a recorded answer is taken; without, for ever."""
 
     mode: Literal["cache"] = "cache"
     cassette: Path

@@ -16,7 +16,7 @@ from PIL.Image import new as new_picture
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.metering import Budget, Ledger, Purse
-from deepmmsearch.agent.protocols import Grounder, LanguageModel, Matcher, PageReader
+from deepmmsearch.agent.protocols import Grounder, LanguageModel, Matcher, PageReader, PictureReader
 from deepmmsearch.agent.table import make_tool
 from deepmmsearch.compose.endpoints import chat_model, seeing_model
 from deepmmsearch.compose.searches import Searches
@@ -176,6 +176,7 @@ class Assembly:
             thumbnails=s.thumbnails,
             matcher=self.matcher(recorder) if image is not None else None,
             extra=self.extra_tools(),
+            ocr=self.ocr(recorder),
             ledger=self.ledger(),
             **self.summarizers(policy, recorder),
         )
@@ -311,6 +312,17 @@ class Assembly:
     def extra_tools(self) -> tuple[Any, ...]:
         return tuple(make_tool(tool.name, tool.options) for tool in self.settings.extra)
 
+    def ocr(self, recorder: Recorder | None) -> PictureReader | None:
+        """Where a tool needs it."""
+        from deepmmsearch.tools.picture_reader import OcrReader
+        from deepmmsearch.tools.recorded import RecordedPictureReader
+
+        if not any(tool.name == "read_text" for tool in self.settings.extra):
+            return None
+        replaying = recorder is not None and recorder.mode == "replay"
+        tool = None if replaying else OcrReader()
+        return tool if recorder is None else RecordedPictureReader(tool, recorder, {"provider": OcrReader.name})
+
     # The run
 
     def ledger(self) -> Ledger:
@@ -325,7 +337,7 @@ class Assembly:
         from deepmmsearch.tools.providers.catalog import PROVIDERS
 
         known = PROVIDERS.names()
-        for name in self.settings.prices:
+        for name in self.settings.prices.keys() - {tool.name for tool in self.settings.extra}:
             # models are named as their endpoints or folders are
             if name not in known and not {":", "/"} & set(name):
                 raise UnknownName("provider in prices", name, known)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from deepmmsearch.agent.protocols import Link
+
 MAX_TEXT = 4_000_000
 SPACES = re.compile(r"\s+")
 EMPTY_ALT = re.compile(r"^(image|img|photo|picture|logo|icon|thumbnail|untitled)?\W*$", re.I)
@@ -45,7 +47,8 @@ class Document:
     """`url` is the canonical one that the page itself names, for a page on the web one of the same site; `headings` are
     the lines of the text that head the lines after them; `date` (YYYY-MM-DD) and `language` ("en") are what it says of
     itself. `marks` say where parts of the text begin that can be cited by themselves: (offset, fragment of an address),
-    such as (0, "page=1"). `charset`: the encoding that was guessed, "" where it is told or UTF-8."""
+    such as (0, "page=1"). `charset`: the encoding that was guessed, "" where it is told or UTF-8. `links`: of a page on
+    the web, what its main text leads to."""
 
     title: str
     text: str
@@ -56,6 +59,7 @@ class Document:
     language: str | None = None
     marks: tuple[tuple[int, str], ...] = ()
     charset: str = ""
+    links: tuple[Link, ...] = ()
 
 
 def clean(text: str) -> str:

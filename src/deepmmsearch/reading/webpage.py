@@ -13,6 +13,7 @@ from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.document import Document, Origin, clean
 from deepmmsearch.reading.gates import Gates
 from deepmmsearch.reading.main_content import keep_main
+from deepmmsearch.reading.page_links import links_of
 from deepmmsearch.reading.page_pictures import pictures_of
 from deepmmsearch.reading.page_text import HEADINGS, heading_of, lines_of
 from deepmmsearch.reading.seen import keep_seen
@@ -53,6 +54,7 @@ def from_html(origin: Origin, content: bytes) -> Document:
     date = _date(deepcopy(tree)) if origin.address else None
     keep_main(tree, body, title)
     text = "\n".join(lines_of(body)) or (f"{FOR_ENGINES}\n{articles}" if articles else "")
+    links = links_of(body, origin.address, base) if origin.address else ()
     return Document(
         title,
         text,
@@ -66,6 +68,7 @@ def from_html(origin: Origin, content: bytes) -> Document:
         date,
         language_code(str(tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or "")),
         charset=guessed,
+        links=links,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import fields
 from operator import index
 from typing import Any
 
+from deepmmsearch.agent.protocols import Link
 from deepmmsearch.confined import CONTENT, MEMORY_LIMIT, Worker, serve
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.document import Document, Origin, Showing
@@ -63,7 +64,8 @@ class Extractor(Worker):
             title, text, charset = (_text(answer[name]) for name in ("title", "text", "charset"))
             if not _CHARSET.fullmatch(charset):  # it is told to the user
                 raise ValueError(charset)
-            return Document(title, text, url, shown, headings, date, language, marks, charset)
+            links = tuple(Link(_text(link["text"]), _text(link["url"])) for link in answer["links"])
+            return Document(title, text, url, shown, headings, date, language, marks, charset, links)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise Unreadable("its extraction failed") from None
 
@@ -88,7 +90,9 @@ def _showings(pictures: list[Any], contents: bytes) -> Iterator[Showing]:
 def _extracted(request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     document = read(Origin(**{field.name: request[field.name] for field in fields(Origin)}), content)
     pictures = [{**vars(picture), "content": len(picture.content)} for picture in document.pictures]
-    return {**vars(document), "pictures": pictures, CONTENT: b"".join(p.content for p in document.pictures)}
+    contents = b"".join(picture.content for picture in document.pictures)
+    links = [vars(link) for link in document.links]
+    return {**vars(document), "pictures": pictures, "links": links, CONTENT: contents}
 
 
 if __name__ == "__main__":

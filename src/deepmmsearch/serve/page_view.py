@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from deepmmsearch.agent.dialect import parse_reason
-from deepmmsearch.agent.table import shown
+from deepmmsearch.agent.table import picture_of, shown
 from deepmmsearch.errors import UserError
 from deepmmsearch.escaping import plain
 from deepmmsearch.serve.history import HistoryEntry
@@ -163,7 +163,7 @@ def _grounding(before: Trajectory, turn: Turn, seen: Observation) -> dict[str, A
     found = seen.grounding
     if found is None:
         return None
-    number = getattr(turn.action, "picture", 1)
+    number = picture_of(turn.action)
     row: dict[str, Any] = {"phrase": found.phrase, "picture": number, "fallback": found.fallback, "box": None}
     if (box := found.box) is not None and 0 < number <= len(before.pictures):
         width, height = before.pictures[number - 1].size

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deepmmsearch.agent.dialect import parse_reason, thoughts_of
-from deepmmsearch.agent.table import shown
+from deepmmsearch.agent.table import picture_of, shown
 from deepmmsearch.judge import is_correct
 from deepmmsearch.show.page import Thumbnail, render_page, thumbnail
 from deepmmsearch.show.tabulate import Table
-from deepmmsearch.types import Box, ImageSearch, Malformed, Observation, Trajectory, Turn
+from deepmmsearch.types import Box, Malformed, Observation, Trajectory, Turn
 
 OPENED = 3  # so many episodes are unfolded
 _STOPPED = {
@@ -89,8 +89,8 @@ class Card:
         return [
             t.observation.grounding.box
             for t in self.trajectory.turns
-            if isinstance(t.action, ImageSearch) and t.action.picture == number
             if t.observation and t.observation.grounding and t.observation.grounding.box
+            if picture_of(t.action) == number
         ]
 
     @property

@@ -99,7 +99,7 @@ class WebReader:
         finally:
             self._extractors.put(extractor)
         language = found.language or language_code(response.headers.get("content-language", ""))
-        return Page(response.url, found.title, found.text, found.date, language, found.url)
+        return Page(response.url, found.title, found.text, found.date, language, found.url, found.links)
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ from deepmmsearch.agent.protocols import (
     ObservationSummarizer,
     Page,
     PageReader,
+    PictureReader,
     Summarizer,
     TextSearchTool,
 )
@@ -107,6 +108,16 @@ class RecordedReader(_Recorded[PageReader]):
     async def read(self, url: str) -> Page:
         page: Page = await self._recall(canonical({"url": url}), lambda: self._tool.read(url))
         return page
+
+
+class RecordedPictureReader(_Recorded[PictureReader]):
+    tool = "ocr"
+    answer = str
+
+    async def transcribe(self, image: Image) -> str:
+        asked = canonical({"image": await self._recorder.picture(image)})
+        text: str = await self._recall(asked, lambda: self._tool.transcribe(image))
+        return text
 
 
 class RecordedSummarizer(_Recorded[Summarizer]):

@@ -15,10 +15,10 @@ class Address:
     url: str
 
 
-class Visit(ArgumentTool[Address]):
+class Consult(ArgumentTool[Address]):
     """Reads the page at an address."""
 
-    name = "visit"
+    name = "consult"
     arguments = Address
     about = "reads the page at the address between the tags."
     price = 0.002
@@ -39,10 +39,10 @@ class Area:
     zoom: float = 2.0
 
 
-class Zoom(ArgumentTool[Area]):
+class Magnify(ArgumentTool[Area]):
     """Enlarges a part of the picture, which is no search."""
 
-    name = "zoom"
+    name = "magnify"
     arguments = Area
     about = 'enlarges the picture around a point: {"left": 10, "top": 20}.'
     search = False

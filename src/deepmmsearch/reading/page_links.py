@@ -1,0 +1,32 @@
+"""Where an HTML page leads."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import Any
+from urllib.parse import urljoin
+
+from deepmmsearch.agent.protocols import Link
+from deepmmsearch.reading.document import clean
+
+MAX_LINKS = 300
+_MENUS = frozenset(("nav", "footer", "form", "button"))
+
+
+def links_of(body: Any, address: str, base: str) -> tuple[Link, ...]:
+    """Each address once, in the order of the page; none that stands in a menu, or leads to another part of the page."""
+    found: dict[str, Link] = {address.partition("#")[0]: Link("", "")}
+    for anchor in islice(body.iter("a"), 20 * MAX_LINKS):
+        text = clean(anchor.text_content())[:200] if anchor.get("href") else ""
+        if not text or any(a.tag in _MENUS for a in anchor.iterancestors()):
+            continue
+        try:
+            url = urljoin(urljoin(address, base), anchor.get("href").strip()).partition("#")[0]
+        except ValueError:
+            continue
+        if re.match(r"https?://[^/\s]", url, re.IGNORECASE) and len(url) <= 2_000:
+            found.setdefault(url, Link(text, url))
+        if len(found) > MAX_LINKS:
+            break
+    return tuple(found.values())[1:]
