@@ -56,6 +56,7 @@ CODE = "# a comment\ndef moor(*args, **kwargs):\n\n    return  harbour[__name__]
         ("1. one\n2. two\n   more\n\n- a\n- b\n", "1. one\n2. two more\n\na\nb"),
         ("Term\n: What it is.\n", "Term: What it is."),
         ("<div align=center>\n<p>Set <b>apart</b></p>\n</div>\n", "Set apart"),
+        ("<div><pre><b>def</b> f():\n  <i>return</i> 1 + <i>2</i>\n</pre></div>", "def f():\n  return 1 + 2"),
         ("<details><summary>More</summary>\n\nHidden *text*.\n\n</details>", "More\n\nHidden text."),
     ],
 )

@@ -117,7 +117,7 @@ class _Writer:
         self._end_line()
         for break_ in list(element.iter("br")):
             break_.tail = "\n" + (break_.tail or "")
-        for line in "".join(element.itertext(with_tail=False)).splitlines():
+        for line in str(element.xpath("string()")).splitlines():
             if line.strip():
                 self._pieces += ["\x00" + line.expandtabs(4), None]
 
