@@ -75,6 +75,7 @@ class Server:
     engine: Engine
     url: str = ""
     named: bool = True  # logprobs name their token "token_id:7", as vLLM did up to 0.30
+    scale_out: bool = True  # without, vLLM refuses its door for token ids
     hoards: bool = False  # keeps features in its own cache and hands out none
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     answers: list[tuple[int, Any]] = field(default_factory=list)  # given instead of the next ones
@@ -90,6 +91,8 @@ class Server:
             if path == "/v1/chat/completions/render":
                 return 200, self.render(body)
             if path == "/inference/v1/generate":
+                if not self.scale_out:
+                    return 403, {"error": {"message": "scale out is not enabled", "type": "Forbidden", "code": 403}}
                 return 200, self.generate(body)
         except Refused as error:
             return 400, {"error": {"message": str(error), "type": "BadRequestError", "code": 400}}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import dataclasses
 import inspect
 import json
 import math
+import random
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ from deepmmsearch.train.advantages import counted, group_advantages, is_flat
 from deepmmsearch.train.generation import LocalGeneration, SamplerSettings, Twin, VllmGeneration
 from deepmmsearch.train.grpo import FROZEN, make_trainer, train, trl_settings
 from deepmmsearch.train.lora import prepare_model
+from deepmmsearch.train.order import untaken
 from deepmmsearch.train.parts import PARTS, check_frozen, parameter_hash, part_hashes
 from deepmmsearch.train.plots import read_metrics
 from deepmmsearch.train.recipes import GrpoRecipe
@@ -665,6 +668,38 @@ def test_a_round_in_which_nothing_counts_is_no_number_less(base: Path, tmp_path:
 def test_a_recipe_that_cannot_be_is_a_user_error(base: Path, tmp_path: Path, changes: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         play(base, tmp_path, **changes)
+
+
+@pytest.mark.parametrize("name", ["top_p", "repetition_penalty", "max_completion_length", "generation_kwargs"])
+def test_settings_that_our_rollouts_do_not_read_are_refused(tmp_path: Path, name: str) -> None:
+    assert name in {f.name for f in dataclasses.fields(GRPOConfig)}
+    recipe = GrpoRecipe(model="m", output=tmp_path / "run", trl={name: 1})
+    with pytest.raises(UserError, match=f"trl.{name} changes nothing here: .* Remove it"):
+        trl_settings(recipe)
+
+
+@given(st.integers(0, 40), st.integers(0, 12), st.sets(st.integers(0, 40)), st.integers(1, 3))
+def test_no_question_of_a_round_is_drawn_again(count: int, wanted: int, taken: set[int], processes: int) -> None:
+    before, drawn = set(taken), list[int]()
+    for mine in range(processes):
+        numbers = range(mine, count, processes)
+        own = untaken(random.Random(1), numbers, wanted, taken)
+        assert len(own) == min(wanted, len(set(numbers) - before)) and set(own) <= set(numbers)
+        drawn += own
+    assert len(set(drawn)) == len(drawn) and not set(drawn) & before
+
+
+def test_all_rounds_of_a_run_are_played_in_one_event_loop(base: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    loops = set()
+    played = Player.play
+
+    async def noted(self: Player, *given: Any) -> Any:
+        loops.add(asyncio.get_running_loop())
+        return await played(self, *given)
+
+    monkeypatch.setattr(Player, "play", noted)
+    play(base, tmp_path)
+    assert len(loops) == 1
 
 
 def test_unknown_settings_are_refused(base: Path, tmp_path: Path) -> None:

@@ -180,6 +180,8 @@ async def test_what_goes_wrong_on_the_server_is_one_sentence() -> None:
             vllm.answers = [answer]
             with pytest.raises(EndpointError, match=said):
                 await policy.act(start(3))
+    with server(ENGINE, scale_out=False) as vllm, pytest.raises(EndpointError, match="without --enable-scale-out"):
+        await VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING, retries=0).act(start(3))
     with server(ENGINE, hoards=True) as vllm, pytest.raises(EndpointError, match="--mm-processor-cache-gb 0"):
         await VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING).act(start(1))
 

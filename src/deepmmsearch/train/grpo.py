@@ -60,6 +60,19 @@ FIXED: dict[str, Any] = {
     "log_completions": False,
     "ddp_find_unused_parameters": False,
 }
+# TRL's own rollouts, which are not played, read these alone; where there is another setting for it, it is named
+UNREAD: dict[str, str] = {
+    "max_completion_length": "limits.tokens bounds an episode, rollouts.max_new_tokens a turn",
+    "max_tool_calling_iterations": "limits.calls bounds the calls of an episode",
+    **dict.fromkeys(("top_p", "top_k", "min_p"), "tokens are sampled from the whole distribution, as the loss has it"),
+    "repetition_penalty": "tokens are sampled from the whole distribution, as the loss has it",
+    **dict.fromkeys(("generation_kwargs", "cache_implementation"), "rollouts has the settings of sampling"),
+    "chat_template_kwargs": "episodes are rendered by the checkpoint's template as it is",
+    "vllm_structured_outputs_regex": "turns are free text",
+    **dict.fromkeys(
+        ("use_transformers_paged", "use_transformers_continuous_batching"), "rollouts.backend says who samples"
+    ),
+}
 # the paper's where TRL's own differ (DeepMMSearch-R1, section 3.4)
 DEFAULTS: dict[str, Any] = {
     "loss_type": "grpo",
@@ -158,6 +171,8 @@ def trl_settings(recipe: GrpoRecipe) -> GRPOConfig:
             f"trl.{foreign} belongs to rollouts.backend vllm-server and vllm-colocate, but it is "
             f"{recipe.rollouts.backend}. Remove it, or set rollouts.backend."
         )
+    if unread := next((name for name in recipe.trl if name in UNREAD), None):
+        raise UserError(f"trl.{unread} changes nothing here: {UNREAD[unread]}. Remove it.")
     fixed = {**FIXED, "temperature": recipe.rollouts.temperature, "use_vllm": _vllm(recipe)}
     if _vllm(recipe):
         # truncated per token, which suits long rollouts; the other ways are not computed here

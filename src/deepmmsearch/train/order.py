@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
@@ -54,3 +55,13 @@ class EachEpoch(Sampler[int]):
         if self._sampler.shuffle:
             self._sampler.generator.manual_seed(self._seed + self._epoch())
         return iter(self._sampler)
+
+
+def untaken(rng: random.Random, numbers: Sequence[int], count: int, taken: set[int]) -> list[int]:
+    """At most `count` of the numbers that are not `taken`, each once; they are taken then."""
+    candidates = (
+        number for number in rng.sample(numbers, min(len(numbers), count + len(taken))) if number not in taken
+    )
+    drawn = list(islice(candidates, count))
+    taken.update(drawn)
+    return drawn

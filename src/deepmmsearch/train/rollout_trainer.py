@@ -1,8 +1,9 @@
 """TRL's `GRPOTrainer` over our rollouts.
 
 TRL gives the loss, the reference adapter, distribution and checkpoints. Its rollouts are replaced: ours are ordinary
-episodes, played concurrently, and what was sampled is trained on token for token. Overridden are `_prepare_inputs`,
-`_compute_loss`, `_get_per_token_logps_and_entropies` and the order of questions; a contract test holds TRL to them.
+episodes, played concurrently, and what was sampled is trained on token for token. Overridden are `train`,
+`_prepare_inputs`, `_compute_loss`, `_get_per_token_logps_and_entropies` and the order of questions; a contract test
+holds TRL to them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from deepmmsearch.renderer import Renderer
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
 from deepmmsearch.train.generation import Generation, sampler_settings, vllm_generation
-from deepmmsearch.train.order import EachEpoch
+from deepmmsearch.train.order import EachEpoch, untaken
 from deepmmsearch.train.parts import check_frozen
 from deepmmsearch.train.recipes import GrpoRecipe
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
@@ -78,6 +79,7 @@ class RolloutTrainer(GRPOTrainer):
         self._logps: Tensor | None = None
         self._clock = {"rollouts": 0.0, "update": 0.0}
         self._rounds = 0
+        self._runner = asyncio.Runner()
         local = self.args.per_device_train_batch_size * self.args.steps_per_generation
         if local % self.num_generations:
             raise UserError(
@@ -90,6 +92,15 @@ class RolloutTrainer(GRPOTrainer):
                 f"trl.save_steps = {self.args.save_steps} falls between two rounds of rollouts, and a run could not go "
                 f"on exactly: save_steps x gradient_accumulation_steps must be a multiple of {every}."
             )
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's, in one event loop for all rounds: connections of tools, judges and samplers are kept from round to
+        round."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._runner.close()
+            self._runner = asyncio.Runner()
 
     def _get_train_sampler(self, dataset: Any = None) -> EachEpoch:
         sampler = super()._get_train_sampler(dataset)
@@ -114,9 +125,11 @@ class RolloutTrainer(GRPOTrainer):
         model = self.accelerator.unwrap_model(self.model)
         was_training = self.model.training
         self.model.eval()
+        # what another process plays in this round is not drawn again either
+        played_now = set(gather_object(questions)) if self._recipe.rollouts.resample else set()
         try:
             with self._generation().round(model) as policy:
-                groups = asyncio.run(self._play(questions, policy))
+                groups = self._runner.run(self._play(questions, policy, played_now))
         finally:
             self.model.train(was_training)
         self._rounds += 1
@@ -152,8 +165,9 @@ class RolloutTrainer(GRPOTrainer):
         self._setup = replace(self._setup, generation=made)
         return made
 
-    async def _play(self, questions: list[int], policy: Policy) -> list[list[Rollout]]:
-        """The groups; those without spread are replaced by other questions as often as the recipe says."""
+    async def _play(self, questions: list[int], policy: Policy, taken: set[int]) -> list[list[Rollout]]:
+        """The groups; those without spread are replaced by other questions, none of them `taken` in this round, as
+        often as the recipe says."""
         step, player = self.state.global_step, self._setup.player
         count, groups = self.num_generations, await self._groups(questions, step, player, policy)
         # each process draws its own
@@ -163,8 +177,9 @@ class RolloutTrainer(GRPOTrainer):
         for _ in range(self._recipe.rollouts.resample):
             if not flat:
                 break
-            others = [rng.randrange(len(self._setup.questions)) for _ in flat]
-            for i, group in zip(flat, await self._groups(others, step, player, policy), strict=True):
+            mine, share = self.accelerator.process_index, self.accelerator.num_processes
+            others = untaken(rng, range(mine, len(self._setup.questions), share), len(flat), taken)
+            for i, group in zip(flat, await self._groups(others, step, player, policy), strict=False):
                 groups[i] = group
             flat = [i for i in flat if is_flat([self._reward_of(r) for r in groups[i]])]
         if self._recipe.rollouts.resample:
@@ -204,7 +219,9 @@ class RolloutTrainer(GRPOTrainer):
                 if self.use_vllm and self.vllm_importance_sampling_correction:
                     apart = batch["old_per_token_logps"] - batch["sampling_per_token_logps"]
                     ratio = (apart * batch["tool_mask"]).exp()
-                    batch["importance_sampling_ratio"] = ratio.clamp(max=self.vllm_importance_sampling_clip_max)
+                    batch["importance_sampling_ratio"] = ratio.clamp(
+                        self.vllm_importance_sampling_clip_min, self.vllm_importance_sampling_clip_max
+                    )
                 if self.beta:
                     batch["ref_per_token_logps"] = self._score_reference(batch)
         return batches

@@ -191,6 +191,8 @@ class VllmServerPolicy:
             return EndpointError(f"No vLLM server answers at {where}. Start it: {START}")
         if isinstance(error, o.NotFoundError):
             return EndpointError(f"{where} has no {path}. Restart it: {START}")
+        if isinstance(error, o.PermissionDeniedError) and path.startswith("/inference"):
+            return EndpointError(f"{where} was started without --enable-scale-out (HTTP 403). Restart it: {START}")
         if isinstance(error, o.AuthenticationError | o.PermissionDeniedError):
             return EndpointError(f"{where} refuses the key in {KEY_VARIABLE}. Set it to the server's --api-key.")
         hidden = Redaction([os.environ.get(KEY_VARIABLE, ""), *secrets_in(self._address)], least=1)
