@@ -60,7 +60,7 @@ UNKNOWN: dict[str, str] = {
     "deepmmsearch.redaction": "a key's own letters, one after the other; tried below",
     "deepmmsearch.policies.bounded": "it runs a stranger's patterns, in a process that is ended",
     "deepmmsearch.escaping": "an alternative for each added token, told apart by its first character",
-    "deepmmsearch.engine.exclusions": "names of files against the stars of one part, which fnmatch never goes back over",
+    "deepmmsearch.engine.exclusions": "a name against the stars of one part: fnmatch never goes back over one",
     "deepmmsearch.atlas.oracle": "sentences of an invented world, with a name in them",
 }
 """Modules with a pattern that is known when they run; why it is linear all the same."""
