@@ -27,7 +27,7 @@ from deepmmsearch.engine.cells import Cells
 from deepmmsearch.engine.encoders import SentenceEncoder
 from deepmmsearch.engine.fusion import DENSE_SHARE, dense_share, fuse
 from deepmmsearch.engine.prefixes import LONGEST_PREFIX, Prefixes, prefixes_of
-from deepmmsearch.engine.vectors import Piece, Vectors
+from deepmmsearch.engine.vectors import Vectors, VectorSegment
 from deepmmsearch.errors import UserError
 
 
@@ -71,7 +71,7 @@ def test_a_passage_is_as_near_as_its_best_part() -> None:
     parts = np.array([[1, 0], [0, 1], [0.6, 0.8], [0.8, 0.6], [-1, 0]], np.float32)
     dead = np.array([False, False, False])
     rows, pages = np.array([7, 3, 5]), np.array([70, 30, 50], np.uint64)
-    piece = Piece(parts, np.array([0, 2, 4]), rows, pages, dead, Cells.whole(parts))
+    piece = VectorSegment(parts, np.array([0, 2, 4]), rows, pages, dead, Cells.whole(parts))
     found = Vectors([piece]).nearest(np.array([0, 1], np.float32), 2)
     assert [(near.row, near.page, round(near.cosine, 3)) for near in found] == [(7, 70, 1.0), (3, 30, 0.8)]
     left = Vectors([replace(piece, dead=np.array([True, False, False]))]).nearest(np.array([0, 1], np.float32), 3)
@@ -84,7 +84,7 @@ def test_nothing_stands_apart_among_vectors_that_lie_together() -> None:
     for vectors, apart in ((spread, True), (spread * 0.01 + 1, False)):
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         one = np.arange(900)
-        piece = Piece(vectors, one, one, one, one < 0, Cells.whole(vectors))
+        piece = VectorSegment(vectors, one, one, one, one < 0, Cells.whole(vectors))
         query = vectors[5] + (0.05 if apart else 0.004) * rng.standard_normal(64).astype(np.float32)
         query /= np.linalg.norm(query)
         store = Vectors([piece])

@@ -32,7 +32,7 @@ class Near:
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class VectorSegment:
     """The vectors of one segment: `parts` (n, dimensions), of which those of passage i begin at `starts[i]`; `rows`
     its row in the store, `pages` the number of its page, `dead` whether nothing names it any more."""
 
@@ -73,7 +73,7 @@ class Piece:
 class Vectors:
     """The vectors of all passages of a commit."""
 
-    def __init__(self, pieces: Sequence[Piece]) -> None:
+    def __init__(self, pieces: Sequence[VectorSegment]) -> None:
         self._pieces = pieces
         self._count = sum(int((~piece.dead).sum()) for piece in pieces)
 
@@ -128,8 +128,10 @@ def vectors_of(snapshot: Snapshot) -> Vectors | None:
         return vectors
 
 
-def _piece(segment: Segment, arrays: Arrays, beside: Arrays) -> Piece:
+def _piece(segment: Segment, arrays: Arrays, beside: Arrays) -> VectorSegment:
     # slices of a plain array cost a tenth of those of a mapped one, and read the same file
     parts = np.asarray(arrays["vector"])
     cells = Cells.read(beside, *parts.shape) if beside else Cells.whole(parts)
-    return Piece(parts, arrays["vector" + seg.OFFSETS][:-1], arrays[seg.IDS], arrays["page"], segment.dead, cells)
+    return VectorSegment(
+        parts, arrays["vector" + seg.OFFSETS][:-1], arrays[seg.IDS], arrays["page"], segment.dead, cells
+    )
