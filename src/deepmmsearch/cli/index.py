@@ -245,6 +245,9 @@ def stats(folder: Path, skipped: bool, as_json: bool) -> None:
 @command.command()
 @click.argument("query", required=False)
 @click.option("--image", type=PLACE, help="Search with this picture instead of words.")
+@click.option(
+    "--pictures", is_flag=True, help="Search for pictures with the words: by name, caption and what they show."
+)
 @click.option("-k", default=5, show_default=True, type=click.IntRange(1, 100), help="How many hits.")
 @click.option(
     "--page", default=1, show_default=True, type=click.IntRange(1, 1000), help="Further hits of a text search."
@@ -253,7 +256,14 @@ def stats(folder: Path, skipped: bool, as_json: bool) -> None:
 @_index_option
 @_encoders_option
 def search(
-    query: str | None, image: Path | None, k: int, page: int, as_json: bool, folder: Path, encoders: tuple[str, ...]
+    query: str | None,
+    image: Path | None,
+    pictures: bool,
+    k: int,
+    page: int,
+    as_json: bool,
+    folder: Path,
+    encoders: tuple[str, ...],
 ) -> None:
     """Search with words or with a picture; show the hits with their scores.
 
@@ -263,6 +273,7 @@ def search(
     Example:  deepmmsearch index search "national anthem of Kenya"
               deepmmsearch index search 'lighthouse "built in" -museum filetype:pdf' --page 2
               deepmmsearch index search --image crop.png -k 3
+              deepmmsearch index search --pictures "red tower"
     """
     from deepmmsearch import images
     from deepmmsearch.engine import Index
@@ -270,11 +281,14 @@ def search(
 
     if (query is None) == (image is None):
         raise UserError("Give either words to search for or --image FILE.")
+    if pictures and image is not None:
+        raise UserError("--pictures searches with words. Leave it out to search with a picture.")
     index = Index.open(folder, encoders)
     if image is not None:
         hits = index.search_image(images.load(image), k)
     else:
-        hits = index.search_text(query or "", k, offset=(page - 1) * k)
+        found = index.search_pictures(query or "", k) if pictures else None
+        hits = index.search_text(query or "", k, offset=(page - 1) * k) if found is None else found
     if as_json:
         print_rows({**hit_json(hit), "snippet": hit.snippet} for hit in hits)
     else:

@@ -82,6 +82,9 @@ def identified(ranked: Sequence[Candidate], same: Same, rich: bool) -> Candidate
     sure = by_features is not None and verified(by_features)
     by_colour = max(ranked, key=lambda c: 0.1 * c.similarity + c.agreement, default=None)
     claims = by_colour is not None and _agrees(by_colour) and not (rich and _contradicted(by_colour, sure))
+    if by_features is not None and by_colour is not None and sure and by_colour is not by_features:
+        # a place in it whose colours agree says less than features all over it
+        claims = claims and (covers(by_colour) or same(by_colour, by_features))
     if by_colour is not None and claims and all(same(c, by_colour) for c in ranked if _rivals(c, by_colour)):
         return by_colour
     if by_features is not None and sure:

@@ -7,7 +7,7 @@ import shlex
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -69,6 +69,15 @@ class TextEncoder(Protocol):
 class ImageEncoder(Protocol):
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
         """float32 (images, dimensions), rows of unit length."""
+        ...
+
+
+@runtime_checkable
+class WordsAndImages(ImageEncoder, Protocol):
+    """An image encoder whose vectors words have, too."""
+
+    def encode_words(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 (texts, dimensions), rows of unit length, to be compared with those of pictures."""
         ...
 
 
@@ -137,7 +146,10 @@ def _letters(text: str) -> int:
 
 def image_encoder(name: str) -> ImageEncoder:
     """By name or folder. Raises MissingExtra, and UserError where there is no such model."""
-    return efficientnet.EfficientNetLite0() if name == efficientnet.NAME else VisionEncoder(name)
+    if name == efficientnet.NAME:
+        return efficientnet.EfficientNetLite0()
+    encoder = VisionEncoder(name)
+    return WordsAndPictures(encoder, name) if encoder.reads_words else encoder
 
 
 class VisionEncoder:
@@ -152,18 +164,54 @@ class VisionEncoder:
         except ImportError:
             raise MissingExtra("A neural image encoder", "local") from None
         self._torch = torch
-        self._model: Any = load_model(AutoModel, "image encoder", name).eval()
+        self.model: Any = load_model(AutoModel, "image encoder", name).eval()
         self._processor = load_image_processor(name)
+
+    @property
+    def reads_words(self) -> bool:
+        return hasattr(self.model, "get_text_features")
 
     def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
         inputs = self._processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
         with self._torch.inference_mode():
-            if hasattr(self._model, "get_image_features"):
-                features = self._model.get_image_features(**inputs)
+            if hasattr(self.model, "get_image_features"):
+                features = self.model.get_image_features(**inputs)
             else:
-                features = self._model(**inputs)
-        vectors = _pooled(features).float().numpy()
-        return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9), np.float32)
+                features = self.model(**inputs)
+        return _unit(features)
+
+
+class WordsAndPictures:
+    """A SigLIP or CLIP model: words and pictures in one space."""
+
+    def __init__(self, pictures: VisionEncoder, name: str) -> None:
+        from deepmmsearch.policies.local.checkpoint import load_tokenizer
+
+        self._pictures = pictures
+        config, self._tokenizer = load_tokenizer(name)
+        # SigLIP was trained on texts padded to one length, CLIP does not mind
+        self._padding = {"padding": "max_length", "max_length": _longest(config), "truncation": True}
+
+    def encode(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return self._pictures.encode(images)
+
+    def encode_words(self, texts: Sequence[str]) -> np.ndarray:
+        import torch
+
+        inputs = self._tokenizer(list(texts), return_tensors="pt", **self._padding)
+        known = {name: inputs[name] for name in ("input_ids", "attention_mask") if name in inputs}
+        with torch.inference_mode():
+            return _unit(self._pictures.model.get_text_features(**known))
+
+
+def _longest(config: Any) -> int:
+    """Tokens that the model's text side reads at most; 64 where it does not say."""
+    return int(getattr(getattr(config, "text_config", config), "max_position_embeddings", 64))
+
+
+def _unit(features: Any) -> np.ndarray:
+    vectors = _pooled(features).float().numpy()
+    return np.asarray(vectors / (np.linalg.norm(vectors, axis=1, keepdims=True) + 1e-9), np.float32)
 
 
 def _pooled(features: Any) -> Any:

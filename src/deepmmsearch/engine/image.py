@@ -150,6 +150,11 @@ class Gallery:
                 candidate.cosine = float(cosines[candidate.index]) if len(cosines) else None
             return self._decided(query, found, k)
 
+    def similar(self, embedding: np.ndarray, k: int) -> dict[int, float]:
+        """Of the k pictures that an encoder's vector is nearest to: their ids, and the cosines."""
+        cosines = self._cosines(embedding)
+        return {self._id(index): float(cosines[index]) for index in _largest(cosines, k)}
+
     def _cosines(self, embedding: np.ndarray | None) -> np.ndarray:
         """(pictures,) of an encoder; empty without one."""
         if embedding is None or any("embedding" not in segment.arrays for segment in self._segments):

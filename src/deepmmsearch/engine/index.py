@@ -21,10 +21,12 @@ from deepmmsearch.engine.encoders import (
     ImageEncoder,
     SentenceEncoder,
     TextEncoder,
+    WordsAndImages,
     image_encoder,
     refuse_unnamed,
 )
-from deepmmsearch.engine.image import Gallery, Match
+from deepmmsearch.engine.fusion import fuse
+from deepmmsearch.engine.image import Gallery
 from deepmmsearch.engine.ingest import SUFFIXES, Ingest
 from deepmmsearch.engine.picture_segment import PictureSegment
 from deepmmsearch.engine.query import matched, understood
@@ -34,6 +36,7 @@ from deepmmsearch.engine.walk import Found, Selection, Walk, extension, named
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.language.function_words import languages
+from deepmmsearch.notation import without_halves
 from deepmmsearch.progress import Watch, silent
 from deepmmsearch.reading.ocr import TextReader
 from deepmmsearch.types import Hit
@@ -338,7 +341,29 @@ class Index:
                 return []
             with snapshot.lock:
                 matches = gallery.search(image, k, embedding)
-                hits = [(_picture_hit(snapshot, m), gallery.thumbnail(m.row)) for m in matches]
+                hits = [(_picture_hit(snapshot, m.row, m.score, m.matched), gallery.thumbnail(m.row)) for m in matches]
+            return [replace(hit, image=_decoded(thumbnail)) for hit, thumbnail in hits if hit is not None]
+
+        return self._consistent(found)
+
+    def search_pictures(self, words: str, k: int = 5) -> list[Hit]:
+        """At most k pictures, best first, with thumbnails: by their names and by what stands beside them in pages, and
+        where the index has an encoder of words and pictures (SigLIP, CLIP), by what they show."""
+        words = without_halves(words[: text_ranking.MAX_QUERY])
+        encoder = self.image_encoder if isinstance(self.image_encoder, WordsAndImages) else None
+        embedding = encoder.encode_words([words])[0] if encoder is not None and words.strip() else None
+
+        def found(snapshot: Snapshot) -> list[Hit]:
+            gallery = _gallery(snapshot)
+            if gallery is None or k <= 0:
+                return []
+            depth = max(text_ranking.DEPTH, 4 * k)
+            scores = _named(snapshot, words, depth)
+            with snapshot.lock:
+                if embedding is not None:
+                    scores = fuse(scores, gallery.similar(embedding, depth), depth, 0.5)
+                best = sorted(scores, key=lambda row: -scores[row])[:k]
+                hits = [(_picture_hit(snapshot, row, scores[row]), gallery.thumbnail(row)) for row in best]
             return [replace(hit, image=_decoded(thumbnail)) for hit, thumbnail in hits if hit is not None]
 
         return self._consistent(found)
@@ -422,13 +447,24 @@ def _gallery(snapshot: Snapshot) -> Gallery | None:
         return gallery
 
 
-def _picture_hit(snapshot: Snapshot, match: Match) -> Hit | None:
-    files = sorted({record.file for record in snapshot.find("ref", f"picture:{match.row}")})
+def _named(snapshot: Snapshot, words: str, depth: int) -> dict[int, float]:
+    """The pictures that words name, with the best score of their names and captions."""
+    scores: dict[int, float] = {}
+    for record in snapshot.rank_captions(words, depth):
+        named = [record] if record.kind == "picture" else snapshot.find("file", record.content["target"])
+        for picture in (r for r in named if r.kind == "picture"):
+            row = int(picture.content["row"])
+            scores[row] = max(record.score, scores.get(row, 0.0))
+    return scores
+
+
+def _picture_hit(snapshot: Snapshot, row: int, score: float, matched: bool | None = None) -> Hit | None:
+    files = sorted({record.file for record in snapshot.find("ref", f"picture:{row}")})
     if not files:
         return None
     mentions: list[Record] = [m for file in files for m in snapshot.find("ref", f"mention:{file}", 50)]
     title, snippet, url, file = ingest.caption(mentions, files)
-    return Hit(title, _address(snapshot, url, file), snippet, match.score, matched=match.matched, source=SOURCE)
+    return Hit(title, _address(snapshot, url, file), snippet, score, matched=matched, source=SOURCE)
 
 
 def _decoded(thumbnail: Future[Image] | None) -> Image | None:

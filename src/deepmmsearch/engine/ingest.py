@@ -76,7 +76,7 @@ class Ingest:
         said = [("", passage) for passage in self._written(content)]
         if not within:
             writer.remove(file)
-        writer.add_picture(file, sha, row, within)
+        writer.add_picture(file, sha, row, within, readable_name(file))
         self._add_passages(writer, file, file_url(file), Document(readable_name(file), ""), said, within)
 
     def _described(self, content: bytes) -> dict[str, Any]:
@@ -117,8 +117,10 @@ class Ingest:
                     "title": showing.title,
                     "snippet": showing.snippet,
                     "rank": showing.rank,
+                    "target": target,
                 }
-                writer.add("mention", file, content, ref=f"mention:{target}", url=url, within=within)
+                ref, beside = f"mention:{target}", f"{showing.title} {showing.snippet} {document.title}"
+                writer.add("mention", file, content, ref=ref, url=url, within=within, caption=beside)
 
     def _own_pictures(self, writer: Writer, file: str, document: Document) -> Iterator[_Own]:
         """The pictures that the file holds."""

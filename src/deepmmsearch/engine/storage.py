@@ -28,6 +28,7 @@ from deepmmsearch.engine.checksums import damaged, keep_seen, read_seen, written
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.errors import Failed, MissingExtra, UserError
 from deepmmsearch.files import replacing, write_json
+from deepmmsearch.language.stems import ENGLISH, terms
 from deepmmsearch.notation import without_halves
 
 FORMAT = 3
@@ -107,6 +108,8 @@ def _schema() -> Any:
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
     for name in ("title", "body", "content"):
         builder.add_bytes_field(name, stored=True)
+    # what names a picture is no passage
+    builder.add_text_field("caption", tokenizer_name="whitespace", index_option="freq")
     # columns: passages are ranked, fused and limited per page before any of them is read
     builder.add_unsigned_field("page", fast=True, indexed=True)
     builder.add_unsigned_field("row", fast=True, indexed=True, stored=True)
@@ -114,6 +117,9 @@ def _schema() -> Any:
     builder.add_unsigned_field("date", fast=True)
     builder.add_unsigned_field("position", stored=True)
     return builder.build()
+
+
+MOST_CAPTION_TERMS = 64
 
 
 FILE_KINDS = ("file", "skipped")
@@ -177,6 +183,10 @@ class Store:
     def read_only(self) -> bool:
         """Nothing can be written in the folder."""
         return self._links is not None
+
+    def caption_terms(self, text: str) -> str:
+        """The terms of what names a picture, parted by blanks."""
+        return terms(ENGLISH, self.stemmed).line(text)[0]
 
     def snapshot(self) -> Snapshot:
         """The last commit; the same object until there is a newer one."""
@@ -447,6 +457,15 @@ class Snapshot:
     def _term(self, field: str, term: str, weight: float) -> Any:
         query = self._query.term_query(self.schema, field, term, index_option="basic" if field == "small" else "freq")
         return query if weight == 1 else self._query.boost_query(query, weight)
+
+    def rank_captions(self, words: str, limit: int) -> Iterator[Record]:
+        """Pictures by their files' names, and mentions of pictures by what stands beside them, by BM25."""
+        asked = dict.fromkeys(self.store.caption_terms(words).split()[:MOST_CAPTION_TERMS])
+        queries = [self._term("caption", term, 1.0) for term in asked]
+        if not queries or limit <= 0:
+            return iter(())
+        ranked = self._search(self._query.boolean_query([(self._occur.Should, query) for query in queries]), limit)
+        return (self.record(score, address) for score, address in ranked)
 
     def columns(self, name: str, ranked: Ranked) -> list[int]:
         """`page` (page_number of the file) or, where passages have vectors, `row` of ranked passages."""

@@ -113,12 +113,14 @@ class Writer:
         ref: str = "",
         stamp: int | None = None,
         within: str = "",
+        caption: str = "",
     ) -> None:
         """One document; `url` and `ref` are found by exact value, `stamp` is a file's. `within`: the file that holds
-        this one, with which it goes."""
+        this one, with which it goes. `caption`: what names a picture."""
         # BM25 takes the mean length of all documents: whatever is no text must not change it
         mean = self._terms // self._texts if self._texts else 0
         texts = {"url": url, "ref": ref, "words": NO_TEXT * mean, "whole": NO_TEXT * mean}
+        texts["caption"] = self.store.caption_terms(caption)
         document = _document(kind, (file, within), content, texts)
         if stamp is not None:
             document.add_unsigned("page", page_number(file))
@@ -190,8 +192,11 @@ class Writer:
         self._bytes += sum(np.asarray(value[0] if isinstance(value, list) else value).nbytes for value in row.values())
         return identity
 
-    def add_picture(self, file: str, sha: str, row: Mapping[str, Any] | None, within: str = "") -> None:
-        """A picture file; its row is stored once per content, however many files hold it (None: known already)."""
+    def add_picture(
+        self, file: str, sha: str, row: Mapping[str, Any] | None, within: str = "", caption: str = ""
+    ) -> None:
+        """A picture file; its row is stored once per content, however many files hold it (None: known already).
+        `caption`: the name by which it is found."""
         holders = self._holders(sha)
         if not holders and sha in self._picture_rows:
             self._dying.discard(self._picture_rows[sha])
@@ -201,7 +206,8 @@ class Writer:
         holders.add(file)
         identity = self._picture_rows[sha]
         content = {"sha": sha, "row": identity}
-        self.add("picture", file, content, ref=f"picture:{identity}", url=f"sha:{sha}", within=within)
+        ref, url = f"picture:{identity}", f"sha:{sha}"
+        self.add("picture", file, content, ref=ref, url=url, within=within, caption=caption)
 
     def knows_picture(self, sha: str) -> bool:
         return bool(self._holders(sha)) or sha in self._picture_rows
