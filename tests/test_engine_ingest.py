@@ -281,15 +281,15 @@ def test_a_file_that_is_being_read_at_an_interrupt_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write(tmp_path / "docs", a="First.", b="Second.\n\n" * 900)
-    added = Writer.add
+    added = Writer._add
 
-    def add(self: Writer, kind: str, file: str, *rest: object, **named: object) -> None:
-        added(self, kind, file, *rest, **named)  # type: ignore[arg-type]
-        if file == "b.md" and kind == "passage":
+    def add(self: Writer, document: object, file: str, row: int | None = None) -> None:
+        added(self, document, file, row)
+        if file == "b.md":
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Writer, "add", add)
+        patched.setattr(Writer, "_add", add)
         with pytest.raises(KeyboardInterrupt):
             Index.build(root, tmp_path / "index")
     index = Index.open(tmp_path / "index")
