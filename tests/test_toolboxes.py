@@ -29,7 +29,20 @@ from provider_mocks import searxng, serper
 pytest.importorskip("httpx2")
 RECIPES = sorted((Path(__file__).parent.parent / "recipes" / "tools").glob("*.yaml"))
 KEYS = {f"{name}_API_KEY": KEY for name in ("SERPER", "SERPAPI", "BRAVE", "TAVILY", "EXA", "JINA")}
-NAMES = {"searxng", "serper", "serpapi", "brave", "tavily", "exa", "jina", "ddgs", "retrieve", "local", "failover"}
+NAMES = {
+    "searxng",
+    "serper",
+    "serpapi",
+    "brave",
+    "tavily",
+    "exa",
+    "jina",
+    "ddgs",
+    "retrieve",
+    "local",
+    "failover",
+    "more",
+}
 POLICY = ScriptedPolicy(
     "<reason>r</reason><text_search>capital of Veld</text_search>", "<reason>r</reason><answer>Moru</answer>"
 )
@@ -60,7 +73,7 @@ def test_the_recipes_are_those_of_the_docs() -> None:
 def test_every_recipe_becomes_a_toolbox(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     loaded = load_recipe(path, ToolSettings)
-    if path.stem == "local":
+    if path.stem in ("local", "more"):
         pytest.importorskip("tantivy")
         from deepmmsearch.engine import Index
 
@@ -70,10 +83,10 @@ def test_every_recipe_becomes_a_toolbox(path: Path, tmp_path: Path, monkeypatch:
     try:
         tools = build_toolbox(loaded, POLICY, KEYS)
     except MissingExtra as error:
-        assert path.stem == "ddgs", error
+        assert path.stem in ("ddgs", "more"), error
         return
     assert tools.text_search is not None
-    assert (tools.image_search is not None) == (path.stem in ("serpapi", "failover", "local"))
+    assert (tools.image_search is not None) == (path.stem in ("serpapi", "failover", "local", "more"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)

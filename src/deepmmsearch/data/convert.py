@@ -24,7 +24,7 @@ from PIL.Image import Image
 
 from deepmmsearch import images
 from deepmmsearch.agent.dialect import find_dialect, parse_action
-from deepmmsearch.agent.table import state
+from deepmmsearch.agent.table import PAPER_TOOLS, Tool, installed_tools, state
 from deepmmsearch.data.answers import flatten
 from deepmmsearch.data.knowledge import fvqa, metadata_of, role_and_content
 from deepmmsearch.data.load_report import LoadReport, Skip
@@ -299,10 +299,10 @@ def _turns(
     conversation: Sequence[tuple[str, str]], prompt: Prompt, pictures: list[Image]
 ) -> tuple[Prompt, tuple[Turn, ...]]:
     """The turns, and the prompt with the state texts found after the observations."""
-    turns = []
+    turns, tools = [], _offered(conversation, prompt)
     for place in range(0, len(conversation), 2):
         completion = Completion(conversation[place][1])
-        action = parse_action(completion.text, prompt.dialect)
+        action = parse_action(completion.text, prompt.dialect, tools=tools)
         observation = None
         if place + 1 < len(conversation):
             observation, said = _observation(conversation[place + 1][1], pictures)
@@ -312,6 +312,13 @@ def _turns(
             prompt = replace(prompt, after={**prompt.after, left: said})
         turns.append(Turn(completion, action, observation))
     return prompt, tuple(turns)
+
+
+def _offered(conversation: Sequence[tuple[str, str]], prompt: Prompt) -> tuple[Tool, ...]:
+    """The papers' two, and those that the prompt or a turn names: what the policy was told depends on them."""
+    said = "\n".join((prompt.system, *(text for role, text in conversation if role == "assistant")))
+    named = (t for t in installed_tools() if t.name in PAPER_TOOLS or f"<{t.tag}>" in said or f'"{t.name}"' in said)
+    return tuple(named)
 
 
 def _observation(text: str, pictures: list[Image]) -> tuple[Observation, str]:
