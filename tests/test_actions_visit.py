@@ -19,7 +19,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.dialect import DIALECTS, find_dialect, parse_action
 from deepmmsearch.agent.lines import unnumbered
 from deepmmsearch.agent.metering import Ledger
-from deepmmsearch.agent.protocols import Link, Page
+from deepmmsearch.agent.protocols import Page
 from deepmmsearch.agent.table import make_tool
 from deepmmsearch.codec import PLAIN
 from deepmmsearch.compose.policies import choose_prompt
@@ -48,6 +48,7 @@ from deepmmsearch.types import (
     Exchange,
     Hit,
     Limits,
+    Link,
     Malformed,
     Observation,
     Question,

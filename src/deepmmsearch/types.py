@@ -18,6 +18,14 @@ GroundingOutcome = Literal["box", "several", "whole", "none", "weak", "tiny", "f
 
 
 @dataclass(frozen=True)
+class Link:
+    """Where a page leads, and the words that say so there."""
+
+    text: str
+    url: str
+
+
+@dataclass(frozen=True)
 class Box:
     """A region in pixels of the image it was located in: left, top, right, bottom (right and bottom exclusive).
     `label`: the words of the expression that it was found for, where the grounder tells."""

@@ -14,11 +14,11 @@ from pydantic import Field
 
 from deepmmsearch.agent.lines import Line, cut, join, one_line, summary_lines, unnumbered
 from deepmmsearch.agent.metering import using
-from deepmmsearch.agent.protocols import Link, Page
+from deepmmsearch.agent.protocols import Page
 from deepmmsearch.agent.toolbox import Toolbox
 from deepmmsearch.agent.use import ArgumentTool, uses
 from deepmmsearch.errors import ToolError
-from deepmmsearch.types import Cited, Hit, Observation, Trajectory, Use
+from deepmmsearch.types import Cited, Hit, Link, Observation, Trajectory, Use
 
 _ADDRESS = re.compile(r"(?:https?|file)://[^\s<>\"'`]+", re.IGNORECASE)
 _AFTER = ".,;:!?)]}»”’。，、；：！？）】」』"

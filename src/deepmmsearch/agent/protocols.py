@@ -21,15 +21,7 @@ from typing import Any, Literal, Protocol
 
 from PIL.Image import Image
 
-from deepmmsearch.types import Box, Cited, Completion, Hit
-
-
-@dataclass(frozen=True)
-class Link:
-    """Where a page leads, and the words that say so there."""
-
-    text: str
-    url: str
+from deepmmsearch.types import Box, Cited, Completion, Hit, Link
 
 
 @dataclass(frozen=True)

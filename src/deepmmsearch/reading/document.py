@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from deepmmsearch.agent.protocols import Link
+from deepmmsearch.types import Link
 
 MAX_TEXT = 4_000_000
 SPACES = re.compile(r"\s+")

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Any
 from urllib.parse import urljoin
 
-from deepmmsearch.agent.protocols import Link
 from deepmmsearch.reading.document import clean
+from deepmmsearch.types import Link
 
 MAX_LINKS = 300
 _MENUS = frozenset(("nav", "footer", "form", "button"))

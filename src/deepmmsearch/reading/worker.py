@@ -8,7 +8,6 @@ from dataclasses import fields
 from operator import index
 from typing import Any
 
-from deepmmsearch.agent.protocols import Link
 from deepmmsearch.confined import CONTENT, MEMORY_LIMIT, Worker, serve
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.document import Document, Origin, Showing
@@ -16,6 +15,7 @@ from deepmmsearch.reading.file_kinds import KINDS, file_origin, read
 from deepmmsearch.reading.ocr import TextReader
 from deepmmsearch.reading.pdf import SCAN
 from deepmmsearch.reading.webpage import canonical
+from deepmmsearch.types import Link
 
 _CHARSET = re.compile(r"[\w-]{0,40}(, a weak guess)?")
 LIBRARIES = ("trafilatura", "pypdfium2", "htmldate")

@@ -10,13 +10,14 @@ import mmap
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.collection import CollectionEntry
 from deepmmsearch.reading.document import Origin
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _MAGIC = 72_173_914
 _HEADER = struct.Struct("<IHH16sIIQQQQIIQ")
@@ -56,6 +57,9 @@ class _Archive:
             raise Unreadable("not a ZIM file of a version that is read (5 and 6)")
         # all content is in one namespace since 6.1; before it articles and pictures had one each
         self._namespaces = {b"C": ""} if (major, minor) >= (6, 1) else {b"A": "A/", b"I": "I/", b"U": "U/"}
+        # the process that reads pages would be started with it for each of them
+        import numpy as np
+
         self._urls = np.frombuffer(content, "<u8", self._count, urls)
         self._places = np.frombuffer(content, "<u8", self._clusters, clusters)
         self._kinds = self._mimes(mimes)
@@ -90,6 +94,8 @@ class _Archive:
 
     def _order(self) -> np.ndarray:
         """(entry, cluster, blob) of each page and picture, by cluster. Shape (n, 3)."""
+        import numpy as np
+
         wanted = np.zeros(len(self._kinds), bool)
         wanted[[n for n, kind in enumerate(self._kinds) if kind in _KINDS or kind in _PICTURES]] = True
         found = np.empty((self._count, 3), np.int64)
