@@ -338,13 +338,14 @@ def test_a_reader_that_was_taken_over_forges_nothing(tmp_path: Path, monkeypatch
     docs.mkdir()
     (docs / "a.txt").write_text("One.")
     none: dict[str, object] = dict.fromkeys(("url", "date", "language"))
-    none |= {"pictures": [], "headings": [], "marks": [], "content": b""}
+    none |= {"pictures": [], "headings": [], "marks": [], "links": [], "content": b""}
     whole = {"title": "A", "text": "B", "charset": "", **none}
     answers: list[dict[str, object]] = [
         {},
         {**whole, "pictures": [{"src": 1}]},
         {**whole, "pictures": 7},
         {**whole, "headings": None},
+        {**whole, "links": [{"text": "a"}]},
         {**whole, "charset": "\x1b[2J"},
         {**whole, "pictures": [{"src": "", "title": "", "snippet": "", "rank": "high"}]},
     ]
