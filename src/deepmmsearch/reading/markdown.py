@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 LONGEST_PARAGRAPH = 20_000
 """Characters; a longer one is taken as it stands, because a parser may take the square of its length."""
 _NOTES = re.compile(r"^[ \t>]{0,12}\[\^([^\]\s]{1,80})\]:", re.M)
-_HEADING_NAME = re.compile(r"[ \t]*\{[#.:][^{}]*\}[ \t]*$")
+_HEADING_NAME = re.compile(r"\{[#.:][^{}\n]{0,200}\}$")
 _CALLOUT = re.compile(r"\[!([A-Za-z][\w-]{1,30})\][+-]?[ \t]*(.*)")
-_ATTRIBUTE = re.compile(r"([\w-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))")
+_ATTRIBUTE = re.compile(
+    r"(?<![\w-])([\w-]{1,60}+)\s{0,9}+=\s{0,9}+(?:\"([^\"]{0,2000})\"|'([^']{0,2000})'|([^\s\"'>]{1,2000}+))"
+)
 _ATTRIBUTES = re.compile(r"^\{[^{}\n]*\}")
 _SIZE = re.compile(r"\|\d+(x\d+)?$")
-_INLINE_TAG = re.compile(r"<(/?)([A-Za-z][\w.:-]*)([^>]*)>", re.S)
+_INLINE_TAG = re.compile(r"<(/?)([A-Za-z][\w.:-]*+)([^>]*+)>")
 _NOT_A_TAG = re.compile(r"<(?![/!?A-Za-z])|<(?=/?([A-Za-z][\w.:-]*))")
 _CLOSING_TAG = re.compile(r"</([A-Za-z][\w.:-]*)")
 _EMPTY = frozenset("area base br col embed hr img input link meta param source track wbr".split())
@@ -126,7 +128,7 @@ class _Walk:
             self._rows[-1].append(text)
             return
         if within == "heading_open":
-            self._blocks.heading(_HEADING_NAME.sub("", text))
+            self._blocks.heading(_HEADING_NAME.sub("", text.rstrip()))
         elif within == "dt_open":
             self._blocks.paragraph(self._term)
             self._term = text

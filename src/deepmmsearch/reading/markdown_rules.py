@@ -35,10 +35,10 @@ _LOOSE_PICTURE = re.compile(
 _NOTE = re.compile(r"\[\^([^\]\s]{1,80})\](:[ \t]*)?")
 _SHORT_CODE = re.compile(r"\{\{[<%](?!/\*)([^\n]{0,500}?)[>%]\}\}|\{%([^\n]{0,500}?)%\}|\{/\*[^\n]{0,2000}?\*/\}")
 _SAID = re.compile(r"\b(?:text|title|caption|alt|label|name|heading)=\"([^\"]*)\"")
-_CONTAINER = re.compile(r":{3,}[ \t]*(?:\{[^}]{0,200}\}|[\w-]{0,40})(?:\{[^}]{0,200}\})?[ \t]*(.*)")
+_CONTAINER = re.compile(r":{3,}+[ \t]*+(?:\{[^}]{0,200}\}|[\w-]{0,40}+)(?:\{[^}]{0,200}\})?[ \t]*+(.*+)")
 _MODULE = re.compile(
-    r"(?:import[ \t]+(?:[\w*${][^'\"\n]{0,400}[ \t}]from[ \t]*)?['\"][^'\"\n]{1,400}['\"]"
-    r"|export[ \t]+(?:const|let|default|function|\{|\*)[^\n]*);?[ \t]*"
+    r"(?:import[ \t]++(?:[\w*${][^'\"\n]{0,400}[ \t}]from[ \t]*+)?['\"][^'\"\n]{1,400}['\"]"
+    r"|export[ \t]++(?:const|let|default|function|\{|\*)[^\n]*+);?[ \t]*+"
 )
 _DUNDER = re.compile(r"__([a-z][a-z\d_]{0,40}?)__(?!\w)(?=(\.\w|\()?)")
 _SPECIAL_NAMES = frozenset(

@@ -18,27 +18,26 @@ from deepmmsearch.reading.wrapping import joined
 
 DEEPEST = 20
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1{2,}")
-_DIRECTIVE = re.compile(r"\.\. +(?:\|[^|\n]{1,200}\| +)?([\w.:+-]{1,80}?)::(?: +(.*))?")
+_DIRECTIVE = re.compile(r"\.\. ++(?:\|[^|\n]{1,200}\| ++)?([\w.:+-]{1,80}?)::(?: ++(.*+))?")
 _TARGET = re.compile(r"(?:\.\. +_|__ )")
-_NOTE = re.compile(r"\.\. +\[[^\]\n]{1,80}\] +(.*)")
-_OPTION = re.compile(r":([\w-]{1,60}):(?: +(.*))?")
+_NOTE = re.compile(r"\.\. ++\[[^\]\n]{1,80}\] ++(.*+)")
+_OPTION = re.compile(r":([\w-]{1,60}):(?: ++(.*+))?")
 _ITEM = re.compile(r"([-*+•]|\(?(?:\d{1,3}|[a-zA-Z]|#)[.)])( +)(?=\S)")
-_FIELD = re.compile(r":([^:`\n]{1,80}):(?: +(.*)|$)")
+_FIELD = re.compile(r":([^:`\n]{1,80}):(?: ++(.*+)|$)")
 _GRID = re.compile(r"\+(?:[-=]+\+)+")
 _SIMPLE = re.compile(r"=+(?: +=+)+")
 _SUBSTITUTION = re.compile(r"^\.\. +\|([^|\n]{1,80})\| +replace:: +(.*)$", re.M)
 _INLINE = re.compile(
-    r"``(?P<literal>.{1,2000}?)``(?!`)"
-    r"|(?::[\w.:+-]{1,60}:)?`(?P<role>[^`]{1,2000})`(?::[\w.:+-]{1,60}:|__?)?"
-    r"|\*\*(?P<strong>[^\s*][^*]{0,1000})\*\*"
-    r"|(?<![\w*])\*(?P<emphasis>[^\s*][^*]{0,1000})\*(?!\w)"
-    r"|(?P<note>[ ]?\[(?:#[\w-]*|\d{1,3}|\*)\]_)(?!\w)"
+    r"``(?P<literal>(?:[^`]|`(?!`)){1,500}+)``(?!`)"
+    r"|(?::[\w.:+-]{1,60}:)?`(?P<role>[^`]{1,500}+)`(?::[\w.:+-]{1,60}:|__?)?"
+    r"|\*\*(?P<strong>[^\s*][^*]{0,500}+)\*\*"
+    r"|(?<![\w*])\*(?P<emphasis>[^\s*][^*]{0,500}+)\*(?!\w)"
+    r"|(?P<note>[ ]?\[(?:#[\w-]{0,80}|\d{1,3}|\*)\]_)(?!\w)"
     r"|\|(?P<substitution>[^|\s][^|\n]{0,80})\|(?:__?)?"
-    r"|(?<![\w_])(?P<reference>[A-Za-z][\w.-]*[A-Za-z\d])__?(?![\w_])"
+    r"|(?<![\w.-])(?P<reference>[A-Za-z](?:[\w.-]{0,60}[A-Za-z\d])?)__?(?!\w)"
     r"|\\(?P<escaped>.)",
     re.S,
 )
-_EXPLICIT = re.compile(r"(.*?)\s*<[^<>]{1,1000}>", re.S)
 _CODE = frozenset(
     "code code-block sourcecode parsed-literal math doctest testcode testsetup testoutput prompt console ipython "
     "productionlist graphviz literal ipython3 jupyter-execute plot mermaid highlight-block".split()
@@ -145,7 +144,7 @@ class _Reader:
             self._blocks.paragraph(self._said(options.get("caption", "")))
             self._blocks.code("\n".join([argument, *body] if name == "math" and argument else body))
         elif name == "toctree":
-            self._blocks.paragraph("\n".join(m[1] for line in body if (m := _EXPLICIT.fullmatch(line))))
+            self._blocks.paragraph("\n".join(_titled(line) for line in body))
         elif name in ("csv-table", "list-table"):
             self._blocks.paragraph(self._said(argument))
             rows = _csv(body, options) if name == "csv-table" else self._listed(body)
@@ -244,10 +243,14 @@ class _Reader:
             case "substitution":
                 return self._substitutions.get(said, said)
             case "role":
-                explicit = _EXPLICIT.fullmatch(said)
-                return explicit[1] if explicit and explicit[1] else said.lstrip("~!")
+                return _titled(said) or said.lstrip("~!")
             case _:
                 return said
+
+
+def _titled(said: str) -> str:
+    """The title of `title <target>`, "" where there is none."""
+    return said[: said.rfind("<")].rstrip() if said.endswith(">") and "<" in said else ""
 
 
 def _indent(line: str) -> int:
