@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from functools import cache
 
 from deepmmsearch.language.function_words import function_words, languages
 from deepmmsearch.language.scripts import RUNS
 from deepmmsearch.language.stems import ENGLISH, script_of, scripts
+from deepmmsearch.normal_forms import normal_form
 
 _READ = 3_000
 _RUN = re.compile(f"[{RUNS}]+")
@@ -35,7 +35,7 @@ _OF_RUNS = (
 def language_of(text: str, declared: str | None = None) -> str:
     """An ISO 639-1 code. What the text declares (`en`, `pt-BR`) holds unless its words clearly say another one; a text
     that says nothing is taken for English, or for the first language of its script."""
-    sample = unicodedata.normalize("NFKC", text[:_READ])
+    sample = normal_form("NFKC", text[:_READ])
     tokens = sample.lower().split()
     if not sample.isascii() and len(run := "".join(_RUN.findall(sample))) > _RUN_SHARE * sum(map(len, tokens)):
         return _language_of_runs(run)

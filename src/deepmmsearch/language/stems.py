@@ -12,6 +12,7 @@ from typing import Any
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.language.function_words import function_words
 from deepmmsearch.language.segmentation import TOKEN, chunks, composed, grams, is_run
+from deepmmsearch.normal_forms import normal_form
 
 ENGLISH = "en"
 _LONGEST = 60
@@ -175,8 +176,8 @@ def unmarked(word: str) -> str:
     """Without accents, vowel points, and the letters' own forms of them."""
     if word.isascii():
         return word
-    taken_apart = unicodedata.normalize("NFKD", word.translate(_PLAIN))
-    return unicodedata.normalize("NFC", _MARKED.sub("", taken_apart))
+    taken_apart = normal_form("NFKD", word.translate(_PLAIN))
+    return normal_form("NFC", _MARKED.sub("", taken_apart))
 
 
 def scripts() -> dict[str, dict[str, str]]:

@@ -59,7 +59,7 @@ _LISTS = ("ul", "ol", "dl", "table")
 _STRUCTURE = ("li", "dl", "table", "pre", *HEADINGS)
 
 _SENTENCE = re.compile("[.!?;:。！？…][\"'”’»)\\]]*$|[.!?] |。")
-_ARTICLE = re.compile(r'"@type"\s*:\s*\[?\s*"(?:\w*Article|BlogPosting|Report|Review\w*)"')
+_ARTICLE = re.compile(r'"@type"\s*:\s*(?:\[\s*)?"(?:\w{0,40}Article|BlogPosting|Report|Review\w{0,40})"')
 _ARTICLE_MARKS = (
     "//meta[@property='og:type' and @content='article'] | //meta[@property='article:published_time']"
     " | //*[@itemprop='articleBody']"

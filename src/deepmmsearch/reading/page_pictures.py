@@ -24,7 +24,7 @@ _LATE = (
     "data-hi-res-src",
 )
 _LATE_SETS = ("data-srcset", "data-lazy-srcset", "data-original-set")
-_CANDIDATE = re.compile(r"\s*(\S*[^\s,])(?:\s+([\d.]{1,12})[wxh])?(?:\s+[\d.]{1,12}h)?\s*(?:,|$)")
+_DESCRIPTOR = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)[wxh]")
 
 
 def pictures_of(body: Any, base: str = "") -> list[Showing]:
@@ -68,11 +68,30 @@ def _sources(image: Any) -> Iterator[str]:
 
 
 def _largest(candidates: str) -> str:
-    found = [
-        (float(match[2].rstrip(".") or 0) if match[2] and match[2].count(".") < 2 else 1.0, match[1])
-        for match in _CANDIDATE.finditer(candidates[:10_000])
-    ]
+    """The address of a `srcset` that is said to be the widest or densest."""
+    found = list(_candidates(candidates[:10_000]))
     return max(found, key=lambda each: each[0])[1] if found else ""
+
+
+def _candidates(text: str) -> Iterator[tuple[float, str]]:
+    """Size and address of each, as HTML reads them: an address may hold commas, and end with the one that follows."""
+    address, size = "", 1.0
+    for token in text.split():
+        ends = not address and token.endswith(",")
+        if not address:
+            address = token.strip(",")
+        else:
+            said, comma, rest = token.partition(",")
+            if described := _DESCRIPTOR.fullmatch(said):
+                size = float(described[1])
+            if comma:
+                yield size, address
+                address, size, ends = rest.rstrip(","), 1.0, rest.endswith(",")
+        if ends and address:
+            yield size, address
+            address = ""
+    if address:
+        yield size, address
 
 
 def _joined(base: str, src: str) -> str:
