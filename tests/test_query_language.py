@@ -89,6 +89,11 @@ def test_what_does_not_fit_an_operator_is_words(query: str) -> None:
     assert parsed(query) == ParsedQuery(query)
 
 
+def test_prose_that_quotes_words_is_words() -> None:
+    question = 'Which of the papers treat systems in which "what you see is what you get" -also others'
+    assert parsed(question) == ParsedQuery(question)
+
+
 def test_dates() -> None:
     asked = parsed("mill after:2019 before:2021-06")
     assert (asked.words, asked.after, asked.before) == ("mill", 20190101, 20210601)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from deepmmsearch.engine.page_tags import FOLDER, KIND, SITE
 
+PROSE = 8
+"""So many words beside phrases are a question, and not what somebody types to find a phrase."""
 _PART = re.compile(r'(?P<minus>-?)(?:["“„«](?P<phrase>[^"“”„«»]+)["”“»](?!\w)|(?P<plain>\S+))')
 _SITE = re.compile(r"(?:https?://)?([\w-]+(?:\.[\w-]+)*)/?", re.I)
 _DATE = re.compile(r"(\d{4})(?:-(\d\d))?(?:-(\d\d))?")
@@ -54,7 +56,10 @@ def parsed(text: str) -> ParsedQuery:
             without.append(part["plain"])
         else:
             words.append(part[0])
-    if not words and without:  # nothing to search for: it was no operator
+    beside = " ".join(words).split()
+    quoted = sum(len(phrase.split()) for phrase in phrases)
+    # nothing to search for, or prose in which words are quoted: these were no operators
+    if (not words and without) or len(beside) - quoted > PROSE:
         return ParsedQuery(text)
     kept = [phrase for phrase in phrases if phrase]
     return ParsedQuery(
