@@ -36,7 +36,7 @@ def world(tmp_path_factory: Any) -> Path:
     folder: Path = tmp_path_factory.mktemp("world")
     (folder / "pages").mkdir()
     (folder / "pages" / "veld.md").write_text("# Veld\n\nThe capital of Veld is Moru. Veld lies in the north.\n")
-    flag = Image.effect_noise((120, 90), 70).convert("RGB")
+    flag = Image.effect_noise((12, 9), 200).resize((120, 90)).convert("RGB")
     flag.save(folder / "pages" / "flag-of-veld.png")
     flag.resize((240, 180)).save(folder / "photo.png")
     Index.build(folder / "pages", folder / "index")
