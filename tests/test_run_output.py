@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import warnings
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def no_warning_of_a_library() -> Iterator[None]:
+    gc.collect()  # what other tests left open is not of this run
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         yield
