@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from conftest import Offer
+from deepmmsearch.agent.regions import overlap
 from deepmmsearch.judge import RuleJudge
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.rewards import REWARDS, RewardSettings, Score, build_reward, crop_quality, overlap, well_formed
+from deepmmsearch.rewards import REWARDS, RewardSettings, Score, build_reward, crop_quality, well_formed
 from deepmmsearch.types import (
     Action,
     Answer,

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from deepmmsearch.agent.regions import overlap
 from deepmmsearch.arguments import check_settings, settings_of
 from deepmmsearch.errors import UserError
 from deepmmsearch.judge import Judge
@@ -142,12 +143,3 @@ def crop_quality(trajectory: Trajectory) -> float | None:
         else:
             qualities.append(overlap(box, Box(*gold)) if gold else min(1.0, max(0.0, box.score)))
     return sum(qualities) / len(qualities) if qualities else None
-
-
-def overlap(one: Box, other: Box) -> float:
-    """Intersection over union, in [0, 1]."""
-    width = min(one.right, other.right) - max(one.left, other.left)
-    height = min(one.bottom, other.bottom) - max(one.top, other.top)
-    shared = max(0.0, width) * max(0.0, height)
-    union = one.area + other.area - shared
-    return shared / union if union > 0 else 0.0

@@ -9,10 +9,9 @@ from typing import Annotated, Any
 from pydantic import Field, FiniteFloat
 
 from deepmmsearch.agent.lines import Line, join, unnumbered
-from deepmmsearch.agent.looking import FRAMES, Frame, check_named, look
+from deepmmsearch.agent.looking import FRAMES, Frame, LookingTool, check_named, look
 from deepmmsearch.agent.metering import using
 from deepmmsearch.agent.toolbox import Toolbox
-from deepmmsearch.agent.use import ArgumentTool
 from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Observation, Trajectory, Use
 
@@ -24,7 +23,7 @@ class Inscription:
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
 
 
-class ReadText(ArgumentTool[Inscription]):
+class ReadText(LookingTool[Inscription]):
     """Reads what a picture says, which is no search. `limit`: how often in an episode; `frame`: of the boxes it
     takes."""
 
@@ -38,12 +37,6 @@ class ReadText(ArgumentTool[Inscription]):
             'tells what is written in a picture: {"picture": 1}, or in a part of it with '
             f'"region": "the sign" or "box": [left, top, right, bottom] {FRAMES[frame]}.'
         )
-
-    def read(self, content: str) -> Use:
-        # words alone name a region of the first picture
-        if content.strip() and not content.lstrip().startswith(("{", "[", '"')):
-            return self.accept({"region": " ".join(content.split())})
-        return super().read(content)
 
     def accept(self, arguments: Mapping[str, Any]) -> Use:
         asked = self._checked(arguments)

@@ -10,9 +10,8 @@ from typing import Annotated, Any, Literal
 from PIL import Image
 from pydantic import Field, FiniteFloat
 
-from deepmmsearch.agent.looking import FRAMES, Frame, check_named, look
+from deepmmsearch.agent.looking import FRAMES, Frame, LookingTool, check_named, look
 from deepmmsearch.agent.toolbox import Toolbox
-from deepmmsearch.agent.use import ArgumentTool
 from deepmmsearch.types import Observation, Trajectory, Use
 
 _LARGEST_FACTOR = 8
@@ -34,7 +33,7 @@ class Closeup:
     enlarge: Annotated[float, Field(ge=1, le=_LARGEST_FACTOR)] = 1.0
 
 
-class Zoom(ArgumentTool[Closeup]):
+class Zoom(LookingTool[Closeup]):
     """Shows a part of a picture, which is no search.
 
     `limit`: how often in an episode; `max_pixels`: up to where a part is enlarged; `frame`: of the boxes it takes.
@@ -56,12 +55,6 @@ class Zoom(ArgumentTool[Closeup]):
             f'{{"picture": 1, "region": "the left flag"}}; instead of "region", "box": [left, top, right, bottom] '
             f'{FRAMES[frame]}; if needed, "rotate": 90, 180 or 270 (clockwise) and "enlarge": 1 to {_LARGEST_FACTOR}.'
         )
-
-    def read(self, content: str) -> Use:
-        # words alone name a region of the first picture
-        if content.strip() and not content.lstrip().startswith(("{", "[", '"')):
-            return self.accept({"region": " ".join(content.split())})
-        return super().read(content)
 
     def accept(self, arguments: Mapping[str, Any]) -> Use:
         asked = self._checked(arguments)

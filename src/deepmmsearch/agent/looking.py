@@ -14,8 +14,9 @@ from deepmmsearch.agent.lines import one_line, unnumbered
 from deepmmsearch.agent.metering import using
 from deepmmsearch.agent.regions import choose_region, named_region, no_region
 from deepmmsearch.agent.toolbox import Toolbox
+from deepmmsearch.agent.use import A, ArgumentTool
 from deepmmsearch.errors import ToolError
-from deepmmsearch.types import Box, Grounding, Trajectory
+from deepmmsearch.types import Box, Grounding, Trajectory, Use
 
 Frame = Literal["thousandths", "fractions", "pixels"]
 """In what a policy gives the sides of a box: of the picture's width and height, or pixels of the picture itself."""
@@ -34,6 +35,16 @@ class Part:
     whole: Image
     said: str
     grounding: Grounding | None = None
+
+
+class LookingTool(ArgumentTool[A]):
+    """A tool that takes `picture`, `region` or `box` among its arguments."""
+
+    def read(self, content: str) -> Use:
+        # words alone name a region of the first picture
+        if content.strip() and not content.lstrip().startswith(("{", "[", '"')):
+            return self.accept({"region": " ".join(content.split())})
+        return super().read(content)
 
 
 async def look(

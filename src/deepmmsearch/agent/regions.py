@@ -41,7 +41,7 @@ def choose_region(
     if best.area >= WHOLE * size[0] * size[1]:
         return Grounding(phrase, best, "the box covers the whole image", "whole", kept)
     good = [b for b in found if b.score >= max(threshold, AS_GOOD * best.score) and not _thin(b, min_side)]
-    rivals = any(_overlap(best, b) < APART for b in good[1:])
+    rivals = any(overlap(best, b) < APART for b in good[1:])
     return Grounding(phrase, best, None, "several" if rivals else "box", kept)
 
 
@@ -86,8 +86,10 @@ def _thin(box: Box, min_side: float) -> bool:
     return min(box.right - box.left, box.bottom - box.top) < min_side
 
 
-def _overlap(a: Box, b: Box) -> float:
-    width = min(a.right, b.right) - max(a.left, b.left)
-    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+def overlap(one: Box, other: Box) -> float:
+    """Intersection over union, in [0, 1]."""
+    width = min(one.right, other.right) - max(one.left, other.left)
+    height = min(one.bottom, other.bottom) - max(one.top, other.top)
     shared = max(0.0, width) * max(0.0, height)
-    return shared / max(a.area + b.area - shared, 1e-9)
+    union = one.area + other.area - shared
+    return shared / union if union > 0 else 0.0

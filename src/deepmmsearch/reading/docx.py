@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.composition import Composition, given_title
 from deepmmsearch.reading.document import Document, Origin, clean
 from deepmmsearch.reading.webpage import language_code
@@ -20,11 +19,7 @@ _NOTES = ("footnotes", "endnotes")
 def from_docx(origin: Origin, content: bytes) -> Document:
     """Raises Unreadable, MissingExtra."""
     archive = Zipped(content, "DOCX")
-    root = archive.relations("")
-    main = next((target for kind, target in root.values() if kind == "officeDocument"), "word/document.xml")
-    tree = archive.xml(main)
-    if tree is None or local(tree) != "document":
-        raise Unreadable("a damaged DOCX")
+    main, tree, core = archive.package("word/document.xml", "document", "DOCX")
     reader = _Reader(archive, main, Composition(origin.longest))
     body = next((element for element in tree if local(element) == "body"), tree)
     reader.blocks(body)
@@ -33,7 +28,6 @@ def from_docx(origin: Origin, content: bytes) -> Document:
             for note in notes:
                 if note.get(f"{_W}type") is None:  # the others are the lines that set notes apart
                     reader.blocks(note)
-    core = archive.xml(next((target for kind, target in root.values() if kind == "core-properties"), ""))
     title = given_title(first_text(core, "title")) or reader.title or reader.text.first_line or origin.name
     return reader.text.document(
         title, first_text(core, "created") or first_text(core, "modified"), language_code(first_text(core, "language"))

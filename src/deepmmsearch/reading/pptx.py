@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.composition import Composition, given_title
 from deepmmsearch.reading.document import Document, Origin, clean
 from deepmmsearch.reading.zipped import R, Zipped, first_text, local
@@ -20,11 +19,7 @@ _DRAWN = frozenset(("diagramData", "chart"))
 def from_pptx(origin: Origin, content: bytes) -> Document:
     """Raises Unreadable, MissingExtra."""
     archive = Zipped(content, "PPTX")
-    root = archive.relations("")
-    main = next((target for kind, target in root.values() if kind == "officeDocument"), "ppt/presentation.xml")
-    tree = archive.xml(main)
-    if tree is None or local(tree) != "presentation":
-        raise Unreadable("a damaged PPTX")
+    main, tree, core = archive.package("ppt/presentation.xml", "presentation", "PPTX")
     relations = archive.relations(main)
     text = Composition(origin.longest)
     listed = [relations.get(one.get(f"{R}id", ""), ("", "")) for one in tree.iter() if local(one) == "sldId"]
@@ -32,7 +27,6 @@ def from_pptx(origin: Origin, content: bytes) -> Document:
         if kind == "slide" and not text.full:
             text.mark(f"slide={number}")
             _slide(archive, target, text)
-    core = archive.xml(next((target for kind, target in root.values() if kind == "core-properties"), ""))
     title = given_title(first_text(core, "title")) or next(iter(text.headings), "") or text.first_line or origin.name
     return text.document(title, first_text(core, "created") or first_text(core, "modified"))
 

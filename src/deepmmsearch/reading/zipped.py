@@ -68,6 +68,16 @@ class Zipped:
                 content = content.replace(strict, usual)
         return parsed(content)
 
+    def package(self, usual: str, root: str, kind: str) -> tuple[str, Any, Any]:
+        """The main part's name and root, and the root of what is told of the document, None where nothing is. Of Office
+        documents. Raises Unreadable where the main part is not a `root`; MissingExtra."""
+        parts = self.relations("").values()
+        main = next((target for relation, target in parts if relation == "officeDocument"), usual)
+        tree = self.xml(main)
+        if tree is None or local(tree) != root:
+            raise Unreadable(f"a damaged {kind}")
+        return main, tree, self.xml(next((target for relation, target in parts if relation == "core-properties"), ""))
+
     def relations(self, part: str) -> dict[str, tuple[str, str]]:
         """By id: what kind of relation, and the part at its other end. Of Office documents."""
         folder, name = posixpath.split(part)

@@ -178,9 +178,7 @@ class ChatPolicy:
             return self._redacted(await self._fitted(told, wish, on_text, thinks))
         except self._openai.NotFoundError as error:
             raise await self._not_found(error) from None
-        except _FAILS as error:
-            raise self._failures.of(error, bool(pictures)) from None
-        except self._openai.OpenAIError as error:
+        except (self._openai.OpenAIError, *_FAILS) as error:
             raise self._failures.of(error, bool(pictures)) from None
 
     async def _fitted(

@@ -9,6 +9,7 @@ from typing import get_args
 
 from PIL import Image, ImageDraw
 
+from deepmmsearch.agent.regions import overlap
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.images import scale
 from deepmmsearch.prompts import grounding_prompt
@@ -68,11 +69,3 @@ def fitting(located: list[Trial]) -> tuple[BoxDialect, float] | None:
     means = {d: sum(one.overlaps[d] for one in located) / len(located) for d in located[0].overlaps}
     best = max(means, key=means.__getitem__)
     return (best, means[best]) if means[best] >= FITS else None
-
-
-def overlap(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    wide = min(a.right, b.right) - max(a.left, b.left)
-    high = min(a.bottom, b.bottom) - max(a.top, b.top)
-    shared = max(0.0, wide) * max(0.0, high)
-    return shared / (a.area + b.area - shared) if shared else 0.0
