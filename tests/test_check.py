@@ -173,6 +173,13 @@ def test_only_what_is_played_is_checked(here: Path) -> None:
     assert chosen.missing == [] and [work.name for work in chosen.work] == ["qwen direct", "judge llm"]
 
 
+def test_a_guess_at_a_models_size_asks_for_no_room(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**10, 0, 10**10))
+    assert any("The disk" in line for line in checked("atlas/grpo", "model=somebody/named-7B").missing)
+    assert not any("The disk" in line for line in checked("atlas/grpo", "model=somebody/nameless").missing)
+
+
 def test_the_disk_and_the_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(10**9, 10**9, 1000))

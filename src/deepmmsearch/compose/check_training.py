@@ -16,6 +16,7 @@ from deepmmsearch.compose.estimate import (
     episodes,
     judged,
     length,
+    parameters_of,
     training,
 )
 from deepmmsearch.compose.tool_settings import ToolSettings
@@ -101,7 +102,8 @@ def check_pretrain(recipe: PretrainRecipe, parts: Parts) -> None:
 
 def _start(recipe: SftRecipe | GrpoRecipe, parts: Parts, adapter: Path | None, backend: Backend | None) -> Any:
     """What training starts from, and TRL's settings; None where they cannot be made."""
-    parts.plan.room += COPIES * 2 * parts.parameters(recipe.model)
+    # a guess at the size of a model nobody knows refuses nothing
+    parts.plan.room += COPIES * 2 * (parameters_of(recipe.model) or 0)
     if not parts.plan.has("Training", "train"):
         return None
     parts.adapter(adapter)
