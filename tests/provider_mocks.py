@@ -309,8 +309,39 @@ def thumbnail() -> bytes:
     return buffer.getvalue()
 
 
+def wikipedia(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
+    """https://www.mediawiki.org/wiki/API:Search as a generator, with TextExtracts; pages come in no order."""
+    wanted = {"action": "query", "format": "json", "formatversion": "2", "generator": "search", "gsrnamespace": "0"}
+    if asked.method != "GET" or asked.path != "/w/api.php" or not wanted.items() <= asked.query.items():
+        return as_json({"error": {"code": "badvalue", "info": "Unrecognized value for parameter.", "docref": ""}})
+    if int(asked.query["gsrlimit"]) > 20 or len(asked.query["gsrsearch"]) > 300:
+        return as_json({"error": {"code": "cirrussearch-query-too-long", "info": "Search request is longer."}})
+    if "deepmmsearch/" not in asked.headers["user-agent"]:
+        return ServiceReply(403, b"Please set a user-agent", kind="text/plain")
+    pages = [
+        {"pageid": 7 * n, "ns": 0, "title": r.title, "index": n, "extract": r.text, "canonicalurl": r.url}
+        for n, r in enumerate(rows, 1)
+    ]
+    return as_json({"batchcomplete": True, "query": {"pages": pages[::-1]}} if pages else {"batchcomplete": True})
+
+
+def commons(asked: ServiceRequest, rows: tuple[ServiceRow, ...]) -> ServiceReply:
+    """Likewise in namespace 6, with imageinfo; descriptions are HTML."""
+    wanted = {"generator": "search", "gsrnamespace": "6", "prop": "imageinfo", "formatversion": "2"}
+    if asked.path != "/w/api.php" or not wanted.items() <= asked.query.items():
+        return as_json({"error": {"code": "badvalue", "info": "Unrecognized value for parameter."}})
+    pages = []
+    for n, r in enumerate(rows, 1):
+        described = {"ImageDescription": {"value": f'<a href="//x.example" title="x">{r.text}</a>'}}
+        info = {"descriptionurl": r.url, "mime": "image/jpeg", "thumburl": None, "extmetadata": described}
+        pages.append({"title": f"File:{r.title}.jpg", "index": n, "imageinfo": [info]})
+    return as_json({"batchcomplete": True, "query": {"pages": pages[::-1]}} if pages else {"batchcomplete": True})
+
+
 SERVICES = (
     Service("searxng", "text", searxng, lambda url: {"url": url}, ("results",)),
+    Service("wikipedia", "text", wikipedia, lambda url: {"url": f"{url}/w/api.php"}, ("query", "pages")),
+    Service("commons", "text", commons, lambda url: {"url": f"{url}/w/api.php"}, ("query", "pages")),
     Service(
         "serper",
         "text",

@@ -28,7 +28,8 @@ ROWS = {name: read_yaml(path.read_text(encoding="utf-8")) for name, path in ship
 NAMES = [name for name, row in ROWS.items() if ACCELERATE not in row]
 # what a machine may lack: inputs, keys, extras, a GPU, room
 LACKING = re.compile(
-    r" is not there\. |^No key for |needs the extra ddgs|is not on this machine|does not have: |^The disk of "
+    r" is not there\. |^No key for |needs the extra ddgs|needs a package that no extra|is not on this machine|"
+    r"does not have: |^The disk of "
 )
 
 

@@ -616,7 +616,20 @@ def test_addresses_have_one_form() -> None:
 NETWORK = {
     *("socket", "ssl", "httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "aiohttp", "websockets"),
     *("http", "ftplib", "smtplib", "poplib", "imaplib", "telnetlib", "xmlrpc", "socketserver", "asyncssh", "paramiko"),
-    *("openai", "huggingface_hub", "ddgs", "primp", "curl_cffi", "pycurl", "anyio", "trio", "fsspec", "boto3", "grpc"),
+    *(
+        "openai",
+        "huggingface_hub",
+        "ddgs",
+        "PicImageSearch",
+        "primp",
+        "curl_cffi",
+        "pycurl",
+        "anyio",
+        "trio",
+        "fsspec",
+        "boto3",
+        "grpc",
+    ),
 }
 CALLS = {
     *("urlopen", "urlretrieve", "open_connection", "create_connection", "create_datagram_endpoint", "getaddrinfo"),
@@ -635,7 +648,9 @@ KNOWN = {
     "policies.chat.chat_policy": {"openai"},  # its exceptions
     "policies.vllm.remote": {"openai"},  # likewise
     # an extra that has to be switched on with `unguarded: true`, and not through a proxy that nobody named to it
-    "tools.providers.ddgs": {"ddgs", "urllib"},
+    "tools.providers.ddgs": {"ddgs"},
+    "tools.providers.picimagesearch": {"PicImageSearch"},  # likewise
+    "tools.providers.unguarded": {"urllib"},  # only reads which proxies the system names
     "engine.server": {"http"},  # listens, never connects
     "engine.connections": {"http", "socket", "socketserver"},  # likewise
     "serve.running": {"socket"},  # likewise

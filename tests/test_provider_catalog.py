@@ -32,7 +32,7 @@ OURS = {
         "serpapi-lens",
         "serper",
     ),
-    *("serper-lens", "tavily"),
+    *("serper-lens", "tavily", "wikipedia", "commons", "picimagesearch"),
 }
 
 

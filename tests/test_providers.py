@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -76,6 +76,152 @@ def test_searxng_below_a_path(server: Site) -> None:
         "engines": "a,b",
         "safesearch": "0",
     }
+
+
+def test_searxng_says_what_it_knows_first(server: Site) -> None:
+    """The forms of both its generations: answers as texts and as objects, infoboxes with attributes."""
+    box = {
+        "infobox": "Veld",
+        "id": "https://wiki.example/Veld",
+        "content": "A country.",
+        "img_src": "https://wiki.example/veld.png",
+        "attributes": [{"label": "Capital", "value": "Moru"}, {"label": "", "value": None}, "x"],
+    }
+    result = {"title": "T", "url": "https://a.example", "content": "text"}
+    answers = ["42", {"answer": "6 km", "url": "https://b.example"}, {"answer": None}, 7.5, None, {}]
+    provider = one(server, "searxng")
+    provider.answers(lambda _: as_json({"answers": answers, "infoboxes": [box, None], "results": [result]}))
+    assert [(h.title, h.url, h.snippet) for h in provider.search()] == [
+        ("capital of Veld", "", "42"),
+        ("capital of Veld", "https://b.example", "6 km"),
+        ("capital of Veld", "", "7.5"),
+        ("Veld", "https://wiki.example/Veld", "A country. Capital: Moru."),
+        ("T", "https://a.example", "text"),
+    ]
+    provider.answers(lambda _: as_json({"answers": "x", "infoboxes": {}, "results": [result]}))
+    assert len(provider.search()) == 1
+
+
+@pytest.mark.parametrize("code", ["maxlag", "ratelimited"])
+def test_wikipedia_says_with_200_that_it_is_busy(server: Site, code: str) -> None:
+    error = one(server, "wikipedia").fails(as_json({"error": {"code": code, "info": "Waiting for 10.64: 5 s lagged"}}))
+    assert "5 s lagged" in str(error) and isinstance(error, ProviderError) and error.reason == "rate"
+    error = one(server, "commons").fails(as_json({"error": {"code": "badvalue", "info": "<b>No</b>"}}))
+    assert str(error).endswith("No.") and isinstance(error, ProviderError) and error.reason == "refused"
+
+
+def test_wikipedia_is_told_how_to_reach_us(server: Site) -> None:
+    one(server, "wikipedia", contact="me@site.example").search()
+    assert server.asked[-1].headers["user-agent"].endswith(" (me@site.example)")
+    for wrong in ({"contact": "a\nHost: x"}, {"language": "en.evil.example/"}, {"language": ""}):
+        with pytest.raises(UserError):
+            one(server, "wikipedia", **wrong)
+
+
+def test_commons_tells_of_pictures_alone(server: Site) -> None:
+    def page(name: str, mime: str, **fields: str) -> dict[str, Any]:
+        data = {field: {"value": value} for field, value in fields.items()}
+        info = {"descriptionurl": f"https://c.example/{name}", "mime": mime, "extmetadata": data}
+        return {"title": f"File:{name}", "imageinfo": [info]}
+
+    pages = [
+        page("Song.ogg", "audio/ogg"),
+        page(
+            "A b.c.png",
+            "image/png",
+            ImageDescription="<p>A <b>tower</b></p>",
+            Artist="<a>Ann</a>",
+            LicenseShortName="CC0",
+        ),
+        {"title": "File:Bare.jpg", "imageinfo": "x"},
+    ]
+    provider = one(server, "commons")
+    provider.answers(lambda _: as_json({"query": {"pages": pages}}))
+    (hit,) = provider.search()
+    assert (hit.title, hit.snippet) == ("A b.c", "A tower By Ann. Licence: CC0.")
+
+
+class FakeEngine:
+    answer: Any = None
+
+    def __init__(self, client: Any) -> None:
+        assert client == "session"
+
+    async def search(self, file: bytes) -> Any:
+        assert file[:2] == b"\xff\xd8"
+        if isinstance(FakeEngine.answer, Exception):
+            raise FakeEngine.answer
+        return FakeEngine.answer
+
+
+class FakeNetwork:
+    def __init__(self, timeout: float, proxies: str | None) -> None:
+        pass
+
+    async def __aenter__(self) -> str:
+        return "session"
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def picimagesearch(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = ModuleType("PicImageSearch")
+    package.Network, package.Yandex, package.Bing = FakeNetwork, FakeEngine, FakeEngine  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "PicImageSearch", package)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+def _picimagesearch(**settings: Any) -> Any:
+    return catalog.make("picimagesearch", "image", {"pictures": False, **settings}, lambda *_: None, {})  # type: ignore[arg-type, return-value]
+
+
+def test_picimagesearch_finds_in_the_lists_of_its_engines(picimagesearch: None) -> None:
+    item = SimpleNamespace(
+        title="Veld <b>flag</b>", url="https://a.example", thumbnail="", content="A flag", source="a"
+    )
+    for answer in (SimpleNamespace(raw=[item, object()]), SimpleNamespace(raw=[], pages_including=[item])):
+        FakeEngine.answer = answer
+        (found,) = asyncio.run(_picimagesearch(unguarded=True).search(PICTURE, 5))
+        assert (found.title, found.url, found.snippet) == ("Veld flag", "https://a.example", "A flag, a")
+    FakeEngine.answer = SimpleNamespace(raw=[])
+    assert asyncio.run(_picimagesearch(unguarded=True, engine="bing").search(PICTURE, 5)) == []
+
+
+def test_picimagesearch_tells_a_refusal_as_one(picimagesearch: None) -> None:
+    for failure, reason, said in (
+        (ValueError("https://yandex.com/showcaptcha?x"), "rate", "takes us for a machine"),
+        (TimeoutError(), "down", "could not be reached"),
+        (KeyError("data-state"), "rate", "cannot be read"),
+    ):
+        FakeEngine.answer = failure
+        with pytest.raises(ProviderError, match=said) as caught:
+            asyncio.run(_picimagesearch(unguarded=True).search(PICTURE, 5))
+        assert caught.value.reason == reason
+
+
+def test_picimagesearch_is_used_only_by_who_says_so(picimagesearch: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="unguarded: true"):
+        _picimagesearch()
+    with pytest.raises(UserError, match="no engine 'altavista'"):
+        _picimagesearch(unguarded=True, engine="altavista")
+    monkeypatch.setitem(sys.modules, "PicImageSearch", None)
+    with pytest.raises(MissingExtra, match="pip install --no-deps 'PicImageSearch"):
+        _picimagesearch(unguarded=True)
+
+
+def test_the_real_picimagesearch_still_takes_what_we_give_it() -> None:
+    package = pytest.importorskip("PicImageSearch")
+    import inspect
+
+    from deepmmsearch.tools.providers.picimagesearch import ENGINES
+
+    assert {"timeout", "proxies"} <= set(inspect.signature(package.Network).parameters)
+    for name in ENGINES.values():
+        assert "file" in inspect.signature(getattr(package, name).search).parameters
 
 
 def test_exa_takes_text_where_it_is_told_to(server: Site) -> None:

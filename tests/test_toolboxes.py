@@ -42,6 +42,8 @@ NAMES = {
     "local",
     "failover",
     "more",
+    "wikipedia",
+    "picimagesearch",
 }
 POLICY = ScriptedPolicy(
     "<reason>r</reason><text_search>capital of Veld</text_search>", "<reason>r</reason><answer>Moru</answer>"
@@ -83,10 +85,10 @@ def test_every_recipe_becomes_a_toolbox(path: Path, tmp_path: Path, monkeypatch:
     try:
         tools = build_toolbox(loaded, POLICY, KEYS)
     except MissingExtra as error:
-        assert path.stem in ("ddgs", "more"), error
+        assert path.stem in ("ddgs", "more", "picimagesearch"), error
         return
     assert tools.text_search is not None
-    assert (tools.image_search is not None) == (path.stem in ("serpapi", "failover", "local", "more"))
+    assert (tools.image_search is not None) == (path.stem in ("serpapi", "failover", "local", "more", "picimagesearch"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)

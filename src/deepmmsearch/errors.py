@@ -35,6 +35,13 @@ class MissingExtra(UserError):
         return f"pip install 'deepmmsearch[{','.join(extras)}]'"
 
 
+class MissingPackage(MissingExtra):
+    """A package is not installed that no extra can bring, because its pins conflict with ours."""
+
+    def __init__(self, feature: str, line: str) -> None:
+        Exception.__init__(self, f"{feature} needs a package that no extra brings. Install with: {line}")
+
+
 # a package that only this extra brings
 _BROUGHT = {
     "data": "imagehash",

@@ -70,7 +70,9 @@ class Searches:
                     raise
                 self.left_out.append(str(error))
                 continue
-            pace = Pace(per_second=provider.per_second, concurrency=provider.concurrency)
+            per_second = provider.per_second or getattr(tool, "per_second", None)
+            concurrency = provider.concurrency or int(getattr(tool, "concurrency", Pace.concurrency))
+            pace = Pace(per_second=per_second, concurrency=concurrency)
             lanes.append(Lane(provider.name, tool, "text_search" if kind == "text" else "image_search", pace))
         return FailOver(lanes, keep=self.keep) if lanes else None
 

@@ -29,15 +29,16 @@ class ProviderSettings(Settings):
     """One provider in a list, its name alone where it needs nothing else; what is not named here is a setting of its
     own (`deepmmsearch tools` shows them).
 
-    `per_second`, `concurrency`: how fast and how often at once it is asked. `key_variable`: the environment variable
-    of its key, where it is not the usual one. `optional`: leave it out where its key or extra is missing.
+    `per_second`, `concurrency`: how fast and how often at once it is asked (None: as the provider's class says, else
+    without a bound, and 16). `key_variable`: the environment variable of its key, where it is not the usual one.
+    `optional`: leave it out where its key or extra is missing.
     """
 
     model_config = ConfigDict(extra="allow")
 
     name: str
     per_second: Aside[float | None] = Field(default=None, gt=0)
-    concurrency: Aside[int] = Field(default=16, ge=1)
+    concurrency: Aside[int | None] = Field(default=None, ge=1)
     key_variable: Aside[str | None] = None
     optional: bool = False
 

@@ -4,7 +4,8 @@ All of them, ours included, are found through the entry-point group `deepmmsearc
 A class says with `kinds` what it does: it searches with words (text) or pictures (image) and has `search(wanted, k)`,
 or it reads pages (page) and has `read(url)`. Its constructor's arguments are its settings, except two: `client` (the
 guarded client) and `key` (from the environment variable that `key_variable` names; with a default it may be missing).
-Optional: `price`, US dollars a call; `extra` and `module`, the extra to install and the package it brings.
+Optional: `price`, US dollars a call; `per_second` and `concurrency`, how fast and how often at once it is asked where a
+recipe does not say; `extra` and `module`, the extra to install and the package it brings.
 """
 
 from __future__ import annotations

@@ -1,17 +1,12 @@
-"""ddgs: keyless text search through a package that asks several engines by itself.
-
-The package opens its own connections, past the guarded client: private addresses, redirects and sizes are not checked
-there. So it is an extra, and a recipe has to say `unguarded: true` before it is used.
-"""
+"""ddgs: keyless text search through a package that asks several engines by itself."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
-from urllib.request import getproxies
 
-from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.errors import MissingExtra
 from deepmmsearch.tools.providers.api import ProviderError, hit, ranked
+from deepmmsearch.tools.providers.unguarded import check_unguarded
 from deepmmsearch.tools.threads import ToolThreads
 from deepmmsearch.types import Hit
 
@@ -30,6 +25,7 @@ class Ddgs:
     kinds = ("text",)
     extra = "ddgs"
     module = "ddgs"
+    per_second, concurrency = 0.5, 1
 
     def __init__(
         self,
@@ -40,18 +36,11 @@ class Ddgs:
         timeout: int = 10,
         proxy: str = "",
     ) -> None:
-        if not unguarded:
-            raise UserError(
-                "ddgs opens its own connections, past the guarded client. Set unguarded: true for it, or use another."
-            )
+        check_unguarded(self.name, unguarded, proxy, *_PROXIES)
         try:
             import ddgs
         except ImportError:
             raise MissingExtra("Search with ddgs", self.extra) from None
-        if not proxy and (getproxies().keys() - {"no"} or any(map(os.environ.get, _PROXIES))):
-            raise UserError(
-                "ddgs would go through the proxy that the environment names. Set proxy of ddgs to it, or run without."
-            )
         self._engine, self._threads = ddgs.DDGS, ToolThreads("ddgs", 16)
         self._connection = {"timeout": timeout, "proxy": proxy or None}
         self._options: dict[str, Any] = {"backend": backend, "region": region, "safesearch": safesearch}

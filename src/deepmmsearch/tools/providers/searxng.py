@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from deepmmsearch.tools.providers.api import Api, Client, ProviderError, hit, plain, ranked, rows
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from deepmmsearch.tools.providers.api import Api, Client, ProviderError, hit, plain, rows, web_address
+from deepmmsearch.tools.providers.pictures import illustrated
 from deepmmsearch.types import Hit
 
 
 class SearXNG:
     """Text search through a SearXNG instance of one's own.
 
-    `url`: the instance. `language`: such as "en". `engines`, `categories`: comma-separated names; "" takes the
-    instance's own. `time_range`: day, month or year.
+    Its answers and infoboxes come before what its engines found. `url`: the instance. `language`: such as "en".
+    `engines`, `categories`: comma-separated names; "" takes the instance's own. `time_range`: day, month or year.
+    `pictures`: fetch the hits' thumbnails. One query at a time, and one a second, unless the recipe says otherwise:
+    the engines behind it refuse a home address that asks faster.
     """
 
     name = "searxng"
     kinds = ("text",)
+    per_second, concurrency = 1.0, 1
 
     def __init__(
         self,
@@ -25,7 +32,9 @@ class SearXNG:
         categories: str = "",
         time_range: str = "",
         safesearch: int = 0,
+        pictures: bool = False,
     ) -> None:
+        self._client = client if pictures else None
         self._api = Api("SearXNG", client)
         base = url.rstrip("/")
         self._url = base if base.endswith("/search") else f"{base}/search"
@@ -38,17 +47,33 @@ class SearXNG:
             answer = await self._api.json("GET", self._url, params=params)
         except ProviderError as error:
             raise _explain(error) from None
-        found = rows(answer, "results")
+        found = [*_answers(answer, query), *_infoboxes(answer)]
+        for n, r in enumerate(rows(answer, "results"), 1):
+            place = r.get("thumbnail_src") or r.get("thumbnail") or r.get("img_src")
+            found.append((hit(r.get("title"), r.get("url"), r.get("content"), n, self.name, r.get("score")), place))
         silent = answer.get("unresponsive_engines")
         if not found and isinstance(silent, list) and silent:
             raise ProviderError(f"None of SearXNG's engines answered ({_names(silent)}).", "down")
-        return ranked(
-            (
-                hit(r.get("title"), r.get("url"), r.get("content"), n, self.name, r.get("score"))
-                for n, r in enumerate(found, 1)
-            ),
-            k,
+        return await illustrated(self._client, found, k)
+
+
+def _answers(answer: Mapping[str, Any], query: str) -> Iterator[tuple[Hit, object]]:
+    """What the instance itself says: a text or {"answer", "url"}, by its version."""
+    listed = answer.get("answers")
+    for given in listed if isinstance(listed, list) else ():
+        said = given if isinstance(given, dict) else {"answer": given}
+        if text := plain(said.get("answer")):
+            yield hit(query, said.get("url"), text, 1, SearXNG.name), None
+
+
+def _infoboxes(answer: Mapping[str, Any]) -> Iterator[tuple[Hit, object]]:
+    for box in rows(answer, "infoboxes"):
+        place = web_address(box.get("id")) or next(
+            filter(None, (web_address(u.get("url")) for u in rows(box, "urls"))), ""
         )
+        facts = (f"{plain(a.get('label'), 100)}: {plain(a.get('value'), 300)}." for a in rows(box, "attributes")[:20])
+        text = " ".join(filter(None, (plain(box.get("content")), *(f for f in facts if f.strip(": .")))))
+        yield hit(box.get("infobox"), place, text, 1, SearXNG.name), box.get("img_src")
 
 
 def _explain(error: ProviderError) -> ProviderError:
