@@ -63,3 +63,28 @@ def test_trajectories_from_before_sentences_were_kept() -> None:
 def test_long_sentences_are_cut() -> None:
     hit = Hit("t", "u", "word " * 100 + "Moru")
     assert len(find_sources(trajectory(Observation("", hits=(hit,))))[0].sentence) <= 200
+
+
+SCRIPTS = [
+    ("莫鲁", "维尔德在北方。首都是莫鲁，建于1830年。那里常下雨。", "首都是莫鲁，建于1830年。"),
+    ("モール市", "ヴェルドは北にある。首都はモール市です。雨が多い。", "首都はモール市です。"),
+    ("모루", "벨드는 북쪽에 있다. 수도는 모루이다. 비가 온다.", "수도는 모루이다."),
+    ("กรุงเทพ", "ประเทศไทยอยู่ในเอเชีย\nเมืองหลวงคือกรุงเทพมหานคร\nฝนตก", "เมืองหลวงคือกรุงเทพมหานคร"),
+    ("ភ្នំពេញ", "កម្ពុជានៅអាស៊ី។ រាជធានីគឺភ្នំពេញ។ មានភ្លៀង។", "រាជធានីគឺភ្នំពេញ។"),
+    ("दिल्ली", "भारत एशिया में है। राजधानी दिल्ली है। वर्षा होती है।", "राजधानी दिल्ली है।"),
+    ("القاهرة", "مصر في أفريقيا. عاصمتها القاهرة. المطر قليل.", "عاصمتها القاهرة."),
+    ("Москва", "Россия велика. Столица — Москва. Идёт снег.", "Столица — Москва."),
+]
+
+
+@pytest.mark.parametrize(("answer", "text", "sentence"), SCRIPTS, ids=[answer for answer, *_ in SCRIPTS])
+def test_an_answer_has_its_source_and_sentence_in_every_script(answer: str, text: str, sentence: str) -> None:
+    hit = Hit("1", "https://a/1", text)
+    (source,) = find_sources(trajectory(Observation("", hits=(ORUN, hit)), answer=answer))
+    assert (source.rank, source.sentence) == (2, sentence)
+
+
+@pytest.mark.parametrize("answer", ["首", "是", "莫鲁都", "दिल", "القاهر", "Москв"])
+def test_parts_of_words_are_no_source_in_any_script(answer: str) -> None:
+    hits = tuple(Hit(str(n), f"https://a/{n}", text) for n, (_, text, _) in enumerate(SCRIPTS))
+    assert find_sources(trajectory(Observation("", hits=hits), answer=answer)) == []

@@ -71,6 +71,21 @@ def test_languages_without_spaces() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("told", "other"),
+    [
+        ("เมืองหลวงของเวลด์คือเมืองโมรู", "ที่นี่ฝนตกเกือบทุกวันตลอดปี"),
+        ("벨드의 수도는 모루이며 1830년에 세워졌다.", "그곳에는 자주 비가 내린다."),
+        ("عاصمة فيلد هي مدينة مورو القديمة.", "يهطل المطر هناك كثيرا في الشتاء."),
+        ("वेल्ड की राजधानी मोरू एक पुराना बंदरगाह है।", "वहाँ अक्सर तेज़ वर्षा होती है।"),
+    ],
+    ids=["Thai", "Korean", "Arabic", "Hindi"],
+)
+def test_sentences_of_scripts_without_capitals_have_their_sources(told: str, other: str) -> None:
+    hit = Hit("1", "https://a/1", f"{told}\n...")
+    assert text(f"{told}\n{other}", hit) == f"{told} [1]\n{other}"
+
+
 def test_initials_end_no_sentence() -> None:
     hit = Hit("t", "u", "The bridge over the Orun was built by J. R. Moru in 1830.")
     assert text("Built by J. R. Moru in 1830, the bridge is old. It stands.", hit) == (

@@ -154,3 +154,17 @@ def test_every_output_is_made_of_sentences_of_its_passage(
         choices = (chosen for n in range(sentences + 1) for chosen in combinations(found, n))
         assert any(output == " ".join(chosen) for chosen in choices)
         assert all(c.isprintable() for c in output if c.isascii())
+
+
+@pytest.mark.parametrize(
+    ("query", "told", "other"),
+    [
+        ("莫鲁的人口", "莫鲁的人口约为三万。", "维尔德在北方。"),
+        ("ประชากรของโมรู", "ประชากรของโมรูมีสามหมื่นคน", "ฝนตกบ่อยในฤดูร้อน"),
+        ("모루 인구", "모루의 인구는 삼만 명이다.", "벨드는 북쪽에 있다."),
+        ("जनसंख्या मोरू", "मोरू की जनसंख्या तीस हज़ार है।", "वहाँ वर्षा होती है।"),
+    ],
+    ids=["Chinese", "Thai", "Korean", "Hindi"],
+)
+def test_the_sentence_that_answers_is_kept_in_every_script(query: str, told: str, other: str) -> None:
+    assert summarize(query, [f"{other}\n{told}\n{other}"]) == [told]

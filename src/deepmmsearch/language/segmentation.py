@@ -14,6 +14,7 @@ _JOINT = r"(?:[-‐‑_'’ʼ.&·׳״]|(?<=\d),(?=\d))"
 TOKEN = re.compile(rf"{_LETTERS}(?:{_JOINT}{_LETTERS})*(?:\+\+|#(?!\w))?|[{RUNS}]+")
 """What stands between blanks and punctuation: words with what joins their parts, and runs without word ends."""
 
+_PLAIN = re.compile(rf"{_LETTERS}|[{RUNS}]+")
 _RUN = re.compile(rf"[{RUNS}]")
 _HANGUL, _SYLLABIC = re.compile(f"[{HANGUL}]"), re.compile(f"[{SYLLABIC}]")
 _PIECE = re.compile(rf"[{IDEOGRAPHIC}]+|[{HANGUL}]+|[{SYLLABIC}]+")
@@ -33,6 +34,12 @@ def words(text: str) -> Iterator[Word]:
     """The words in order; a run of a script without word ends is one."""
     for found in TOKEN.finditer(text):
         yield Word(found[0], *found.span())
+
+
+def plain_words(text: str) -> list[str]:
+    """The words in normal form without what joins them (`wi-fi` is two), runs of a script without word ends whole: for
+    comparing what texts say, where stems would say too much."""
+    return _PLAIN.findall(composed(text))
 
 
 def is_run(token: str) -> bool:

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from deepmmsearch.language.segmentation import is_run, plain_words
 from deepmmsearch.language.sentence_ends import split_paragraph
-from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.types import Hit, Observation, Trajectory
 
 _NUMBERED = re.compile(r"^\[(\d{1,6})\] (.*)$", re.MULTILINE)
@@ -39,7 +39,7 @@ def find_sources(trajectory: Trajectory) -> list[Source]:
         return []
     found: dict[str, Source] = {}
     for turn, rank, hit, read in all_hits(trajectory):
-        said = next((s for s in (*read, hit.title, *_around(hit.snippet, answer)) if answer in _words(s)), None)
+        said = next((s for s in (*read, hit.title, *_around(hit.snippet, answer)) if _holds(s, answer)), None)
         if said is not None:
             found.setdefault(hit.url or hit.title, Source(turn, rank, hit.title, hit.url, shortened(said), hit.matched))
     return list(found.values())
@@ -78,7 +78,7 @@ def _read(seen: Observation) -> dict[int, list[str]]:
 
 def _around(text: str, answer: str) -> list[str]:
     """The first sentence of a hit's text that holds the answer, else the whole text, which may hold it across two."""
-    return [next((s for s in sentences_of(text) if answer in _words(s)), text)]
+    return [next((s for s in sentences_of(text) if _holds(s, answer)), text)]
 
 
 def sentences_of(text: str) -> list[str]:
@@ -92,6 +92,13 @@ def shortened(text: str) -> str:
     return line if len(line) <= EXCERPT else line[: EXCERPT - 1].rsplit(" ", 1)[0] + "…"
 
 
+def _holds(text: str, answer: str) -> bool:
+    """A single character is seldom a word where no blanks tell: it must stand alone."""
+    alone = len(answer) == 3 and is_run(answer[1])
+    return answer in (f" {' '.join(plain_words(text))} " if alone else _words(text))
+
+
 def _words(text: str) -> str:
-    words = re.findall(r"[^\W_]+", normal_form("NFKC", text).casefold())
+    """Between blanks; of a run without word ends each character."""
+    words = (" ".join(word) if is_run(word) else word.casefold() for word in plain_words(text))
     return f" {' '.join(words)} "

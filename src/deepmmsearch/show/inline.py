@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from deepmmsearch.normal_forms import normal_form
+from deepmmsearch.language.segmentation import is_run, plain_words
 from deepmmsearch.show.citations import Source, all_hits, find_sources, sentences_of, shortened
 from deepmmsearch.types import Hit, Trajectory
 
-SHARE, SHARE_WITHOUT_SPACES = 0.75, 0.9
-"""Of the words that are neither names nor numbers, how many must be there; of pairs of characters, where a language
-tells neither words nor names."""
+SHARE, SHARE_WITHOUT_NAMES = 0.75, 0.9
+"""Of the words that are neither names nor numbers, how many must be there; where a script has no capitals, and so tells
+no names, of all words, and where it has no blanks, of pairs of characters."""
 FEWEST_WORDS = 3
 MOST_A_SENTENCE = 3
 MOST_SENTENCES = 100
@@ -26,8 +26,6 @@ MOST_CHARACTERS = 20_000
 """Of a hit."""
 # numbers of the hits as the model read them, which mean nothing to a reader
 _OWN_MARKS = re.compile(r"[ \t]?\[\d{1,2}(?:[,;] ?\d{1,2})*\]")
-_WORD = re.compile(r"[^\W_]+")
-_WITHOUT_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 _NEGATIONS = frozenset(
     "not no never none neither nor without cannot isn wasn didn nicht nie niemals ohne kein keine keinen".split()
 )
@@ -136,17 +134,21 @@ def _words(text: str) -> _Words:
     names: set[str] = set()
     others: set[str] = set()
     denies, share = False, SHARE
-    told = _WORD.findall(normal_form("NFKC", text))
+    told = plain_words(text)
     for written in told:
         word = written.casefold()
         denies = denies or word in _NEGATIONS
-        if _WITHOUT_SPACES.search(word):
+        if is_run(word):
             others.update(word[at : at + 2] for at in range(max(1, len(word) - 1)))
-            share = SHARE_WITHOUT_SPACES
+            share = SHARE_WITHOUT_NAMES
         elif word in _FILLERS or word in _NEGATIONS:
             continue
+        elif written.upper() == written.lower() and not any(map(str.isdigit, written)):
+            others.add(word)
+            share = SHARE_WITHOUT_NAMES
         elif not written.islower():
             names.add(word)
         elif len(word) > 3:
             others.add(word)
-    return _Words(f" {' '.join(told)} ".casefold(), frozenset(names), frozenset(others), denies, share)
+    whole = " ".join(" ".join(word) if is_run(word) else word for word in told)
+    return _Words(f" {whole} ".casefold(), frozenset(names), frozenset(others), denies, share)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepmmsearch.errors import UserError
+from deepmmsearch.language.segmentation import grams, is_run, plain_words
 from deepmmsearch.language.sentence_ends import cut, split_paragraph
 from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.reading.wrapping import unwrapped
@@ -45,7 +46,6 @@ STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
 _LINE_BREAK = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 _BULLET = re.compile(r"\s(?=[•‣◦▪]\s)")
 _LEADING_MARK = re.compile(r"(?:[-*+•‣◦▪–—>#]+|\d{1,2}[.)])\s+(?=\S)")
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_]+")
 
 
 def plain(text: str) -> str:
@@ -84,10 +84,17 @@ def split_line(line: str) -> list[str]:
 
 
 def terms(text: str) -> list[str]:
-    """Words without case, accents, stop words and plural endings; ideographs and kana count one by one."""
-    folded = normal_form("NFKD", text).casefold()
-    words = _WORD.findall("".join(c for c in folded if not unicodedata.combining(c)))
-    return [_singular(word) for word in words if word not in STOP_WORDS]
+    """Words without case, accents, stop words and plural endings; of runs without word ends what they are found by."""
+    found: list[str] = []
+    for word in plain_words(text):
+        if is_run(word):
+            found += grams(word)
+            continue
+        folded = word if word.isascii() else normal_form("NFKD", word)
+        folded = "".join(c for c in folded if not unicodedata.combining(c)).casefold()
+        if folded not in STOP_WORDS:
+            found.append(_singular(folded))
+    return found
 
 
 def _singular(word: str) -> str:
