@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -16,17 +17,21 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from starlette.testclient import TestClient
 
-from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent import Toolbox, play
 from deepmmsearch.compose.serving import LONG, CallerLimits, PageSettings, UploadSettings
 from deepmmsearch.errors import MissingExtra, ToolError
 from deepmmsearch.images import data_url
+from deepmmsearch.prompts import load_prompt
 from deepmmsearch.serve import page_kept, pdf_drawing
 from deepmmsearch.serve.app import make_app
 from deepmmsearch.serve.callers import COOKIE, Caller, read_callers
 from deepmmsearch.serve.history import History
 from deepmmsearch.serve.languages import LANGUAGES, choose_language, page_texts
 from deepmmsearch.serve.page_api import FOLDER, POLICY
+from deepmmsearch.serve.page_view import view_turn
 from deepmmsearch.serve.refusals import STOPPED, why_ended
+from deepmmsearch.testing import ScriptedPolicy
+from deepmmsearch.types import Completion, Question, Trajectory
 from serving import KNOW, LOOK, READ, Scripted, house
 
 RED = data_url(Image.new("RGB", (400, 300), "red"))
@@ -135,6 +140,15 @@ def test_a_question_is_told_turn_by_turn_to_its_end(tmp_path: Path) -> None:
         assert [event["turn"] for event in events(client, asked["id"]) if "turn" in event] == turns
         kept = conversation(client, asked["conversation"])[0]
         assert kept["turns"] == turns and kept["end"] == end and kept["sizes"] == [[400, 300]]
+
+
+def test_thoughts_stand_apart_from_what_was_said() -> None:
+    said = "<reason>I know.</reason><answer>Veld</answer>"
+    for completion in (Completion(f"<think>So \u202e<b>.</think>{said}"), Completion(said, thoughts="So \u202e<b>.")):
+        start = Trajectory(Question("q", "Where?"), load_prompt("deepmmsearch-r1"))
+        played = asyncio.run(play(start, ScriptedPolicy(completion), Toolbox()))
+        row = view_turn(played, 1)
+        assert row["reason"] == "I know." and row["thoughts"] == "So <b>."
 
 
 def test_what_is_being_written_is_told_in_pieces(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from deepmmsearch.agent.dialect import parse_reason
+from deepmmsearch.agent.dialect import parse_reason, thoughts_of
 from deepmmsearch.agent.table import picture_of, shown
 from deepmmsearch.errors import UserError
 from deepmmsearch.escaping import plain
@@ -49,11 +49,12 @@ def view_run(run: Run) -> dict[str, Any]:
 
 
 def view_turn(trajectory: Trajectory, number: int) -> dict[str, Any]:
-    """A turn, counted from 1: what was thought, done, found and read; what failed; time and money."""
+    """A turn, counted from 1: what was thought, said, done, found and read; what failed; time and money."""
     turn = trajectory.turns[number - 1]
     action, written, seen = shown(turn.action), turn.completion.text, turn.observation
     row: dict[str, Any] = {
         "number": number,
+        "thoughts": thoughts_of(turn.completion),
         "reason": parse_reason(written, trajectory.prompt.dialect),
         "action": action.name,
         "detail": action.detail,

@@ -87,6 +87,8 @@ export class Episode {
     if (turn.grounding?.box) this.box(turn.grounding);
     const failed = turn.error ?? turn.problem;
     const shown = el("li", {},
+      turn.thoughts && el("details", {}, el("summary", { class: "note" }, t("thoughts")),
+        el("pre", { dir: "auto", tabindex: 0 }, turn.thoughts)),
       turn.reason && el("p", { class: "reason", dir: "auto" }, turn.reason),
       el("p", { class: "action", dir: "auto" }, el("b", {}, named(turn.action)), turn.detail ? ` ${turn.detail}` : ""),
       turn.written && el("pre", { dir: "auto" }, turn.written),
