@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.commands import done
 
 from deepmmsearch.engine import Index
-from deepmmsearch.engine.corrections import apart
+from deepmmsearch.engine.corrections import Spellings, apart
 from deepmmsearch.engine.query_language import ParsedQuery, parsed
 
 PAGES = {
@@ -157,6 +157,21 @@ def test_other_words_are_left_as_they_are(index: Index, query: str) -> None:
 )
 def test_letters_apart(one: str, other: str, most: int, distance: int | None) -> None:
     assert apart(one, other, most) == apart(other, one, most) == distance
+
+
+@given(
+    st.lists(st.text("abcdeé字", max_size=12), max_size=30),
+    st.text("abcdeé字", min_size=1, max_size=12),
+    st.integers(1, 2),
+)
+def test_no_near_word_is_overlooked(words: list[str], typed: str, wrong: int) -> None:
+    near = {word for word in words if apart(typed, word, wrong) is not None}
+    assert near <= set(Spellings(words).alike(typed, wrong))
+
+
+def test_few_words_are_compared_letter_by_letter() -> None:
+    words = [f"{a}{b}{c}{d}ing" for a in "bdfgk" for b in "aeiou" for c in "lmnprst" for d in "dgkt"]
+    assert len(Spellings([*words, "x" * 70_000]).alike("dalding", 1)) < 0.15 * len(words)
 
 
 def test_further_pages_of_hits_go_on_where_the_last_one_ended(index: Index) -> None:

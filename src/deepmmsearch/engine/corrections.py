@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from deepmmsearch.engine.storage import Snapshot
 from deepmmsearch.language.stems import spelling
@@ -22,13 +24,47 @@ def corrected(snapshot: Snapshot, word: str, frequency: Callable[[str], int]) ->
     for prefix in (plain[:2], plain[0], ""):
         near = [
             (distance, -frequency(other), other)
-            for other in snapshot.spelled(prefix, _MOST_ALIKE)
-            if abs(len(other) - len(plain)) <= wrong and (distance := apart(plain, other, wrong)) is not None
+            for other in _alike(snapshot, prefix, plain, wrong)
+            if (distance := apart(plain, other, wrong)) is not None
         ]
         known = [candidate for candidate in near if candidate[1]]
         if known:
             return min(known)[2]
     return None
+
+
+def _alike(snapshot: Snapshot, prefix: str, word: str, wrong: int) -> list[str]:
+    """The words of the index that begin so and have about the letters of this one; without a prefix none where they are
+    too many."""
+    if "spelled" not in snapshot.derived:
+        snapshot.derived["spelled"] = Spellings(snapshot.spelled("", _MOST_ALIKE))
+    every: Spellings = snapshot.derived["spelled"]
+    if len(every.words) < _MOST_ALIKE:
+        return [other for other in every.alike(word, wrong) if other.startswith(prefix)]
+    return Spellings(snapshot.spelled(prefix, _MOST_ALIKE)).alike(word, wrong) if prefix else []
+
+
+class Spellings:
+    """Words, with their lengths and letters as columns: a word that nobody has is compared with tens of thousands."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = words
+        self._lengths = np.fromiter(map(len, words), np.int64, len(words))
+        self._letters = _letters(words)
+
+    def alike(self, word: str, wrong: int) -> list[str]:
+        """Those that may have at most so many wrong letters: each is one letter more and one less."""
+        letters = np.bitwise_count(self._letters ^ _letters([word])) <= 2 * wrong
+        return [self.words[n] for n in np.flatnonzero(letters & (abs(self._lengths - len(word)) <= wrong))]
+
+
+def _letters(words: Sequence[str]) -> np.ndarray:
+    """uint64 (words,): a bit for each letter that is in a word; letters share 64 bits."""
+    codes = np.array(words, dtype=f"U{LONGEST + 2}").view(np.uint32).reshape(len(words), LONGEST + 2)
+    found = np.zeros(len(words), np.uint64)
+    for letters in codes.T:
+        found |= np.where(letters > 0, np.uint64(1) << (letters % 64).astype(np.uint64), np.uint64(0))
+    return found
 
 
 def apart(one: str, other: str, most: int) -> int | None:
