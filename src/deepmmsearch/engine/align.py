@@ -18,6 +18,7 @@ GRID = 24
 CELLS = 6
 MAX_FLAT = 0.9
 PLAIN = 0.88  # agreement with its own mean from which a picture is plain
+GREY = 2.0  # mean strength of colours (Lab) below which a picture has none
 LIGHT = 20.0  # brightness that light may add or take, of 100
 GAIN = 1.3  # contrast and saturation that light may change, as a factor either way
 WHOLE, PARTLY = 0.99, 0.35  # share of a picture that must lie in the query to count as all of it, to count at all
@@ -206,6 +207,10 @@ def agreement(found: np.ndarray, picture: Template, inside: np.ndarray | None = 
 
 def without_colours(grid: np.ndarray) -> np.ndarray:
     return np.asarray(grid * np.array([1, 0, 0], np.float32))
+
+
+def is_grey(grid: np.ndarray) -> bool:
+    return float(np.abs(grid[..., 1:]).mean()) < GREY
 
 
 def is_plain(grid: np.ndarray) -> bool:

@@ -55,7 +55,8 @@ class Spellings:
     def alike(self, word: str, wrong: int) -> list[str]:
         """Those that may have at most so many wrong letters: each is one letter more and one less."""
         letters = np.bitwise_count(self._letters ^ _letters([word])) <= 2 * wrong
-        return [self.words[n] for n in np.flatnonzero(letters & (abs(self._lengths - len(word)) <= wrong))]
+        positions = np.flatnonzero(letters & (abs(self._lengths - len(word)) <= wrong))
+        return [self.words[n] for n in positions.tolist()]
 
 
 def _letters(words: Sequence[str]) -> np.ndarray:

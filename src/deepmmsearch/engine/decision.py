@@ -15,6 +15,7 @@ FILLS = 0.35  # share of the query from which a place counts as the subject of t
 SMALL = 0.03  # share below which a place says nothing: at that size plain regions agree with anything
 AGREES = 0.42  # agreement that identifies the subject of the query
 AGREES_INSIDE = 0.7  # agreement that identifies a small part of it
+NEVER = 2.0  # no agreement: of a picture in colours with a query that has none
 RIVAL = 0.4  # agreement of another picture elsewhere that makes a small part ambiguous
 MARGIN = 0.03  # by which a picture must agree better than another one at its place
 SAME = 0.85  # agreement of two pictures of the index that count as copies of one, not as rivals
@@ -28,13 +29,15 @@ INSIDE = 0.2  # share of its worth that agreement loses on a small part of the q
 
 @dataclass(eq=False)
 class Candidate:
-    """`window`: the part of the query (image.WINDOWS) that is most similar. `features`: how many the picture has,
-    None where they were not compared. `cosine`: of an encoder, None without one."""
+    """`window`: the part of the query (image.WINDOWS) that is most similar. `needed`: the agreement that identifies it
+    as the subject of the query. `features`: how many the picture has, None where they were not compared. `cosine`: of
+    an encoder, None without one."""
 
     index: int
     similarity: float
     grey_similarity: float = 0.0
     window: int = 0
+    needed: float = AGREES
     placement: Placement | None = None
     agreed: Agreed | None = None
     grey: Placement | None = None
@@ -102,7 +105,8 @@ def _contradicted(candidate: Candidate, other: bool) -> bool:
 
 
 def _agrees(best: Candidate) -> bool:
-    return best.share >= SMALL and best.agreement >= (AGREES if best.share >= FILLS else AGREES_INSIDE)
+    least = best.needed if best.share >= FILLS else max(best.needed, AGREES_INSIDE)
+    return best.share >= SMALL and best.agreement >= least
 
 
 def _rivals(other: Candidate, best: Candidate) -> bool:
@@ -122,7 +126,7 @@ def verified(candidate: Candidate) -> bool:
 
 def covers(candidate: Candidate) -> bool:
     """So clearly the subject of the query that nothing else needs to be looked for within it."""
-    return candidate.agreement >= AGREES_INSIDE and candidate.share >= FILLS
+    return candidate.agreement >= max(candidate.needed, AGREES_INSIDE) and candidate.share >= FILLS
 
 
 def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> float:

@@ -92,9 +92,10 @@ class _Query:
 
     def __init__(self, image: Image.Image) -> None:
         self.pixels = d.pixels(image)
-        self.scene = Scene(self.pixels)
         self.vectors = np.stack([d.global_vector(self.pixels, window) for window in WINDOWS])
         self.grid = align.grid(self.pixels)
+        self.is_grey = align.is_grey(self.grid)
+        self.scene = Scene(self.pixels, self.is_grey)
 
     @cached_property
     def grey_scene(self) -> Scene:
@@ -164,17 +165,18 @@ class Gallery:
     def _compare_whole(self, query: _Query, found: dict[int, Candidate]) -> None:
         """By global vectors, in colour and in grey; those nearest in colour are aligned."""
         codes = d.short_code(query.vectors)
-        near = [segment.nearness(codes, codes[:2]) for segment in self._segments]
+        near = [segment.nearness(codes, codes if query.is_grey else codes[:2]) for segment in self._segments]
         colour, grey = (np.where(self._live, np.concatenate(values), -9.0) for values in zip(*near, strict=True))
-        compared = list(dict.fromkeys([*_largest(colour, COMPARED), *_largest(grey, COMPARED // 2)]))
+        halves = (COMPARED // 2, COMPARED) if query.is_grey else (COMPARED, COMPARED // 2)
+        compared = list(dict.fromkeys([*_largest(colour, halves[0]), *_largest(grey, halves[1])]))
         vectors = np.stack([self._vector(index) for index in compared])
-        similarities = vectors @ query.vectors.T
-        greys = d.grey_part(vectors) @ d.grey_part(query.vectors[:1])[0]
-        for index, own, grey_similarity in zip(compared, similarities, greys, strict=True):
-            found[index] = Candidate(index, float(own.max()), float(grey_similarity), int(own.argmax()))
+        greys = d.grey_part(vectors) @ d.grey_part(query.vectors).T
+        similarities = greys if query.is_grey else vectors @ query.vectors.T
+        for index, own, grey_similarity in zip(compared, similarities, greys[:, 0], strict=True):
+            found[index] = self._new(query, index, float(own.max()), float(grey_similarity), int(own.argmax()))
         nearest = sorted(found.values(), key=lambda c: -c.similarity)[: PROPOSED["global"]]
         for candidate in nearest:
-            self._place(candidate, query.scene, _matrix(WINDOWS[candidate.window]))
+            self._place(candidate, query, _matrix(WINDOWS[candidate.window]))
 
     def _compare_features(
         self, query: _Query, features: inliers.Rooted, found: dict[int, Candidate], mirrored: bool = False
@@ -196,7 +198,7 @@ class Gallery:
             if mirrored:
                 agreed = inliers.mirrored_back(agreed)
             elif align.sane(agreed.matrix):
-                self._place(candidate, query.scene, agreed.matrix)
+                self._place(candidate, query, agreed.matrix)
             if candidate.agreed is None or agreed.inliers > candidate.agreed.inliers:
                 candidate.agreed = agreed
 
@@ -210,33 +212,45 @@ class Gallery:
         for segment, start, rows in zip(self._segments, self._starts[:-1], searched, strict=True):
             few = segment.few[self._live[start + segment.few]]
             rows = rows[self._live[start + rows]]
-            coarse, parts = segment.coarse[rows], segment.coarse_parts[self._live[start + segment.few]]
-            resembling = [(near, rows[i], m) for near, i, m in _resembling(coarse.astype(np.float32), matrices, grids)]
-            resembling += [(near, few[i], m) for near, i, m in _resembling_parts(parts.astype(np.float32), grids[0])]
+            coarse = segment.coarse[rows].astype(np.float32)
+            parts = segment.coarse_parts[self._live[start + segment.few]].astype(np.float32)
+            if query.is_grey:
+                coarse, parts = _without_colours(coarse), _without_colours(parts)
+            resembling = [(near, rows[i], m) for near, i, m in _resembling(coarse, matrices, grids)]
+            resembling += [(near, few[i], m) for near, i, m in _resembling_parts(parts, grids[0])]
             proposals += [(near, int(start + row), matrix) for near, row, matrix in resembling]
         proposals.sort(key=lambda proposal: proposal[0])
         chosen = list(dict.fromkeys(index for _, index, _ in proposals))[: PROPOSED["windows"]]
         for _, index, matrix in proposals:
             if index in chosen:
-                self._place(self._candidate(found, query, index), query.scene, matrix)
+                self._place(self._candidate(found, query, index), query, matrix)
 
     def _compare_grey(self, query: _Query, found: dict[int, Candidate]) -> None:
         """Aligned without colours, where nothing has been recognised with them."""
+        if query.is_grey:
+            return
         nearest = sorted(found.values(), key=lambda c: -c.grey_similarity)[: PROPOSED["grey"]]
         for candidate in nearest:
             template = self._template(candidate.index, grey=True)
             placed = align.refine(query.grey_scene, template, _matrix(d.WHOLE))
             candidate.grey = placed
 
-    def _place(self, candidate: Candidate, scene: Scene, matrix: np.ndarray) -> None:
-        placed = align.refine(scene, self._template(candidate.index), matrix)
+    def _place(self, candidate: Candidate, query: _Query, matrix: np.ndarray) -> None:
+        placed = align.refine(query.scene, self._template(candidate.index, query.is_grey), matrix)
         if candidate.placement is None or placed.agreement > candidate.agreement:
             candidate.placement = placed
 
     def _candidate(self, found: dict[int, Candidate], query: _Query, index: int) -> Candidate:
         if index not in found:
-            found[index] = Candidate(index, float((query.vectors @ self._vector(index)).max()))
+            found[index] = self._new(query, index, float((query.vectors @ self._vector(index)).max()))
         return found[index]
+
+    def _new(self, query: _Query, index: int, similarity: float, grey: float = 0.0, window: int = 0) -> Candidate:
+        needed = decision.AGREES
+        if query.is_grey:
+            segment, row = self._row(index)
+            needed = decision.AGREES_INSIDE if align.is_grey(segment.grid(row)) else decision.NEVER
+        return Candidate(index, similarity, grey, window, needed)
 
     def _row(self, index: int) -> tuple[PictureSegment, int]:
         number = int(np.searchsorted(self._starts, index, "right")) - 1
@@ -309,6 +323,10 @@ def _resembling_parts(parts: np.ndarray, query: np.ndarray) -> list[tuple[float,
     best = distance.min(1)
     inverse = [_inverse(_matrix(part)) for part in PARTS]
     return [(float(best[i]), i, inverse[int(distance[i].argmin())]) for i in _largest(-best, PROPOSED["windows"])]
+
+
+def _without_colours(coarse: np.ndarray) -> np.ndarray:
+    return coarse * np.tile(np.array([1, 0, 0], np.float32), coarse.shape[-1] // 3)
 
 
 def _contrast(coarse: np.ndarray) -> np.ndarray:
