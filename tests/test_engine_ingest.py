@@ -466,3 +466,64 @@ def test_hits_are_shown_as_people_write_their_paths(tmp_path: Path) -> None:
     Index.build(tmp_path / "docs", tmp_path / "index")
     assert "a b é.md" in run(tmp_path, "search", "harbour").stdout
     assert json.loads(run(tmp_path, "search", "harbour", "--json").stdout)["url"] == "a%20b%20%C3%A9.md"
+
+
+def test_a_page_is_found_by_the_name_of_its_file(tmp_path: Path) -> None:
+    root = write(
+        tmp_path / "docs",
+        **{
+            "holiday_plan_2024": "# Where to go\n\nBy train to the sea.",
+            "getUserName": "# A function\n\nIt returns what people are called.",
+            "0017": "# Seventeen\n\nOf the holiday another plan.",
+            "Sea": "# Sea\n\nThe sea is salt.",
+        },
+    )
+    write(root / "installing", README="# First things\n\nTake it out of its box.")
+    index = Index.build(root, tmp_path / "index")
+    asked = {
+        "holiday plan 2024": "holiday_plan_2024.md",
+        "user name": "getUserName.md",
+        "getUserName": "getUserName.md",
+    }
+    asked |= {"installing": "installing/README.md", "sea": "Sea.md"}
+    assert {query: index.search_text(query, k=1)[0].url for query in asked} == asked
+    assert not index.search_text("0017") and not index.search_text("readme")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "day"),
+    [
+        (
+            "a.html",
+            '<meta property="article:published_time" content="2021-03-04T10:00:00Z"><p>A harbour.',
+            "2021-03-04",
+        ),
+        ("a.html", '<body><p>A harbour.<time datetime="2020-02-03">then</time>', "2020-02-03"),
+        (
+            "a.html",
+            '<script type="application/ld+json">{"@type": "Article", "datePublished": "2019-01-02"}</script><p>harbour',
+            "2019-01-02",
+        ),
+        ("a.md", "---\ndate: 2018-01-02\n---\nA harbour.", "2018-01-02"),
+        ("a.txt", "A harbour.", "2011-05-06"),  # of the file, which was last changed then
+        ("a.html", "<p>A harbour.", "2011-05-06"),
+    ],
+)
+def test_files_are_found_by_their_dates(tmp_path: Path, name: str, text: str, day: str) -> None:
+    root = write(tmp_path / "docs")
+    (root / name).write_text(text)
+    os.utime(root / name, (1_304_640_000, 1_304_640_000))
+    index = Index.build(root, tmp_path / "index")
+    year = int(day[:4])
+    assert index.search_text(f"harbour after:{day} before:{year + 1}")
+    assert not index.search_text(f"harbour before:{day}")
+
+
+@pytest.mark.parametrize("modified", [-4_000_000_000, 0, 900_000_000_000])
+def test_a_file_of_an_impossible_time_is_read(tmp_path: Path, modified: int) -> None:
+    root = write(tmp_path / "docs", a="A harbour.")
+    try:
+        os.utime(root / "a.md", (modified, modified))
+    except OSError:
+        pytest.skip("this file system keeps no such time")
+    assert Index.build(root, tmp_path / "index").report.added == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -31,6 +32,7 @@ from deepmmsearch.reading.ocr import TextReader
 SUFFIXES = frozenset((*PAGES, *PICTURES, *COLLECTIONS))
 MAX_BYTES = 64_000_000
 MAX_PICTURE_PIXELS = 64_000_000
+_FIRST_PAGES = ("index", "readme", "default", "_index")
 PICTURE_FOLDERS = ("attachments", "Attachments", "assets", "images", "img", "media", "files", "_resources")
 
 
@@ -142,7 +144,8 @@ class Ingest:
         rows = self._add_vectors(writer, file, document.title, [passage for _, passage in found])
         texts = [NewPassage(passage.text, row, place) for (place, passage), row in zip(found, rows, strict=True)]
         spoken = self.language or document.language
-        writer.add_page(file, url, document.title, texts, spoken, document.date, within)
+        names = f"{document.site} {_called(file[len(within) + 1 :] if within else file)}"
+        writer.add_page(file, url, document.title, texts, spoken, document.date, within, names)
 
     def _add_vectors(self, writer: Writer, file: str, title: str, found: list[Chunk]) -> list[int | None]:
         """The row of each passage: one vector per part, each below the page's title and its heading."""
@@ -204,6 +207,14 @@ def _name_within(file: str, showing: Showing) -> str:
 def cited(url: str, place: str) -> str:
     """The address of a part of a page."""
     return f"{url}#{place}" if place and "#" not in url else url
+
+
+def _called(file: str) -> str:
+    """The words of its name that say something: a number alone numbers pages, and `index.html` is called as its folder
+    is."""
+    path = PurePosixPath(file)
+    name = path.parent.name if path.stem.lower() in _FIRST_PAGES else path.stem
+    return readable_name(f"{name}.") if re.search(r"[^\W\d_]{2}", name) else ""
 
 
 def _is_file(path: Path) -> bool:

@@ -11,14 +11,16 @@ import errno
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from deepmmsearch import __version__
 from deepmmsearch.engine.build_report import Report
 from deepmmsearch.engine.ingest import MAX_BYTES, Ingest
+from deepmmsearch.engine.site_names import SiteNames
 from deepmmsearch.engine.storage import KnownFile, Snapshot, page_number
 from deepmmsearch.engine.walk import Found, extension, file_stamp
 from deepmmsearch.engine.writer import Writer
@@ -30,6 +32,7 @@ from deepmmsearch.reading.file_kinds import PICTURES
 from deepmmsearch.reading.worker import Extractor
 
 _SAMPLES, _SAMPLE = 64, 65_536
+_LAST_DAY = 253_402_214_400  # of the year 9999
 
 
 class _Passing(Exception):
@@ -83,6 +86,9 @@ class Update:
     writer: Writer
     report: Report
     watch: Watch = silent
+
+    def __post_init__(self) -> None:
+        self._sites = SiteNames(self.ingest.root)
 
     def apply(self, changes: Changes) -> None:
         for file, was in changes.gone:
@@ -149,7 +155,7 @@ class Update:
 
     def _file(self, extractor: Extractor, found: Found, was: KnownFile | None) -> None:
         file = found.file
-        content, stamp = _content(found.path)
+        content, stamp, modified = _content(found.path)
         sha = hashlib.sha256(content).hexdigest()
         known = was is not None and was.kind == "file"
         if known and self._content_of(was).get("sha") == sha:
@@ -162,7 +168,8 @@ class Update:
                 self.ingest.add_picture(self.writer, file, content, sha)
             else:
                 document = _extracted(lambda: extractor.extract(file, content))
-                self.ingest.add_page(self.writer, file, document)
+                document = self._sites.of_file(Path(found.path), document)
+                self.ingest.add_page(self.writer, file, replace(document, date=document.date or modified))
                 charset = document.charset
             self.writer.add_file(file, "file", {"sha": sha}, stamp)
         except KeyboardInterrupt:
@@ -208,6 +215,8 @@ class Update:
                     self.ingest.add_picture(self.writer, name, entry.content, sha, file)
                 else:
                     document = _extracted(lambda: extractor.read(origin, entry.content))
+                    if origin.kind == "html":
+                        document = self._sites.of_entry(file, entry.url, document)
                     self.ingest.add_page(self.writer, name, document, file, entry.url)
                 return
             except (Unreadable, _Passing) as error:
@@ -232,8 +241,8 @@ def _extracted(extract: Callable[[], Document]) -> Document:
         raise _Passing(str(error)) from error
 
 
-def _content(path: str) -> tuple[bytes, int]:
-    """What an ordinary file holds, and its stamp when it held that."""
+def _content(path: str) -> tuple[bytes, int, str]:
+    """What an ordinary file holds, its stamp when it held that, and the day (UTC) it was last changed on."""
     for _ in range(2):
         with open(path, "rb", opener=_at_once) as file:
             before = os.fstat(file.fileno())
@@ -245,7 +254,7 @@ def _content(path: str) -> tuple[bytes, int]:
             after = os.fstat(file.fileno())
         stamp = file_stamp(after.st_size, after.st_mtime_ns)
         if len(content) == after.st_size and stamp == file_stamp(before.st_size, before.st_mtime_ns):
-            return content, stamp
+            return content, stamp, time.strftime("%Y-%m-%d", time.gmtime(min(max(0, after.st_mtime), _LAST_DAY)))
     raise OSError(errno.EAGAIN, "changed while it was read")
 
 

@@ -136,8 +136,10 @@ class Writer:
         language: str | None = None,
         date: str | None = None,
         within: str = "",
+        names: str = "",
     ) -> None:
-        """A page as text search sees it; `language` and `date` as it names them."""
+        """A page as text search sees it; `language` and `date` as it names them. `names`: words by which it is found as
+        well, once, where it does not say them itself."""
         title, texts = without_halves(title), [without_halves(passage.text) for passage in passages]
         spoken = language_of("\n".join(texts), language)
         analysed = self._analysed.get(spoken)
@@ -149,16 +151,19 @@ class Writer:
         # a function word is as good as any in a name
         heading = " ".join([f"{heading} {small}"] * SHORT_TITLE if short else [heading] * LONG_TITLE)
         lines = [analysed.line(text) for text in texts]
+        said = {term for line, _ in lines for term in line.split()} | set(heading.split())
+        beside = "".join(f" {term}" for term in dict.fromkeys(analysed.line(names)[0].split()) if term not in said)
         page, day = page_number(file), _day(date)
         tags = page_tags(within or file, url, spoken)
         for position, (passage, text, (line, small)) in enumerate(zip(passages, texts, lines, strict=True)):
             fields = {"url": url, "words": f"{heading} {line}", "small": small}
-            self._texts += 1
-            self._terms += fields["words"].count(" ") + 1
             if position == 0:
-                fields["whole"] = " ".join([heading, *(line for line, _ in lines)])
+                fields["words"] += beside
+                fields["whole"] = " ".join([heading, *(line for line, _ in lines)]) + beside
                 fields["spelled"] = " ".join(set(analysed.fresh))
                 analysed.fresh.clear()
+            self._texts += 1
+            self._terms += fields["words"].count(" ") + 1
             document = _document("passage", (file, within), {"place": passage.place} if passage.place else {}, fields)
             for tag in tags:
                 document.add_text("tag", tag)

@@ -16,10 +16,7 @@ EMPTY_ALT = re.compile(r"^(image|img|photo|picture|logo|icon|thumbnail|untitled)
 class Origin:
     """What is known of bytes before they are read. `kind`: a name in `file_kinds.KINDS`. `name`: their title where they
     name none themselves. `charset`: what their server called it. `address`: where on the web they were read, "" for a
-    file. `longest`: characters of text that are kept.
-
-    Of a page on the web its date is looked for.
-    """
+    file. `longest`: characters of text that are kept."""
 
     kind: str
     name: str
@@ -48,7 +45,7 @@ class Document:
     the lines of the text that head the lines after them; `date` (YYYY-MM-DD) and `language` ("en") are what it says of
     itself. `marks` say where parts of the text begin that can be cited by themselves: (offset, fragment of an address),
     such as (0, "page=1"). `charset`: the encoding that was guessed, "" where it is told or UTF-8. `links`: of a page on
-    the web, what its main text leads to."""
+    the web, what its main text leads to. `site`: its site's name, which its title had."""
 
     title: str
     text: str
@@ -60,6 +57,7 @@ class Document:
     marks: tuple[tuple[int, str], ...] = ()
     charset: str = ""
     links: tuple[Link, ...] = ()
+    site: str = ""
 
 
 def clean(text: str) -> str:

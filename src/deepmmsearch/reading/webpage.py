@@ -16,6 +16,7 @@ from deepmmsearch.reading.main_content import keep_main
 from deepmmsearch.reading.page_links import links_of
 from deepmmsearch.reading.page_pictures import pictures_of
 from deepmmsearch.reading.page_text import HEADINGS, heading_of, lines_of
+from deepmmsearch.reading.page_title import site_names, without_name
 from deepmmsearch.reading.seen import keep_seen
 
 FOR_ENGINES = "(This page shows no text without scripts. What follows is what it tells search engines.)"
@@ -42,6 +43,11 @@ def from_html(origin: Origin, content: bytes) -> Document:
     if _too_deep(tree):
         raise Unreadable("nested too deeply")
     gates, articles = Gates(tree), _articles(tree)
+    # a file was read nowhere, but may say twice where it is from
+    address = origin.address or canonical("", _attribute(tree, "//meta[@property='og:url']/@content")) or ""
+    url = canonical(address, _attribute(tree, "//link[@rel='canonical']/@href"))
+    names = site_names(tree, url or address)
+    called = (_attribute(tree, "//meta[@property='og:title']/@content"), _first(tree, "//h1"))
     base = _attribute(tree, "//base[@href][1]/@href")
     keep_seen(tree)
     title = _first(tree, "//title") or _first(tree, "//h1") or origin.name
@@ -51,24 +57,22 @@ def from_html(origin: Origin, content: bytes) -> Document:
     if reason := gates.reason(title, "\n".join(lines_of(body)), origin.address):
         raise Unreadable(reason)
     # it takes the tree apart
-    date = _date(deepcopy(tree)) if origin.address else None
+    date = _date(deepcopy(tree))
     keep_main(tree, body, title)
     text = "\n".join(lines_of(body)) or (f"{FOR_ENGINES}\n{articles}" if articles else "")
     links = links_of(body, origin.address, base) if origin.address else ()
+    title, site = without_name(title, names, called)
     return Document(
         title,
         text,
-        canonical(
-            # a file was read nowhere, but may say twice where it is from
-            origin.address or canonical("", _attribute(tree, "//meta[@property='og:url']/@content")) or "",
-            _attribute(tree, "//link[@rel='canonical']/@href"),
-        ),
+        url,
         pictures,
         headings,
         date,
         language_code(str(tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or "")),
         charset=guessed,
         links=links,
+        site=site,
     )
 
 

@@ -61,11 +61,11 @@ class Extractor(Worker):
             url = canonical(origin.address, url) if url else None
             headings = tuple(_text(heading) for heading in answer["headings"])
             marks = tuple((index(offset), _text(fragment)) for offset, fragment in answer["marks"])
-            title, text, charset = (_text(answer[name]) for name in ("title", "text", "charset"))
+            title, text, charset, site = (_text(answer[name]) for name in ("title", "text", "charset", "site"))
             if not _CHARSET.fullmatch(charset):  # it is told to the user
                 raise ValueError(charset)
             links = tuple(Link(_text(link["text"]), _text(link["url"])) for link in answer["links"])
-            return Document(title, text, url, shown, headings, date, language, marks, charset, links)
+            return Document(title, text, url, shown, headings, date, language, marks, charset, links, site)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise Unreadable("its extraction failed") from None
 
