@@ -48,7 +48,7 @@ DECIDED = {
     ),
     "ChatPolicySettings": (
         "model base_url extra_body reasoning_effort stop min_pixels "
-        "max_pixels max_new_tokens timeout kind lossless temperature seed",
+        "max_pixels max_new_tokens timeout kind lossless fold temperature seed",
         "key_variable proxy redirects",
     ),
     "ChatSummarizerSettings": (
@@ -82,7 +82,7 @@ DECIDED = {
     "HumanPolicySettings": ("kind", ""),
     "KnownTaxonomy": ("categories other by field mapping", "concurrency"),
     "LessonStageSettings": ("steps batch muon_lr adam_lr warmup decay_from workers lessons", ""),
-    "LimitSettings": ("calls image_searches tokens", ""),
+    "LimitSettings": ("calls image_searches tokens told", ""),
     "LiveSettings": ("mode", ""),
     "LlmJudgeSettings": (
         "model base_url extra_body reasoning_effort stop temperature max_new_tokens timeout kind prompt bem",

@@ -71,14 +71,16 @@ class Recipe(Settings):
 
 
 class LimitSettings(Settings):
-    """What one episode may use, see `types.Limits`: tool calls, image searches, tokens that it samples."""
+    """What one episode may use, see `types.Limits`: tool calls, image searches, tokens that it samples. `told`: each
+    observation tells the policy how many calls are left."""
 
     calls: int = Field(default=10, ge=0)
     image_searches: int = Field(default=1, ge=0)
     tokens: int = Field(default=8192, gt=0)
+    told: bool = False
 
     def limits(self) -> Limits:
-        return Limits(self.calls, self.image_searches, self.tokens)
+        return Limits(self.calls, self.image_searches, self.tokens, self.told)
 
 
 class EndpointSettings(Settings):

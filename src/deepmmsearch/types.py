@@ -246,11 +246,13 @@ class Turn:
 
 @dataclass(frozen=True)
 class Limits:
-    """The paper's limits (DeepMMSearch-R1, section 3; facts: 10 tool calls, 1 image search, 8192 response tokens)."""
+    """The paper's limits (DeepMMSearch-R1, section 3; facts: 10 tool calls, 1 image search, 8192 response tokens).
+    `told`: each observation ends with how many calls are left."""
 
     calls: int = 10
     image_searches: int = 1
     tokens: int = 8192
+    told: bool = False
 
     @property
     def turns(self) -> int:

@@ -86,6 +86,10 @@ class Toolbox:
         meter = self.ledger.meter(trajectory)
         with meter.open():
             observation = await self._in_time(action, trajectory, limits)
+        if limits.told:
+            left = limits.calls - len(trajectory.turns) - 1
+            told = f"Calls left: {left}." if left > 0 else "No call is left, only an answer."
+            observation = replace(observation, text=f"{observation.text}\n{told}")
         return replace(observation, calls=meter.calls)
 
     async def _in_time(self, action: Action, trajectory: Trajectory, limits: Limits) -> Observation:

@@ -46,10 +46,13 @@ class LocalPolicySettings(Settings):
 
 
 class ChatPolicySettings(SeeingEndpointSettings):
-    """A model behind an OpenAI-compatible endpoint. `lossless` sends it pictures as PNG, else as JPEG."""
+    """A model behind an OpenAI-compatible endpoint. `lossless` sends it pictures as PNG, else as JPEG. `fold`: about
+    how many tokens of an episode it is sent; beyond that, older observations are folded to the lines that tell of hits,
+    and their pictures are named instead of shown."""
 
     kind: Literal["chat"] = "chat"
     lossless: bool = False
+    fold: int | None = Field(default=None, ge=1024)
     seed: int = 0
 
 
@@ -83,6 +86,7 @@ def build_policy(settings: PolicySettings, on_text: Callable[[str], None] | None
         return seeing_model(
             settings,
             lossless=settings.lossless,
+            fold=settings.fold,
             # greedy needs no seed, and not every server knows one
             seed=settings.seed if settings.temperature else None,
             on_text=on_text,

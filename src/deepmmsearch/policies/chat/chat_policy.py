@@ -16,6 +16,7 @@ from PIL.Image import new as new_picture
 
 from deepmmsearch import images
 from deepmmsearch.agent.dialect import find_dialect
+from deepmmsearch.agent.folding import folded
 from deepmmsearch.errors import MissingExtra, UnknownName, UserError
 from deepmmsearch.policies.agent_card import AgentCard
 from deepmmsearch.policies.chat.calling import with_calls
@@ -60,7 +61,8 @@ class ChatPolicy:
     of quality 95. `tokens` asks for token ids and logprobs (vLLM gives both). `on_text` is called with each piece of a
     turn as it is written. `timeout` is in seconds, for one request; `retries` are made with growing pauses, or those
     that the server asks for. `min_pixels`, `max_pixels`: the bounds within which the server's model takes pictures as
-    they are; `card`: what else is known of it. `proxy`, `redirects`: as in `connection.connect`.
+    they are; `card`: what else is known of it. `fold`: about how many tokens of an episode it is sent; older
+    observations are folded beyond that (`agent.folding`). `proxy`, `redirects`: as in `connection.connect`.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class ChatPolicy:
         min_pixels: int = MIN_PIXELS,
         max_pixels: int = MAX_PIXELS,
         card: AgentCard | None = None,
+        fold: int | None = None,
         on_text: Callable[[str], None] | None = None,
     ) -> None:
         try:
@@ -104,7 +107,7 @@ class ChatPolicy:
         self._wish = Wish(max_new_tokens, temperature, tuple(stop), seed, tokens, effort, dict(extra or {}))
         self._fit = Fit(BUDGETS[1] if self.base_url == OFFICIAL else BUDGETS[0])
         self._proxy, self._redirects = checked_proxy(proxy), redirects
-        self.bounds, self.card = (min_pixels, max_pixels), card or AgentCard()
+        self.bounds, self.card, self._room = (min_pixels, max_pixels), card or AgentCard(), fold
         self.view = partial(images.model_view, min_pixels=min_pixels, max_pixels=max_pixels)
         self._format: Literal["PNG", "JPEG"] = "PNG" if lossless else "JPEG"
         self.on_text = on_text
@@ -135,7 +138,8 @@ class ChatPolicy:
         that the endpoint does not serve."""
         thinks = find_dialect(trajectory.prompt.dialect).thinks
         wish = replace(self._wish, functions=trajectory.prompt.functions)
-        written = await self._ask(*messages(trajectory), wish, self.on_text, thinks)
+        read = trajectory if self._room is None else folded(trajectory, self._room, self.bounds[1])
+        written = await self._ask(*messages(read), wish, self.on_text, thinks)
         before = trajectory.turns[-1].completion if trajectory.turns else None
         if before is not None and _is_empty(written) and _is_empty(before):
             raise EndpointError(f"{self.name} wrote nothing twice in a row. {_instead(written)}")
