@@ -7,7 +7,7 @@ TOOLS := .venv/tools
 # what installs this checkout itself
 BUILD := hatchling editables
 
-.PHONY: demo serve test test-slow test-harness fuzz check-recipes lint install-run install-dev bench lock audit clean
+.PHONY: demo serve test test-slow test-harness fuzz check-recipes lint install-run install-dev bench lock resolve audit clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
@@ -94,6 +94,11 @@ lock: $(TOOLS)/.done
 	$(WITHOUT_TORCH) > dependencies/run.txt
 	$(LOCK) dependencies/tools.in
 	$(WITHOUT_TORCH) > dependencies/tools.txt
+
+# vLLM, which is in no lock, can be installed beside everything else.
+resolve: $(TOOLS)/.done
+	$(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --extra all --extra dev --extra vllm \
+		-o /dev/null
 
 # Known vulnerabilities, licences, and the software bill of materials in build/sbom.json.
 audit: install-dev $(TOOLS)/.done

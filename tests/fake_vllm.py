@@ -1,7 +1,8 @@
-"""vLLM's two doors over a tiny model: the requests and replies of its documented protocol, checked as it checks them.
+"""vLLM's two doors over a tiny model, which answer as vLLM 0.30 does: `vllm_protocol.py` asks both the same.
 
-The server speaks `/v1/models`, `/v1/chat/completions/render` and `/inference/v1/generate`
-(vllm/entrypoints/scale_out/token_in_token_out/protocol.py); `FakeLLM` is `vllm.LLM.generate`. Greedy only.
+The server speaks `/v1/models`, `/v1/chat/completions/render`, `/inference/v1/generate`
+(vllm/entrypoints/scale_out/token_in_token_out/protocol.py) and what exchanges weights; `FakeLLM` is
+`vllm.LLM.generate`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from checkpoints import tiny_model, tiny_processor
 from deepmmsearch.testing import tiny_tokenizer
@@ -28,7 +31,11 @@ WINDOW = 4096
 
 
 class Refused(Exception):
-    """What vLLM would answer with status 400."""
+    """What vLLM would answer instead."""
+
+    def __init__(self, said: str, status: int = 400) -> None:
+        super().__init__(said)
+        self.status = status
 
 
 @dataclass
@@ -36,9 +43,10 @@ class Engine:
     """The model behind both doors."""
 
     tokenizer: Any = field(default_factory=tiny_tokenizer)
+    model: Any = None
 
     def __post_init__(self) -> None:
-        self.model = tiny_model(self.tokenizer)
+        self.model = self.model or tiny_model(self.tokenizer)
         self.image_id = self.tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self.lock = threading.Lock()
 
@@ -47,23 +55,32 @@ class Engine:
         return int(grid.prod()) // 4
 
     def sample(self, ids: list[int], pictures: list[Image.Image], wanted: dict[str, Any]) -> dict[str, Any]:
-        """Greedy, after expanded ids."""
-        if len(ids) + wanted["max_tokens"] > WINDOW:
-            raise Refused(f"the window is {WINDOW} tokens")
-        if wanted["n"] != 1 or wanted["logprobs"] != 0 or wanted["temperature"] != 0 or not wanted["seed"] < 2**63:
-            raise Refused("unexpected sampling parameters")
+        """After expanded ids."""
+        vocabulary = self.model.config.text_config.vocab_size
+        if len(ids) >= WINDOW:
+            raise Refused(f"The decoder prompt is longer than the maximum model length of {WINDOW}.")
+        if unknown := [i for i in ids if not 0 <= i < vocabulary]:
+            raise Refused(f"Token id {unknown[0]} is out of vocabulary")
+        temperature = float(wanted["temperature"])
+        if temperature < 0 or (temperature == 0 and wanted["n"] != 1):
+            raise Refused("temperature must be non-negative, and n must be 1 when using greedy sampling")
+        # more than there is room for is not refused
+        most = min(wanted["max_tokens"], WINDOW - len(ids))
         pixels = tiny_processor()(images=pictures, return_tensors="pt") if pictures else {}
-        bias = torch.zeros(self.model.config.text_config.vocab_size)
-        for token, value in (wanted["logit_bias"] or {}).items():
+        bias = torch.zeros(vocabulary)
+        for token, value in (wanted.get("logit_bias") or {}).items():
             bias[int(token)] = value
+        chance = torch.Generator().manual_seed(wanted["seed"] % 2**63)
         out, logprobs, reason = [], [], "length"
         with torch.no_grad(), self.lock:
-            while len(out) < wanted["max_tokens"]:
+            while len(out) < most:
                 row = torch.tensor([[*ids, *out]])
                 kinds = {"mm_token_type_ids": (row == self.image_id).int()} if pixels else {}
-                logits = self.model(input_ids=row, **pixels, **kinds).logits[0, -1] + bias
-                out.append(int(logits.argmax()))
-                logprobs.append(float(torch.log_softmax(logits, -1)[out[-1]]))
+                logits = self.model(input_ids=row, **pixels, **kinds).logits[0, -1].float() + bias
+                spread = torch.log_softmax(logits / (temperature or 1.0), -1)
+                drawn = torch.multinomial(spread.exp(), 1, generator=chance) if temperature else spread.argmax()
+                out.append(int(drawn))
+                logprobs.append(float(spread[out[-1]]))
                 if out[-1] in wanted["stop_token_ids"]:
                     reason = "stop"
                     break
@@ -77,6 +94,10 @@ class Server:
     named: bool = True  # logprobs name their token "token_id:7", as vLLM did up to 0.30
     scale_out: bool = True  # without, vLLM refuses its door for token ids
     hoards: bool = False  # keeps features in its own cache and hands out none
+    development: bool = True  # started with VLLM_SERVER_DEV_MODE=1
+    logprobs: str = "processed_logprobs"
+    busy: bool = False  # with the requests of another
+    misplaced: int = 0  # requests whose pictures were not where their placeholders are
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     answers: list[tuple[int, Any]] = field(default_factory=list)  # given instead of the next ones
 
@@ -88,6 +109,8 @@ class Server:
         if self.answers:
             return self.answers.pop(0)
         try:
+            if self.development and path.startswith(("/collective_rpc", "/reset_")):
+                return self.change(path, body)
             if path == "/v1/chat/completions/render":
                 return 200, self.render(body)
             if path == "/inference/v1/generate":
@@ -95,12 +118,23 @@ class Server:
                     return 403, {"error": {"message": "scale out is not enabled", "type": "Forbidden", "code": 403}}
                 return 200, self.generate(body)
         except Refused as error:
-            return 400, {"error": {"message": str(error), "type": "BadRequestError", "code": 400}}
+            return error.status, {"error": {"message": str(error), "type": "Error", "code": error.status}}
         return 404, {"detail": "Not Found"}
 
+    def change(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """New weights, and an end of what the former ones made."""
+        if path != "/collective_rpc":
+            return 200, {"success": not self.busy} if "prefix" in path else b""
+        assert body["method"] == "reload_weights"
+        files = sorted(Path(body["kwargs"]["weights_path"]).glob("*.safetensors"))
+        if not files:
+            raise Refused("Cannot find any model weights", 500)
+        weights = {name: weight for file in files for name, weight in load_file(file).items()}
+        self.engine.model.load_state_dict(weights, strict=True)
+        return 200, {"results": [None]}
+
     def render(self, body: dict[str, Any]) -> dict[str, Any]:
-        if body["model"] != "vlm":
-            raise Refused("no such model")
+        self.refuse_others(body)
         urls = [part["image_url"]["url"] for part in body["messages"][0]["content"]]
         files = [base64.b64decode(url.removeprefix("data:image/png;base64,")) for url in urls]
         places, offset = [], 5
@@ -114,26 +148,33 @@ class Server:
         }
         return {"request_id": "chatcmpl-1", "token_ids": [1, 2, 3], "features": features, "sampling_params": {}}
 
+    def refuse_others(self, body: dict[str, Any]) -> None:
+        if body["model"] != "vlm":
+            raise Refused(f"The model `{body['model']}` does not exist.", 404)
+
     def generate(self, body: dict[str, Any]) -> dict[str, Any]:
+        self.refuse_others(body)
         ids, features, pictures = body["token_ids"], body.get("features"), []
+        if not ids:
+            raise Refused("List should have at least 1 item after validation, not 0")
         if features is not None:
             hashes, places = features["mm_hashes"]["image"], features["mm_placeholders"]["image"]
-            items = [base64.b64decode(item) for item in features["kwargs_data"]["image"]]
-            if not len(hashes) == len(places) == len(items):
+            if len(hashes) != len(places):
                 raise Refused("image mm_hashes and mm_placeholders must have the same length")
-            for place, item, name in zip(places, items, hashes, strict=True):
-                span = ids[place["offset"] : place["offset"] + place["length"]]
-                if span != [self.engine.image_id] * self.engine.cells(open_(item)):
-                    raise Refused("mm_placeholders must remain within the token_ids sequence")
-                if hashlib.sha256(item).hexdigest() != name:
-                    raise Refused("the hash is of another item")
-            pictures = [open_(item) for item in items]
-            if ids.count(self.engine.image_id) != sum(p["length"] for p in places):
-                raise Refused("more placeholders than features")
-        elif self.engine.image_id in ids:
-            raise Refused("placeholders without features")
-        if body["sampling_params"]["output_kind"] != 2:
-            raise Refused("unexpected sampling parameters")
+            if any(place["offset"] + place["length"] > len(ids) for place in places):
+                raise Refused("mm_placeholders must remain within the token_ids sequence")
+            if features["kwargs_data"] is None:
+                raise Refused("metadata-only multimodal items require ec_transfer_params")
+            try:
+                pictures = [open_(base64.b64decode(item)) for item in features["kwargs_data"]["image"]]
+            except Refused:
+                raise Refused("'int' object has no attribute 'items'", 500) from None
+            spans = [ids[p["offset"] : p["offset"] + p["length"]] for p in places]
+            whole = [[self.engine.image_id] * self.engine.cells(picture) for picture in pictures]
+            # vLLM puts pictures wherever it is told to, and answers nonsense
+            if spans != whole or ids.count(self.engine.image_id) != sum(map(len, whole)):
+                self.misplaced += 1
+                pictures = []
         said = self.engine.sample(ids, pictures, body["sampling_params"])
         content = [
             {"token": f"token_id:{i}", "logprob": value, "bytes": None, "top_logprobs": []}
@@ -146,7 +187,10 @@ class Server:
 
 
 def open_(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except OSError:
+        raise Refused("Failed to load image") from None
 
 
 @contextmanager
@@ -157,17 +201,25 @@ def server(engine: Engine, **settings: Any) -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            try:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            except ValueError:
+                return self.send(400, {"error": {"message": "JSON decode error", "code": 400}})
             self.send(*state.reply(self.path, body))
 
         def do_GET(self) -> None:
             known = {"object": "list", "data": [{"id": "vlm", "object": "model", "max_model_len": WINDOW}]}
-            self.send(*((200, known) if self.path == "/v1/models" else (404, {})))
+            given = {"/v1/models": known}
+            if state.development:
+                info = {"vllm_config": {"model_config": {"logprobs_mode": state.logprobs}}}
+                given["/server_info?config_format=json"] = info
+            self.send(*((200, given[self.path]) if self.path in given else (404, {"detail": "Not Found"})))
 
         def send(self, status: int, value: Any) -> None:
             data = value if isinstance(value, bytes) else json.dumps(value).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            if data:
+                self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

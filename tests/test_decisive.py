@@ -144,9 +144,13 @@ DECIDED = {
     "TableSeeds": ("seed benchmark path split count shard", "images"),
     "Tries": ("", "attempts wait"),
     "Unique": ("bits overlap per_picture against", ""),
-    "VllmRollouts": (
+    "VllmColocateRollouts": (
         "temperature max_new_tokens tool_timeout failed truncated flat resample backend",
         "concurrency share_prompts",
+    ),
+    "VllmServerRollouts": (
+        "temperature max_new_tokens tool_timeout failed truncated flat resample backend",
+        "concurrency share_prompts sync weights",
     ),
     "WebReaderSettings": ("kind", ""),
 }

@@ -26,6 +26,8 @@ from peft.tuners.lora import LoraLayer
 from PIL import Image
 from pydantic import ValidationError
 from tests.checkpoints import tiny_checkpoint
+from tests.fake_vllm import Engine
+from tests.fake_vllm import server as fake_server
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
@@ -33,10 +35,18 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.errors import Failed, ToolError, UserError
 from deepmmsearch.policies.local.checkpoint import Checkpoint, load_checkpoint
 from deepmmsearch.policies.local.vision import Eyes
+from deepmmsearch.policies.vllm import Sampling, VllmServerPolicy
 from deepmmsearch.rewards import Score
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
-from deepmmsearch.train.generation import LocalGeneration, SamplerSettings, Twin, VllmGeneration
+from deepmmsearch.train.generation import (
+    FolderGeneration,
+    LocalGeneration,
+    SamplerSettings,
+    Twin,
+    VllmGeneration,
+    sampler_weights,
+)
 from deepmmsearch.train.grpo import FROZEN, make_trainer, train, trl_settings
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.order import untaken
@@ -561,6 +571,34 @@ def test_weights_reach_vllm_and_the_model_stays_as_it_is(base: Path, mode: str, 
                 made, plain[f"{name}.weight"]
             )
     assert all(torch.equal(weight, plain[name]) for name, weight in vllm.weights.items())
+
+
+def test_a_server_takes_the_weights_from_a_folder(base: Path, tmp_path: Path) -> None:
+    """Nothing of vLLM is needed in the process that trains."""
+    served, model = (load_checkpoint(str(base), torch.float32) for _ in range(2))
+    adapted = prepare_model(model.model, recipe(base, base).lora, FROZEN, 0)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    alone: Any = SimpleNamespace(is_main_process=True, wait_for_everyone=lambda: None)
+    with fake_server(Engine(served.tokenizer, served.model)) as vllm, asyncio.Runner() as runner:
+        policy = VllmServerPolicy(served.renderer(), vllm.url, Sampling(64))
+        with FolderGeneration(policy, tmp_path, alone, 0, runner.run).round(adapted) as sampler:
+            assert sampler is policy and not list(tmp_path.iterdir())
+    there = dict(served.model.named_parameters())
+    assert all(torch.equal(there[name], weight) for name, weight in sampler_weights(adapted))
+
+
+def test_a_run_over_a_server_and_a_folder(base: Path, tmp_path: Path) -> None:
+    served = load_checkpoint(str(base), torch.float32)
+    with fake_server(Engine(served.tokenizer, served.model)) as vllm:
+        trl = {"vllm_server_base_url": vllm.url}
+        play(base, tmp_path / "run", rollouts={"backend": "vllm-server", "sync": "folder"}, trl=trl)
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "sampler/difference" in row]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert vllm.misplaced == 0 and len(vllm.paths("/collective_rpc")) == 2
+    assert {body["sampling_params"]["max_tokens"] for body in vllm.paths("/generate")} == {8}, "as the card says"
 
 
 def test_an_engine_that_sleeps_is_woken_and_given_the_weights(base: Path) -> None:

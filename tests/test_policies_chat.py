@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,6 +77,37 @@ def test_the_picture_arrives_as_the_model_sees_it(lossless: bool, format: str) -
     assert trajectory.question.image is not None
     seen = images.model_view(trajectory.question.image, 784, 84 * 56)
     assert (images.digest(picture) == images.digest(seen)) is lossless
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_a_reply_that_a_stop_string_ended_has_no_ids(streams: bool) -> None:
+    """vLLM takes the string out of the text, not its tokens out of the ids."""
+    tokens = [{"token": "a", "logprob": -0.5}, {"token": "<information>", "logprob": -0.25}]
+    whole = {"token_ids": [4, 5], "logprobs": {"content": tokens}}
+    shown: list[str] = []
+    for reason, ids in (("<information>", None), (2, (4, 5)), (None, (4, 5))):
+        answer = said("a", **whole, stop_reason=reason)
+        if streams:
+            row = json.loads(answer[2])
+            (choice,) = row["choices"]
+            row["choices"] = [{**choice, "delta": choice["message"]}]
+            answer = 200, "text/event-stream", f"data: {json.dumps(row)}\n\ndata: [DONE]\n\n".encode()
+        with endpoint(lambda _, answer=answer: answer) as server:  # type: ignore[misc]
+            policy = ChatPolicy("vlm", server.url, tokens=True, on_text=shown.append if streams else None)
+            written = asyncio.run(policy.act(start()))
+        assert (written.text, written.ids, written.finish) == ("a", ids, "stop")
+        assert (written.logprobs is None) == (ids is None)
+
+
+def test_a_prompt_that_fills_vllms_window_is_not_asked_again_and_again() -> None:
+    def reply(body: dict[str, Any]) -> Any:
+        asked = body.get("max_tokens")
+        read = f"at least {2049 - asked} input tokens" if asked else "3600 input tokens"
+        return error(f"This model's maximum context length is 2048 tokens. However, your request has {read}.")
+
+    with endpoint(reply) as server:
+        written = asyncio.run(ChatPolicy("vlm", server.url).act(start()))
+    assert written.finish == "context" and len(server.asked) == 2
 
 
 def test_token_ids_and_logprobs_where_the_server_gives_them() -> None:

@@ -1,5 +1,5 @@
-"""Rollouts through vLLM's two doors against the same model in this process. vLLM itself does not run here: what is
-tested is our side of its protocol."""
+"""Rollouts through vLLM's two doors against the same model in this process. Here a fake answers as vLLM does; vLLM
+itself runs in `tests/vllm`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import asyncio
 import random
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from checkpoints import tiny_processor
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.chat import EndpointError
 from deepmmsearch.policies.local import LocalPolicy
-from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy
+from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, as_files, weights
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Completion, Observation, Policy, Question, TextSearch, Trajectory, Turn
-from fake_vllm import WINDOW, Engine, FakeLLM, server
+from fake_vllm import WINDOW, Engine, FakeLLM, Server, server
+from vllm_protocol import Served, check_protocol
 
 torch.set_num_threads(1)
 ENGINE = Engine()
@@ -81,6 +84,13 @@ async def test_a_server_samples_what_the_model_would(named: bool) -> None:
         assert policy.model == "vlm"
         rendered = [str(body) for body in vllm.paths("/render")]
         assert len(rendered) == len(set(rendered)) > 5, "every picture is sent once"
+        assert vllm.misplaced == 0
+
+
+def test_the_fake_answers_as_vllm_does() -> None:
+    prompt = tuple(ENGINE.tokenizer.encode("What is it?", add_special_tokens=False))
+    with server(ENGINE) as vllm:
+        check_protocol(Served(vllm.url, "vlm", prompt, ENGINE.image_id, WINDOW))
 
 
 async def test_an_engine_in_this_process_samples_what_the_model_would() -> None:
@@ -162,8 +172,11 @@ async def test_what_goes_wrong_on_the_server_is_one_sentence() -> None:
     with pytest.raises(EndpointError, match=r"No vLLM server answers at .*enable-scale-out"):
         await VllmServerPolicy(LOCAL.renderer, nowhere, SAMPLING, retries=0).act(start(1))
     with server(ENGINE) as vllm:
+        other = VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING, model="llm")
         with pytest.raises(EndpointError, match="serves vlm, not llm"):
-            await VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING, model="llm").check()
+            await other.check()
+        with pytest.raises(EndpointError, match="does not serve llm"):
+            await other.act(start(1))
         policy = VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING, retries=0)
         good = {"index": 0, "token_ids": [8], "finish_reason": "stop"}
         for answer, said in (
@@ -186,6 +199,46 @@ async def test_what_goes_wrong_on_the_server_is_one_sentence() -> None:
         await VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING).act(start(1))
 
 
+async def test_weights_that_cannot_be_loaded_are_told_in_one_sentence(tmp_path: Path) -> None:
+    def policy(vllm: Server) -> VllmServerPolicy:
+        return VllmServerPolicy(LOCAL.renderer, vllm.url, SAMPLING, retries=0)
+
+    with server(ENGINE) as vllm:
+        await policy(vllm).wait(0)
+        with pytest.raises(EndpointError, match=r"could not load the weights in .*rollouts\.weights"):
+            await policy(vllm).load_weights(tmp_path)
+        with as_files(tmp_path, LOCAL.model.named_parameters()) as folder:
+            await policy(vllm).load_weights(folder)
+            vllm.busy = True
+            with pytest.raises(EndpointError, match="serve this run alone"):
+                await policy(vllm).load_weights(folder)
+        assert not list(tmp_path.iterdir())
+    with server(ENGINE, development=False) as vllm:
+        for asked in (policy(vllm).wait(0), policy(vllm).load_weights(tmp_path)):
+            with pytest.raises(EndpointError, match="Restart it: VLLM_SERVER_DEV_MODE=1"):
+                await asked
+    with (
+        server(ENGINE, logprobs="raw_logprobs") as vllm,
+        pytest.raises(EndpointError, match=r"raw_logprobs.*Restart it:.*processed_logprobs"),
+    ):
+        await policy(vllm).wait(0)
+
+
+def test_weights_are_written_in_files_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "FILE_BYTES", 40_000)
+    (tmp_path / "weights-left").mkdir()
+    plain = dict(LOCAL.model.named_parameters())
+    with as_files(tmp_path, plain.items()) as folder:
+        assert list(tmp_path.iterdir()) == [folder] and folder.is_absolute()
+        parts = [load_file(file) for file in sorted(folder.iterdir())]
+    assert len(parts) > 2 and all(sum(w.nbytes for w in part.values()) <= 40_000 or len(part) == 1 for part in parts)
+    written = {name: weight for part in parts for name, weight in part.items()}
+    assert written.keys() == plain.keys() and all(torch.equal(written[name], plain[name]) for name in plain)
+    with pytest.raises(RuntimeError), as_files(tmp_path, plain.items()):
+        raise RuntimeError("the server is gone")
+    assert not list(tmp_path.iterdir())
+
+
 def _sure(token: int) -> dict[str, Any]:
     return {"content": [{"token": f"token_id:{token}", "logprob": 0.0, "top_logprobs": []}]}
 
@@ -205,5 +258,5 @@ async def test_a_cancelled_rollout_leaves_the_picture_to_the_others() -> None:
 
 
 def test_without_vllm_the_error_says_what_to_install() -> None:
-    with pytest.raises(UserError, match=r"pip install 'trl\[vllm\]"):
+    with pytest.raises(UserError, match=r"pip install 'deepmmsearch\[vllm\]'"):
         VllmColocatePolicy(FakeLLM(ENGINE), LOCAL.renderer, SAMPLING, cells)

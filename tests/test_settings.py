@@ -66,7 +66,13 @@ FOREIGN_SETTINGS = list(foreign())
 
 def test_the_walk_finds_all_kinds() -> None:
     found = {member.__name__ for union, mark in UNIONS for member in mark.kinds(get_args(union)[0]).values()}
-    assert {"RuleJudgeSettings", "OraclePolicySettings", "HumanPolicySettings", "TableSeeds", "VllmRollouts"} <= found
+    assert {
+        "RuleJudgeSettings",
+        "OraclePolicySettings",
+        "HumanPolicySettings",
+        "TableSeeds",
+        "VllmServerRollouts",
+    } <= found
     assert {"DinoGroundingSettings", "ReplaySettings", "DataExperiment", "RagSettings", "ProviderSettings"} <= found
     assert len(FOREIGN_SETTINGS) > 150
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
+from pydantic import TypeAdapter
 from tests import test_grpo, test_sft
 from tests.checkpoints import tiny_checkpoint
 
@@ -19,6 +20,7 @@ from deepmmsearch.policies.local.families import Family, refuse_untrainable
 from deepmmsearch.train.grpo import FROZEN, make_trainer, trl_settings
 from deepmmsearch.train.lora import prepare_model
 from deepmmsearch.train.parts import parameter_hash
+from deepmmsearch.train.recipes import OwnRollouts, RolloutSettings
 from deepmmsearch.train.start import check_start
 
 
@@ -105,8 +107,8 @@ def test_grpo_plays_and_trains(base: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("backend", "said"), [("slots", "slots are known to work"), ("vllm-server", "vLLM lays out")])
 def test_a_sampler_that_does_not_fit_is_said_before_anything_starts(base: Path, backend: Any, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        check_start(str(base), backend=backend)
-    check_start(str(base), backend="local")
+        check_start(str(base), rollouts=TypeAdapter(RolloutSettings).validate_python(backend))
+    check_start(str(base), rollouts=OwnRollouts())
 
 
 def test_a_model_of_another_family_is_not_trained(checkpoint: Checkpoint) -> None:

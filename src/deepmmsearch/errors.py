@@ -50,6 +50,7 @@ _BROUGHT = {
     "local": "transformers",
     "serve": "starlette",
     "train": "trl",
+    "vllm": "vllm",
 }
 
 

@@ -24,7 +24,7 @@ from deepmmsearch.compose.training_recipes import AtlasExperiment, DataExperimen
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.agent_card import AgentCard
 from deepmmsearch.rewards import REWARDS
-from deepmmsearch.train.recipes import Backend, GrpoRecipe, SftRecipe
+from deepmmsearch.train.recipes import GrpoRecipe, RolloutSettings, SftRecipe
 
 # seconds of a core, as measured when the bundled model was made: a lesson, one that is a picture alone
 LESSON, PICTURE_LESSON = 0.1, 0.025
@@ -60,7 +60,7 @@ def check_sft(recipe: FineTuning, parts: Parts) -> None:
 
 def check_grpo(recipe: AtlasExperiment | DataExperiment, parts: Parts) -> None:
     plan = parts.plan
-    settings = _start(recipe, parts, recipe.adapter, recipe.rollouts.backend)
+    settings = _start(recipe, parts, recipe.adapter, recipe.rollouts)
     parts.judge(recipe.judge)
     with plan.trying():
         REWARDS.find(recipe.reward.kind, code=True)
@@ -100,7 +100,7 @@ def check_pretrain(recipe: PretrainRecipe, parts: Parts) -> None:
     plan.room += PRETRAINED
 
 
-def _start(recipe: SftRecipe | GrpoRecipe, parts: Parts, adapter: Path | None, backend: Backend | None) -> Any:
+def _start(recipe: SftRecipe | GrpoRecipe, parts: Parts, adapter: Path | None, rollouts: RolloutSettings | None) -> Any:
     """What training starts from, and TRL's settings; None where they cannot be made."""
     # a guess at the size of a model nobody knows refuses nothing
     parts.plan.room += COPIES * 2 * (parameters_of(recipe.model) or 0)
@@ -112,7 +112,7 @@ def _start(recipe: SftRecipe | GrpoRecipe, parts: Parts, adapter: Path | None, b
         with parts.plan.trying():
             from deepmmsearch.train.start import check_start
 
-            check_start(recipe.model, None, backend)
+            check_start(recipe.model, None, rollouts)
     from deepmmsearch.train import grpo, sft
 
     make: Callable[[Any], Any] = grpo.trl_settings if isinstance(recipe, GrpoRecipe) else sft.trl_settings

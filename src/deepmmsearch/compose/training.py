@@ -85,7 +85,7 @@ def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = silent) -
     """Everything that can be checked is checked before the model is loaded."""
     Output(recipe.output, GRPO).expect(made_with(recipe), {})
     grpo_settings(recipe)
-    check_start(recipe.model, recipe.adapter, recipe.rollouts.backend)
+    check_start(recipe.model, recipe.adapter, recipe.rollouts)
     reward = build_reward(recipe.reward, build_judge(recipe.judge))
     source = _atlas(recipe, report) if isinstance(recipe, AtlasExperiment) else _data(recipe, report)
     checkpoint = open_checkpoint(recipe)

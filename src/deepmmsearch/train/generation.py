@@ -7,28 +7,33 @@ anew after each update, so that sampling costs no more than without an adapter.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate import Accelerator
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from PIL.Image import Image
 from torch import nn
 from transformers import PreTrainedModel
+from trl import GRPOTrainer
 
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.policies.local.checkpoint import Checkpoint
 from deepmmsearch.policies.local.policy import MAX_NEW_TOKENS
 from deepmmsearch.policies.local.sampleable import banned_ids, end_ids, window
 from deepmmsearch.policies.local.slots import SlotPolicy
-from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, generating
-from deepmmsearch.train.recipes import GrpoRecipe, OwnRollouts
+from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, as_files, generating
+from deepmmsearch.train.recipes import GrpoRecipe, OwnRollouts, VllmServerRollouts
 from deepmmsearch.train.shards import whole
 from deepmmsearch.types import Policy
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
 
 
 class Generation(Protocol):
@@ -146,7 +151,7 @@ class LocalGeneration:
 
 
 class VllmGeneration:
-    """Rollouts by vLLM, over TRL's connection to it. Not run here: no GPU, no vLLM."""
+    """Rollouts by vLLM, over TRL's connection to it."""
 
     def __init__(self, vllm: Any, policy: Policy) -> None:
         self._vllm, self.policy = vllm, policy
@@ -158,27 +163,63 @@ class VllmGeneration:
             yield self.policy
 
 
-def vllm_generation(
-    vllm: Any, checkpoint: Checkpoint, settings: SamplerSettings, base_url: str | None = None
-) -> VllmGeneration:
-    """`vllm` is TRL's `VLLMGeneration`; `base_url` of its server, None for its engine in this process."""
+class FolderGeneration:
+    """Rollouts by a vLLM server that takes the weights from a folder: nothing of vLLM is needed in this process. It is
+    waited for so many `seconds`; `run` is the event loop that rollouts are played in."""
+
+    def __init__(
+        self, policy: VllmServerPolicy, folder: Path, accelerator: Accelerator, seconds: float, run: Run
+    ) -> None:
+        self.policy, self._folder, self._accelerator = policy, folder, accelerator
+        self._seconds, self._run = seconds, run
+
+    @contextmanager
+    def round(self, model: PreTrainedModel | PeftModel) -> Iterator[Policy]:
+        weights = sampler_weights(model)
+        if self._accelerator.is_main_process:
+            with as_files(self._folder, weights) as folder:
+                self._run(self._send(folder))
+        else:
+            # gathering sharded weights takes every process
+            for _ in weights:
+                pass
+        self._accelerator.wait_for_everyone()
+        yield self.policy
+
+    async def _send(self, folder: Path) -> None:
+        await self.policy.wait(self._seconds)
+        await self.policy.load_weights(folder)
+
+
+def vllm_generation(trainer: GRPOTrainer, recipe: GrpoRecipe, checkpoint: Checkpoint, run: Run) -> Generation:
+    """By the server that TRL's settings name, or by TRL's engine in this process."""
+    args, rollouts = trainer.args, recipe.rollouts
+    sampling = vllm_sampling(checkpoint, sampler_settings(recipe))
+    renderer = checkpoint.renderer()
+
+    def image_tokens(view: Image) -> int:
+        return checkpoint.family.features(view.size)
+
+    if not isinstance(rollouts, VllmServerRollouts):
+        vllm = trainer.vllm_generation
+        return VllmGeneration(vllm, VllmColocatePolicy(vllm.llm, renderer, sampling, image_tokens))
+    base_url = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
+    policy = VllmServerPolicy(renderer, base_url, sampling, image_tokens=image_tokens)
+    if rollouts.sync == "nccl":
+        return VllmGeneration(trainer.vllm_generation, policy)
+    folder = rollouts.weights or recipe.output / "weights"
+    return FolderGeneration(policy, folder, trainer.accelerator, args.vllm_server_timeout, run)
+
+
+def vllm_sampling(checkpoint: Checkpoint, settings: SamplerSettings) -> Sampling:
+    """How the tokens of a checkpoint's model are drawn."""
     model, tokenizer, renderer = checkpoint.model, checkpoint.tokenizer, checkpoint.renderer()
     ends = end_ids(model, renderer.end_id)
-    sampling = Sampling(
+    return Sampling(
         context=window(model, tokenizer),
-        max_new_tokens=settings.max_new_tokens or MAX_NEW_TOKENS,
+        max_new_tokens=settings.max_new_tokens or checkpoint.card.max_new_tokens or MAX_NEW_TOKENS,
         temperature=settings.temperature,
         seed=settings.seed,
         banned=tuple(banned_ids(model, checkpoint.family, ends, renderer.image_id)),
         ends=tuple(sorted(ends)),
     )
-
-    def image_tokens(view: Image) -> int:
-        return checkpoint.family.features(view.size)
-
-    policy: Policy
-    if base_url is not None:
-        policy = VllmServerPolicy(renderer, base_url, sampling, image_tokens=image_tokens)
-    else:
-        policy = VllmColocatePolicy(vllm.llm, renderer, sampling, image_tokens)
-    return VllmGeneration(vllm, policy)

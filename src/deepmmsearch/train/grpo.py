@@ -38,7 +38,7 @@ from deepmmsearch.train.metrics import Evaluate, EvaluateCallback, MetricsJourna
 from deepmmsearch.train.output import claim_output, explained
 from deepmmsearch.train.parts import PARTS, check_frozen, part_hashes
 from deepmmsearch.train.plots import plot_curves
-from deepmmsearch.train.recipes import GrpoRecipe, VllmRollouts
+from deepmmsearch.train.recipes import GrpoRecipe, VllmRollouts, VllmServerRollouts
 from deepmmsearch.train.rollout_trainer import NumberedQuestions, RolloutSetup, RolloutTrainer
 from deepmmsearch.train.rollouts import Player
 from deepmmsearch.train.shards import apart, gathered, shard_layers
@@ -173,7 +173,11 @@ def trl_settings(recipe: GrpoRecipe) -> GRPOConfig:
         )
     if unread := next((name for name in recipe.trl if name in UNREAD), None):
         raise UserError(f"trl.{unread} changes nothing here: {UNREAD[unread]}. Remove it.")
-    fixed = {**FIXED, "temperature": recipe.rollouts.temperature, "use_vllm": _vllm(recipe)}
+    folder = isinstance(recipe.rollouts, VllmServerRollouts) and recipe.rollouts.sync == "folder"
+    if folder and "vllm_group_port" in recipe.trl:
+        raise UserError("trl.vllm_group_port changes nothing with rollouts.sync: folder. Remove it.")
+    # TRL connects over NCCL or not at all
+    fixed = {**FIXED, "temperature": recipe.rollouts.temperature, "use_vllm": _vllm(recipe) and not folder}
     if _vllm(recipe):
         # truncated per token, which suits long rollouts; the other ways are not computed here
         fixed |= {

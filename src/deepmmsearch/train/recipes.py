@@ -62,10 +62,6 @@ class SftRecipe(Recipe):
         return self
 
 
-Backend = Literal["local", "slots", "vllm-server", "vllm-colocate"]
-"""Who samples the rollouts."""
-
-
 class _Rollouts(Settings):
     """How questions are played. `concurrency`: episodes in play; `tool_timeout`: seconds of one tool use. `failed`,
     `truncated`: are episodes that a tool failed, or that were cut off, left out of the loss (mask) or kept? `flat`:
@@ -92,13 +88,30 @@ class OwnRollouts(_Rollouts):
     batch: Aside[int] = Field(default=64, gt=0)
 
 
-class VllmRollouts(_Rollouts):
-    """vLLM samples, on a server or in this process."""
+class VllmServerRollouts(_Rollouts):
+    """A vLLM server samples. `sync`: how the trained weights get there, from GPU to GPU (nccl) or as files (folder).
+    `weights`: where those lie meanwhile, a folder of this run alone that the server sees under the same path; None is
+    OUTPUT/weights."""
 
-    backend: Literal["vllm-server", "vllm-colocate"]
+    backend: Literal["vllm-server"]
+    sync: Aside[Literal["nccl", "folder"]] = "nccl"
+    weights: Aside[Path | None] = None
+
+    @model_validator(mode="after")
+    def _weights_are_files(self) -> Self:
+        if self.weights is not None and self.sync != "folder":
+            raise ValueError("weights is where files lie: set sync: folder, or remove it")
+        return self
 
 
-RolloutSettings = Annotated[OwnRollouts | VllmRollouts, OneOf("backend", default="local")]
+class VllmColocateRollouts(_Rollouts):
+    """vLLM samples in this process."""
+
+    backend: Literal["vllm-colocate"]
+
+
+VllmRollouts = VllmServerRollouts | VllmColocateRollouts
+RolloutSettings = Annotated[OwnRollouts | VllmServerRollouts | VllmColocateRollouts, OneOf("backend", default="local")]
 
 
 class GrpoRecipe(Recipe):

@@ -30,10 +30,10 @@ from deepmmsearch.policies.local.vision import Eyes
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
-from deepmmsearch.train.generation import Generation, sampler_settings, vllm_generation
+from deepmmsearch.train.generation import Generation, vllm_generation
 from deepmmsearch.train.order import EachEpoch, untaken
 from deepmmsearch.train.parts import check_frozen
-from deepmmsearch.train.recipes import GrpoRecipe
+from deepmmsearch.train.recipes import GrpoRecipe, VllmRollouts
 from deepmmsearch.train.rollouts import Player, Rollout, numbered
 from deepmmsearch.train.rows import RolloutRow, make_batch, make_row, picture_inputs
 from deepmmsearch.train.shared import groups_of, shared_logps
@@ -55,7 +55,7 @@ class NumberedQuestions(Protocol):
 
 @dataclass(frozen=True)
 class RolloutSetup:
-    """Everything rollouts need. `generation` is None where vLLM samples: TRL starts it with the trainer. `frozen`:
+    """Everything rollouts need. `generation` is None where vLLM samples: it is reached over the trainer. `frozen`:
     hashes of the parts that stay as they are."""
 
     questions: NumberedQuestions
@@ -74,6 +74,8 @@ class RolloutTrainer(GRPOTrainer):
     def __init__(self, *args: Any, recipe: GrpoRecipe, setup: RolloutSetup, **kwargs: Any) -> None:
         super().__init__(*args, reward_funcs=_never_called, **kwargs)
         self._recipe, self._setup = recipe, setup
+        # TRL corrects for another sampler where it has a connection to it; over a folder there is none
+        self.use_vllm = isinstance(recipe.rollouts, VllmRollouts)
         self._buffered: list[dict[str, Any]] | None = None
         self._scored: list[RolloutRow] = []
         self._logps: Tensor | None = None
@@ -154,14 +156,10 @@ class RolloutTrainer(GRPOTrainer):
         ]
 
     def _generation(self) -> Generation:
-        """The setup's, or vLLM's, which TRL starts."""
+        """The setup's, or vLLM's, which is reached when training begins."""
         if self._setup.generation is not None:
             return self._setup.generation
-        args = self.args
-        server = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
-        settings = sampler_settings(self._recipe)
-        base_url = server if args.vllm_mode == "server" else None
-        made = vllm_generation(self.vllm_generation, self._setup.checkpoint, settings, base_url)
+        made = vllm_generation(self, self._recipe, self._setup.checkpoint, lambda work: self._runner.run(work))
         self._setup = replace(self._setup, generation=made)
         return made
 

@@ -30,7 +30,7 @@ from deepmmsearch.policies.chat.failures import (
     words,
 )
 from deepmmsearch.policies.chat.replies import EndpointReply, begun, cut_at
-from deepmmsearch.policies.chat.requests import BUDGETS, Fit, Wish, openai_messages, room
+from deepmmsearch.policies.chat.requests import BUDGETS, Fit, Wish, openai_messages, smaller
 from deepmmsearch.policies.connection import KEY_VARIABLE, OFFICIAL, checked_proxy, connect
 from deepmmsearch.redaction import Redaction, public_address, secrets_in
 from deepmmsearch.renderer import Message, messages
@@ -104,6 +104,7 @@ class ChatPolicy:
             )
         self._openai, self._key_variable = openai, key_variable
         self.model, self.timeout, self.retries = model, timeout, retries
+        self.max_new_tokens = max_new_tokens
         self._wish = Wish(max_new_tokens, temperature, tuple(stop), seed, tokens, effort, dict(extra or {}))
         self._fit = Fit(BUDGETS[1] if self.base_url == OFFICIAL else BUDGETS[0])
         self._proxy, self._redirects = checked_proxy(proxy), redirects
@@ -121,10 +122,6 @@ class ChatPolicy:
     def model_type(self) -> str:
         """What tells how the model writes boxes."""
         return self.model or ""
-
-    @property
-    def max_new_tokens(self) -> int:
-        return self._wish.budget
 
     async def prompt_tokens(self, size: tuple[int, int]) -> int | None:
         """How many tokens the endpoint reads of a question with a white picture of (width, height), if it tells."""
@@ -202,9 +199,9 @@ class ChatPolicy:
                 status = error.status if isinstance(error, ToldInReply) else error.status_code
                 if status not in _REFUSED:
                     raise
-                said, asked = words(error), min(wish.budget, self._fit.most or wish.budget)
-                if (left := room(said, asked)) is not None and left > 0:
-                    wish, small = replace(wish, budget=left), True
+                said = words(error)
+                if (fewer := smaller(said, wish, self._fit.most)) is not None:
+                    wish, small = fewer, True
                     continue
                 if is_full(said):
                     return Completion("", finish="context")

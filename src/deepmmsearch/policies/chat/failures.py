@@ -38,6 +38,8 @@ _FULL = re.compile(
     r"|longer than the (model|maximum)|reduce the length",
     re.I | re.S,
 )
+# vLLM's window may be smaller than the reply that was asked for, whatever stands in it
+_ASKS_TOO_MUCH = re.compile(r"max(_completion)?_tokens=\d+ cannot be greater than", re.I)
 _TOO_MANY_PICTURES = re.compile(r"(at most|up to|maximum|more than|too many|only|limit).{0,60}\b(image|picture)", re.I)
 _TOO_LARGE = re.compile(
     r"(image|picture|dimension|pixel).{0,60}(too (large|big)|exceed|max(imum)? \d)|max \d+ pixels", re.I
@@ -54,7 +56,7 @@ _FILTERED = re.compile(r"content[_ ](filter|management)|responsible ?ai|safety (
 
 def is_full(said: str) -> bool:
     """Does a server say that the model's window has no room for the request?"""
-    return bool(_FULL.search(said))
+    return bool(_FULL.search(said)) and not _ASKS_TOO_MUCH.search(said)
 
 
 def is_filtered(said: str, code: str | None) -> bool:

@@ -25,7 +25,8 @@ _ENDS: dict[str, Finish] = {
 
 @dataclass
 class EndpointReply:
-    """One reply as it is read. `finish`: the server's word for its end; `functions`: name and arguments of the
+    """One reply as it is read. `finish`: the server's word for its end; `shortened`: it ended
+    the text at a stop string, whose tokens were sampled; `functions`: name and arguments of the
     functions that the model called, by their place."""
 
     text: str = ""
@@ -34,6 +35,7 @@ class EndpointReply:
     finish: str | None = None
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    shortened: bool = False
     functions: dict[int, tuple[str, str]] = field(default_factory=dict)
     read: int | None = None
     sampled: int | None = None
@@ -78,9 +80,10 @@ class EndpointReply:
             said = turn_of(said, calls)
             if len(calls) > 1:
                 remark = f"It called {len(calls)} functions at once; the first counts."
-        ids = tuple(self.ids) if self.ids and not stopped and not offered else None
+        verbatim = not (stopped or self.shortened or offered)
+        ids = tuple(self.ids) if self.ids and verbatim else None
         # logprobs without ids, or of another length, belong to nothing
-        paired = self.logprobs and not stopped and not offered and (ids is None or len(ids) == len(self.logprobs))
+        paired = self.logprobs and verbatim and (ids is None or len(ids) == len(self.logprobs))
         return Completion(
             text if said == text.strip() else said,
             ids,
@@ -115,6 +118,8 @@ class EndpointReply:
         content = getattr(getattr(choice, "logprobs", None), "content", None)
         self.logprobs += [float(token.logprob) for token in content or ()]
         self.finish = choice.finish_reason or self.finish
+        # vLLM tells the string, or the number of the token, that ended a reply
+        self.shortened = self.shortened or isinstance(getattr(choice, "stop_reason", None), str)
         if self.finish == "error":
             raise told(getattr(choice, "error", None) or "it ended the reply with an error of its own")
         return piece

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from deepmmsearch.renderer import Message
@@ -34,16 +34,20 @@ _ALTERNATE = re.compile(r"roles must alternate|alternat\w+ (between )?user|conse
 _WINDOW = re.compile(r"(?:context (?:length|window|size)|max_model_len)\D{0,40}?(\d{2,9})", re.I)
 _READ = re.compile(r"(\d{1,9})\s+(?:input tokens|(?:tokens )?in (?:the|your) (?:messages|prompt|input))", re.I)
 _MOST = re.compile(
-    r"(?:at most|up to|maximum(?: value)?(?: (?:of|is|for))?|<=|less than or equal to)\D{0,60}?(\d{1,9})"
+    r"(?:at most|up to|maximum(?: value)?(?: (?:of|is|for))?|<=|less than or equal to|cannot be greater than)"
+    r"\D{0,60}?(\d{1,9})"
 )
+# vLLM reads no further than it must to refuse
+_READ_IN_PART = re.compile(r"at least \d+ input tokens", re.I)
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is wanted of a reply. `budget`: tokens; `temperature` None is the server's own; `extra`: fields of the body
-    that the user named, which are sent as they are; `functions`: what the model may call."""
+    """What is wanted of a reply. `budget`: tokens, None all that there is room for; `temperature` None is the server's
+    own; `extra`: fields of the body that the user named, which are sent as they are; `functions`: what the model may
+    call."""
 
-    budget: int
+    budget: int | None
     temperature: float | None = 0.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
@@ -67,7 +71,7 @@ class Fit:
     def body(self, model: str | None, told: Sequence[Message], wish: Wish, stream: bool) -> dict[str, Any]:
         """The arguments of the client's `chat.completions.create`. `told`: in OpenAI's form."""
         body: dict[str, Any] = {"model": model, "messages": self._messages(told)}
-        if self.budget_name is not None:
+        if self.budget_name is not None and wish.budget is not None:
             body[self.budget_name] = min(wish.budget, self.most or wish.budget)
         given = {
             "temperature": wish.temperature,
@@ -130,14 +134,16 @@ class Fit:
         return list(told) if self.system and not self.alternate else _merged(told)
 
 
-def room(said: str, asked: int) -> int | None:
-    """The tokens that are left for a reply, where a server refused `asked` of them because the window would overflow
-    and told what the request itself takes; 0 where that fills it; None where it did not tell."""
+def smaller(said: str, wish: Wish, most: int | None) -> Wish | None:
+    """The wish for what is left of the window, where a server refused it because that would overflow and told what the
+    request itself takes; None where it did not tell, or nothing is left."""
     window, read = _WINDOW.search(said), _READ.search(said)
-    if window is None or read is None:
+    if window is None or read is None or wish.budget is None:
         return None
     left = int(window[1]) - int(read[1])
-    return left if left < asked else None
+    if not 0 < left < min(wish.budget, most or wish.budget):
+        return None
+    return replace(wish, budget=None if _READ_IN_PART.search(said) else left)
 
 
 def openai_messages(conversation: Sequence[Message], urls: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import MissingExtra, UserError
 from deepmmsearch.policies.vllm.sampling import CountTokens, Sampling, full_window
 from deepmmsearch.renderer import Renderer
 from deepmmsearch.types import Completion, Trajectory
@@ -124,7 +124,7 @@ def _sampling_params() -> Callable[..., Any]:
     try:
         from vllm import SamplingParams
     except ImportError:
-        raise UserError("vLLM is not installed. Install it with: pip install 'trl[vllm]==1.16.*'") from None
+        raise MissingExtra("vLLM in this process", "vllm") from None
 
     def make(**parameters: Any) -> Any:
         bias = parameters.pop("logit_bias")

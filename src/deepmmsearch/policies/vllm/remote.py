@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
@@ -29,10 +31,14 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 FEATURE_BYTES = 2 * 2**30
+PROCESSED = "processed_logprobs"
 START = (
-    "VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --logprobs-mode processed_logprobs --max-logprobs -1 "
-    """--weight-transfer-config '{"backend": "nccl"}'"""
+    f"VLLM_SERVER_DEV_MODE=1 vllm serve MODEL --enable-scale-out --logprobs-mode {PROCESSED} --max-logprobs -1 "
+    """(for weights over NCCL also --weight-transfer-config '{"backend": "nccl"}')"""
 )
+# what a server keeps that the former weights made; prompts that are being read are read again
+_FORGET = ("/reset_mm_cache", "/reset_encoder_cache", "/reset_prefix_cache?reset_running_requests=true")
+_RETRY_SECONDS = 2.0
 KEY_VARIABLE = "VLLM_API_KEY"
 
 
@@ -97,6 +103,50 @@ class VllmServerPolicy:
         longest = served[self.model].get("max_model_len")
         if isinstance(longest, int) and longest < self.sampling.context:
             self.sampling = replace(self.sampling, context=longest)
+
+    async def wait(self, seconds: float) -> None:
+        """Until a server answers that gives the log probabilities that are trained with. Raises EndpointError when none
+        does in time, or one was not started as it must be."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                await self.check()
+                break
+            except EndpointError:
+                if time.monotonic() > until:
+                    raise
+            await asyncio.sleep(_RETRY_SECONDS)
+        path = "/server_info?config_format=json"
+        try:
+            info: Any = await self._connected().get(path, cast_to=object)
+            mode = info["vllm_config"]["model_config"]["logprobs_mode"]
+        except (self._openai.OpenAIError, json.JSONDecodeError, KeyError, TypeError) as error:
+            raise self._explain(error, path) from None
+        if mode != PROCESSED:
+            raise EndpointError(
+                f"{self.base_url} gives {mode}, which are not those of its samples. Restart it: {START}"
+            )
+
+    async def load_weights(self, folder: Path) -> None:
+        """The server takes the weights of its model from `folder`, safetensors that it sees under this path, and drops
+        what the former ones made. Raises EndpointError where it cannot."""
+        path = "/collective_rpc"
+        request = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        try:
+            await self._connected().with_options(max_retries=0).post(path, cast_to=object, body=request)
+        except self._openai.InternalServerError as error:
+            raise EndpointError(
+                f"{self.base_url} could not load the weights in {folder} ({self._said(error)}). It must see the folder "
+                "under this path (rollouts.weights), and serve the model that is trained. Start it again."
+            ) from None
+        except (self._openai.OpenAIError, json.JSONDecodeError) as error:
+            raise self._explain(error, path) from None
+        for path in _FORGET:
+            reply = await self._post(path, {})
+            if isinstance(reply, dict) and reply.get("success") is False:
+                raise EndpointError(
+                    f"{self.base_url} keeps what former weights made ({path}). Let it serve this run alone."
+                )
 
     async def act(self, trajectory: Trajectory) -> Completion:
         """The next turn. Raises EndpointError when the server cannot be used, UserError when it sees pictures
@@ -189,15 +239,21 @@ class VllmServerPolicy:
             return EndpointError(f"{where} did not answer within {self.timeout:g} s. Lower the number of rollouts.")
         if isinstance(error, o.APIConnectionError):
             return EndpointError(f"No vLLM server answers at {where}. Start it: {START}")
+        if isinstance(error, o.NotFoundError) and "does not exist" in str(error):
+            return EndpointError(f"{where} does not serve {self.model}. Give the name that GET /v1/models lists.")
         if isinstance(error, o.NotFoundError):
             return EndpointError(f"{where} has no {path}. Restart it: {START}")
         if isinstance(error, o.PermissionDeniedError) and path.startswith("/inference"):
             return EndpointError(f"{where} was started without --enable-scale-out (HTTP 403). Restart it: {START}")
         if isinstance(error, o.AuthenticationError | o.PermissionDeniedError):
             return EndpointError(f"{where} refuses the key in {KEY_VARIABLE}. Set it to the server's --api-key.")
-        hidden = Redaction([os.environ.get(KEY_VARIABLE, ""), *secrets_in(self._address)], least=1)
-        said = hidden.text(" ".join(str(error).split()))[:240].rstrip(".")
+        said = self._said(error)
         return EndpointError(f"{where}{path} answered what cannot be used ({said}). It must be vLLM 0.22 or later.")
+
+    def _said(self, error: Exception) -> str:
+        """Its words, without what is secret."""
+        hidden = Redaction([os.environ.get(KEY_VARIABLE, ""), *secrets_in(self._address)], least=1)
+        return hidden.text(" ".join(str(error).split()))[:240].rstrip(".")
 
 
 def _placed(features: list[_Feature], ids: list[int], image_id: int | None) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""The trainer's weights on their way to vLLM, over the connection that TRL keeps to it.
+"""The trainer's weights on their way to vLLM: over the connection that TRL keeps to it, or as files.
 
 TRL's own `sync_weights` merges the adapter into the model that is trained; here the caller makes the weights.
 """
 
 from __future__ import annotations
 
+import shutil
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -76,3 +79,38 @@ def generating(generation: TrlGeneration, make: MakeWeights) -> Iterator[None]:
             # at level 2 the weights are thrown away
             generation.llm.sleep(level=2)
             generation._llm_weights_sleeping = True
+
+
+FILE_BYTES = 4 * 2**30
+
+
+@contextmanager
+def as_files(place: Path, weights: Iterable[tuple[str, Tensor]]) -> Iterator[Path]:
+    """A folder in `place` with all weights as safetensors; it is gone after the block, as is what a killed run left.
+
+    Its name is new each time: a network file system may go on to show what stood under a former one.
+    """
+    from safetensors.torch import save_file
+
+    place.mkdir(parents=True, exist_ok=True)
+    for left in place.glob("weights-*"):
+        shutil.rmtree(left)
+    folder = place.absolute() / f"weights-{uuid.uuid4().hex}"
+    folder.mkdir()
+    try:
+        for number, part in enumerate(_parts(weights)):
+            save_file(part, folder / f"model-{number:05}.safetensors", {"format": "pt"})
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parts(weights: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """What fits into one file, and into memory beside the model."""
+    part: dict[str, Tensor] = {}
+    for name, weight in weights:
+        if part and sum(w.nbytes for w in part.values()) + weight.nbytes > FILE_BYTES:
+            yield part
+            part = {}
+        part[name] = weight.cpu().contiguous()
+    yield part
