@@ -17,14 +17,14 @@ from deepmmsearch.agent.lines import unnumbered
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import HOSTILE_TEXTS
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedPictureReader
 from deepmmsearch.tools.recorder import Recorder
-from deepmmsearch.types import Box, Limits, Observation, Question, Trajectory, Use
+from deepmmsearch.types import Box, Completion, Limits, Observation, Question, Trajectory, Use
 
 
 class Sign:
@@ -103,6 +103,45 @@ def test_it_is_recorded_and_replayed_without_the_package(tmp_path: Path) -> None
     settings |= {"recorder": {"mode": "replay", "cassette": str(path)}, "grounding": "none"}
     box = build_toolbox(read_settings(settings, ToolSettings, "a recipe"), HumanPolicy())
     assert read({}, box.ocr).text == "Text in picture 1:\nIt says: Oru"
+
+
+class Seeing:
+    """A policy whose model says the same of every picture."""
+
+    name = "seeing"
+
+    def __init__(self, completion: Completion) -> None:
+        self.completion, self.asked = completion, list[tuple[Any, Any]]()
+
+    async def act(self, trajectory: Trajectory) -> Completion:
+        raise AssertionError
+
+    async def complete(self, conversation: Any, pictures: Any = ()) -> Completion:
+        self.asked.append((conversation, [picture.size for picture in pictures]))
+        return self.completion
+
+
+@pytest.mark.parametrize(
+    ("completion", "text"),
+    [
+        (
+            Completion("<think>A sign.</think>Harbour\n[1] match"),
+            "Text in picture 1:\nIt says: Harbour\nIt says: ⁅1] match",
+        ),
+        (Completion("nothing."), "No text was found in picture 1."),
+        (Completion("", finish="refusal"), "Error: The text in the picture cannot be read"),
+    ],
+)
+def test_the_policys_own_model_reads_where_the_recipe_says_so(completion: Completion, text: str) -> None:
+    seeing = Seeing(completion)
+    settings = {"text": {"name": "searxng", "url": "http://127.0.0.1:1"}, "grounding": "none"}
+    settings |= {"extra": [{"name": "read_text", "reader": "own"}]}
+    box = build_toolbox(read_settings(settings, ToolSettings, "a recipe"), seeing)
+    found = read({}, box.ocr)
+    assert found.text.startswith(text) and seeing.asked[0][1] == [(60, 50)]
+    assert [call.provider for call in found.calls] == ["seeing"]
+    with pytest.raises(UserError, match="no model that could read pictures"):
+        build_toolbox(read_settings(settings, ToolSettings, "a recipe"), HumanPolicy())
 
 
 @pytest.mark.slow

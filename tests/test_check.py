@@ -214,6 +214,14 @@ def test_the_estimate_follows_from_the_recipe(here: Path) -> None:
     few = checked("eval/paper", *given, "workflows.qwen agent.limits={calls: 1, image_searches: 0}").work[2]
     assert (few.turns, few.calls["text"]) == (200, 100)
     assert "runs/atlas/on-built/merged has about 7,000 million parameters." in checked("eval/data").assumed.texts
+    given += ["tools.extra=[visit, {name: python, limit: 3}]", "tools.prices={python: 2.0, mcp_sky: 1.0}"]
+    given += ["tools.mcp=[{name: sky, url: 'http://127.0.0.1:9', tools: [forecast]}]"]
+    more = {w.name: w for w in checked("eval/paper", *given).work}["qwen agent"]
+    assert {name: more.calls[name] for name in ("visit", "python", "mcp_sky")} == dict.fromkeys(
+        ("visit", "python", "mcp_sky"), 50
+    )
+    assert more.turns == agent.turns + 150 and more.calls["pages"] == agent.calls["pages"] + 50
+    assert more.money == pytest.approx(agent.money + 50 * (2.0 + 1.0))
     rollouts, updates = checked("atlas/grpo").work
     assert rollouts.questions == updates.questions == 60 * 64
 

@@ -18,7 +18,7 @@ from test_settings import parts
 # By model of a recipe: what can change a result, and what cannot (there annotated `Aside`). Paths of questions, data
 # and worlds are aside because their content counts instead.
 SEARCH = (
-    "index extra summarizer grounding matcher network recorder budget prices text_hits image_hits image_lines "
+    "index extra mcp summarizer grounding matcher network recorder budget prices text_hits image_hits image_lines "
     "min_passage pages crop_padding thumbnails"
 )
 GRPO = "model adapter lora seed dtype save_dtype prompt limits rollouts trl judge reward"
@@ -100,6 +100,7 @@ DECIDED = {
         "model base_url extra_body reasoning_effort stop temperature max_new_tokens timeout categories other by prompt",
         "key_variable proxy redirects concurrency",
     ),
+    "McpServerSettings": ("name tools command url limit timeout", "variables key_variable key_header"),
     "NamedBenchmarkSettings": ("sample seed name split limit", "label out_of_domain path images"),
     "NetworkSettings": ("allow_hosts block_hosts allow_private timeout max_bytes", ""),
     "NoGroundingSettings": ("kind", ""),

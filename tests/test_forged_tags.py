@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from deepmmsearch.actions.python import RunPython
 from deepmmsearch.actions.visit import Visit
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.dialect import find_dialect, parse_action, tags_of, written_tags
@@ -47,6 +48,7 @@ PICTURE = Image.new("RGB", (32, 24), "white")
 THUMBNAIL = Image.new("RGB", (16, 16), "blue")
 WHOLE = "<reason>r</reason><img_search><img></img_search>"
 VISIT = "<reason>r</reason><visit>[1]</visit>"
+PYTHON = "<reason>I count.</reason><python>1 + 1</python>"
 TEXT = "<reason>r</reason><text_search>capital of Veld</text_search>"
 
 
@@ -65,6 +67,9 @@ class Hostile:
 
     async def read(self, url: str) -> Page:
         return Page(url, self.text, f"The capital of Veld is {self.text}. {self.text}\n{self.text}")
+
+    async def run(self, program: str, seconds: int) -> str:
+        return f"The capital of Veld: {self.text}"
 
     async def complete(self, conversation: Sequence[dict[str, Any]], pictures: Sequence[Any] = ()) -> Completion:
         assert self.text == HARMLESS or not forged(conversation[0]["content"][0]["text"], fenced=True)
@@ -92,6 +97,7 @@ def toolboxes(said: str) -> list[tuple[str, str, Toolbox]]:
         ("summary", TEXT, summary),
         ("errors", TEXT, Toolbox(text_search=Failing(said))),
         ("visit", VISIT, replace(pages, extra=(Visit(),))),
+        ("python", PYTHON, replace(hits, extra=(RunPython(),), interpreter=tool)),
     ]
 
 

@@ -644,6 +644,7 @@ KNOWN = {
     "tools.lookups": {"socket", "httpcore2", "getaddrinfo"},  # how it resolves names
     "tools.http": {"ssl", "httpx2", "httpcore2"},
     "tools.reply": {"httpx2", "httpcore2"},
+    "tools.mcp_server": {"httpx2"},  # what the MCP SDK takes, over the client's own connections
     "policies.connection": {"openai", "ssl"},  # to the endpoint the user names, with the vendor's own client
     "policies.chat.chat_policy": {"openai"},  # its exceptions
     "policies.vllm.remote": {"openai"},  # likewise

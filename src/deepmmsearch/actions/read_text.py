@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat
 
@@ -24,15 +24,20 @@ class Inscription:
 
 
 class ReadText(LookingTool[Inscription]):
-    """Reads what a picture says, which is no search. `limit`: how often in an episode; `frame`: of the boxes it
-    takes."""
+    """Reads what a picture says, which is no search. `limit`: how often in an episode; `frame`: of the boxes it takes;
+    `reader`: who reads, RapidOCR (ocr) or the policy's own model (own)."""
 
     name = "read_text"
     arguments = Inscription
     search = False
 
-    def __init__(self, limit: Annotated[int, Field(ge=1)] | None = None, frame: Frame = "thousandths") -> None:
-        self.limit, self.frame = limit, frame
+    def __init__(
+        self,
+        limit: Annotated[int, Field(ge=1)] | None = None,
+        frame: Frame = "thousandths",
+        reader: Literal["ocr", "own"] = "ocr",
+    ) -> None:
+        self.limit, self.frame, self.reader = limit, frame, reader
         self.about = (
             'tells what is written in a picture: {"picture": 1}, or in a part of it with '
             f'"region": "the sign" or "box": [left, top, right, bottom] {FRAMES[frame]}.'

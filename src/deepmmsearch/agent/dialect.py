@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Literal, Protocol, runtime_checkable
 
-from deepmmsearch.agent.table import Tool, extra_tags, installed_tools
+from deepmmsearch.agent.table import SERVED, Tool, extra_tags, installed_tools
 from deepmmsearch.errors import UserError
 from deepmmsearch.registry import Registry
 from deepmmsearch.thoughts import part_thoughts
@@ -86,8 +86,8 @@ def find_dialect(name: str) -> Dialect:
 
 
 def written_tags() -> tuple[str, ...]:
-    """The names of all tags that installed tools and dialects write."""
-    return tuple(sorted({*extra_tags(), *(tag for name in DIALECTS.names() for tag in _tags_of(name))}))
+    """The names of all tags that installed tools and dialects write, and how those of servers' tools begin."""
+    return tuple(sorted({*extra_tags(), SERVED, *(tag for name in DIALECTS.names() for tag in _tags_of(name))}))
 
 
 @cache

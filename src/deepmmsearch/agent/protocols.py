@@ -1,4 +1,4 @@
-"""The five tool protocols, and four more that tools use. A provider is one class in one file; nothing inherits from
+"""The five tool protocols, and six more that tools use. A provider is one class in one file; nothing inherits from
 these.
 
 What a call cost is not part of them. `Toolbox` times every use of a tool (`metering.using`); a provider that makes
@@ -15,7 +15,7 @@ the request where the budget is used up; a list of providers must not go on to t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -67,6 +67,43 @@ class PageReader(Protocol):
 class PictureReader(Protocol):
     async def transcribe(self, image: Image) -> str:
         """What is written in the picture, a line for each paragraph; "" for nothing. Raises ToolError."""
+        ...
+
+
+class Interpreter(Protocol):
+    async def run(self, program: str, seconds: int) -> str:
+        """What a Python program prints, with the error that ended it, if one did; `seconds`: of processor time. Raises
+        ToolError where it was ended, or is not run."""
+        ...
+
+
+@dataclass(frozen=True)
+class OfferedTool:
+    """A tool as its server describes it, untrusted. `schema`: of its arguments, JSON."""
+
+    name: str
+    about: str
+    schema: str
+
+
+@dataclass(frozen=True)
+class ToolReply:
+    """What a tool of a server gave back, untrusted."""
+
+    text: str
+    images: tuple[Image, ...] = ()
+
+
+class ToolServer(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    async def offered(self) -> list[OfferedTool]:
+        """All its tools. Raises ToolError."""
+        ...
+
+    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolReply:
+        """Raises ToolError, also with what the server says of a failure."""
         ...
 
 

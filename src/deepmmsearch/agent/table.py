@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TEXT_SEARCH, IMAGE_SEARCH = "text_search", "image_search"
 PAPER_TOOLS = (TEXT_SEARCH, IMAGE_SEARCH)
+SERVED = "mcp_"
+"""With what the names and tags of servers' tools begin."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from deepmmsearch.agent.metering import Ledger, using
 from deepmmsearch.agent.protocols import (
     Grounder,
     ImageSearchTool,
+    Interpreter,
     Matcher,
     ObservationSummarizer,
     PageReader,
@@ -47,7 +48,8 @@ class Toolbox:
     `max_text`: longest line and longest observation in characters. `thumbnails`: image hits are shown as pictures with
     titles (MMSearch-R1) instead of a summary (DeepMMSearch-R1). `matcher` tells which image hits show what was searched
     for, where the search itself does not. `condenser` makes one summary of all hits instead of a line for each; where
-    it or the summariser fails, `stand_in` speaks. `ocr` reads what is written in pictures. `timeout`: seconds for one
+    it or the summariser fails, `stand_in` speaks. `ocr` reads what is written in pictures,
+    `interpreter` runs programs. `timeout`: seconds for one
     action (None: no bound). `ledger`: prices and budgets, the same for all episodes of a run.
     """
 
@@ -71,6 +73,7 @@ class Toolbox:
     condenser: ObservationSummarizer | None = None
     stand_in: Summarizer | None = None
     ocr: PictureReader | None = None
+    interpreter: Interpreter | None = None
     extra: tuple[Tool, ...] = ()
     timeout: float | None = None
     ledger: Ledger = field(default_factory=Ledger, compare=False)

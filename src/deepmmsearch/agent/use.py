@@ -30,7 +30,7 @@ class ArgumentTool(Generic[A]):
     often as it may act); a use that failed does not count.
     """
 
-    name: ClassVar[str]
+    name: str
     arguments: ClassVar[type]
     search: ClassVar[bool] = True
     about: str = ""

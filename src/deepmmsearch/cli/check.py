@@ -33,7 +33,7 @@ def command(recipe: Path, overrides: tuple[str, ...], network: bool, as_json: bo
     Example:  deepmmsearch check eval/paper
               deepmmsearch check mine.yaml seeds.count=500 --network
     """
-    from deepmmsearch.cli.defaults import variables
+    from deepmmsearch.cli.defaults import commands, variables
     from deepmmsearch.compose.check import check_recipe
     from deepmmsearch.compose.recipe import load_recipe, read_recipe
     from deepmmsearch.compose.recipe_kinds import kind_of
@@ -41,7 +41,7 @@ def command(recipe: Path, overrides: tuple[str, ...], network: bool, as_json: bo
 
     found = find_recipe(recipe)
     kind = kind_of(read_recipe(found, dict), str(found))
-    plan = check_recipe(load_recipe(found, kind.model, overrides, variables()), network=network)
+    plan = check_recipe(load_recipe(found, kind.model, overrides, variables(), commands()), network=network)
     finish(plan, f"{found} ({kind.name})", as_json)
 
 

@@ -30,6 +30,7 @@ SETTINGS = {
     "save": "the folder in which questions and answers are kept",
     "encoders": "models, separated by commas, that an index may load for its vectors besides the usual ones",
     "variables": "environment variables, separated by commas, that a recipe may send as keys besides the services' own",
+    "commands": "command lines, separated by commas, that a recipe may have started as MCP servers",
 }
 INDEX = "index"
 """The index folder where nobody names one."""
@@ -63,6 +64,11 @@ def several(context: click.Context | None, parameter: click.Parameter | None, va
 def variables() -> tuple[str, ...]:
     """The environment variables that recipes may send as keys. Raises UserError when the file cannot be used."""
     return several(None, None, os.environ.get(variable("variables")) or read_config().get("variables"))
+
+
+def commands() -> tuple[str, ...]:
+    """The command lines that recipes may have started. Raises UserError when the file cannot be used."""
+    return several(None, None, os.environ.get(variable("commands")) or read_config().get("commands"))
 
 
 def config_file() -> Path:

@@ -150,7 +150,8 @@ def _problem(name: str, value: str) -> str:
             from deepmmsearch.compose.toolbox import build_toolbox
             from deepmmsearch.policies.human import HumanPolicy
 
-            build_toolbox(load_recipe(Path(value), ToolSettings, variables=defaults.variables()), HumanPolicy())
+            allowed = {"variables": defaults.variables(), "commands": defaults.commands()}
+            build_toolbox(load_recipe(Path(value), ToolSettings, **allowed), HumanPolicy())
         elif name == "index":
             from deepmmsearch.engine import Index
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from deepmmsearch.cli.defaults import config_file, variables
+from deepmmsearch.cli.defaults import commands, config_file, variables
 from deepmmsearch.compose.keys import key_uses
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.files import write_json
@@ -18,7 +18,7 @@ from deepmmsearch.streams import echo
 
 def open_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> Any:
     """The recipe as `load_recipe` reads it; where keys go that never went there is told on stderr."""
-    loaded = load_recipe(path, model, overrides, variables())
+    loaded = load_recipe(path, model, overrides, variables(), commands())
     tell_keys(loaded)
     return loaded
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from deepmmsearch.compose.flow import is_path, makers, reads
 from deepmmsearch.compose.judges import JudgeSettings, LlmJudgeSettings, build_judge
 from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.policies import ChatPolicySettings, LocalPolicySettings, PlayerPolicySettings, PolicySettings
+from deepmmsearch.compose.served_tools import tool_server
 from deepmmsearch.compose.tool_parts import (
     AutoMatcherSettings,
     ChatGroundingSettings,
@@ -288,6 +290,10 @@ class Parts:
         if settings.reader.kind != "none" and settings.index not in self.gone:
             yield made.new_reader
         yield made.extra_tools
+        yield lambda: made.ocr(policy, None)
+        yield lambda: made.interpreter(None)
+        for server in settings.mcp:
+            yield partial(tool_server, server, made.searches.client, made.environ)
         grounding, summarizer, matcher = settings.grounding, settings.summarizer, settings.matcher
         if isinstance(grounding, DinoGroundingSettings):
             yield lambda: self._neural("Grounding DINO", grounding.model)

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, fields
 from importlib.util import find_spec
 from pathlib import Path
 
+from deepmmsearch.agent.table import SERVED, TOOLS
 from deepmmsearch.bundled import BUNDLED
 from deepmmsearch.compose.tool_parts import ProviderReaderSettings, WebReaderSettings
-from deepmmsearch.compose.tool_settings import LocalToolSettings, ProviderToolSettings, ToolSettings
+from deepmmsearch.compose.tool_settings import LocalToolSettings, ProviderToolSettings, SearchSettings, ToolSettings
 from deepmmsearch.settings import EndpointSettings, LimitSettings
 
 # One question of an agent that searches as much as it needs.
 TEXT_SEARCHES, IMAGE_SEARCHES = 1.5, 1.0
+# Uses of each tool beside the searches.
+USES = 0.5
 # Tokens: what a first turn reads (prompt, question, picture), what each observation adds, what a turn writes.
 PROMPT, OBSERVATION, WRITTEN = 1500, 400, 120
 JUDGED = 500
@@ -105,7 +108,8 @@ def episodes(
     allowed = limits or LimitSettings()
     images = min(images, allowed.image_searches, allowed.calls) if _has(tools, "image") else 0
     texts = min(texts, allowed.calls - images) if _has(tools, "text") else 0
-    played = turns if turns is not None else images + texts + 1
+    used = _uses(tools, allowed.calls - images - texts) if turns is None else {}
+    played = turns if turns is not None else images + texts + sum(used.values()) + 1
     share = SMALL_SHARE if 0 < tempo.parameters < SMALL else 1.0
     read = share * (played * PROMPT + OBSERVATION * played * (played - 1) / 2)
     written = share * played * WRITTEN
@@ -115,13 +119,17 @@ def episodes(
             f"A question takes {TEXT_SEARCHES:g} text searches and {IMAGE_SEARCHES:g} image search where the limits "
             "allow it, nothing is found in a cassette, and no tool fails."
         )
+    if used:
+        assumed.add(f"Each tool beside the searches is used {USES:g} times, as far as the limits allow it.")
     prices = _prices(tools)
-    pages = texts * pages_of(tools)
+    pages = texts * pages_of(tools) + used.get("visit", 0)
     calls = {"image": questions * images, "text": questions * texts, "pages": questions * pages}
+    calls |= {name: questions * count for name, count in used.items()}
     money = questions * (images * prices["image"] + texts * prices["text"] + pages * prices["page"])
+    money += questions * sum(count * _price_of(tools, name) for name, count in used.items())
     seconds = tempo.seconds(questions * played, tokens, concurrency)
     if isinstance(tools, ProviderToolSettings):
-        seconds += questions * (images + texts) * SEARCH / concurrency
+        seconds += questions * (images + texts + sum(used.values())) * SEARCH / concurrency
     if tempo.endpoint or tempo.parameters:
         first, each, turn = (f"{share * tokens:,.0f}" for tokens in (PROMPT, OBSERVATION, WRITTEN))
         assumed.add(f"A first turn reads about {first} tokens, each observation adds {each}, a turn writes {turn}.")
@@ -197,6 +205,25 @@ def _has(tools: ToolSettings | None, kind: str) -> bool:
     if tools is None or isinstance(tools, LocalToolSettings):
         return True
     return isinstance(tools, ProviderToolSettings) and bool(getattr(tools, kind))
+
+
+def _uses(tools: ToolSettings | None, left: float) -> dict[str, float]:
+    """How often a question uses each tool beside the searches, with so many calls left."""
+    if not isinstance(tools, SearchSettings):
+        return {}
+    limits = {tool.name: tool.options.get("limit") for tool in tools.extra}
+    limits |= {f"{SERVED}{server.name}": server.limit for server in tools.mcp}
+    uses = {name: min(USES, limit) if isinstance(limit, int) else USES for name, limit in limits.items()}
+    share = min(1.0, max(0.0, left) / sum(uses.values())) if uses else 0.0
+    return {name: share * count for name, count in uses.items()}
+
+
+def _price_of(tools: ToolSettings | None, name: str) -> float:
+    """US dollars a use, of a tool beside the searches."""
+    if not isinstance(tools, SearchSettings):
+        return 0.0
+    own = TOOLS.find(name) if name in TOOLS.names() else None
+    return tools.prices.get(name, getattr(own, "price", 0.0))
 
 
 def _prices(tools: ToolSettings | None) -> dict[str, float]:

@@ -7,6 +7,7 @@ one of the environment unless the user allows it.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from deepmmsearch.compose.tool_parts import ProviderReaderSettings
-from deepmmsearch.compose.tool_settings import ProviderSettings
+from deepmmsearch.compose.tool_settings import McpServerSettings, ProviderSettings
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.connection import KEY_VARIABLE, OFFICIAL
 from deepmmsearch.settings import EndpointSettings, Settings, sections
@@ -26,6 +27,8 @@ ON_THE_HUB = ("model", "encoder", "benchmark", "bem")
 """Settings that name one, where they are not a folder or file here."""
 ALLOWED = "DEEPMMSEARCH_VARIABLES"
 """Names, divided by commas, that a recipe may send besides the services' own."""
+COMMANDS = "DEEPMMSEARCH_COMMANDS"
+"""Command lines, divided by commas, that a recipe may have started."""
 
 # the variables of services with OpenAI-compatible endpoints, each with the domains it belongs to
 _OWN = {
@@ -79,6 +82,19 @@ def key_uses(settings: Any) -> list[KeyUse]:
     return list(dict.fromkeys(found))
 
 
+def refuse_commands(settings: Any, source: str, allowed: Collection[str] = ()) -> None:
+    """Raises UserError where the recipe `source` has a program started that is not one of `allowed`, nor of COMMANDS in
+    the environment: each a command line as a shell takes it."""
+    named = {tuple(shlex.split(line)) for line in (*allowed, *os.environ.get(COMMANDS, "").split(","))}
+    for section in sections(settings):
+        if isinstance(section, McpServerSettings) and section.command and section.command not in named:
+            line = shlex.join(section.command)
+            raise UserError(
+                f"{source} has a program started on this machine: {line}. If that is what you want, run: deepmmsearch "
+                f"config set commands {shlex.quote(line)}"
+            )
+
+
 def refuse_others(settings: Any, source: str, allowed: Collection[str] = ()) -> None:
     """Raises UserError where the recipe `source` names a variable that is not the service's own, nor one of `allowed`
     or of ALLOWED in the environment."""
@@ -99,6 +115,9 @@ def _uses(section: Settings) -> Iterator[KeyUse]:
         encrypted = (section.base_url or OFFICIAL).lower().startswith("https://")
         known = encrypted and any(place == owner or place.endswith(f".{owner}") for owner in owners)
         yield KeyUse(variable, place, known or variable == KEY_VARIABLE)
+    elif isinstance(section, McpServerSettings):
+        place = _host(section.url) if section.url else section.command[0]
+        yield from (KeyUse(name, place, False) for name in (*section.variables, section.key_variable) if name)
     elif isinstance(section, ProviderSettings | ProviderReaderSettings):
         name = section.name if isinstance(section, ProviderSettings) else section.kind
         provider = PROVIDERS.find(name)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from deepmmsearch.compose.keys import refuse_others
+from deepmmsearch.compose.keys import refuse_commands, refuse_others
 from deepmmsearch.compose.shipped import find_recipe
 from deepmmsearch.errors import UnknownName, UserError, all_of
 from deepmmsearch.notation import read_yaml
@@ -20,21 +20,41 @@ Place = tuple[int | str, ...]
 
 
 @overload
-def load_recipe(path: Path, model: type[M], overrides: Sequence[str] = (), variables: Collection[str] = ()) -> M: ...
+def load_recipe(
+    path: Path,
+    model: type[M],
+    overrides: Sequence[str] = (),
+    variables: Collection[str] = (),
+    commands: Collection[str] = (),
+) -> M: ...
 @overload
-def load_recipe(path: Path, model: Any, overrides: Sequence[str] = (), variables: Collection[str] = ()) -> Any: ...
-def load_recipe(path: Path, model: Any, overrides: Sequence[str] = (), variables: Collection[str] = ()) -> Any:
+def load_recipe(
+    path: Path,
+    model: Any,
+    overrides: Sequence[str] = (),
+    variables: Collection[str] = (),
+    commands: Collection[str] = (),
+) -> Any: ...
+def load_recipe(
+    path: Path,
+    model: Any,
+    overrides: Sequence[str] = (),
+    variables: Collection[str] = (),
+    commands: Collection[str] = (),
+) -> Any:
     """The recipe in a YAML file, or the shipped one of that name (`eval/atlas`), as a `model` (or one of a union of
     them), with overrides such as `trl.learning_rate=1e-3` applied. `variables`: environment variables that the file may
-    have sent as keys, besides the services' own and those of the overrides.
+    have sent as keys, besides the services' own and those of the overrides; `commands`: command lines that it may have
+    started.
 
     Raises UserError for a file that is missing or not YAML, an override without "=", a value of the wrong kind, or any
-    other variable; UnknownName for a setting that does not exist.
+    other variable or command; UnknownName for a setting that does not exist.
     """
     found = find_recipe(path)
     loaded = read_settings(read_recipe(found, model, overrides), model, str(found))
     given = [value for name, _, value in (o.partition("=") for o in overrides) if name.endswith("key_variable")]
     refuse_others(loaded, str(found), [*variables, *given])
+    refuse_commands(loaded, str(found), commands)
     return loaded
 
 

@@ -74,6 +74,35 @@ ExtraTools = Annotated[
 ]
 
 
+class McpServerSettings(Settings):
+    """Tools of an MCP server, which the policy may use as `mcp_NAME_TOOL`; those alone that `tools` names.
+
+    `command`: a program and its arguments, which speaks over standard input and output; it gets the environment
+    `variables` that are named here. `url`: a server over HTTP; the key in the environment variable `key_variable` goes
+    along as a bearer, or as it is under another header. `limit`: how often an episode may use each tool; `timeout`:
+    seconds for an answer."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9]{0,23}$")
+    tools: tuple[str, ...] = Field(min_length=1)
+    command: tuple[str, ...] = ()
+    variables: Aside[tuple[str, ...]] = ()
+    url: str | None = None
+    key_variable: Aside[str | None] = None
+    key_header: Aside[str] = Field(default="Authorization", pattern=r"^[A-Za-z][A-Za-z0-9-]{0,60}$")
+    limit: int | None = Field(default=None, ge=1)
+    timeout: float = Field(default=30.0, gt=0)
+
+    @model_validator(mode="after")
+    def _reached(self) -> Self:
+        if bool(self.command) == bool(self.url):
+            raise ValueError("give either command, a program and its arguments, or url")
+        if self.variables and not self.command:
+            raise ValueError("variables belong to a command; the key of a url is named by key_variable")
+        if self.command and (self.key_variable or "key_header" in self.model_fields_set):
+            raise ValueError("key_variable and key_header belong to a url; those of a command are its variables")
+        return self
+
+
 class NetworkSettings(Settings):
     """`allow_hosts`, `block_hosts`: domains that this run may and may not fetch from. `allow_private`: hosts in private
     networks that may be fetched by all tools; a provider's own `url` is allowed to it alone. `timeout` in seconds."""
@@ -93,7 +122,8 @@ class LiveSettings(Settings):
 
 class CacheSettings(Settings):
     """Asks only what the file `cassette` does not hold, and records it. `ttl`: seconds by tool (text_search,
-    image_search, grounder, reader, summarizer, ocr) for which a recorded answer is taken; without, for ever."""
+    image_search, grounder, reader, summarizer, ocr, python, mcp) for which a recorded answer is taken; without, for
+    ever."""
 
     mode: Literal["cache"] = "cache"
     cassette: Path
@@ -130,12 +160,13 @@ class NoToolSettings(Settings):
 
 class SearchSettings(Recipe):
     """What every search shares. `encoders`: models that the index may name for its vectors, besides the usual ones.
-    `extra`: tools that the policy may use beside the searches. `prices`: US dollars a call, by provider, where they are
-    not the provider's own. For the numbers see `agent.Toolbox`."""
+    `extra`: tools that the policy may use beside the searches, `mcp`: those of servers. `prices`: US dollars a call, by
+    provider, where they are not the provider's own. For the numbers see `agent.Toolbox`."""
 
     index: Path | None = None
     encoders: Aside[tuple[str, ...]] = ()
     extra: ExtraTools = ()
+    mcp: tuple[McpServerSettings, ...] = ()
     summarizer: SummarizerSettings = ExtractiveSummarizerSettings()
     grounding: GroundingSettings = OwnGroundingSettings()
     matcher: MatcherSettings = AutoMatcherSettings()
@@ -160,7 +191,12 @@ class LocalToolSettings(SearchSettings):
 
     @model_validator(mode="after")
     def _goes_out(self) -> Self:
-        if "network" in self.model_fields_set and isinstance(self.reader, NoReaderSettings | LocalReaderSettings):
+        served = any(server.url for server in self.mcp)
+        if (
+            "network" in self.model_fields_set
+            and not served
+            and isinstance(self.reader, NoReaderSettings | LocalReaderSettings)
+        ):
             raise ValueError("network belongs to tools that fetch pages; an index of your own fetches none. Remove it")
         return self
 

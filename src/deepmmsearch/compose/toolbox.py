@@ -16,10 +16,11 @@ from PIL.Image import new as new_picture
 
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.metering import Budget, Ledger, Purse
-from deepmmsearch.agent.protocols import Grounder, LanguageModel, Matcher, PageReader, PictureReader
-from deepmmsearch.agent.table import make_tool
+from deepmmsearch.agent.protocols import Grounder, Interpreter, LanguageModel, Matcher, PageReader, PictureReader
+from deepmmsearch.agent.table import SERVED, make_tool
 from deepmmsearch.compose.endpoints import chat_model, seeing_model
 from deepmmsearch.compose.searches import Searches
+from deepmmsearch.compose.served_tools import served_tools
 from deepmmsearch.compose.tool_parts import (
     BOX_DIALECTS,
     AutoMatcherSettings,
@@ -175,8 +176,9 @@ class Assembly:
             crop_padding=s.crop_padding,
             thumbnails=s.thumbnails,
             matcher=self.matcher(recorder) if image is not None else None,
-            extra=self.extra_tools(),
-            ocr=self.ocr(recorder),
+            extra=(*self.extra_tools(), *served_tools(s.mcp, self.searches.client, self.environ, recorder)),
+            ocr=self.ocr(policy, recorder),
+            interpreter=self.interpreter(recorder),
             ledger=self.ledger(),
             **self.summarizers(policy, recorder),
         )
@@ -312,16 +314,34 @@ class Assembly:
     def extra_tools(self) -> tuple[Any, ...]:
         return tuple(make_tool(tool.name, tool.options) for tool in self.settings.extra)
 
-    def ocr(self, recorder: Recorder | None) -> PictureReader | None:
+    def ocr(self, policy: Policy, recorder: Recorder | None) -> PictureReader | None:
         """Where a tool needs it."""
-        from deepmmsearch.tools.picture_reader import OcrReader
+        from deepmmsearch.tools.picture_reader import ModelReader, OcrReader
         from deepmmsearch.tools.recorded import RecordedPictureReader
 
-        if not any(tool.name == "read_text" for tool in self.settings.extra):
+        reading = next((tool for tool in self.settings.extra if tool.name == "read_text"), None)
+        if reading is None:
             return None
+        if reading.options.get("reader") == "own":
+            if not callable(getattr(policy, "complete", None)):
+                raise UserError("This policy has no model that could read pictures. Set reader of read_text to ocr.")
+            own: LanguageModel = policy  # type: ignore[assignment]
+            # for the reason given in `grounder` not recorded
+            return ModelReader(own, getattr(policy, "name", "own"))
         replaying = recorder is not None and recorder.mode == "replay"
         tool = None if replaying else OcrReader()
         return tool if recorder is None else RecordedPictureReader(tool, recorder, {"provider": OcrReader.name})
+
+    def interpreter(self, recorder: Recorder | None) -> Interpreter | None:
+        """Where a tool needs it."""
+        from deepmmsearch.tools.interpreter import IsolatedPython
+        from deepmmsearch.tools.recorded import RecordedInterpreter
+
+        if not any(tool.name == "python" for tool in self.settings.extra):
+            return None
+        replaying = recorder is not None and recorder.mode == "replay"
+        tool = None if replaying else IsolatedPython()
+        return tool if recorder is None else RecordedInterpreter(tool, recorder, {"provider": IsolatedPython.name})
 
     # The run
 
@@ -337,7 +357,8 @@ class Assembly:
         from deepmmsearch.tools.providers.catalog import PROVIDERS
 
         known = PROVIDERS.names()
-        for name in self.settings.prices.keys() - {tool.name for tool in self.settings.extra}:
+        own = {tool.name for tool in self.settings.extra} | {f"{SERVED}{server.name}" for server in self.settings.mcp}
+        for name in self.settings.prices.keys() - own:
             # models are named as their endpoints or folders are
             if name not in known and not {":", "/"} & set(name):
                 raise UnknownName("provider in prices", name, known)

@@ -52,6 +52,11 @@ def grounding_prompt(phrase: str) -> str:
     return _read(files(__name__), "grounding.md").replace("{phrase}", " ".join(phrase.split()))
 
 
+def transcript_prompt() -> str:
+    """Asks a model what is written in a picture."""
+    return _read(files(__name__), "read-text.md")
+
+
 def judge_prompt(rules: str) -> str:
     """The text that asks a model whether a candidate is right, with `{question}`, `{references}` and `{candidate}`."""
     return _read(files(__name__), f"judge-{rules}.md")

@@ -15,14 +15,18 @@ from deepmmsearch.agent import metering
 from deepmmsearch.agent.protocols import (
     Grounder,
     ImageSearchTool,
+    Interpreter,
     LanguageModel,
     Matcher,
     ObservationSummarizer,
+    OfferedTool,
     Page,
     PageReader,
     PictureReader,
     Summarizer,
     TextSearchTool,
+    ToolReply,
+    ToolServer,
 )
 from deepmmsearch.codec import PLAIN
 from deepmmsearch.errors import UserError
@@ -118,6 +122,35 @@ class RecordedPictureReader(_Recorded[PictureReader]):
         asked = canonical({"image": await self._recorder.picture(image)})
         text: str = await self._recall(asked, lambda: self._tool.transcribe(image))
         return text
+
+
+class RecordedInterpreter(_Recorded[Interpreter]):
+    tool = "python"
+    answer = str
+
+    async def run(self, program: str, seconds: int) -> str:
+        asked = canonical({"program": program, "seconds": seconds})
+        text: str = await self._recall(asked, lambda: self._tool.run(program, seconds))
+        return text
+
+
+class RecordedToolServer(_Recorded[ToolServer]):
+    """Its descriptions are recorded beside its answers: a replay needs no server."""
+
+    tool = "mcp"
+    answer = ToolReply
+
+    async def offered(self) -> list[OfferedTool]:
+        source = replace(self._source, answer=list[OfferedTool])
+        tools: list[OfferedTool] = await self._recorder.recall(
+            source, canonical({"offered": True}), lambda: self._tool.offered()
+        )
+        return tools
+
+    async def call(self, tool: str, arguments: Mapping[str, Any]) -> ToolReply:
+        asked = canonical({"name": tool, "arguments": dict(arguments)})
+        reply: ToolReply = await self._recall(asked, lambda: self._tool.call(tool, arguments))
+        return reply
 
 
 class RecordedSummarizer(_Recorded[Summarizer]):
