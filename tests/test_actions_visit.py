@@ -179,6 +179,23 @@ def test_links_are_followed_by_their_numbers_and_hits_stay_those_of_the_search()
     assert site.asked[-1] == atlas.url
 
 
+def test_addresses_that_a_page_writes_out_are_links_where_its_reader_tells_of_none() -> None:
+    text = (
+        "See (https://b.example/atlas), https://b.example/atlas and [an atlas](http://c.example/x). It is " + VELD.url
+    )
+    page = replace(VELD, text=f"{text}.\nfile:///etc/passwd is named.", links=())
+    atlas = Page("https://b.example/atlas", "Atlas", "An atlas of isles.")
+    box, site = tools(page, atlas)
+    seen, trajectory = opened({"hit": 2}, begun(), box)
+    assert [hit.url for hit in seen.hits[1:]] == ["https://b.example/atlas", "http://c.example/x", "file:///etc/passwd"]
+    assert opened({"link": 2}, trajectory, box)[0].text.endswith("[1] An atlas of isles.")
+    assert site.asked[-1] == atlas.url
+    # what reads the web reads no file, whoever names it
+    reader = WebReader(GuardedClient())
+    assert opened({"link": 4}, trajectory, Toolbox(reader=reader, extra=(Visit(),)))[0].error is not None
+    reader.close()
+
+
 def test_a_page_is_read_in_parts_without_a_word_lost() -> None:
     box, _ = tools()
     first, trajectory = opened({"hit": 3}, begun(), box)

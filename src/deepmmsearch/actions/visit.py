@@ -188,10 +188,15 @@ def _named(trajectory: Trajectory) -> Iterator[str]:
     question = trajectory.question
     for text in (question.text, *(exchange.question for exchange in question.history)):
         for found in _ADDRESS.findall(text):
-            yield found
-            while found and found[-1] in _AFTER:
-                found = found[:-1]
-                yield found
+            yield from _readings(found)
+
+
+def _readings(found: str) -> Iterator[str]:
+    """An address in a text, with and without the punctuation at its end."""
+    yield found
+    while found and found[-1] in _AFTER:
+        found = found[:-1]
+        yield found
 
 
 def _alike(url: str) -> str:
@@ -241,6 +246,10 @@ def _found(wanted: str, parts: Sequence[Sequence[str]]) -> list[Line]:
 
 
 def _links_in(page: Page, sentences: Sequence[Cited]) -> list[Link]:
-    """Those whose words stand in what is shown."""
+    """Those whose words stand in what is shown; of a reader that tells of none, the addresses that are written out."""
     shown = " ".join(one_line(sentence.text) for sentence in sentences)
+    if not page.links:
+        written = (list(_readings(found))[-1] for found in _ADDRESS.findall(shown))
+        own = _alike(page.url)
+        return [Link(url, url) for url in dict.fromkeys(written) if len(url) <= 2_000 and _alike(url) != own]
     return [link for link in page.links if len(link.text) > 1 and one_line(link.text) in shown]
