@@ -131,6 +131,8 @@ def _table(plan: RunPlan) -> Any:
 def _count(number: float) -> str:
     if not number:
         return ""
+    if number < 10:
+        return f"{number:.1f}".removesuffix(".0")
     return f"{number / 1e6:,.1f} M" if number >= 1e6 else f"{number:,.0f}"
 
 

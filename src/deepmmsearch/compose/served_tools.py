@@ -46,13 +46,17 @@ def tool_server(settings: McpServerSettings, client_for: ClientFor, environ: Map
         raise MissingExtra("MCP servers as tools", "mcp")
     from deepmmsearch.tools.mcp_server import McpServer, address, program
     from deepmmsearch.tools.providers.catalog import find_key
+    from deepmmsearch.tools.recorder import named_secrets
 
     name = f"{SERVED}{settings.name}"
     if settings.url is None:
         if shutil.which(settings.command[0]) is None:
             raise UserError(f"There is no program {settings.command[0]!r} for the MCP server {settings.name}.")
-        passed = {variable: find_key(name, variable, environ) for variable in settings.variables}
-        return McpServer(name, program(settings.command, passed), settings.timeout, passed.values())
+        for variable in settings.variables:
+            if variable not in environ:
+                raise UserError(f"The MCP server {settings.name} needs {variable}. Set {variable} in the environment.")
+        passed = {variable: environ[variable] for variable in settings.variables}
+        return McpServer(name, program(settings.command, passed), settings.timeout, named_secrets(passed))
     keys = [find_key(name, settings.key_variable, environ)] if settings.key_variable else []
     bearer = "Bearer " if settings.key_header.lower() == "authorization" else ""
     headers = {settings.key_header: bearer + keys[0]} if keys else {}

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -148,7 +148,7 @@ class _Line:
         self._over.set()
         if self._task is not None:
             loop, task = self._task
-            if not loop.is_closed():
+            with suppress(RuntimeError):  # it is over already
                 loop.call_soon_threadsafe(task.cancel)
 
     async def _hold(self, opened: Opened) -> None:

@@ -151,7 +151,7 @@ class Recorder:
         if cassette is None and mode != "live":
             raise UserError(f"Mode {mode} needs a cassette. Give it a path such as runs/cache.sqlite.")
         self._cassette, self.mode, self.ttl, self.patience = cassette, mode, dict(ttl or {}), patience
-        self._redaction, self._memory = Redaction(_secrets(environ)), _Memory(memory)
+        self._redaction, self._memory = Redaction(named_secrets(environ)), _Memory(memory)
         self._flights: (
             tuple[asyncio.AbstractEventLoop, dict[bytes, asyncio.Future[CassetteEntry | Failure | None]]] | None
         )
@@ -433,6 +433,6 @@ def _say(error: Exception) -> str:
     return without_secrets(str(error))
 
 
-def _secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
+def named_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Values of variables that are named like keys."""
     return tuple(value for name, value in environ.items() if _SECRET_NAME.search(name))

@@ -59,7 +59,8 @@ class ServedTool(ArgumentTool[dict[str, Any]]):
         first = len(trajectory.pictures) + 1
         seen = [f"Picture {n}: {p.width} x {p.height} pixels." for n, p in enumerate(reply.images, first)]
         # each line of it begins with words of ours: it may say "Error:", or what passes for a hit
-        lines = [Line(f"Result: {cut(unnumbered(t), tools.max_line)}") for t in reply.text.splitlines() if t.strip()]
+        said = filter(str.strip, reply.text[: 4 * tools.max_text].splitlines())
+        lines = [Line(f"Result: {unnumbered(cut(text, tools.max_line))}") for text in said]
         if not lines and not seen:
             return Observation("The tool gave nothing back.")
         text = join(lines, tools.max_text - 40 * len(seen))[0] if lines else ""
