@@ -143,7 +143,8 @@ def test_add_and_remove(index: Index, world: Path, tmp_path: Path) -> None:
     assert index.add([outside]).added == 1
     hit = index.search_text("trams green", 1)[0]
     assert hit.url == outside.as_uri()
-    assert Index.build(world, index.store.folder).report.removed == 0  # files from elsewhere stay
+    report = Index.build(world, index.store.folder).report
+    assert (report.changed, report.removed) == (0, 0)  # files from elsewhere stay
     assert index.remove([str(outside)]) == 1 and index.search_text("trams", 1) == []
     assert index.remove(["https://a.example/veld"]) == 1 and index.remove(["img"]) == 2
     assert index.search_image(Image.new("RGB", (50, 50)), 3) == []
@@ -153,6 +154,38 @@ def test_add_and_remove(index: Index, world: Path, tmp_path: Path) -> None:
         index.add([tmp_path / "missing.txt"])
     with pytest.raises(UserError, match="not indexed"):
         index.add([world / "questions.sqlite"])
+
+
+def test_files_from_elsewhere_are_followed_too(index: Index, world: Path, tmp_path: Path) -> None:
+    away = tmp_path / "else"
+    away.mkdir()
+    for name in ("trams", "buses", "boats", "links"):
+        (away / f"{name}.txt").write_text(f"The {name} of Oru are green.")
+    (away / ".hidden.txt").write_text("hidden")
+    assert index.add([away]).added == 4
+    (away / "trams.txt").write_text("The trams of Oru are quite red now.")
+    (away / "buses.txt").unlink()
+    (away / "links.txt").unlink()
+    (tmp_path / "secret.txt").write_text("A secret.")
+    (away / "links.txt").symlink_to(tmp_path / "secret.txt")
+    report = Index.build(world, index.store.folder).report
+    assert (report.changed, report.removed) == (1, 1)
+    assert index.search_text("trams red", 1)[0].snippet.endswith("quite red now.")
+    assert not index.search_text("buses", 1) and not index.search_text("secret", 1)
+    assert Index.build(world, index.store.folder).report.changed == 0
+    # a disk that is not there takes nothing with it
+    away.rename(tmp_path / "unplugged")
+    assert Index.build(world, index.store.folder).report.removed == 0 and index.search_text("boats", 1)
+
+
+def test_lock_files_are_left_out_and_other_json_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "package.json").write_text('{"name": "harbour", "description": "Boats for everyone."}')
+    (root / "package-lock.json").write_text('{"name": "harbour", "lockfileVersion": 3, "packages": {"": {}}}')
+    index = Index.build(root, tmp_path / "index")
+    assert [hit.url.partition("%23")[0] for hit in index.search_text("harbour boats")] == ["package.json"]
+    assert [file for file, reason in index.skipped() if "lock file" in reason] == ["package-lock.json"]
 
 
 def test_a_removed_picture_comes_back_and_copies_share_one_row(index: Index, world: Path) -> None:

@@ -22,7 +22,7 @@ from deepmmsearch.engine.build_report import Report
 from deepmmsearch.engine.ingest import MAX_BYTES, Ingest
 from deepmmsearch.engine.site_names import SiteNames
 from deepmmsearch.engine.storage import KnownFile, Snapshot, page_number
-from deepmmsearch.engine.walk import Found, extension, file_stamp
+from deepmmsearch.engine.walk import Found, extension, file_stamp, named
 from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Unreadable, UserError
 from deepmmsearch.progress import Watch, silent, tracked
@@ -48,16 +48,34 @@ class Changes(NamedTuple):
 
 
 def changes(snapshot: Snapshot, folder: Iterable[Found], report: Report, watch: Watch = silent) -> Changes:
-    """All that a folder holds against all that the index holds of it. Files that were added from elsewhere stay. What
-    is as it was is told to the report."""
+    """All that a folder holds against all that the index holds of it, and files that were added from elsewhere. What is
+    as it was is told to the report."""
     known = snapshot.known_files()
     todo: list[tuple[Found, KnownFile | None]] = []
     for found in tracked(folder, "Looking through the folder", None, watch):
         was = known.pop(page_number(found.file), None)
         if not settled(snapshot, found, was, report):
             todo.append((found, was))
-    gone = [(snapshot.record(0, was.address).file, was) for was in known.values()]
-    return Changes(todo, [(file, was) for file, was in gone if not PurePosixPath(file).is_absolute()])
+    gone: list[tuple[str, KnownFile]] = []
+    for was in known.values():
+        file = snapshot.record(0, was.address).file
+        now = _elsewhere(file) if PurePosixPath(file).is_absolute() else None
+        if now is None:
+            gone.append((file, was))
+        elif now.file and was.kind == "file" and not settled(snapshot, now, was, report):
+            todo.append((now, was))
+    return Changes(todo, gone)
+
+
+def _elsewhere(file: str) -> Found | None:
+    """A file that was added from outside of the folder, as it is now; None where it is gone, and not its whole folder,
+    which may be on a disk that is not there. No file where its name alone does not tell it: one that was not UTF-8, and
+    a link, which whoever owns that folder may have put there since."""
+    path = Path(file)
+    if "\\x" in file or path.is_symlink():
+        return Found("", file, 0)
+    found = named(path, file)
+    return None if not found.file and path.parent.is_dir() else found
 
 
 def settled(snapshot: Snapshot, found: Found, was: KnownFile | None, report: Report) -> bool:

@@ -17,6 +17,11 @@ from deepmmsearch.files import lies_in
 # the patterns that hold in a folder, each with the depth of the folder that they are relative to; the last count most
 _Rules = tuple[tuple[int, tuple[Pattern, ...]], ...]
 _BITS = (1 << 64) - 1
+# what programs write down for themselves, in forms that are read
+_LOCK_FILES = frozenset(
+    "package-lock.json npm-shrinkwrap.json deno.lock.json packages.lock.json project.assets.json renovate-lock.json "
+    "pnpm-lock.json composer-lock.json flake-lock.json .package-lock.json".split()
+)
 
 
 class Found(NamedTuple):
@@ -154,6 +159,8 @@ class Walk:
             return refused(file, path, why)
         if not extension(name, self.suffixes):
             return refused(file, path, "of a kind that is not indexed")
+        if name.lower() in _LOCK_FILES:
+            return refused(file, path, "a lock file, which programs write for programs")
         return _stamped(file, entry)
 
 

@@ -15,7 +15,15 @@ from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Origin
 from deepmmsearch.reading.docx import from_docx
 from deepmmsearch.reading.epub import from_epub
-from deepmmsearch.reading.formats import markdown_document, page_name, readable_name, rst_document, text_document
+from deepmmsearch.reading.formats import (
+    asciidoc_document,
+    markdown_document,
+    org_document,
+    page_name,
+    readable_name,
+    rst_document,
+    text_document,
+)
 from deepmmsearch.reading.json_records import from_record, json_entries
 from deepmmsearch.reading.mail import from_mail
 from deepmmsearch.reading.mailbox_file import mbox_entries
@@ -27,6 +35,7 @@ from deepmmsearch.reading.pdf import from_pdf
 from deepmmsearch.reading.pptx import from_pptx
 from deepmmsearch.reading.rtf import from_rtf
 from deepmmsearch.reading.sheets import from_separated, from_workbook
+from deepmmsearch.reading.vector_picture import from_svg
 from deepmmsearch.reading.warc import warc_entries
 from deepmmsearch.reading.webpage import from_html
 from deepmmsearch.reading.zim import zim_entries
@@ -63,7 +72,10 @@ KINDS = {
         FileKind("html", (".html", ".htm", ".xhtml", ".shtml"), 2_000_000, from_html),
         FileKind("markdown", (".md", ".markdown", ".mdx", ".mkd", ".qmd"), 8_000_000, markdown_document),
         FileKind("rst", (".rst", ".rest"), 8_000_000, rst_document),
-        FileKind("text", (".txt", ".text", ".log", ".org", ".adoc"), 8_000_000, text_document),
+        FileKind("text", (".txt", ".text", ".log"), 8_000_000, text_document),
+        FileKind("asciidoc", (".adoc", ".asciidoc", ".asc"), 8_000_000, asciidoc_document),
+        FileKind("org", (".org",), 8_000_000, org_document),
+        FileKind("svg", (".svg",), 8_000_000, from_svg),
         FileKind("pdf", (".pdf",), 64_000_000, from_pdf, 4),
         FileKind("docx", (".docx", ".docm", ".dotx"), 64_000_000, from_docx, 2),
         FileKind("pptx", (".pptx", ".pptm", ".ppsx"), 64_000_000, from_pptx),

@@ -1,4 +1,4 @@
-"""Text, Markdown and reStructuredText -> a document."""
+"""Text, Markdown, reStructuredText, AsciiDoc and Org -> a document."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+from deepmmsearch.reading.asciidoc import from_asciidoc
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.document import Document, Origin, clean
 from deepmmsearch.reading.markdown import from_markdown
+from deepmmsearch.reading.org import from_org
 from deepmmsearch.reading.plain_text import from_text
 from deepmmsearch.reading.rst import from_rst
 
@@ -39,6 +41,16 @@ def markdown_document(origin: Origin, content: bytes) -> Document:
 def rst_document(origin: Origin, content: bytes) -> Document:
     """Raises Unreadable, MissingExtra."""
     return _document(from_rst, origin, content)
+
+
+def asciidoc_document(origin: Origin, content: bytes) -> Document:
+    """Raises Unreadable, MissingExtra."""
+    return _document(from_asciidoc, origin, content)
+
+
+def org_document(origin: Origin, content: bytes) -> Document:
+    """Raises Unreadable, MissingExtra."""
+    return _document(from_org, origin, content)
 
 
 def _document(reader: Callable[[str, str], Document], origin: Origin, content: bytes) -> Document:

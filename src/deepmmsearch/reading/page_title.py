@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-_SEPARATOR = re.compile(r"\s*[|·•»«›‹]\s*|\s+(?:[-‐‑–—:~/]|::)\s+|(?<=\w): +")
+# titles have single blanks
+_SEPARATOR = re.compile(r"\s?[|·•»«›‹]\s?|\s(?:[-‐‑–—:~/]|::)\s|(?<=\w):\s")
 _LONGEST_NAME, _LONGEST_TITLE, _MOST_CUTS = 80, 500, 12
 _NAMED = ("og:site_name", "application-name", "apple-mobile-web-app-title", "twitter:site:name")
 _SITES = frozenset(("website", "organization", "newsmediaorganization"))
