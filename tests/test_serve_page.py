@@ -438,6 +438,7 @@ async def test_tools_are_left_out_on_the_page_and_in_v1_where_the_recipe_allows_
         asked = answered(client, pictures=[RED], tools=["text_search"])
         looked, read = conversation(client, asked["id"])[0]["turns"][:2]
         assert "not available" in looked["error"] and read["hits"]
+        assert read["hits"][0]["excerpt"][1::2] == ["Veld", "capital"], "the words that were searched for stand apart"
         assert "Do without: image search." in policy.asked[-1].prompt.user
         for given, told in ((["nothing"], "search tool"), ("text_search", "not a list")):
             reply = client.post("/api/questions", json={"text": "?", "tools": given})

@@ -21,7 +21,8 @@ from deepmmsearch.serve.history import HistoryEntry
 from deepmmsearch.serve.refusals import UNSAVED, why_ended
 from deepmmsearch.serve.room import Run
 from deepmmsearch.serve.steps import CitedAnswer, cited
-from deepmmsearch.types import Call, Malformed, Observation, Trajectory, Turn
+from deepmmsearch.show.excerpt import excerpt
+from deepmmsearch.types import Call, Malformed, Observation, TextSearch, Trajectory, Turn
 
 LONGEST_TEXT = 20_000
 SIDES = {"picture": 1280, "hit": 144}
@@ -137,6 +138,7 @@ def _seen(trajectory: Trajectory, turn: Turn, seen: Observation, number: int) ->
     before = Trajectory(trajectory.question, trajectory.prompt, trajectory.context, trajectory.turns[: number - 1])
     count = len(before.pictures)
     read = {rank for sentence in seen.sentences for rank in sentence.hits}
+    query = turn.action.query if isinstance(turn.action, TextSearch) else ""
     return {
         "text": seen.text,
         "error": seen.error,
@@ -149,7 +151,8 @@ def _seen(trajectory: Trajectory, turn: Turn, seen: Observation, number: int) ->
             {
                 "title": hit.title,
                 "url": hit.url,
-                "snippet": hit.snippet[:400],
+                # every second part is a word that was searched for
+                "excerpt": excerpt(query, hit.snippet),
                 "matched": hit.matched,
                 "picture": f"{number}-{rank}" if hit.image is not None else None,
                 "read": rank in read,

@@ -122,7 +122,8 @@ export class Episode {
       el("div", {}, link(hit.url, hit.title || t("untitled")),
         el("span", { class: "note site" }, site(hit.url)),
         el("span", { class: "note" }, [`[${at + 1}]`, hit.matched === true ? t("match") : hit.matched === false ? t("no_match") : "",
-          hit.read ? t("was_read") : ""].filter(Boolean).join(" · "))));
+          hit.read ? t("was_read") : ""].filter(Boolean).join(" · ")),
+        el("p", { class: "excerpt", dir: "auto" }, ...hit.excerpt.map((part, n) => (n % 2 ? el("mark", {}, part) : part)))));
     return el("ul", { class: "hits", "aria-label": t("hits", { count: turn.hits.length }) }, ...turn.hits.map(one));
   }
 
