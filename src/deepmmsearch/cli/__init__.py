@@ -32,7 +32,7 @@ SECTIONS = {
     "Search": {
         "index": ("index", "Build, change, search and serve an index of your own documents and pictures."),
         "tools": ("tools", "The search providers: what each needs and costs; check one with a real call."),
-        "cache": ("cache", "Recorded tool calls: show, export, import and prune a cassette."),
+        "cache": ("cache", "Recorded tool calls: show, export, import, merge and prune a cassette."),
     },
     "Questions and training sets": {
         "data": ("data", "Benchmarks and your own questions; build training sets; convert between formats."),

@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 from rich.table import Table
@@ -102,6 +103,26 @@ def import_command(cassette: Path, file: Path) -> None:
     with Cassette(cassette) as opened:
         added = merge(opened, file)
     echo(f"New in {cassette}: {added.sentence}.")
+
+
+@command.command(name="merge")
+@_cassette
+@click.argument("others", nargs=-1, required=True, type=click.Path(path_type=Path))
+def merge_command(cassette: Path, others: tuple[Path, ...]) -> None:
+    """Add other cassettes, such as those of the parts of an evaluation, to CASSETTE, which is created if it does not
+    exist. Where both hold an answer, the newer one is kept.
+
+    \b
+    Example:  deepmmsearch cache merge runs/cache.sqlite runs/cache.part-*.sqlite
+    """
+    from deepmmsearch.tools.archive import export, merge
+    from deepmmsearch.tools.cassette import Cassette
+
+    for other in others:
+        with TemporaryDirectory() as folder, Cassette(other, read_only=True) as opened, Cassette(cassette) as whole:
+            export(opened, Path(folder, "exported.jsonl"))
+            added = merge(whole, Path(folder, "exported.jsonl"))
+        echo(f"New in {cassette} from {other}: {added.sentence}.")
 
 
 @command.command()

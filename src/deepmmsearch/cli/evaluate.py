@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,8 +11,39 @@ from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
 from deepmmsearch.streams import echo
 
+if TYPE_CHECKING:
+    from deepmmsearch.eval.run import QuestionPart
 
-@click.command()
+
+class PlayOrMerge(click.Group):
+    """A recipe may stand where a subcommand does: it is played."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args if args[:1] == ["merge"] else ["play", *args])
+
+
+class PartType(click.ParamType):
+    """3/8: the third of eight parts."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from deepmmsearch.eval.run import QuestionPart
+
+        if isinstance(value, QuestionPart):
+            return value
+        number, slash, of = value.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            self.fail(f"{value!r} is not a part. Give one such as 3/8, the third of eight.", param, ctx)
+        return QuestionPart(int(number), int(of))
+
+
+@click.group(cls=PlayOrMerge)
+def command() -> None:
+    """Play workflows over benchmarks, or merge the parts of an evaluation."""
+
+
+@command.command(name="play")
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1)
 @click.option("--only", multiple=True, metavar="NAME", help="Only this workflow; may be given several times.")
@@ -19,10 +51,11 @@ from deepmmsearch.streams import echo
 @click.option("--sample", type=click.IntRange(min=1), help="Draw so many questions of each benchmark.")
 @click.option("--seed", type=int, help="Draws the sample.  [default: the recipe's]")
 @click.option("--limit", type=click.IntRange(min=1), help="Play only the first so many of each benchmark.")
+@click.option("--part", type=PartType(), metavar="I/N", help="Play the Ith of N parts, into a folder of its own.")
 @click.option("--retry-errors", is_flag=True, help="Play again what failed in an earlier run.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, .md and .json.")
 @dry_run
-def command(
+def play_command(
     recipe: Path,
     overrides: tuple[str, ...],
     only: tuple[str, ...],
@@ -30,6 +63,7 @@ def command(
     sample: int | None,
     seed: int | None,
     limit: int | None,
+    part: QuestionPart | None,
     retry_errors: bool,
     report: bool,
     dry_run: bool,
@@ -43,10 +77,13 @@ def command(
     Example:  deepmmsearch eval recipes/eval/atlas.yaml
               deepmmsearch eval recipes/eval/atlas.yaml output=runs/eval/mine concurrency=8 --only agent
               deepmmsearch eval recipes/eval/atlas.yaml output=runs/eval/try --limit 5
+              deepmmsearch eval recipes/eval/atlas.yaml --part 3/8
+              deepmmsearch eval merge runs/eval/atlas runs/eval/atlas.part-*
     """
     from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.compose.evaluate import play_recipe
+    from deepmmsearch.eval.run import QuestionPart
 
     loaded = open_recipe(recipe, EvalRecipe, overrides)
     given = {"sample": sample, "seed": seed, "limit": limit}
@@ -54,8 +91,32 @@ def command(
     loaded = loaded.model_copy(update={"benchmarks": [b.model_copy(update=given) for b in loaded.benchmarks]})
     ready(loaded, recipe, dry_run, only=only, benchmarks=benchmarks)
     with Bars() as bars:
-        run = play_recipe(loaded, only, benchmarks, retry_errors=retry_errors, watch=bars)
-    if report:
+        run = play_recipe(loaded, only, benchmarks, part=part or QuestionPart(), retry_errors=retry_errors, watch=bars)
+    if report and part is None:
         from deepmmsearch.cli.report import write_all
 
         write_all([run], loaded.output, echo=echo)
+
+
+@command.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("parts", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, .md and .json.")
+def merge(out: Path, parts: tuple[Path, ...], report: bool) -> None:
+    """Put PARTS, folders that `deepmmsearch eval RECIPE --part I/N` wrote, together into OUT. What OUT holds already is
+    not added again.
+
+    \b
+    Example:  deepmmsearch eval merge runs/eval/atlas runs/eval/atlas.part-*
+    """
+    from deepmmsearch.cli.report import write_all
+    from deepmmsearch.eval.run import EvalRun
+    from deepmmsearch.eval.run_parts import merge_runs, missing
+
+    added = merge_runs(out, parts)
+    echo(f"{added['trajectories']:,} trajectories and {added['verdicts']:,} verdicts are new in {out}")
+    run = EvalRun(out)
+    for line in missing(run):
+        echo(line)
+    if report:
+        write_all([run], out, echo=echo)

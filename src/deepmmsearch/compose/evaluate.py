@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence, Sized
 from dataclasses import dataclass
+from typing import Any
 
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluation import ORACLE, Evaluation, Task, limited
+from deepmmsearch.compose.tool_settings import CacheSettings
 from deepmmsearch.errors import Failed, UnknownName, UserError
-from deepmmsearch.eval.run import COMMAND, EvalRun, Finished, evaluate, raise_if_all_failed
+from deepmmsearch.eval.run import COMMAND, WHOLE, EvalRun, Finished, QuestionPart, evaluate, raise_if_all_failed
 from deepmmsearch.outputs import Output
 from deepmmsearch.progress import Step, Watch, silent, tracked
 from deepmmsearch.redaction import public_settings
@@ -50,10 +52,12 @@ def play_recipe(
     only: Sequence[str] = (),
     benchmarks: Sequence[str] = (),
     *,
+    part: QuestionPart = WHOLE,
     retry_errors: bool = False,
     watch: Watch = silent,
 ) -> EvalRun:
-    """Plays and judges what is missing. `only`: of these workflows; `benchmarks`: of these alone.
+    """Plays and judges what is missing. `only`: of these workflows; `benchmarks`: of these alone; `part`: of these
+    questions, into a folder and cassettes of its own.
 
     Raises UnknownName for a workflow or benchmark that is not in the recipe, UserError for what cannot be played,
     Failed where too much failed in a row, or everything did.
@@ -61,6 +65,7 @@ def play_recipe(
     for name in only:
         if name not in recipe.workflows:
             raise UnknownName("workflow in the recipe", name, recipe.workflows)
+    recipe = part_of(recipe, part)
     evaluation = Evaluation(recipe)
     run = EvalRun(recipe.output)
     chosen = [name for name in recipe.workflows if not only or name in only]
@@ -90,7 +95,7 @@ def play_recipe(
         for task in tasks:
             if recipe.workflows[name].kind == "oracle" and task.tools is None:
                 continue
-            tallies.append(_play(evaluation, run, name, task, retry_errors, watch))
+            tallies.append(_play(evaluation, run, name, task, part, retry_errors, watch))
         evaluation.release(players[later] for later in chosen[number + 1 :])
     played = sum(tally.played for tally in tallies)
     if played and played == sum(tally.errors for tally in tallies):
@@ -100,10 +105,30 @@ def play_recipe(
     return run
 
 
-def _play(evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_errors: bool, watch: Watch) -> _Tally:
+def part_of(recipe: EvalRecipe, part: QuestionPart) -> EvalRecipe:
+    """The recipe with the folder and the cassettes of a part: machines share no file that any of them writes."""
+    if part.of == 1:
+        return recipe
+
+    def own(settings: Any) -> Any:
+        recorder = getattr(settings, "recorder", None)
+        if not isinstance(recorder, CacheSettings):
+            return settings
+        cassette = recorder.model_copy(update={"cassette": part.folder(recorder.cassette)})
+        return settings.model_copy(update={"recorder": cassette})
+
+    judges = {name: own(settings) for name, settings in recipe.judges.items()}
+    worlds = recipe.worlds or recipe.output.parent / "worlds"
+    mine = {"output": part.folder(recipe.output), "tools": own(recipe.tools), "judges": judges, "worlds": worlds}
+    return recipe.model_copy(update=mine)
+
+
+def _play(
+    evaluation: Evaluation, run: EvalRun, name: str, task: Task, part: QuestionPart, retry_errors: bool, watch: Watch
+) -> _Tally:
     recipe, tally = evaluation.recipe, _Tally()
     stage = f"{task.info.name}: {name}"
-    total = len(task.questions) if isinstance(task.questions, Sized) else None
+    total = len(range(part.number - 1, len(task.questions), part.of)) if isinstance(task.questions, Sized) else None
 
     def told(finished: Finished) -> None:
         tally.add(finished)
@@ -121,6 +146,7 @@ def _play(evaluation: Evaluation, run: EvalRun, name: str, task: Task, retry_err
             concurrency=recipe.concurrency,
             timeout=recipe.timeout,
             pictures=recipe.pictures,
+            part=part,
             retry_errors=retry_errors,
             stop_after_errors=recipe.stop_after_errors,
             report=told,

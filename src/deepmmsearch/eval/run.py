@@ -120,16 +120,16 @@ class EvalRun:
             info["judges"] = list(dict.fromkeys([*judges, *info["judges"]]))
             info |= {"revision": revision(), **facts}
 
-        self._update(add)
+        self.update(add)
 
     def plan(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Pairs of workflows that it is made to compare, beside ablations and what they are of."""
-        self._update(lambda info: info.update(planned=[list(pair) for pair in pairs]))
+        self.update(lambda info: info.update(planned=[list(pair) for pair in pairs]))
 
     def note(self, benchmark: str, **facts: Any) -> None:
-        self._update(lambda info: info["benchmarks"].setdefault(benchmark, {"name": benchmark}).update(facts))
+        self.update(lambda info: info["benchmarks"].setdefault(benchmark, {"name": benchmark}).update(facts))
 
-    def _update(self, change: Callable[[dict[str, Any]], None]) -> None:
+    def update(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Upon what other processes wrote meanwhile."""
         with locked(self.folder / LOCK, private=True):
             if (self.folder / FILE).is_file():
@@ -163,6 +163,25 @@ class EvalRun:
 
 
 @dataclass(frozen=True)
+class QuestionPart:
+    """Every `of`th question, from the `number`th on, counted from 1: what one of several machines plays."""
+
+    number: int = 1
+    of: int = 1
+
+    def holds(self, place: int) -> bool:
+        """Is the question at this place, counted from 0, one of them?"""
+        return place % self.of == self.number - 1
+
+    def folder(self, path: Path) -> Path:
+        """Where this part has what the whole has in `path`, a folder or a file."""
+        return path if self.of == 1 else path.with_name(f"{path.stem}.part-{self.number}-of-{self.of}{path.suffix}")
+
+
+WHOLE = QuestionPart()
+
+
+@dataclass(frozen=True)
 class Finished:
     """What is reported after each question."""
 
@@ -185,11 +204,13 @@ async def evaluate(
     pictures: int = 24,
     retry_errors: bool = False,
     stop_after_errors: int | None = None,
+    part: QuestionPart = WHOLE,
     report: Callable[[Finished], None] = lambda _: None,
 ) -> int:
     """Plays and judges what is not there yet; returns how many questions were played.
 
-    `pictures`: of so many questions the pictures are kept, for the gallery; scenes and crops are most of the disk.
+    `part`: only these of the questions. `pictures`: of so many questions the pictures are kept, for the gallery; scenes
+    and crops are most of the disk.
     `retry_errors`: those that failed before are played again. What is reported is the first judge's.
 
     Raises Failed after `stop_after_errors` questions or verdicts in a row that failed: the model or the judge is down.
@@ -208,7 +229,7 @@ async def evaluate(
                 return
             if number < pictures:
                 shown.add(question.id)
-            if prefix + question.id not in kept:
+            if part.holds(number) and prefix + question.id not in kept:
                 yield question
 
     writer = _Writer(run.store)
