@@ -399,7 +399,7 @@ def peer_tantivy_tuned(passages: list[Shown], work: Path) -> Search:
     settings."""
     import tantivy
 
-    from deepmmsearch.engine.writer import LONG_TITLE, SHORT_TITLE
+    from deepmmsearch.engine.page_terms import LONG_TITLE, SHORT_TITLE
     from deepmmsearch.language.function_words import function_words
     from deepmmsearch.language.stems import terms
 

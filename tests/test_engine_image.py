@@ -14,7 +14,7 @@ pytest.importorskip("cv2")
 from deepmmsearch.engine import align, descriptors, image
 from deepmmsearch.engine.image import Gallery, Match, picture_row
 from deepmmsearch.engine.picture_segment import PictureSegment
-from deepmmsearch.engine.writer import _stack
+from deepmmsearch.engine.segments import stacked
 
 COLOURS = ["#c81e28", "#143c96", "#fad21e", "#ffffff", "#14783c", "#141414", "#f08214", "#5ab4dc"]
 
@@ -79,7 +79,7 @@ def gallery_of(pictures: list[Image.Image]) -> Gallery:
     rows = [(n, picture_row(descriptors.pixels(p))) for n, p in enumerate(pictures)]
     # in two segments, as an index that was added to
     half = len(rows) // 2
-    return Gallery([PictureSegment(_stack(part)) for part in (rows[:half], rows[half:]) if part])
+    return Gallery([PictureSegment(stacked(part)) for part in (rows[:half], rows[half:]) if part])
 
 
 @pytest.fixture(scope="module")

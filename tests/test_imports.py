@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("escaping",),
     ("streams", "hosts"),
     ("children", "revision"),
-    ("arguments", "registry", "codec", "filenames", "files", "settings", "confined", "computing"),
+    ("arguments", "registry", "codec", "filenames", "files", "index_place", "settings", "confined", "computing"),
     ("decoding",),
     ("images", "outputs", "console", "sealing"),
     ("agent",),

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from deepmmsearch import images
+from deepmmsearch.index_place import is_address
 from deepmmsearch.outputs import content, digest_of
 from deepmmsearch.settings import decisive
 from deepmmsearch.store import CODEC
@@ -35,7 +36,7 @@ def _content(name: str, value: Any) -> Any:
         return [_content(name, each) for each in value]
     if not isinstance(value, str | Path):
         return value
-    if name == "index" and (Path(value) / "meta.json").is_file():
+    if name == "index" and (is_address(value) or (Path(value) / "meta.json").is_file()):
         from deepmmsearch.engine.index import Index
 
         return content(value, Index.open(value).digest())

@@ -16,6 +16,7 @@ from deepmmsearch.cli import defaults
 from deepmmsearch.cli.entries import Entry
 from deepmmsearch.console import Console
 from deepmmsearch.errors import Failed, UnknownName, UserError
+from deepmmsearch.index_place import Place
 from deepmmsearch.streams import echo_json, guarded_streams
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ NOTHING_TO_SEARCH = (
 @click.command()
 @click.argument("image")
 @click.argument("question")
-@defaults.option("index", "--index", type=PLACE, help="The index to search.  [default: ./index, if there is one]")
+@defaults.option(
+    "index", "--index", type=defaults.PlaceType(), help="The index to search.  [default: ./index, if there is one]"
+)
 @defaults.option(
     "model", "--model", metavar="M", help="A checkpoint folder, a name on the Hub, or the endpoint's name for it."
 )
@@ -98,7 +101,7 @@ NOTHING_TO_SEARCH = (
 def command(
     image: str,
     question: str,
-    index: Path | None,
+    index: Place | None,
     model: str | None,
     base_url: str | None,
     proxy: str | None,
@@ -229,7 +232,7 @@ def _store(console: Console, folder: Path, entry: Entry) -> None:
     console.print(f"Saved. See it again with: deepmmsearch show {folder} {entry.id}", style="dim")
 
 
-def _tool_settings(tools: str | None, index: Path | None, encoders: tuple[str, ...]) -> ToolSettings:
+def _tool_settings(tools: str | None, index: Place | None, encoders: tuple[str, ...]) -> ToolSettings:
     """What --tools and --index say: a kind, a file, or the local index where there is one."""
     from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, SearchSettings, ToolSettings

@@ -12,6 +12,7 @@ from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import UnknownName
 from deepmmsearch.escaping import one_line
 from deepmmsearch.files import write_text
+from deepmmsearch.index_place import is_address
 from deepmmsearch.redaction import public_address, public_settings
 from deepmmsearch.streams import echo
 
@@ -84,7 +85,8 @@ def set_command(name: str, value: str) -> None:
     """
     check(name, value)
     # the file counts in every folder, so a path must not depend on this one
-    if name in ("index", "save") or (Path(value).exists() and value not in ("none", "local")):
+    is_place = name in ("index", "save") and not is_address(value)
+    if is_place or (Path(value).exists() and value not in ("none", "local")):
         value = str(Path(value).absolute())
     elif name == "tools" and value not in ("none", "local"):
         from deepmmsearch.compose.shipped import find_recipe

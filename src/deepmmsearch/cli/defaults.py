@@ -19,6 +19,7 @@ import click
 from click.core import ParameterSource
 
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.index_place import Place, place
 from deepmmsearch.redaction import public_address, public_settings
 
 SETTINGS = {
@@ -54,6 +55,15 @@ def variable(name: str) -> str:
 def option(name: str, *declarations: str, **attributes: Any) -> Callable[[Any], Any]:
     """A click option whose default is the setting `name`."""
     return click.option(*declarations, envvar=variable(name), **attributes)
+
+
+class PlaceType(click.ParamType):
+    """A folder, or the address of an engine."""
+
+    name = "place"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Place:
+        return place(value)
 
 
 def several(context: click.Context | None, parameter: click.Parameter | None, value: str | None) -> tuple[str, ...]:
@@ -169,7 +179,7 @@ def chosen_model(
     return kind or ("chat" if base_url else "local"), model, base_url
 
 
-def chosen_tools(context: click.Context, tools: str | None, index: Path | None) -> tuple[str | None, Path | None]:
+def chosen_tools(context: click.Context, tools: str | None, index: Place | None) -> tuple[str | None, Place | None]:
     """What may be searched: of an index and tools the one that was named nearer replaces the other, unless they are the
     local ones. Without any, ./index."""
     of_index, of_tools = nearness(context, "index"), nearness(context, "tools")

@@ -15,12 +15,14 @@ from rich.text import Text
 
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.defaults import PlaceType
 from deepmmsearch.cli.listening import allow_host_option
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
 from deepmmsearch.escaping import one_line, readable_address
 from deepmmsearch.hosts import LOCAL
+from deepmmsearch.index_place import Place
 from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
@@ -31,7 +33,24 @@ if TYPE_CHECKING:
 IGNORE_FILE = ".deepmmsearchignore"
 PLACE = click.Path(path_type=Path)
 _index_option = defaults.option(
-    "index", "--index", "folder", default=defaults.INDEX, show_default=True, type=PLACE, help="Folder of the index."
+    "index",
+    "--index",
+    "folder",
+    default=defaults.INDEX,
+    show_default=True,
+    type=PlaceType(),
+    help="Folder of the index, or its address.",
+)
+
+_out_option = defaults.option(
+    "index",
+    "--out",
+    "--to",
+    "out",
+    default=defaults.INDEX,
+    show_default=True,
+    type=PlaceType(),
+    help="Folder of the index, or its address: lancedb://FOLDER, s3://BUCKET/FOLDER, milvus://HOST:PORT/NAME.",
 )
 
 _encoders_option = defaults.option(
@@ -71,7 +90,7 @@ def command() -> None:
 
 @command.command()
 @click.argument("source", metavar="FOLDER", type=PLACE)
-@defaults.option("index", "--out", default=defaults.INDEX, show_default=True, type=PLACE, help="Folder of the index.")
+@_out_option
 @click.option(
     "--dense", metavar="MODEL", help="Add dense text vectors: a sentence-transformers model, or minilm (offline)."
 )
@@ -92,7 +111,7 @@ def command() -> None:
 @_encoders_option
 def build(
     source: Path,
-    out: Path,
+    out: Place,
     dense: str | None,
     vision: str | None,
     query_prefix: str | None,
@@ -110,6 +129,7 @@ def build(
     Example:  deepmmsearch index build my-documents
               deepmmsearch index build my-documents --out better --dense minilm
               deepmmsearch index build my-documents --exclude drafts/
+              deepmmsearch index build my-documents --to lancedb://shared-index
     """
     from deepmmsearch.engine import Index, IndexSettings
     from deepmmsearch.engine.encoders import KNOWN
@@ -140,7 +160,7 @@ def build(
 @_index_option
 @_log_option
 @_encoders_option
-def add(paths: tuple[Path, ...], folder: Path, log: Path | None, encoders: tuple[str, ...]) -> None:
+def add(paths: tuple[Path, ...], folder: Place, log: Path | None, encoders: tuple[str, ...]) -> None:
     """Add files or folders to an index; what it already holds of them is replaced.
 
     \b
@@ -156,7 +176,7 @@ def add(paths: tuple[Path, ...], folder: Path, log: Path | None, encoders: tuple
 
 @command.command()
 @click.argument("source", metavar="FOLDER", type=PLACE)
-@defaults.option("index", "--out", default=defaults.INDEX, show_default=True, type=PLACE, help="Folder of the index.")
+@_out_option
 @click.option(
     "--every",
     default=2.0,
@@ -170,7 +190,7 @@ def add(paths: tuple[Path, ...], folder: Path, log: Path | None, encoders: tuple
 @_encoders_option
 def watch(
     source: Path,
-    out: Path,
+    out: Place,
     every: float,
     exclude: tuple[str, ...],
     hidden: bool | None,
@@ -201,7 +221,7 @@ def watch(
 @command.command()
 @click.argument("names", metavar="PATHS-OR-URLS...", nargs=-1, required=True)
 @_index_option
-def remove(names: tuple[str, ...], folder: Path) -> None:
+def remove(names: tuple[str, ...], folder: Place) -> None:
     """Remove files, folders or URLs from an index; the files themselves stay.
 
     \b
@@ -216,7 +236,7 @@ def remove(names: tuple[str, ...], folder: Path) -> None:
 @_index_option
 @click.option("--skipped", is_flag=True, help="List each file and folder that is not in the index, with the reason.")
 @json_option
-def stats(folder: Path, skipped: bool, as_json: bool) -> None:
+def stats(folder: Place, skipped: bool, as_json: bool) -> None:
     """Show what an index holds, or what it does not hold of its folder.
 
     \b
@@ -262,7 +282,7 @@ def search(
     k: int,
     page: int,
     as_json: bool,
-    folder: Path,
+    folder: Place,
     encoders: tuple[str, ...],
 ) -> None:
     """Search with words or with a picture; show the hits with their scores.
@@ -310,7 +330,7 @@ def search(
 )
 @allow_host_option
 @_encoders_option
-def serve(folder: Path, port: int, host: str, allowed: tuple[str, ...], encoders: tuple[str, ...]) -> None:
+def serve(folder: Place, port: int, host: str, allowed: tuple[str, ...], encoders: tuple[str, ...]) -> None:
     """Answer POST /retrieve over HTTP: {"queries": [...], "topk": 3, "return_scores": true} or {"query": "..."}.
 
     It answers to the names of this machine for itself, to its address, and to what --host and --allow-host name; pages
@@ -355,14 +375,18 @@ def _logged(path: Path | None) -> Iterator[Log]:
 
 
 @contextmanager
-def _kept(out: Path, source: Path) -> Iterator[None]:
+def _kept(out: Place, source: Path) -> Iterator[None]:
     """Says what is left of a build that is interrupted."""
-    from deepmmsearch.engine import Index
+    from deepmmsearch.engine import Index, backend_choice
 
     try:
         yield
     except KeyboardInterrupt:
-        held = Index.open(out).stats() if (out / "meta.json").exists() else {"files": 0, "passages": 0}
+        held = (
+            Index.open(out).stats()
+            if backend_choice.exists(backend_choice.resolved(out))
+            else {"files": 0, "passages": 0}
+        )
         line = shlex.join(["deepmmsearch", "index", "build", str(source), "--out", str(out)])
         echo(f"{held['files']:,} files ({held['passages']:,} passages) are in the index. Go on with: {line}", err=True)
         raise

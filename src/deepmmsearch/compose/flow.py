@@ -14,6 +14,7 @@ from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.compose.tool_settings import CacheSettings, ReplaySettings
 from deepmmsearch.compose.training_recipes import AtlasExperiment, Experiment, FineTuning
 from deepmmsearch.data.recipe import BuildSettings
+from deepmmsearch.index_place import is_address
 from deepmmsearch.notation import read_yaml
 from deepmmsearch.settings import EndpointSettings, Recipe, sections
 from deepmmsearch.train.recipes import SftRecipe
@@ -40,7 +41,7 @@ def _read(recipe: Recipe) -> Iterator[tuple[Path, str]]:
         for name in _PATHS:
             given = values.get(name)
             listed = given if isinstance(given, list | tuple) else [given] if given else []
-            yield from ((Path(path), name) for path in listed)
+            yield from ((Path(path), name) for path in listed if not is_address(path))
         if not isinstance(section, EndpointSettings):
             perhaps = [(values.get(name), name) for name in _PERHAPS]
             yield from ((Path(given), name) for given, name in perhaps if isinstance(given, str) and is_path(given))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from deepmmsearch.compose.tool_settings import NetworkSettings, ProviderSettings
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.index_place import Place
 from deepmmsearch.redaction import public_address, secrets_in
 from deepmmsearch.tools.addresses import HostRules, Refused, read_address
 from deepmmsearch.types import Hit
@@ -29,7 +29,7 @@ OF_A_SITE = 8
 @dataclass
 class Searches:
     network: NetworkSettings
-    index: Path | None
+    index: Place | None
     environ: Mapping[str, str]
     encoders: Sequence[str] = ()
     # providers by name and settings, so that an index is opened once for words and pictures

@@ -22,6 +22,7 @@ from deepmmsearch.compose.tool_parts import (
     WebFirstReader,
     WebReaderSettings,
 )
+from deepmmsearch.index_place import Place, place
 from deepmmsearch.settings import Aside, OneOf, Recipe, Settings
 
 
@@ -163,7 +164,7 @@ class SearchSettings(Recipe):
     `extra`: tools that the policy may use beside the searches, `mcp`: those of servers. `prices`: US dollars a call, by
     provider, where they are not the provider's own. For the numbers see `agent.Toolbox`."""
 
-    index: Path | None = None
+    index: Annotated[Place, BeforeValidator(place)] | None = None
     encoders: Aside[tuple[str, ...]] = ()
     extra: ExtraTools = ()
     mcp: tuple[McpServerSettings, ...] = ()

@@ -8,7 +8,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from PIL.Image import Image
@@ -51,6 +50,7 @@ from deepmmsearch.compose.tool_settings import (
     ToolSettings,
 )
 from deepmmsearch.errors import MissingExtra, ToolError, UnknownName, UserError
+from deepmmsearch.index_place import Place
 from deepmmsearch.redaction import public_address
 from deepmmsearch.types import Completion, Policy
 
@@ -78,7 +78,7 @@ def make_provider(
     provider: ProviderSettings,
     kind: Kind,
     network: NetworkSettings,
-    index: Path | None = None,
+    index: Place | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> SearchTool:
     """One provider alone. Raises as `build_toolbox` does."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from deepmmsearch.engine.storage import Snapshot
+from deepmmsearch.engine.backend import BackendSnapshot
 from deepmmsearch.language.stems import spelling
 
 SHORTEST, LONG, LONGEST = 4, 8, 40
@@ -14,7 +14,7 @@ SHORTEST, LONG, LONGEST = 4, 8, 40
 _MOST_ALIKE = 50_000
 
 
-def corrected(snapshot: Snapshot, word: str, frequency: Callable[[str], int]) -> str | None:
+def corrected(snapshot: BackendSnapshot, word: str, frequency: Callable[[str], int]) -> str | None:
     """The word that was meant, by how frequent each is; None for one that is too short, holds digits, or is like no
     other."""
     plain = spelling(word)
@@ -33,7 +33,7 @@ def corrected(snapshot: Snapshot, word: str, frequency: Callable[[str], int]) ->
     return None
 
 
-def _alike(snapshot: Snapshot, prefix: str, word: str, wrong: int) -> list[str]:
+def _alike(snapshot: BackendSnapshot, prefix: str, word: str, wrong: int) -> list[str]:
     """The words of the index that begin so and have about the letters of this one; without a prefix none where they are
     too many."""
     if "spelled" not in snapshot.derived:

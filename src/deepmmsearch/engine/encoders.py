@@ -40,7 +40,7 @@ KNOWN = frozenset(
 )
 
 
-def refuse_unnamed(name: str | None, place: Path, named: Collection[str]) -> None:
+def refuse_unnamed(name: str | None, place: str, named: Collection[str]) -> None:
     """Raises UserError for an encoder that the index in `place` names and the user does not (`named`): whoever made
     the index chose which model it is, and a path may lead to one of his own."""
     if name is None or name in named or (name in KNOWN and not Path(name).exists()):

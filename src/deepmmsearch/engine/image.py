@@ -87,7 +87,7 @@ def compare(query: Image.Image, picture: Image.Image) -> Match:
     return Gallery([PictureSegment(arrays)]).search(query, 1)[0]
 
 
-class _Query:
+class PictureQuery:
     """What is computed of a query, each when it is needed first."""
 
     def __init__(self, image: Image.Image) -> None:
@@ -134,22 +134,25 @@ class Gallery:
     def search(self, image: Image.Image, k: int, embedding: np.ndarray | None = None) -> list[Match]:
         """At most k, best first. `embedding` orders what does not match where the index was built with one."""
         with d.one_thread():
-            query = _Query(image)
-            self._templates.clear()
-            found: dict[int, Candidate] = {}
-            self._compare_whole(query, found)
-            cosines = self._cosines(embedding)
-            for index in _largest(cosines, PROPOSED["encoder"]):
-                self._candidate(found, query, index)
-            if not any(decision.covers(c) for c in found.values()):
-                self._compare_features(query, query.features, found)
-                if not any(decision.verified(c) for c in found.values()):
-                    self._search_windows(query, found)
-                    self._compare_features(query, query.features.mirrored, found, mirrored=True)
-                    self._compare_grey(query, found)
-            for candidate in found.values():
-                candidate.cosine = float(cosines[candidate.index]) if len(cosines) else None
-            return self._decided(query, found, k)
+            return self.compare(PictureQuery(image), k, embedding)
+
+    def compare(self, query: PictureQuery, k: int, embedding: np.ndarray | None = None) -> list[Match]:
+        """As `search`, on the threads that there are."""
+        self._templates.clear()
+        found: dict[int, Candidate] = {}
+        self._compare_whole(query, found)
+        cosines = self._cosines(embedding)
+        for index in _largest(cosines, PROPOSED["encoder"]):
+            self._candidate(found, query, index)
+        if not any(decision.covers(c) for c in found.values()):
+            self._compare_features(query, query.features, found)
+            if not any(decision.verified(c) for c in found.values()):
+                self._search_windows(query, found)
+                self._compare_features(query, query.features.mirrored, found, mirrored=True)
+                self._compare_grey(query, found)
+        for candidate in found.values():
+            candidate.cosine = float(cosines[candidate.index]) if len(cosines) else None
+        return self._decided(query, found, k)
 
     def similar(self, embedding: np.ndarray, k: int) -> dict[int, float]:
         """Of the k pictures that an encoder's vector is nearest to: their ids, and the cosines."""
@@ -162,7 +165,7 @@ class Gallery:
             return np.zeros(0, np.float32)
         return np.where(self._live, np.concatenate([s.cosines(embedding) for s in self._segments]), -9.0)
 
-    def _compare_whole(self, query: _Query, found: dict[int, Candidate]) -> None:
+    def _compare_whole(self, query: PictureQuery, found: dict[int, Candidate]) -> None:
         """By global vectors, in colour and in grey; those nearest in colour are aligned."""
         codes = d.short_code(query.vectors)
         near = [segment.nearness(codes, codes if query.is_grey else codes[:2]) for segment in self._segments]
@@ -179,7 +182,7 @@ class Gallery:
             self._place(candidate, query, _matrix(WINDOWS[candidate.window]))
 
     def _compare_features(
-        self, query: _Query, features: inliers.Rooted, found: dict[int, Candidate], mirrored: bool = False
+        self, query: PictureQuery, features: inliers.Rooted, found: dict[int, Candidate], mirrored: bool = False
     ) -> None:
         if len(features.rooted) < 3:
             return
@@ -202,7 +205,7 @@ class Gallery:
             if candidate.agreed is None or agreed.inliers > candidate.agreed.inliers:
                 candidate.agreed = agreed
 
-    def _search_windows(self, query: _Query, found: dict[int, Candidate]) -> None:
+    def _search_windows(self, query: PictureQuery, found: dict[int, Candidate]) -> None:
         """The pictures that some colour window resembles most, in its best windows: of all where they are not many,
         else of those that have few features."""
         every = len(self._live) <= WINDOWED
@@ -215,17 +218,17 @@ class Gallery:
             coarse = segment.coarse[rows].astype(np.float32)
             parts = segment.coarse_parts[self._live[start + segment.few]].astype(np.float32)
             if query.is_grey:
-                coarse, parts = _without_colours(coarse), _without_colours(parts)
-            resembling = [(near, rows[i], m) for near, i, m in _resembling(coarse, matrices, grids)]
-            resembling += [(near, few[i], m) for near, i, m in _resembling_parts(parts, grids[0])]
-            proposals += [(near, int(start + row), matrix) for near, row, matrix in resembling]
+                coarse, parts = without_colours(coarse), without_colours(parts)
+            alike = [(near, rows[i], m) for near, i, m in resembling(coarse, matrices, grids)]
+            alike += [(near, few[i], m) for near, i, m in resembling_parts(parts, grids[0])]
+            proposals += [(near, int(start + row), matrix) for near, row, matrix in alike]
         proposals.sort(key=lambda proposal: proposal[0])
         chosen = list(dict.fromkeys(index for _, index, _ in proposals))[: PROPOSED["windows"]]
         for _, index, matrix in proposals:
             if index in chosen:
                 self._place(self._candidate(found, query, index), query, matrix)
 
-    def _compare_grey(self, query: _Query, found: dict[int, Candidate]) -> None:
+    def _compare_grey(self, query: PictureQuery, found: dict[int, Candidate]) -> None:
         """Aligned without colours, where nothing has been recognised with them."""
         if query.is_grey:
             return
@@ -235,17 +238,17 @@ class Gallery:
             placed = align.refine(query.grey_scene, template, _matrix(d.WHOLE))
             candidate.grey = placed
 
-    def _place(self, candidate: Candidate, query: _Query, matrix: np.ndarray) -> None:
+    def _place(self, candidate: Candidate, query: PictureQuery, matrix: np.ndarray) -> None:
         placed = align.refine(query.scene, self._template(candidate.index, query.is_grey), matrix)
         if candidate.placement is None or placed.agreement > candidate.agreement:
             candidate.placement = placed
 
-    def _candidate(self, found: dict[int, Candidate], query: _Query, index: int) -> Candidate:
+    def _candidate(self, found: dict[int, Candidate], query: PictureQuery, index: int) -> Candidate:
         if index not in found:
             found[index] = self._new(query, index, float((query.vectors @ self._vector(index)).max()))
         return found[index]
 
-    def _new(self, query: _Query, index: int, similarity: float, grey: float = 0.0, window: int = 0) -> Candidate:
+    def _new(self, query: PictureQuery, index: int, similarity: float, grey: float = 0.0, window: int = 0) -> Candidate:
         needed = decision.AGREES
         if query.is_grey:
             segment, row = self._row(index)
@@ -267,7 +270,7 @@ class Gallery:
             self._templates[index, grey] = align.template(align.without_colours(grid) if grey else grid)
         return self._templates[index, grey]
 
-    def _decided(self, query: _Query, found: Mapping[int, Candidate], k: int) -> list[Match]:
+    def _decided(self, query: PictureQuery, found: Mapping[int, Candidate], k: int) -> list[Match]:
         ranked = sorted(found.values(), key=lambda c: -c.score)
         rich = "features" in vars(query) and len(query.features.rooted) >= decision.RICH
         sure = None if query.is_plain else decision.identified(ranked, self._same, rich)
@@ -302,7 +305,7 @@ def _matrix(window: d.Window) -> np.ndarray:
     return np.array([[right - left, 0, left], [0, bottom - top, top]], float)
 
 
-def _resembling(coarse: np.ndarray, matrices: np.ndarray, grids: np.ndarray) -> list[tuple[float, int, np.ndarray]]:
+def resembling(coarse: np.ndarray, matrices: np.ndarray, grids: np.ndarray) -> list[tuple[float, int, np.ndarray]]:
     """(distance, row, matrix) of the pictures (n, dimensions) that windows resemble most, in their best windows."""
     if not len(coarse):
         return []
@@ -315,7 +318,7 @@ def _resembling(coarse: np.ndarray, matrices: np.ndarray, grids: np.ndarray) -> 
     return [(float(best[i]), i, matrices[j]) for i in chosen for j in _distinct(product[i], matrices)]
 
 
-def _resembling_parts(parts: np.ndarray, query: np.ndarray) -> list[tuple[float, int, np.ndarray]]:
+def resembling_parts(parts: np.ndarray, query: np.ndarray) -> list[tuple[float, int, np.ndarray]]:
     """The same of pictures of which the query shows a part: (n, parts, dimensions) and the query's own grid."""
     if not len(parts):
         return []
@@ -325,7 +328,7 @@ def _resembling_parts(parts: np.ndarray, query: np.ndarray) -> list[tuple[float,
     return [(float(best[i]), i, inverse[int(distance[i].argmin())]) for i in _largest(-best, PROPOSED["windows"])]
 
 
-def _without_colours(coarse: np.ndarray) -> np.ndarray:
+def without_colours(coarse: np.ndarray) -> np.ndarray:
     return coarse * np.tile(np.array([1, 0, 0], np.float32), coarse.shape[-1] // 3)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from PIL.Image import Image
 
 from deepmmsearch.agent.protocols import Page
-from deepmmsearch.engine import ingest, text_ranking
+from deepmmsearch.engine import backend_choice, ingest, text_ranking
+from deepmmsearch.engine.backend import BackendSnapshot, BackendStore
 from deepmmsearch.engine.build_report import Log, Report, unlogged
 from deepmmsearch.engine.encoders import (
     ImageEncoder,
@@ -26,15 +27,13 @@ from deepmmsearch.engine.encoders import (
     refuse_unnamed,
 )
 from deepmmsearch.engine.fusion import fuse
-from deepmmsearch.engine.image import Gallery
 from deepmmsearch.engine.ingest import SUFFIXES, Ingest
-from deepmmsearch.engine.picture_segment import PictureSegment
 from deepmmsearch.engine.query import matched, understood
-from deepmmsearch.engine.storage import Record, Snapshot, Store, intact
+from deepmmsearch.engine.storage import Record
 from deepmmsearch.engine.update import Changes, Update, changes
 from deepmmsearch.engine.walk import Found, Selection, Walk, extension, named
-from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Failed, UnknownName, UserError
+from deepmmsearch.index_place import Place
 from deepmmsearch.language.function_words import languages
 from deepmmsearch.notation import without_halves
 from deepmmsearch.progress import Watch, silent
@@ -109,20 +108,21 @@ class Index:
     `encoders`: names of models that the user gave; an index that names another one may be open, but not searched.
     """
 
-    def __init__(self, store: Store, report: Report | None = None, encoders: Collection[str] = ()) -> None:
+    def __init__(self, store: BackendStore, report: Report | None = None, encoders: Collection[str] = ()) -> None:
         self.store = store
         self.report = report or Report()
         self._encoders = encoders
         values = {key: value for key, value in store.meta.items() if key not in ("format", "root", "selection")}
-        with intact(store.folder):
+        with store.intact():
             self.settings = IndexSettings.read(values)
             self.selection = Selection.read(store.meta.get("selection"))
             self.root = Path(store.meta["root"])
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], encoders: Collection[str] = ()) -> Index:
-        """UserError when the folder is not an index, or one of another version, or holds what no index holds."""
-        return cls(Store(_absolute(folder)), encoders=encoders)
+        """`folder`: where the index lies, also an address (engine/backend_choice.py). UserError when there is none, or
+        one of another version, or what no index holds; Failed where an engine cannot be reached."""
+        return cls(backend_choice.opened(backend_choice.resolved(folder)), encoders=encoders)
 
     @classmethod
     def build(
@@ -160,55 +160,55 @@ class Index:
     ) -> Index:
         """The index of a folder as it stands, or a new one that holds nothing yet; parameters and UserErrors as for
         `build`."""
-        source, folder = _absolute(source), _absolute(folder)
+        source, place = _absolute(source), backend_choice.resolved(folder)
         if not source.is_dir():
             found = "is not a folder" if source.exists() else "does not exist"
             raise UserError(f"{source} {found}. Give a folder of documents and pictures.")
-        if (folder / "meta.json").exists():
+        if backend_choice.exists(place):
             named = (settings.dense, settings.vision) if settings is not None else ()
-            index = cls.open(folder, [*encoders, *filter(None, named)])
+            index = cls.open(place, [*encoders, *filter(None, named)])
             if settings is not None and settings.dense == index.settings.dense:
                 settings = settings.with_prefixes(index.settings.query_prefix, index.settings.passage_prefix)
             if settings is not None and settings != index.settings:
                 raise UserError(
-                    f"The index in {folder} was built with other settings ({_differences(index.settings, settings)}). "
+                    f"The index in {place} was built with other settings ({_differences(index.settings, settings)}). "
                     "Build into a new folder, or keep the settings."
                 )
             if index.root != source:
                 raise UserError(
-                    f"The index in {folder} belongs to {index.root}, not to {source}. Build into a new folder, or use: "
-                    f"deepmmsearch index add {source} --index {folder}"
+                    f"The index in {place} belongs to {index.root}, not to {source}. Build into a new folder, or use: "
+                    f"deepmmsearch index add {source} --index {place}"
                 )
         else:
-            index = cls._create(folder, source, settings or IndexSettings())
+            index = cls._create(place, source, settings or IndexSettings())
         index.check_encoders()
         return index
 
     @classmethod
-    def _create(cls, folder: Path, root: Path, settings: IndexSettings) -> Index:
+    def _create(cls, place: Place, root: Path, settings: IndexSettings) -> Index:
         # load the encoders first: a wrong name must leave nothing half-made
         text_encoder = settings.text_encoder()
         if text_encoder is not None:
             settings = settings.with_prefixes(text_encoder.prefixes.query, text_encoder.prefixes.passage)
         pictures = image_encoder(settings.vision) if settings.vision else None
         named = tuple(filter(None, (settings.dense, settings.vision)))
-        index = cls(Store.create(folder, {"root": str(root), **asdict(settings)}), encoders=named)
+        index = cls(backend_choice.created(place, {"root": str(root), **asdict(settings)}), encoders=named)
         index.__dict__["text_encoder"], index.__dict__["image_encoder"] = text_encoder, pictures
         return index
 
     def check_encoders(self) -> None:
         """Raises UserError for an encoder that the index names and the user does not."""
         for name in (self.settings.dense, self.settings.vision):
-            refuse_unnamed(name, self.store.folder, self._encoders)
+            refuse_unnamed(name, self.store.name, self._encoders)
 
     @cached_property
     def text_encoder(self) -> TextEncoder | None:
-        refuse_unnamed(self.settings.dense, self.store.folder, self._encoders)
+        refuse_unnamed(self.settings.dense, self.store.name, self._encoders)
         return self.settings.text_encoder()
 
     @cached_property
     def image_encoder(self) -> ImageEncoder | None:
-        refuse_unnamed(self.settings.vision, self.store.folder, self._encoders)
+        refuse_unnamed(self.settings.vision, self.store.name, self._encoders)
         return image_encoder(self.settings.vision) if self.settings.vision else None
 
     def _ingest(self, timeout: float = 15.0) -> Ingest:
@@ -234,7 +234,7 @@ class Index:
 
     def differences(self) -> Changes:
         """What `update` would do."""
-        with intact(self.store.folder):
+        with self.store.intact():
             return changes(self.store.snapshot(), self._walk(self.root), Report())
 
     def update(
@@ -256,13 +256,13 @@ class Index:
 
     def _change(self, work: Callable[[Update], None], watch: Watch, timeout: float, log: Log) -> None:
         self.report = Report(log=log)
-        with intact(self.store.folder), Writer(self.store) as writer:
+        with self.store.intact(), self.store.writing() as writer:
             work(Update(self._ingest(timeout), writer, self.report, watch))
         self.store.refresh()
 
     def _walk(self, folder: Path) -> Walk:
         base = self._ingest_id(folder)
-        return Walk(folder, "" if base == "." else base, SUFFIXES, self.selection, self.store.folder)
+        return Walk(folder, "" if base == "." else base, SUFFIXES, self.selection, self.store.place)
 
     def add(self, paths: Iterable[str | os.PathLike[str]], watch: Watch = silent, log: Log = unlogged) -> Report:
         """Add or replace files, or all files of folders. UserError for a path that does not exist."""
@@ -283,7 +283,7 @@ class Index:
         """Remove files by path (folders with all that came from them) or by url; returns how many files went.
         UserError when a name is not in the index."""
         removed = 0
-        with intact(self.store.folder), Writer(self.store) as writer:
+        with self.store.intact(), self.store.writing() as writer:
             gone: set[str] = set()
             for given in names:
                 files = self._files(writer.snapshot, str(given)) - gone
@@ -295,7 +295,7 @@ class Index:
         self.store.refresh()
         return removed
 
-    def _files(self, snapshot: Snapshot, name: str) -> set[str]:
+    def _files(self, snapshot: BackendSnapshot, name: str) -> set[str]:
         files = {record.file for record in snapshot.find("url", name) if record.kind == "passage"}
         for identity in {name, self._ingest_id(name), self._ingest_id(self.root / name)}:
             files.update(snapshot.files_below(identity))
@@ -310,7 +310,7 @@ class Index:
         """At most k passages after the first `offset`, best first, at most `per_page` of one page. Any string is a
         query; engine/query_language.py says what is more than words in it."""
 
-        def found(snapshot: Snapshot) -> list[Hit]:
+        def found(snapshot: BackendSnapshot) -> list[Hit]:
             most = k + offset if k > 0 else 0
             passages = text_ranking.search(snapshot, query, most, self.text_encoder, per_page)[offset:] if most else []
             return [
@@ -322,12 +322,12 @@ class Index:
 
     def replaced(self, query: str) -> dict[str, str]:
         """The words of a query that are in no page, each with the one that is searched for instead."""
-        with intact(self.store.folder):
+        with self.store.intact():
             return dict(understood(self.store.snapshot(), query).replaced)
 
     def matched(self, query: str, text: str) -> list[tuple[int, int]]:
         """Where the words of a query stand in a text (a hit's snippet): start and end of each, in its order."""
-        with intact(self.store.folder):
+        with self.store.intact():
             snapshot = self.store.snapshot()
             return matched(snapshot, understood(snapshot, query), text)
 
@@ -335,8 +335,8 @@ class Index:
         """At most k pictures, best first, with thumbnails; `matched` is True only for a confident match."""
         embedding = self.image_encoder.encode([image])[0] if self.image_encoder is not None else None
 
-        def found(snapshot: Snapshot) -> list[Hit]:
-            gallery = _gallery(snapshot)
+        def found(snapshot: BackendSnapshot) -> list[Hit]:
+            gallery = snapshot.gallery()
             if gallery is None or k <= 0:
                 return []
             with snapshot.lock:
@@ -353,8 +353,8 @@ class Index:
         encoder = self.image_encoder if isinstance(self.image_encoder, WordsAndImages) else None
         embedding = encoder.encode_words([words])[0] if encoder is not None and words.strip() else None
 
-        def found(snapshot: Snapshot) -> list[Hit]:
-            gallery = _gallery(snapshot)
+        def found(snapshot: BackendSnapshot) -> list[Hit]:
+            gallery = snapshot.gallery()
             if gallery is None or k <= 0:
                 return []
             depth = max(text_ranking.DEPTH, 4 * k)
@@ -371,7 +371,7 @@ class Index:
     def read(self, url: str) -> Page:
         """The whole text of an indexed page: of the one that names this address, or whose file's own address it is.
         UserError when there is none, or several pages name it."""
-        with intact(self.store.folder):
+        with self.store.intact():
             snapshot = self.store.snapshot()
             records = [r for r in snapshot.find("url", url) if r.kind == "passage"]
             for file in (ingest.url_file(url), url):  # as it is cited, as it is shown
@@ -389,7 +389,7 @@ class Index:
 
     def digest(self) -> str:
         """sha256 over the settings and what is in every file: two indexes of the same have the same."""
-        with intact(self.store.folder):
+        with self.store.intact():
             files = sorted((r.file, r.content.get("sha", "")) for r in self.store.snapshot().find("kind", "file"))
         settings = asdict(self.settings)
         # unset, they change nothing: an index without vectors has the digest that it had before there were prefixes
@@ -398,33 +398,32 @@ class Index:
 
     def skipped(self) -> list[tuple[str, str]]:
         """(file, reason) of each file, folder and entry of a file that was met and is not in the index."""
-        with intact(self.store.folder):
+        with self.store.intact():
             snapshot = self.store.snapshot()
             records = [r for kind in ("skipped", "skipped entry") for r in snapshot.find("kind", kind)]
         return sorted((r.file, str(r.content["reason"])) for r in records)
 
     def stats(self) -> dict[str, Any]:
         """Counts, sizes and settings."""
-        with intact(self.store.folder):
+        with self.store.intact():
             snapshot = self.store.snapshot()
             kinds = {"files": "file", "passages": "passage", "pictures": "picture", "captions": "mention"}
             counts = {name: snapshot.count(kind) for name, kind in kinds.items()}
             counts["skipped"] = snapshot.count("skipped") + snapshot.count("skipped entry")
-        size = sum(path.stat().st_size for path in self.store.folder.rglob("*") if path.is_file())
+            own = self.store.figures()
         return {
-            "folder": str(self.store.folder),
+            "folder": self.store.name,
             "source": str(self.root),
             **counts,
-            "segments": len(snapshot.segments),
-            "bytes": size,
+            **own,
             **self.selection.to_json(),
             **asdict(self.settings),
         }
 
-    def _consistent(self, work: Callable[[Snapshot], list[Any]]) -> list[Any]:
+    def _consistent(self, work: Callable[[BackendSnapshot], list[Any]]) -> list[Any]:
         for attempt in range(5):
             try:
-                with intact(self.store.folder):
+                with self.store.intact():
                     return list(work(self.store.snapshot()))
             except FileNotFoundError:
                 # a writer merged the segments of this commit away before their arrays were read
@@ -434,20 +433,7 @@ class Index:
         return []
 
 
-def _gallery(snapshot: Snapshot) -> Gallery | None:
-    with snapshot.lock:
-        if "gallery" not in snapshot.derived:
-            opened = [(s, arrays) for s, arrays in snapshot.opened("pictures") if not s.dead.all()]
-            known = snapshot.store.derived
-            segments = {s.name: known.get(s.name) or PictureSegment(arrays) for s, arrays in opened}
-            snapshot.store.derived = segments
-            dead = [s.dead for s, _ in opened]
-            snapshot.derived["gallery"] = Gallery(list(segments.values()), dead) if opened else None
-        gallery: Gallery | None = snapshot.derived["gallery"]
-        return gallery
-
-
-def _named(snapshot: Snapshot, words: str, depth: int) -> dict[int, float]:
+def _named(snapshot: BackendSnapshot, words: str, depth: int) -> dict[int, float]:
     """The pictures that words name, with the best score of their names and captions."""
     scores: dict[int, float] = {}
     for record in snapshot.rank_captions(words, depth):
@@ -458,7 +444,7 @@ def _named(snapshot: Snapshot, words: str, depth: int) -> dict[int, float]:
     return scores
 
 
-def _picture_hit(snapshot: Snapshot, row: int, score: float, matched: bool | None = None) -> Hit | None:
+def _picture_hit(snapshot: BackendSnapshot, row: int, score: float, matched: bool | None = None) -> Hit | None:
     files = sorted({record.file for record in snapshot.find("ref", f"picture:{row}")})
     if not files:
         return None
@@ -476,7 +462,7 @@ def _decoded(thumbnail: Future[Image] | None) -> Image | None:
         return None
 
 
-def _address(snapshot: Snapshot, url: str, file: str) -> str:
+def _address(snapshot: BackendSnapshot, url: str, file: str) -> str:
     """Where a page of the index is cited and read: the address that it names, but its own file's where another one
     names the same. Who is right cannot be told."""
     return ingest.file_url(file) if snapshot.is_claimed(url, file) else url

@@ -17,11 +17,12 @@ from PIL import Image
 
 from deepmmsearch import images
 from deepmmsearch.engine import descriptors, image
+from deepmmsearch.engine.backend import BackendWriter
 from deepmmsearch.engine.chunks import Chunk, passages
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
+from deepmmsearch.engine.page_terms import NewPassage
 from deepmmsearch.engine.storage import Record, page_number
 from deepmmsearch.engine.walk import as_text
-from deepmmsearch.engine.writer import NewPassage, Writer
 from deepmmsearch.errors import Failed, Unreadable, UserError
 from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Showing
@@ -72,7 +73,7 @@ class Ingest:
         except ValueError:
             return as_text(absolute.as_posix())
 
-    def add_picture(self, writer: Writer, file: str, content: bytes, sha: str, within: str = "") -> None:
+    def add_picture(self, writer: BackendWriter, file: str, content: bytes, sha: str, within: str = "") -> None:
         """A picture in place of what the file held. Raises Unreadable, and then nothing is changed."""
         row = None if writer.knows_picture(sha) else self._described(content)
         said = [("", passage) for passage in self._written(content)]
@@ -92,7 +93,7 @@ class Ingest:
         """What is written in a picture, where that is to be read."""
         return passages(self.texts.picture(decoded(content)), self.passage_size) if self.texts is not None else []
 
-    def add_page(self, writer: Writer, file: str, document: Document, within: str = "", url: str = "") -> None:
+    def add_page(self, writer: BackendWriter, file: str, document: Document, within: str = "", url: str = "") -> None:
         """A page in place of what the file held. `within`: the collection whose entry it is, which holds no such one
         yet; `url`: what the collection says its address is, which counts if it is one of the web."""
         url = url if url.startswith(("https://", "http://")) else document.url or file_url(file)
@@ -124,7 +125,7 @@ class Ingest:
                 ref, beside = f"mention:{target}", f"{showing.title} {showing.snippet} {document.title}"
                 writer.add("mention", file, content, ref=ref, url=url, within=within, caption=beside)
 
-    def _own_pictures(self, writer: Writer, file: str, document: Document) -> Iterator[_Own]:
+    def _own_pictures(self, writer: BackendWriter, file: str, document: Document) -> Iterator[_Own]:
         """The pictures that the file holds."""
         rows: dict[str, dict[str, Any] | None] = {}
         for showing in document.pictures:
@@ -139,7 +140,7 @@ class Ingest:
                 yield _Own(_name_within(file, showing), sha, rows[sha], said, showing.place)
 
     def _add_passages(
-        self, writer: Writer, file: str, url: str, document: Document, found: list[_Part], within: str
+        self, writer: BackendWriter, file: str, url: str, document: Document, found: list[_Part], within: str
     ) -> None:
         rows = self._add_vectors(writer, file, document.title, [passage for _, passage in found])
         texts = [NewPassage(passage.text, row, place) for (place, passage), row in zip(found, rows, strict=True)]
@@ -147,7 +148,7 @@ class Ingest:
         names = f"{document.site} {_called(file[len(within) + 1 :] if within else file)}"
         writer.add_page(file, url, document.title, texts, spoken, document.date, within, names)
 
-    def _add_vectors(self, writer: Writer, file: str, title: str, found: list[Chunk]) -> list[int | None]:
+    def _add_vectors(self, writer: BackendWriter, file: str, title: str, found: list[Chunk]) -> list[int | None]:
         """The row of each passage: one vector per part, each below the page's title and its heading."""
         if self.text_encoder is None or not found:
             return [None] * len(found)

@@ -37,9 +37,9 @@ class PictureSegment:
         self.lists = Lists(arrays)
         self.few = np.flatnonzero(np.diff(np.asarray(arrays["points" + OFFSETS])) < FEW_FEATURES)
         grids = np.asarray(arrays["grid"])
-        self.coarse = _coarse(grids, d.WHOLE)
+        self.coarse = coarse(grids, d.WHOLE)
         # (few, PARTS, dimensions)
-        self.coarse_parts = np.stack([_coarse(grids[self.few], part) for part in PARTS], 1)
+        self.coarse_parts = np.stack([coarse(grids[self.few], part) for part in PARTS], 1)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,7 +75,7 @@ class PictureSegment:
         return np.asarray(self.arrays["grid"][row], np.float32)
 
 
-def _coarse(grids: np.ndarray, part: d.Window) -> np.ndarray:
+def coarse(grids: np.ndarray, part: d.Window) -> np.ndarray:
     """float16 (n, dimensions), by blocks."""
     blocks = [grids[start : start + BLOCK].astype(np.float32) for start in range(0, max(1, len(grids)), BLOCK)]
     return np.concatenate([align.coarse(_part(block, part)).astype(np.float16) for block in blocks])

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
+from deepmmsearch.engine.backend import BackendSnapshot
 from deepmmsearch.engine.corrections import corrected
 from deepmmsearch.engine.page_tags import LANGUAGE
 from deepmmsearch.engine.query_language import ParsedQuery, parsed
-from deepmmsearch.engine.storage import Conditions, Snapshot
+from deepmmsearch.engine.storage import Conditions
 from deepmmsearch.language.function_words import function_words
 from deepmmsearch.language.segmentation import is_run, words
 from deepmmsearch.language.stems import ENGLISH, Terms, spelling, terms
@@ -39,7 +40,7 @@ class Query:
     replaced: Mapping[str, str] = field(default_factory=dict)
 
 
-def understood(snapshot: Snapshot, text: str) -> Query:
+def understood(snapshot: BackendSnapshot, text: str) -> Query:
     """Any text is a query. Terms count as often as they are said; of more than 64, those that say most are kept."""
     asked = parsed(text)
     said = [word.text for word in words(asked.words)]
@@ -71,7 +72,7 @@ def understood(snapshot: Snapshot, text: str) -> Query:
     return Query(asked.words, weights, small, conditions, asked.phrases, asked.without, replaced)
 
 
-def _conditions(snapshot: Snapshot, asked: ParsedQuery, spoken: tuple[str, ...]) -> Conditions:
+def _conditions(snapshot: BackendSnapshot, asked: ParsedQuery, spoken: tuple[str, ...]) -> Conditions:
     def parts(phrase: str) -> list[list[str]]:
         """What a text that holds the phrase must have: for each of its words, the word in one of the languages."""
         found: list[list[str]] = []
@@ -92,7 +93,7 @@ def _whole(analysed: Terms, token: str) -> list[str]:
     return (found if is_run(token) else found[:1]) or analysed.small.get(token, "").split()
 
 
-def matched(snapshot: Snapshot, query: Query, text: str) -> list[tuple[int, int]]:
+def matched(snapshot: BackendSnapshot, query: Query, text: str) -> list[tuple[int, int]]:
     """Where the words of a query stand in a text, in its order: start and end of each; in runs without blanks, of
     what is found in them."""
     spoken, found = _languages(snapshot), list[tuple[int, int]]()
@@ -148,7 +149,7 @@ def _importance(said: list[str], function: frozenset[str]) -> list[float]:
     ]
 
 
-def _languages(snapshot: Snapshot) -> tuple[str, ...]:
+def _languages(snapshot: BackendSnapshot) -> tuple[str, ...]:
     """Of the pages of the index, the commonest first."""
     if "languages" not in snapshot.derived:
         snapshot.derived["languages"] = tuple(snapshot.tags(LANGUAGE)) or (ENGLISH,)
@@ -156,7 +157,7 @@ def _languages(snapshot: Snapshot) -> tuple[str, ...]:
     return spoken
 
 
-def _forms(snapshot: Snapshot, token: str, spoken: tuple[str, ...]) -> dict[str, float]:
+def _forms(snapshot: BackendSnapshot, token: str, spoken: tuple[str, ...]) -> dict[str, float]:
     """The terms of a word in each language. Its forms count as one term that is as common as all of them together:
     else the few pages in a language that is rare in the index would come first for every word."""
     stemmed = snapshot.store.stemmed
@@ -178,13 +179,13 @@ def _forms(snapshot: Snapshot, token: str, spoken: tuple[str, ...]) -> dict[str,
     return weights
 
 
-def _idf(snapshot: Snapshot, frequency: int) -> float:
+def _idf(snapshot: BackendSnapshot, frequency: int) -> float:
     """BM25's, never nothing."""
-    total = max(snapshot.searcher.num_docs, frequency)
+    total = max(snapshot.documents, frequency)
     return math.log(1 + (total - frequency + 0.5) / (frequency + 0.5))
 
 
-def _telling(snapshot: Snapshot, weights: Mapping[str, float]) -> Counter[str]:
+def _telling(snapshot: BackendSnapshot, weights: Mapping[str, float]) -> Counter[str]:
     def says(term: str) -> float:
         frequency = snapshot.frequency(term)
         return weights[term] * _idf(snapshot, frequency) if frequency else 0.0

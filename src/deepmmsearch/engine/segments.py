@@ -13,7 +13,7 @@ import re
 import shutil
 import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,21 @@ class Segment:
         if not dying:
             return self
         return replace(self, dead=self.dead | np.isin(ids, np.fromiter(dying, np.int64, len(dying))))
+
+
+def stacked(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarray]:
+    """Rows to arrays. A value wrapped in a list is ragged: its rows are concatenated and offsets kept."""
+    identities, values = zip(*rows, strict=True)
+    arrays: dict[str, np.ndarray] = {IDS: np.array(identities, np.int64)}
+    for key, first in values[0].items():
+        column = [row[key] for row in values]
+        if isinstance(first, list):
+            pieces = [piece[0] for piece in column]
+            arrays[key] = np.concatenate(pieces)
+            arrays[key + OFFSETS] = np.concatenate([[0], np.cumsum([len(p) for p in pieces])]).astype(np.int64)
+        else:
+            arrays[key] = np.stack(column)
+    return arrays
 
 
 def write_segment(folder: Path, kind: str, arrays: Arrays, beside: Arrays | None = None) -> Segment:

@@ -14,11 +14,11 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,11 @@ from deepmmsearch.errors import Failed, MissingExtra, UserError
 from deepmmsearch.files import replacing, write_json
 from deepmmsearch.language.stems import ENGLISH, terms
 from deepmmsearch.notation import without_halves
+
+if TYPE_CHECKING:
+    from deepmmsearch.engine.image import Gallery
+    from deepmmsearch.engine.vectors import Vectors
+    from deepmmsearch.engine.writer import Writer
 
 FORMAT = 3
 ALL = 10_000_000
@@ -178,6 +183,26 @@ class Store:
         """Settings that may change while the index is used."""
         self.meta = {**self.meta, **values}
         write_json(self.folder / "meta.json", self.meta, durable=True)
+
+    @property
+    def name(self) -> str:
+        return str(self.folder)
+
+    @property
+    def place(self) -> Path | None:
+        return self.folder
+
+    def intact(self) -> AbstractContextManager[None]:
+        return intact(self.folder)
+
+    def writing(self) -> Writer:
+        from deepmmsearch.engine.writer import Writer
+
+        return Writer(self)
+
+    def figures(self) -> dict[str, Any]:
+        size = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        return {"segments": len(self.snapshot().segments), "bytes": size}
 
     @property
     def read_only(self) -> bool:
@@ -345,6 +370,23 @@ class Snapshot:
             if segment.kind == kind:
                 folder = self.store.arrays
                 yield segment, seg.read_segment(folder, segment), seg.read_beside(folder, segment)
+
+    @property
+    def documents(self) -> int:
+        return int(self.searcher.num_docs)
+
+    # what searches vectors and pictures reads snapshots itself
+    def vectors(self) -> Vectors | None:
+        """Of the passages, where they have some."""
+        from deepmmsearch.engine.vectors import vectors_of
+
+        return vectors_of(self)
+
+    def gallery(self) -> Gallery | None:
+        """The pictures, where there are any. FileNotFoundError as of `arrays`."""
+        from deepmmsearch.engine.galleries import gallery_of
+
+        return gallery_of(self)
 
     def find(self, field: str, value: str, limit: int = ALL) -> Iterator[Record]:
         """Records whose field is exactly this value; none has one that is no Unicode."""

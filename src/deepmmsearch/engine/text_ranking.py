@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from deepmmsearch.engine.backend import BackendSnapshot, DenseRanking
 from deepmmsearch.engine.encoders import TextEncoder
 from deepmmsearch.engine.fusion import fuse
 from deepmmsearch.engine.query import Query, holds, understood
-from deepmmsearch.engine.storage import FoundPassage, Ranked, Snapshot
-from deepmmsearch.engine.vectors import Vectors, vectors_of
+from deepmmsearch.engine.storage import FoundPassage, Ranked
 from deepmmsearch.notation import without_halves
 
 PER_PAGE = 3
@@ -24,18 +24,18 @@ MAX_QUERY = 10_000
 
 
 def search(
-    snapshot: Snapshot, query: str, k: int, encoder: TextEncoder | None = None, per_page: int = PER_PAGE
+    snapshot: BackendSnapshot, query: str, k: int, encoder: TextEncoder | None = None, per_page: int = PER_PAGE
 ) -> list[FoundPassage]:
     """At most k passages, best first, at most `per_page` of one page; `score` is BM25's, or the fused one."""
     query = without_halves(query[:MAX_QUERY])
-    vectors = vectors_of(snapshot) if encoder is not None and query.strip() else None
+    vectors = snapshot.vectors() if encoder is not None and query.strip() else None
     asked = understood(snapshot, query)
     if encoder is None or vectors is None:
         return _lexical(snapshot, asked, k, per_page)
     return _fused(snapshot, asked, k, vectors, encoder, per_page)
 
 
-def rank(snapshot: Snapshot, query: Query, depth: int) -> tuple[Ranked, list[int], bool]:
+def rank(snapshot: BackendSnapshot, query: Query, depth: int) -> tuple[Ranked, list[int], bool]:
     """The best passages, the numbers of their pages, and whether these are all there are. To a passage's BM25 its
     page's is added: that of its whole text, in which the words of a question meet that one passage has not."""
     ranked = snapshot.rank(query.terms, query.small, depth, query.conditions)
@@ -51,12 +51,12 @@ def rank(snapshot: Snapshot, query: Query, depth: int) -> tuple[Ranked, list[int
     return [scored[position] for position in order], [pages[position] for position in order], complete
 
 
-def _holds(snapshot: Snapshot, query: Query, found: tuple[float, Any]) -> bool:
+def _holds(snapshot: BackendSnapshot, query: Query, found: tuple[float, Any]) -> bool:
     passage = snapshot.passage(*found)
     return holds(passage.title, passage.text, query)
 
 
-def _lexical(snapshot: Snapshot, query: Query, k: int, per_page: int) -> list[FoundPassage]:
+def _lexical(snapshot: BackendSnapshot, query: Query, k: int, per_page: int) -> list[FoundPassage]:
     depth = max(DEPTH, 4 * k)
     while True:
         ranked, of_pages, complete = rank(snapshot, query, depth)
@@ -68,7 +68,7 @@ def _lexical(snapshot: Snapshot, query: Query, k: int, per_page: int) -> list[Fo
 
 
 def _fused(
-    snapshot: Snapshot, query: Query, k: int, vectors: Vectors, encoder: TextEncoder, per_page: int
+    snapshot: BackendSnapshot, query: Query, k: int, vectors: DenseRanking, encoder: TextEncoder, per_page: int
 ) -> list[FoundPassage]:
     depth = max(DEPTH, 4 * k)
     ranked, of_pages, _ = rank(snapshot, query, depth)

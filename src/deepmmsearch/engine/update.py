@@ -18,12 +18,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from deepmmsearch import __version__
+from deepmmsearch.engine.backend import BackendSnapshot, BackendWriter
 from deepmmsearch.engine.build_report import Report
 from deepmmsearch.engine.ingest import MAX_BYTES, Ingest
 from deepmmsearch.engine.site_names import SiteNames
-from deepmmsearch.engine.storage import KnownFile, Snapshot, page_number
+from deepmmsearch.engine.storage import KnownFile, page_number
 from deepmmsearch.engine.walk import Found, extension, file_stamp, named
-from deepmmsearch.engine.writer import Writer
 from deepmmsearch.errors import Unreadable, UserError
 from deepmmsearch.progress import Watch, silent, tracked
 from deepmmsearch.reading.collection import Collection, CollectionEntry
@@ -47,7 +47,7 @@ class Changes(NamedTuple):
     gone: list[tuple[str, KnownFile]]
 
 
-def changes(snapshot: Snapshot, folder: Iterable[Found], report: Report, watch: Watch = silent) -> Changes:
+def changes(snapshot: BackendSnapshot, folder: Iterable[Found], report: Report, watch: Watch = silent) -> Changes:
     """All that a folder holds against all that the index holds of it, and files that were added from elsewhere. What is
     as it was is told to the report."""
     known = snapshot.known_files()
@@ -78,7 +78,7 @@ def _elsewhere(file: str) -> Found | None:
     return None if not found.file and path.parent.is_dir() else found
 
 
-def settled(snapshot: Snapshot, found: Found, was: KnownFile | None, report: Report) -> bool:
+def settled(snapshot: BackendSnapshot, found: Found, was: KnownFile | None, report: Report) -> bool:
     """Is the file as it was, and what the index holds of it what would be made of it again?"""
     if was is None or not found.stamp or was.stamp != found.stamp:
         return False
@@ -101,7 +101,7 @@ class Update:
     file. KeyboardInterrupt is raised when what was done until then is committed."""
 
     ingest: Ingest
-    writer: Writer
+    writer: BackendWriter
     report: Report
     watch: Watch = silent
 

@@ -94,9 +94,7 @@ class Vectors:
         """How far the nearest passage's cosine stands above those of all, in their deviations, over how far the
         greatest of as many random ones would: about 1 where the query is near to nothing in particular."""
         parts, starts = self._sample
-        cosines = np.maximum.reduceat(parts @ query, starts)
-        chance = math.sqrt(2 * math.log(max(3, self._count)))
-        return float((nearest - cosines.mean()) / (cosines.std() + 1e-9) / chance)
+        return standing_apart(np.maximum.reduceat(parts @ query, starts), nearest, self._count)
 
     @cached_property
     def _sample(self) -> tuple[np.ndarray, np.ndarray]:
@@ -109,6 +107,12 @@ class Vectors:
             for passage in alive[:: max(1, len(alive) // max(1, share))]:
                 taken.append(piece.parts[ends[passage] : ends[passage + 1]].astype(np.float32))
         return np.concatenate(taken), np.cumsum([0, *map(len, taken[:-1])])
+
+
+def standing_apart(cosines: np.ndarray, nearest: float, count: int) -> float:
+    """How far `nearest` stands above the cosines of a sample of `count` passages (see `Vectors.apart`)."""
+    chance = math.sqrt(2 * math.log(max(3, count)))
+    return float((nearest - cosines.mean()) / (cosines.std() + 1e-9) / chance)
 
 
 def cells_of(kind: str, arrays: Arrays) -> dict[str, np.ndarray]:

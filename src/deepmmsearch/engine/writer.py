@@ -7,23 +7,18 @@ import math
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
-from deepmmsearch.engine.page_tags import page_tags
+from deepmmsearch.engine.page_terms import NewPassage, PageAnalysis
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.engine.storage import Store, file_ref, page_number, tantivy_module
 from deepmmsearch.engine.vectors import KIND, cells_of
 from deepmmsearch.errors import Failed, UserError
-from deepmmsearch.language.detection import language_of
-from deepmmsearch.language.function_words import function_words
-from deepmmsearch.language.segmentation import is_run, words
-from deepmmsearch.language.stems import Terms
-from deepmmsearch.notation import without_halves
 
 HEAP = 48_000_000
 MERGE_FACTOR = 8
@@ -39,16 +34,6 @@ COMMIT_SECONDS = 10.0
 COMMIT_DOCUMENTS = 50_000
 COMMIT_BYTES = 96_000_000
 """Of arrays, which are in memory until they are committed."""
-# how often a title counts before the text: a name, and one of more words than NAME
-SHORT_TITLE, LONG_TITLE, NAME = 8, 2, 4
-
-
-class NewPassage(NamedTuple):
-    """A passage to be added: the row of its vectors where it has some, and its place in a file that has pages."""
-
-    text: str
-    row: int | None = None
-    place: str = ""
 
 
 class Writer:
@@ -59,7 +44,7 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._analysed: dict[str, Terms] = {}
+        self._analysis = PageAnalysis(store.stemmed)
         if store.read_only:
             raise Failed(f"The index in {store.folder} cannot be written: its folder is read-only. Copy it first.")
         try:
@@ -140,42 +125,25 @@ class Writer:
     ) -> None:
         """A page as text search sees it; `language` and `date` as it names them. `names`: words by which it is found as
         well, once, where it does not say them itself."""
-        title, texts = without_halves(title), [without_halves(passage.text) for passage in passages]
-        spoken = language_of("\n".join(texts), language)
-        analysed = self._analysed.get(spoken)
-        if analysed is None:
-            # of its own: what is new to this writer is what its pages tell of how words are written
-            analysed = self._analysed[spoken] = Terms(spoken, self.store.stemmed, collecting=True)
-        heading, small = analysed.line(title)
-        short = _length(title, spoken) <= NAME
-        # a function word is as good as any in a name
-        heading = " ".join([f"{heading} {small}"] * SHORT_TITLE if short else [heading] * LONG_TITLE)
-        lines = [analysed.line(text) for text in texts]
-        said = {term for line, _ in lines for term in line.split()} | set(heading.split())
-        beside = "".join(f" {term}" for term in dict.fromkeys(analysed.line(names)[0].split()) if term not in said)
-        page, day = page_number(file), _day(date)
-        tags = page_tags(within or file, url, spoken)
-        for position, (passage, text, (line, small)) in enumerate(zip(passages, texts, lines, strict=True)):
-            fields = {"url": url, "words": f"{heading} {line}", "small": small}
-            if position == 0:
-                fields["words"] += beside
-                fields["whole"] = " ".join([heading, *(line for line, _ in lines)]) + beside
-                fields["spelled"] = " ".join(set(analysed.fresh))
-                analysed.fresh.clear()
+        page = page_number(file)
+        analysed = self._analysis.passages(within or file, url, title, passages, language, date, names)
+        for position, own in enumerate(analysed):
+            fields = {"url": url, "words": own.words, "small": own.small, "whole": own.whole, "spelled": own.spelled}
             self._texts += 1
-            self._terms += fields["words"].count(" ") + 1
-            document = _document("passage", (file, within), {"place": passage.place} if passage.place else {}, fields)
-            for tag in tags:
+            self._terms += own.words.count(" ") + 1
+            place, row = own.passage.place, own.passage.row
+            document = _document("passage", (file, within), {"place": place} if place else {}, fields)
+            for tag in own.tags:
                 document.add_text("tag", tag)
-            document.add_bytes("title", title.encode())
-            document.add_bytes("body", text.encode())
+            document.add_bytes("title", own.title.encode())
+            document.add_bytes("body", own.text.encode())
             document.add_unsigned("page", page)
             document.add_unsigned("position", position)
-            if day:
-                document.add_unsigned("date", day)
-            if passage.row is not None:
-                document.add_unsigned("row", passage.row)
-            self._add(document, file, passage.row)
+            if own.date:
+                document.add_unsigned("date", own.date)
+            if row is not None:
+                document.add_unsigned("row", row)
+            self._add(document, file, row)
 
     def _add(self, document: Any, file: str, row: int | None = None) -> None:
         if file:
@@ -255,7 +223,7 @@ class Writer:
         if not self.pending:
             return
         for kind, rows in self._rows.items():
-            self._segments.append(self._written(kind, _stack(rows)))
+            self._segments.append(self._written(kind, seg.stacked(rows)))
         if self._dying:
             self._segments = [self._bury(s) for s in self._segments]
         self._merge()
@@ -309,21 +277,6 @@ class Writer:
         return next((own for own in layers.values() if len(own) >= MERGE_FACTOR), [])
 
 
-def _stack(rows: Iterable[tuple[int, Mapping[str, Any]]]) -> dict[str, np.ndarray]:
-    """Rows to arrays. A value wrapped in a list is ragged: its rows are concatenated and offsets kept."""
-    identities, values = zip(*rows, strict=True)
-    arrays: dict[str, np.ndarray] = {seg.IDS: np.array(identities, np.int64)}
-    for key, first in values[0].items():
-        column = [row[key] for row in values]
-        if isinstance(first, list):
-            pieces = [piece[0] for piece in column]
-            arrays[key] = np.concatenate(pieces)
-            arrays[key + seg.OFFSETS] = np.concatenate([[0], np.cumsum([len(p) for p in pieces])]).astype(np.int64)
-        else:
-            arrays[key] = np.stack(column)
-    return arrays
-
-
 def _document(kind: str, files: tuple[str, str], content: Mapping[str, Any], texts: Mapping[str, str]) -> Any:
     document = tantivy_module().Document()
     document.add_text("kind", kind)
@@ -333,16 +286,3 @@ def _document(kind: str, files: tuple[str, str], content: Mapping[str, Any], tex
     if content:
         document.add_bytes("content", json.dumps(content).encode())
     return document
-
-
-def _length(title: str, language: str) -> float:
-    """In words that say something; two characters are about one where blanks do not tell."""
-    small = function_words(language)
-    said = [word.text for word in words(title) if word.text.lower() not in small]
-    return sum(len(token) / 2 if is_run(token) else 1 for token in said)
-
-
-def _day(date: str | None) -> int:
-    """2024-05-17 as 20240517, and 0 for what is no date."""
-    found = re.match(r"(\d{4})-(\d\d)-(\d\d)", date or "")
-    return int("".join(found.groups())) if found else 0

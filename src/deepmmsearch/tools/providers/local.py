@@ -13,8 +13,8 @@ from deepmmsearch.types import Hit
 class Local:
     """Text and image search over an index of one's own, offline.
 
-    `index`: the folder that `deepmmsearch index build` made. `encoders`: models that it may name for its vectors,
-    besides the usual ones.
+    `index`: the folder or address that `deepmmsearch index build` was given. `encoders`: models that it may name for
+    its vectors, besides the usual ones.
     """
 
     name = "local"
@@ -22,7 +22,7 @@ class Local:
     extra = "engine"
     module = "tantivy"
 
-    def __init__(self, index: Path, encoders: Sequence[str] = ()) -> None:
+    def __init__(self, index: str | Path, encoders: Sequence[str] = ()) -> None:
         from deepmmsearch.engine import Index
         from deepmmsearch.tools.index_tools import LocalImageSearch, LocalTextSearch
 

@@ -1,0 +1,349 @@
+"""One contract for all that may keep an index: the local engine, LanceDB, a server of Milvus's protocol.
+
+Everything here runs against the real engine; those that are not installed are skipped with a word."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageOps
+
+pytest.importorskip("tantivy")
+pytest.importorskip("cv2")
+
+from tests.fake_encoder import WordEncoder
+
+from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.errors import Failed, UnknownName, UserError
+from deepmmsearch.index_place import Place
+
+NewPlace = Callable[[], Place]
+
+
+@pytest.fixture(scope="module")
+def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("pymilvus", reason="the extra milvus is not installed")
+    servers = pytest.importorskip("milvus_lite.adapter.grpc.server", reason="milvus-lite is not installed")
+    server, database, port = servers.start_server_in_thread(str(tmp_path_factory.mktemp("milvus")))
+    yield f"milvus://127.0.0.1:{port}"
+    server.stop(0)
+    database.close()
+
+
+@pytest.fixture(scope="module", params=["local", "lancedb", "milvus"])
+def new_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewPlace:
+    if request.param == "milvus":
+        server = request.getfixturevalue("milvus")
+        return lambda: f"{server}/t{uuid.uuid4().hex}"
+    if request.param == "lancedb":
+        pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+        return lambda: f"lancedb://{tmp_path_factory.mktemp('lance') / 'index'}"
+    return lambda: tmp_path_factory.mktemp("local") / "index"
+
+
+def _picture(seed: int) -> Image.Image:
+    """Shapes and strokes, so that it has many local features."""
+    random = np.random.default_rng(seed)
+    image = Image.new("RGB", (320, 240), tuple(random.integers(60, 200, 3).tolist()))
+    draw = ImageDraw.Draw(image)
+    for _ in range(60):
+        x, y, w, h = random.integers(0, 280), random.integers(0, 200), *random.integers(8, 50, 2)
+        colour = tuple(random.integers(0, 255, 3).tolist())
+        (draw.rectangle if random.random() < 0.5 else draw.ellipse)([x, y, x + w, y + h], fill=colour, outline="black")
+    return image
+
+
+TEXTS = {
+    "bhutan.md": "# Bhutan\n\nThe highest point of Bhutan is Gangkhar Puensum, 7,570 m high.",
+    "notes/tower.md": "# 東京タワー\n\n東京タワーは高さ333メートルの電波塔です。",
+    "notes/russia.md": "# Маяк\n\nСтарый маяк стоит на берегу холодного моря.",
+    "notes/arab.md": "# المنارة\n\nتقع المنارة القديمة على شاطئ البحر.",
+    "notes/mill.txt": "The red wheel of the mill turns slowly. A museum is beside the mill.",
+    'o\'hara "x"\\.md': "---\nurl: https://en.example.org/o'hara\ndate: 2021-05-01\n---\n# O'Hara\n\nAn old mill.",
+    "C++.md": "# C++\n\nThe language C++ has templates; it grew out of C.",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("documents")
+    for name, text in TEXTS.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    for seed in range(4):
+        _picture(seed).save(root / f"shapes {seed}.png")
+    (root / "gallery.md").write_text("# Shapes\n\n![A heap of blocks](<shapes 2.png>)\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def index(new_place: NewPlace, folder: Path) -> Index:
+    return Index.build(folder, new_place())
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# One\n\nThe first lighthouse.")
+    (tmp_path / "docs" / "b.md").write_text("# Two\n\nThe second lighthouse.")
+    return tmp_path / "docs"
+
+
+def _urls(index: Index, query: str) -> list[str]:
+    return [hit.url for hit in index.search_text(query)]
+
+
+def test_builds_and_counts(index: Index) -> None:
+    stats = index.stats()
+    assert (stats["files"], stats["passages"], stats["pictures"], stats["captions"]) == (12, 8, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("highest point of Bhutan", "bhutan.md"),
+        ("東京タワーの高さ", "notes/tower.md"),
+        ("старый маяк", "notes/russia.md"),
+        ("المنارة القديمة", "notes/arab.md"),
+        ("C++ templates", "C%2B%2B.md"),
+        ("bhuten", "bhutan.md"),
+        ('"red wheel"', "notes/mill.txt"),
+        ("mill -museum", "https://en.example.org/o'hara"),
+        ("mill site:example.org", "https://en.example.org/o'hara"),
+        ("mill filetype:txt", "notes/mill.txt"),
+        ("mill after:2021 before:2022", "https://en.example.org/o'hara"),
+        ("mill folder:notes", "notes/mill.txt"),
+    ],
+)
+def test_words_find_pages(index: Index, query: str, expected: str) -> None:
+    assert _urls(index, query)[:1] == [expected]
+
+
+@pytest.mark.parametrize(
+    "query", ['"wheel red"', "mill after:2100", "mill site:other.org", "mill filetype:pdf", "zzzqqq"]
+)
+def test_what_does_not_fit_is_not_found(index: Index, query: str) -> None:
+    assert _urls(index, query) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "' OR '1'='1",
+        'mill" or id != "',
+        "mill folder:x'||'",
+        "mill\\",
+        "site:a'b mill",
+        "\0",
+        "-- ; DROP TABLE",
+        "%_*",
+        "🦜 \ud800",
+    ],
+)
+def test_hostile_queries_are_words(index: Index, query: str) -> None:
+    assert index.search_text(query) is not None
+    assert index.stats()["passages"] == 8
+
+
+def test_reads_a_page_by_any_name(index: Index) -> None:
+    assert "An old mill" in index.read("https://en.example.org/o'hara").text
+    assert "An old mill" in index.read('o\'hara "x"\\.md').text
+    with pytest.raises(UserError, match="No page"):
+        index.read("' OR 1=1 --")
+
+
+@pytest.mark.parametrize("change", ["same", "crop", "mirrored", "grey"])
+def test_changed_pictures_are_matched(index: Index, change: str) -> None:
+    picture = _picture(2)
+    if change == "crop":
+        picture = picture.crop((40, 30, 280, 210))
+    elif change == "mirrored":
+        picture = ImageOps.mirror(picture)
+    elif change == "grey":
+        picture = ImageOps.grayscale(picture).convert("RGB")
+    best = index.search_image(picture, 3)[0]
+    assert best.matched and best.title == "A heap of blocks" and best.image is not None
+
+
+def test_another_picture_is_no_match(index: Index) -> None:
+    assert not any(hit.matched for hit in index.search_image(_picture(77), 3))
+    assert not any(hit.matched for hit in index.search_image(Image.new("RGB", (200, 200), "white"), 3))
+
+
+def test_words_find_pictures(index: Index) -> None:
+    assert index.search_pictures("heap of blocks", 1)[0].title == "A heap of blocks"
+
+
+def test_what_changes_is_replaced_and_what_goes_is_removed(new_place: NewPlace, own: Path) -> None:
+    place = new_place()
+    index = Index.build(own, place)
+    assert Index.build(own, place).report.unchanged == 2
+    (own / "a.md").write_text("# One\n\nA windmill now.")
+    (own / "b.md").unlink()
+    shutil.copy(own / "a.md", own / "c.md")
+    report = Index.build(own, place).report
+    assert (report.added, report.changed, report.removed) == (1, 1, 1)
+    assert _urls(index, "lighthouse") == [] and sorted(_urls(index, "windmill")) == ["a.md", "c.md"]
+    assert index.remove(["c.md"]) == 1 and _urls(index, "windmill") == ["a.md"]
+    with pytest.raises(UserError, match="is not in the index"):
+        index.remove(["' OR '1'='1"])
+    index.add([own / "a.md"])
+    assert index.stats()["files"] == 1 and Index.open(place).digest() == index.digest()
+
+
+def test_a_picture_stays_as_long_as_a_file_holds_it(new_place: NewPlace, own: Path) -> None:
+    for name in ("one.png", "two.png"):
+        _picture(5).save(own / name)
+    index = Index.build(own, new_place())
+    index.remove(["one.png"])
+    assert index.search_image(_picture(5), 1)[0].matched
+    index.remove(["two.png"])
+    assert index.search_image(_picture(5), 1) == [] and index.stats()["pictures"] == 0
+
+
+def test_words_and_vectors_are_fused(new_place: NewPlace, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepmmsearch.engine.index.SentenceEncoder", WordEncoder)
+    index = Index.build(folder, new_place(), IndexSettings(dense="minilm"))
+    assert _urls(index, "the highest point")[:1] == ["bhutan.md"]
+    vectors = index.store.snapshot().vectors()
+    assert vectors is not None
+    near, share = vectors.search(WordEncoder("minilm"), "old mill an", 3)
+    assert len(near) == 3 and near[0].cosine >= near[1].cosine and 0 < share < 1
+    found = index.store.snapshot()
+    assert "old mill" in found.passage(1.0, found.address(near[0].row)).text
+
+
+def test_a_second_writer_is_refused(new_place: NewPlace, own: Path) -> None:
+    index = Index.build(own, new_place())
+    with index.store.writing(), pytest.raises(UserError, match=r"Another process .*is writing"):
+        index.add([own / "a.md"])
+    index.add([own / "a.md"])
+
+
+def test_readers_read_while_another_writes(new_place: NewPlace, own: Path) -> None:
+    place = new_place()
+    Index.build(own, place)
+    reader, failed, done = Index.open(place), list[Exception](), threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                assert "b.md" in _urls(reader, "second lighthouse")
+            except Exception as error:
+                failed.append(error)
+                return
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    writer = Index.open(place)
+    for number in range(5):
+        (own / "a.md").write_text(f"# One\n\nThe first lighthouse, painted {number} times.")
+        writer.add([own / "a.md"])
+    done.set()
+    thread.join()
+    assert not failed and "painted 4 times" in reader.search_text("first lighthouse painted")[0].snippet
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from deepmmsearch.engine import Index
+from deepmmsearch.engine.index import Ingest
+from deepmmsearch.index_place import place
+
+index = Index.open(place(sys.argv[1]))
+with index.store.writing() as writer:
+    for name in ("a.md", "new.md"):
+        writer.remove(name)
+        from deepmmsearch.engine.page_terms import NewPassage
+        writer.add_page(name, name, "Half", [NewPassage("half of it is there")])
+        writer.add_file(name, "file", {"sha": "0"}, 7)
+    {step}
+    writer.commit()
+"""
+STEPS = {
+    "after what was there is out": "writer._add_pictures = lambda: os._exit(9)",
+    "after what is new is in": "writer._let_go = lambda shas: os._exit(9)",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_writer_loses_nothing_for_good(new_place: NewPlace, own: Path, step: str) -> None:
+    place = new_place()
+    if isinstance(place, Path):
+        pytest.skip("the local engine commits at once; tests/test_engine_crash.py kills it")
+    Index.build(own, place)
+    code = KILLED.replace("{step}", STEPS[step])
+    ended = subprocess.run([sys.executable, "-c", code, str(place)], check=False, timeout=120)
+    assert ended.returncode == 9
+    index = Index.build(own, place)
+    assert sorted(_urls(index, "lighthouse")) == ["a.md", "b.md"] and _urls(index, "half") == []
+    assert index.stats()["files"] == 2 and index.stats()["passages"] == 2
+
+
+def test_no_index_is_told(new_place: NewPlace, tmp_path: Path) -> None:
+    place = new_place()
+    with pytest.raises(UserError, match="index build FOLDER"):
+        Index.open(place)
+    if not isinstance(place, Path) and place.startswith("lancedb"):
+        assert not Path(place.removeprefix("lancedb://")).exists(), "looking makes nothing"
+
+
+def test_another_folder_or_setting_is_refused(new_place: NewPlace, own: Path, tmp_path: Path) -> None:
+    place = new_place()
+    Index.build(own, place)
+    with pytest.raises(UserError, match="other settings"):
+        Index.build(own, place, IndexSettings(passage=500))
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match="belongs to"):
+        Index.build(tmp_path / "other", place)
+
+
+@pytest.mark.parametrize("address", ["milvus://user:secret-password@h:1/x", "s3://AKIA:secretsecret@bucket/x"])
+def test_an_address_holds_no_password(address: str) -> None:
+    with pytest.raises(UserError, match="environment") as error:
+        Index.open(address)
+    assert "secret" not in str(error.value)
+
+
+def test_unknown_addresses_are_refused() -> None:
+    with pytest.raises(UnknownName, match="lancedb://"):
+        Index.open("lance://x")
+    with pytest.raises(UserError, match="names no place"):
+        Index.open("lancedb://")
+
+
+def test_a_server_that_is_not_there_is_told() -> None:
+    pytest.importorskip("pymilvus", reason="the extra milvus is not installed")
+    with pytest.raises((Failed, UserError), match=r"cannot be used|not an address"):
+        Index.open("milvus://host with blanks/x")
+
+
+def test_the_command_line_takes_addresses(tmp_path: Path, own: Path) -> None:
+    pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    from click.testing import CliRunner
+
+    from deepmmsearch.cli.index import command
+
+    place = f"lancedb://{tmp_path / 'lance'}"
+    run = CliRunner()
+    built = run.invoke(command, ["build", str(own), "--to", place])
+    assert built.exit_code == 0 and "2 added" in built.output, built.output
+    found = run.invoke(command, ["search", "second lighthouse", "--index", place, "--json"])
+    assert json.loads(found.output.splitlines()[0])["url"] == "b.md"
+    recipe = tmp_path / "tools.yaml"
+    recipe.write_text(f"kind: local\nindex: {place}\n")
+    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.compose.tool_settings import LocalToolSettings, ToolSettings
+
+    settings = load_recipe(recipe, ToolSettings)
+    assert isinstance(settings, LocalToolSettings) and settings.index == place
