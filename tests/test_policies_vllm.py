@@ -1,5 +1,5 @@
 """Rollouts through vLLM's two doors against the same model in this process. Here a fake answers as vLLM does; vLLM
-itself runs in `tests/vllm`."""
+itself runs in `tests/real_vllm`."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def test_the_locks_have_what_the_project_asks_for(lock: str, extras: tuple[str, 
 
 
 def test_every_file_of_a_lock_is_told_by_its_sha256_and_torch_is_in_none() -> None:
-    for lock in ("run.txt", "dev.txt", "tools.txt"):
+    for lock in ("run.txt", "dev.txt", "vllm.txt", "tools.txt"):
         entries = re.split(r"\n(?=[a-z])", (ROOT / "dependencies" / lock).read_text().partition("make lock\n")[2])
         assert len(entries) > 20
         assert [e for e in entries if not re.search(r"--hash=sha256:[0-9a-f]{64}\b", e)] == []

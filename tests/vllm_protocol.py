@@ -1,5 +1,5 @@
 """What a vLLM server answers to requests that our policy makes, and to those that it must not make: asked of the fake
-(`test_policies_vllm.py`) and of vLLM itself (`tests/vllm`)."""
+(`test_policies_vllm.py`) and of vLLM itself (`tests/real_vllm`)."""
 
 from __future__ import annotations
 
