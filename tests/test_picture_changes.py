@@ -313,3 +313,22 @@ def test_what_features_verify_comes_before_a_small_place_of_the_same_colours() -
     assert identified([alike, verified], lambda a, b: a is b, rich=True) is verified
     covering = Candidate(2, 0.9, placement=Placement(whole, 0.9), features=20)
     assert identified([covering, verified], lambda a, b: a is b, rich=True) is covering
+
+
+def test_before_what_an_encoder_finds_alike_go_local_features_or_colours_not_a_little_of_both() -> None:
+    whole = np.array([[1, 0, 0], [0, 1, 0]], float)
+    alike = Candidate(0, 0.5, cosine=0.9)
+    features = Candidate(1, 0.5, agreed=Agreed(whole, 8, 0.1), cosine=0.4)
+    colours = Candidate(2, 0.5, placement=Placement(whole, 0.6), cosine=0.4)
+    little = Candidate(3, 0.5, placement=Placement(whole, 0.45), agreed=Agreed(whole, 7, 0.1), cosine=0.4)
+    assert min(features.score, colours.score) > alike.score > little.score
+
+
+def test_weak_colours_claim_nothing_where_many_features_have_hardly_any_in_common() -> None:
+    whole = np.array([[1, 0, 0], [0, 1, 0]], float)
+    for inliers, claimed in ((6, False), (8, True)):
+        candidate = Candidate(
+            0, 0.6, placement=Placement(whole, 0.45), agreed=Agreed(whole, inliers, 0.1), features=300
+        )
+        found = identified([candidate], lambda a, b: a is b, rich=True)
+        assert (found is candidate) == claimed

@@ -22,8 +22,9 @@ SAME = 0.85  # agreement of two pictures of the index that count as copies of on
 VERIFIES = 14  # inliers, spread over what both show, that identify a picture
 SPREAD = 0.3  # share of what both show that inliers of one picture span
 RIVALS = 0.6  # share of the best one's inliers with which another picture makes them ambiguous
-RICH, CHANCE = 100, 5  # features from which two pictures of one thing have more inliers than chance has
-SEEN = 0.5  # from which a picture goes before all that an encoder finds alike
+CHANCE, SHARED = 5, 8  # inliers that say nothing, and that two pictures of one thing have where both have many features
+RICH = 100  # many features
+SEEN = 0.5  # agreement from which a picture goes before all that an encoder finds alike, as from SHARED inliers
 INSIDE = 0.2  # share of its worth that agreement loses on a small part of the query
 
 
@@ -55,16 +56,22 @@ class Candidate:
     @property
     def seen(self) -> float:
         """How much of what both show is the same, by alignment and by local features."""
+        return self.aligned + min(1.5, max(0, self.inliers - CHANCE) / 10)
+
+    @property
+    def aligned(self) -> float:
+        """What of that alignment shows."""
         grey = 0.8 * self.grey.agreement if self.grey else 0.0
-        aligned = max(self.agreement * (1 - INSIDE + INSIDE * min(1.0, self.share / FILLS)), grey)
-        return aligned + min(1.5, max(0, self.inliers - CHANCE) / 10)
+        return max(self.agreement * (1 - INSIDE + INSIDE * min(1.0, self.share / FILLS)), grey)
 
     @property
     def score(self) -> float:
         """Orders the candidates. Where little has been seen that is the same, an encoder knows better what is alike."""
-        if self.cosine is not None and self.seen < SEEN:
+        if self.cosine is None:
+            return self.seen + 0.1 * self.similarity
+        if self.aligned < SEEN and self.inliers < SHARED:
             return SEEN * self.cosine
-        return self.seen + 0.1 * (self.similarity if self.cosine is None else self.cosine)
+        return max(self.seen, SEEN) + 0.1 * self.cosine
 
     @property
     def share(self) -> float:
@@ -97,9 +104,9 @@ def identified(ranked: Sequence[Candidate], same: Same, rich: bool) -> Candidate
 
 
 def _contradicted(candidate: Candidate, other: bool) -> bool:
-    """Both it and the query have many features, and no more than by chance are the same; `other`: another picture has
-    more in common with the query."""
-    if candidate.features is None or candidate.inliers > CHANCE:
+    """Both it and the query have many features, and hardly more than by chance are the same; `other`: another picture
+    has more in common with the query."""
+    if candidate.features is None or candidate.inliers >= SHARED:
         return False
     return candidate.features >= RICH and (other or candidate.agreement < AGREES_INSIDE)
 

@@ -26,35 +26,36 @@ def row(features: d.Features) -> dict[str, Any]:
 
 
 class Lists:
-    """12 bytes in memory for each of at most VOTING features of a picture."""
+    """10 bytes in memory for each of at most VOTING features of a picture, 12 where a segment has 65,536 of them."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         own = np.asarray(arrays["words"])
         order = np.argsort(own, kind="stable")
-        self._features = order.astype(np.uint32)
+        counts = np.diff(np.asarray(arrays["words_offsets"]))
+        numbers = np.arange(len(counts), dtype=np.min_scalar_type(len(counts)))
+        self._pictures = np.repeat(numbers, counts)[order]
         self._signatures = np.asarray(arrays["signatures"])[order]
-        self._starts = np.concatenate([[0], np.cumsum(np.bincount(own, minlength=words.WORDS**2))])
-        self._offsets = np.asarray(arrays["words_offsets"])
-        self._weight = 1 / np.sqrt(np.maximum(FEW, np.diff(self._offsets)))
+        lengths = np.bincount(own, minlength=words.WORDS**2)
+        self._starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.uint32)
+        self._weight = (1 / np.sqrt(np.maximum(FEW, counts))).astype(np.float32)
 
     def votes(self, probed: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
         """float64 (pictures,), of the words and signatures that `visual_words.probes` gave for a query."""
         word, signature = (each.ravel() for each in probed)
-        length = self._starts[word + 1] - self._starts[word]
+        starts = self._starts[word].astype(np.int64)
+        length = self._starts[word + 1] - starts
         rarest = np.argsort(length, kind="stable")
         chosen = rarest[: np.searchsorted(np.cumsum(length[rarest]), BUDGET, "right")]
         length = length[chosen]
         # the positions of all entries of the lists, one list after the other
         ends = np.cumsum(length)
-        entries = np.arange(ends[-1] if len(ends) else 0) + np.repeat(
-            self._starts[word[chosen]] - ends + length, length
-        )
+        entries = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts[chosen] - ends + length, length)
         apart = np.bitwise_count(self._signatures[entries] ^ np.repeat(signature[chosen], length))
         near = np.flatnonzero(apart <= NEAR)
-        picture = np.searchsorted(self._offsets, self._features[entries[near]], "right") - 1
+        picture = self._pictures[entries[near]]
         asked = np.repeat(chosen // probed[0].shape[1], length)[near]
         # rare words and near signatures say more; a feature votes once for a picture, however often it is in it
-        rarity = np.log(1 + len(self._features) / np.maximum(1, np.repeat(length, length)[near]))
+        rarity = np.log(1 + len(self._pictures) / np.maximum(1, np.repeat(length, length)[near]))
         weight = rarity * (1 - apart[near] / (NEAR + 1))
         pairs, inverse = np.unique(asked.astype(np.int64) * len(self._weight) + picture, return_inverse=True)
         best = np.zeros(len(pairs))
