@@ -12,12 +12,15 @@ MAX_PICTURES, MAX_PICTURE_BYTES = 200, 48_000_000
 CAPTION = re.compile(
     r"(fig(ure|\.)?|abb(ildung|\.)?|illustration|table|tabelle|photo(graph)?|plate|scheme|図|图|圖)\s*+\.?\s*+\d", re.I
 )
-_FROM_PROGRAM = re.compile(r"microsoft (office )?(word|powerpoint|excel) - ", re.I)
+_FROM_PROGRAM = re.compile(r"^microsoft (office )?(word|powerpoint|excel|publisher|visio) - ", re.I)
 # what programs write where nobody gave a title
 _NO_TITLE = re.compile(
-    r"untitled.*|(document|dokument|presentation|slide|book|mappe|scan|print)[\s_\-]*+\d*+|powerpoint presentation"
+    r"(untitled|unbenannt|sans titre|sin título|senza titolo|sem título|без имени|无标题|無題|名称未設定|제목 없음).*"
+    r"|(document|dokument|documento|presentation|präsentation|slide|folie|book|mappe|scan|print|layout|page|seite|doc)"
+    r"[\s_\-]*+\d*+|(microsoft )?(powerpoint|word|excel)[ \-](presentation|präsentation|document|dokument)"
     r"|\(?anonymous\)?|unknown|title|none|no title|[\W\d_]*+"
-    r"|.*\.(docx?|dotx?|pptx?|xlsx?|odt|rtf|indd|tex|dvi|qxd|ps|eps|pdf)",
+    r"|.*\.(docx?|dotx?|pptx?|xlsx?|odt|rtf|indd|tex|dvi|qxd|ps|eps|pdf|wpd|pages|pub|html?)"
+    r"( \[[^\[\]]{0,40}\])?|([a-z]:\\|file:/).*",
     re.I,
 )
 
