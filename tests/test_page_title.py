@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("tantivy")
 
-from deepmmsearch.engine import Index
+from deepmmsearch.engine import Index, site_names
 from deepmmsearch.engine.site_names import SiteNames
 from deepmmsearch.reading.document import Document
 from deepmmsearch.reading.file_kinds import extract
@@ -130,6 +130,15 @@ def test_pages_of_an_archive_lose_what_those_before_them_shared(tmp_path: Path) 
     names = SiteNames(tmp_path)
     found = [names.of_entry("a.warc", "https://g.example/1", Document(f"{town} - Guide", "")).title for town in TOWNS]
     assert found[:4] == [f"{town} - Guide" for town in TOWNS[:4]] and found[4:] == TOWNS[4:]
+    assert names.of_entry("a.warc", "https://[", Document("Paris", "")).title == "Paris"
+
+
+def test_of_an_endless_archive_little_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site_names, "_MOST_TITLES", 100)
+    names = SiteNames(tmp_path)
+    for number in range(1_000):
+        names.of_entry("a.warc", f"https://{number}.example/", Document(f"Page {number} - Guide", ""))
+    assert sum(map(len, names._titles.values())) <= 102
 
 
 def test_a_hostile_title_takes_no_time() -> None:

@@ -24,7 +24,8 @@ FEWEST = 5
 SHARE, SHARE_IN_FRONT = 0.5, 0.8
 """Of the titles of one place, how many have the same end, or the same beginning."""
 _SAMPLE, _HEAD, _LISTED = 40, 32_768, 2_000
-_MOST_ENDS = 20_000
+_MOST_TITLES = 50_000
+"""That are remembered, of all places together: after these it begins anew."""
 _HTML = (".html", ".htm", ".xhtml", ".shtml")
 _TITLE = re.compile(r"<title[^<>]{0,200}>([^<]{1,1000})", re.I)
 _DIGITS = re.compile(r"\d+")
@@ -38,19 +39,28 @@ class SiteNames:
         self._titles: dict[str, set[str]] = defaultdict(set)
         self._heads: dict[str, dict[tuple[str, bool], set[str]]] = defaultdict(lambda: defaultdict(set))
         self._looked: dict[Path, bool] = {}
+        self._learnt = 0
 
     def of_file(self, path: Path, document: Document) -> Document:
         """A document of a file, without the name that pages beside it share."""
         if path.suffix.lower() not in _HTML:
             return document
+        self._forget_many()
         place = next(filter(self._has_enough, self._around(path.parent)), None)
         return self._without(str(place), document) if place is not None else document
 
     def of_entry(self, file: str, address: str, document: Document) -> Document:
         """A page of an archive, without the name that those before it share."""
-        place = f"{file}#{urlsplit(address).netloc}"
+        self._forget_many()
+        place = f"{file}#{_host(address)}"
         self._learn(place, document.title)
         return self._without(place, document)
+
+    def _forget_many(self) -> None:
+        if self._learnt > _MOST_TITLES:
+            for kept in (self._titles, self._heads, self._looked):
+                kept.clear()
+            self._learnt = 0
 
     def _around(self, folder: Path) -> Iterator[Path]:
         """The folder whose pages tell the name: that of the page, or one above."""
@@ -67,9 +77,10 @@ class SiteNames:
         return self._looked[folder]
 
     def _learn(self, place: str, title: str) -> None:
-        ends = self._heads[place]
-        if not title or len(ends) > _MOST_ENDS:
+        if not title:
             return
+        self._learnt += 1
+        ends = self._heads[place]
         self._titles[place].add(title)
         for cut in cuts_of(title):
             if says_something(cut.rest):
@@ -84,6 +95,13 @@ class SiteNames:
             if sharing >= max(FEWEST, least) and says_something(cut.rest):
                 return replace(document, title=cut.rest, site=f"{document.site} {cut.name}".strip())
         return document
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).netloc
+    except ValueError:  # https://[ and the like
+        return ""
 
 
 def _pages_below(folder: Path) -> Iterator[Path]:

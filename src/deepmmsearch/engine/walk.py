@@ -18,10 +18,7 @@ from deepmmsearch.files import lies_in
 _Rules = tuple[tuple[int, tuple[Pattern, ...]], ...]
 _BITS = (1 << 64) - 1
 # what programs write down for themselves, in forms that are read
-_LOCK_FILES = frozenset(
-    "package-lock.json npm-shrinkwrap.json deno.lock.json packages.lock.json project.assets.json renovate-lock.json "
-    "pnpm-lock.json composer-lock.json flake-lock.json .package-lock.json".split()
-)
+_LOCK_FILES = frozenset(("package-lock.json", "npm-shrinkwrap.json", "packages.lock.json", "project.assets.json"))
 
 
 class Found(NamedTuple):
