@@ -309,6 +309,9 @@ CONTENTS = {
     "a.csv": b"Country,Capital\nVeld,Oru\n",
     "a.xlsx": xlsx({"Lands": [["Country", "Capital"], ["Veld", "Oru"]]}),
     "a.rtf": rb"{\rtf1 A ferry.\par}",
+    "a.adoc": b"= Ferries\n\nA ferry.",
+    "a.org": b"* Ferries\nA ferry.",
+    "a.svg": b'<svg xmlns="http://www.w3.org/2000/svg"><text>A ferry</text></svg>',
     "a.msg": msg({"0037": "A ferry"}, {}, {"__substg1.0_3707001F": "list.txt".encode("utf-16-le")}),
 }
 
