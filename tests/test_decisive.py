@@ -26,11 +26,11 @@ DECIDED = {
     "AgainstAtlas": ("count seed benchmark", ""),
     "AgainstTable": ("count seed benchmark path split", "images"),
     "AgentSettings": (
-        "fault limits crop image_search text_searches policy prompt kind thumbnails",
+        "fault limits crop image_search text_searches without policy prompt kind thumbnails",
         "ablates change replicates",
     ),
     "Alarms": ("kl tokens reward patience", ""),
-    "AtlasBenchmarkSettings": ("sample limit seed name split", "label out_of_domain"),
+    "AtlasBenchmarkSettings": ("sample limit seed name split language asked_in kinds", "label out_of_domain"),
     "AtlasExperiment": (
         f"{GRPO} atlas",
         "output threads alarms evaluate_every check_frozen_every sample_every needs",
@@ -109,9 +109,9 @@ DECIDED = {
     "NoSummarizerSettings": ("kind", ""),
     "NoToolSettings": ("kind", ""),
     "OraclePolicySettings": ("kind", ""),
-    "OracleSettings": ("fault limits crop image_search text_searches kind", "ablates change replicates"),
+    "OracleSettings": ("fault limits crop image_search text_searches without kind", "ablates change replicates"),
     "OtherWorkflowSettings": (
-        "fault limits crop image_search text_searches policy prompt kind thumbnails",
+        "fault limits crop image_search text_searches without policy prompt kind thumbnails",
         "ablates change replicates",
     ),
     "OwnGroundingSettings": ("box_threshold kind dialect", ""),

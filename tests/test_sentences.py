@@ -23,6 +23,7 @@ SENTENCES = [
     ("កំពង់ផែជ្រៅ\u17d4 ទន្លេវែង\u17d4", 2),
     ("Նավահանգիստը խորն է: Գետը երկար է:", 2),
     ("Πόσο βαθύ είναι το λιμάνι; Το ποτάμι είναι μακρύ.", 2),
+    ("ნავსადგური ღრმაა. მდინარე გრძელია. ვინ ააშენა? არავინ იცის.", 4),
     ("She lives in the U.S. The house is old.", 2),
     ("Dr. Holm met Mrs. Krag and J. R. Moe.", 1),
     ("It holds many fish, e.g. Cod, and plants (cf. Fig. 3), see No. 5 and Vol. IV.", 1),

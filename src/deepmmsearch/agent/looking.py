@@ -46,6 +46,12 @@ class LookingTool(ArgumentTool[A]):
             return self.accept({"region": " ".join(content.split())})
         return super().read(content)
 
+    def write(self, action: Use) -> str:
+        region = str(action.arguments.get("region", ""))
+        # as it would be read again
+        alone = action.arguments.keys() == {"region"} and region == " ".join(region.split())
+        return region if alone and not region.startswith(("{", "[", '"')) else super().write(action)
+
 
 async def look(
     trajectory: Trajectory,

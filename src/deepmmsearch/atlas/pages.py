@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TypeVar
 
 from PIL import Image
 
+from deepmmsearch.atlas import annals, velic
 from deepmmsearch.atlas import wordings as say
 from deepmmsearch.atlas.drawing import Flag, draw_building, draw_flag, draw_portrait, soften
 from deepmmsearch.atlas.names import Names
@@ -53,13 +54,15 @@ class SitePicture:
 
 @dataclass(frozen=True)
 class SitePage:
-    """One page: `paragraphs` are main text; the picture stands before the last of them, which describes it."""
+    """One page: `paragraphs` are main text; the picture stands before the last of them, which describes it. `link`:
+    words in it that lead to the page of the same site with that slug."""
 
     site: str
     slug: str
     title: str
     paragraphs: tuple[str, ...]
     picture: SitePicture | None = None
+    link: tuple[str, str] | None = None
 
     @property
     def url(self) -> str:
@@ -89,7 +92,39 @@ def make_pages(world: World) -> list[SitePage]:
         pages += _doubtful_pages(rng, world, site, wording)
     pages += [_gallery_page(rng, e) for e in world.entities if e.kind != "town"]
     pages += _lookalike_pages(world)
-    return [*pages, *_trade_pages(rng, world)]
+    pages += _trade_pages(rng, world)
+    if world.variant.kinds == "tools":
+        pages += _annals(world)
+    return [_in_velic(page) for page in pages] if world.variant.language == "velic" else pages
+
+
+def _in_velic(page: SitePage) -> SitePage:
+    write = velic.write
+    picture = page.picture and replace(page.picture, file=_slug(page.picture.file), alt=write(page.picture.alt))
+    return replace(
+        page,
+        slug=_slug(page.slug),
+        title=write(page.title),
+        paragraphs=tuple(map(write, page.paragraphs)),
+        picture=picture,
+        link=page.link and (write(page.link[0]), _slug(page.link[1])),
+    )
+
+
+def _slug(file: str) -> str:
+    """No Latin letters in a page's address, by which it might be found; an ending stays."""
+    stem, dot, ending = file.partition(".")
+    return velic.write(stem) + dot + ending
+
+
+def _annals(world: World) -> Iterator[SitePage]:
+    for leaf in annals.leaves(world):
+        link = leaf.link and (leaf.link, _hyphened(leaf.link))
+        yield SitePage(annals.SITE, _hyphened(leaf.title), leaf.title, leaf.lines, link=link or None)
+
+
+def _hyphened(title: str) -> str:
+    return title.lower().replace(" ", "-")
 
 
 def describe(entity: Entity) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from PIL.Image import Image
 
@@ -17,12 +18,15 @@ from deepmmsearch.types import Box, Limits, Policy, Prompt, Question, Trajectory
 
 @dataclass(frozen=True)
 class GoldGrounder:
-    """Grounder that knows one question's gold box: for the oracle, which cannot see."""
+    """Grounder that knows one question's gold box, or one for each of several regions: for the oracle, which cannot
+    see."""
 
     box: Box | None
+    named: Mapping[str, Box] = field(default_factory=dict)
 
     async def locate(self, image: Image, phrase: str) -> list[Box]:
-        return [self.box] if self.box else []
+        box = self.named.get(phrase, self.box)
+        return [box] if box else []
 
 
 def with_gold_boxes(tools: Toolbox) -> ToolsFor:
@@ -30,7 +34,8 @@ def with_gold_boxes(tools: Toolbox) -> ToolsFor:
 
     def tools_for(question: Question) -> Toolbox:
         box = question.metadata.get("gold_box")
-        return replace(tools, grounder=GoldGrounder(Box(*box) if box else None))
+        named = {words: Box(*sides) for words, sides in question.metadata.get("gold_boxes", {}).items()}
+        return replace(tools, grounder=GoldGrounder(Box(*box) if box else None, named))
 
     return tools_for
 

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
 
+from deepmmsearch.atlas import velic
 from deepmmsearch.atlas import wordings as say
 from deepmmsearch.atlas.drawing import Placed, draw_building, draw_portrait, draw_scene
 from deepmmsearch.atlas.names import FAMOUS
+from deepmmsearch.atlas.tool_questions import TOOL_KINDS, ask_with_tools
 from deepmmsearch.atlas.world import RELATIONS, TAXONOMY, Entity, World
 from deepmmsearch.types import Question
 
@@ -43,7 +45,8 @@ _HOPS = (
 @dataclass(frozen=True)
 class Plan:
     """What has to be found, in order: `start` (how the picture is looked up, if at all), then a chain of relations from
-    `entity`. `look` is the answer to a question about what is seen, with its reason."""
+    `entity`. `look` is the answer to a question about what is seen, with its reason; `sign` what a sign shows to who
+    looks closer; `second` carries another flag that is searched."""
 
     entity: str = ""
     relations: tuple[str, ...] = ()
@@ -52,9 +55,13 @@ class Plan:
     flags: int = 0
     by_heart: bool = False
     look: tuple[str, str] | None = None
+    sign: str = ""
+    second: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        return {**vars(self), "relations": list(self.relations), "look": list(self.look) if self.look else None}
+        row = {**vars(self), "relations": list(self.relations), "look": list(self.look) if self.look else None}
+        # what only questions for more tools have
+        return {name: value for name, value in row.items() if value or name not in ("sign", "second")}
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> Plan:
@@ -184,6 +191,8 @@ def make_question(rng: random.Random, world: World, kind: str, id: str) -> Quest
     metadata: kind, category, search_required, flags, gold_box (left, top, right, bottom in pixels of the image),
     gold_tools (the calls of a perfect player, in order) and the plan the oracle follows.
     """
+    if kind in TOOL_KINDS:
+        return _tool_question(rng, world, kind, id)
     if kind == "look":
         text, plan, answer, scene = _look(rng, world)
     elif kind == "memory":
@@ -202,7 +211,44 @@ def make_question(rng: random.Random, world: World, kind: str, id: str) -> Quest
         "plan": plan.to_dict(),
         "world": f"{world.split}-{world.seed}",
     }
-    return Question(id, text, (scene.image,), _answers(world.by_name.get(answer), answer), metadata)
+    return _in_its_language(
+        Question(id, text, (scene.image,), _answers(world.by_name.get(answer), answer), metadata), world
+    )
+
+
+def _tool_question(rng: random.Random, world: World, kind: str, id: str) -> Question:
+    asked = ask_with_tools(rng, world, kind)
+    plan = Plan(**asked.plan)
+    metadata = {
+        "kind": kind,
+        "category": TAXONOMY[plan.relations[-1] if plan.relations else "flag" if plan.sign else "name"],
+        "search_required": kind != "sign",
+        "flags": asked.shown,
+        "crop": bool(plan.second),
+        "gold_boxes": {words: list(box) for words, box in asked.boxes.items()},
+        "gold_tools": asked.calls,
+        "plan": plan.to_dict(),
+        "world": f"{world.split}-{world.seed}",
+    }
+    return _in_its_language(Question(id, asked.text, (asked.image,), asked.answers, metadata), world)
+
+
+def _in_its_language(question: Question, world: World) -> Question:
+    """What is asked and answered in the language of the world's questions, what is searched in that of its pages."""
+    variant = world.variant
+    if variant.language == variant.questions == "english":
+        return question
+    told = question.metadata
+    calls = [
+        [tool, velic.say(variant.language, given) if tool == "text_search" else given]
+        for tool, given in told["gold_tools"]
+    ]
+    return replace(
+        question,
+        text=velic.say(variant.questions, question.text),
+        answers=tuple(velic.say(variant.questions, answer) for answer in question.answers),
+        metadata={**told, "gold_tools": calls, "language": variant.language, "asked_in": variant.questions},
+    )
 
 
 def _gold_tools(plan: Plan, world: World, kind: str) -> list[list[str]]:
@@ -233,7 +279,10 @@ def each_question(world: World, count: int, seed: int = 0, search_share: float |
     """`count` questions, kinds drawn by `kind_weights` in a fixed order of seeds: the same seed, the same questions.
     One at a time: a scene takes about 1 MB."""
     rng = random.Random(f"questions {world.split} {world.seed} {seed}")
-    kinds = rng.choices(KINDS, kind_weights(search_share), k=count)
+    if world.variant.kinds == "tools":
+        kinds = rng.choices(TOOL_KINDS, k=count)
+    else:
+        kinds = rng.choices(KINDS, kind_weights(search_share), k=count)
     for i, kind in enumerate(kinds):
         id = f"{world.split}{world.seed}-{seed}-{i:05d}"
         yield make_question(random.Random(rng.getrandbits(64)), world, kind, id)

@@ -10,8 +10,11 @@ import asyncio
 import random
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
 
 from deepmmsearch import images
 from deepmmsearch.agent import Toolbox
@@ -19,15 +22,15 @@ from deepmmsearch.agent.runner import AgentWorkflow, run_all
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import correct, with_gold_boxes
 from deepmmsearch.atlas.questions import make_question
-from deepmmsearch.atlas.world import World, make_world
+from deepmmsearch.atlas.world import USUAL, Variant, World, make_world
 from deepmmsearch.atlas.world_files import load_questions
 from deepmmsearch.atlas.worlds import keep_world
 from deepmmsearch.files import write_json
 from deepmmsearch.outputs import Output
 from deepmmsearch.progress import Step, Watch, silent
-from deepmmsearch.prompts import grounding_prompt, load_prompt
+from deepmmsearch.prompts import grounding_prompt, load_prompt, prompt_names
 from deepmmsearch.store import TrajectoryStore
-from deepmmsearch.types import Answer, Completion, Prompt, Question, Trajectory, Turn
+from deepmmsearch.types import PAPER_LIMITS, Answer, Completion, Limits, Prompt, Question, Trajectory, Turn
 
 POINTING = Prompt("grounding", "deepmmsearch-r1", system="")
 
@@ -39,7 +42,7 @@ class Lessons:
     `worlds` of `questions` each, and `by_heart` more that need no search: to know a flag is harder than to look it up.
     `careful`: share of what everybody knows by heart that the teacher looks up all the same. `direct`: share of
     questions also asked without tools. `pointing`: share of pictures in which something is pointed at. `max_pixels`: of
-    a picture as the student sees it.
+    a picture as the student sees it. `prompt`: the set that episodes are played with.
     """
 
     worlds: int = 16
@@ -50,14 +53,21 @@ class Lessons:
     pointing: float = 0.25
     by_heart: int = 100
     max_pixels: int = 168 * 112
+    prompt: str = "atlas"
+    variant: Variant = USUAL
+
+    @property
+    def alike(self) -> dict[str, Any]:
+        """What worlds have in common that join one folder."""
+        usual, told = ("worlds", "seed", "prompt", "variant"), dict(self.variant.told)
+        told |= {} if self.prompt == "atlas" else {"prompt": self.prompt}
+        return {name: value for name, value in vars(self).items() if name not in usual} | told
 
 
 def teach(lessons: Lessons, folder: Path, watch: Watch = silent) -> None:
     """Appends every world's rows to the store in `folder`; worlds that are there already are skipped, half-finished
     ones completed. Raises UserError where the folder holds rows of other lessons, or something else."""
-    # more worlds may join, taught alike
-    alike = {name: value for name, value in asdict(lessons).items() if name not in ("worlds", "seed")}
-    Output(folder, "atlas teach", private=True).claim(alike)
+    Output(folder, "atlas teach", private=True).claim(lessons.alike)
     store = TrajectoryStore(folder)
     done = set(store.ids())
     for seed in range(lessons.seed, lessons.seed + lessons.worlds):
@@ -76,17 +86,20 @@ def teach(lessons: Lessons, folder: Path, watch: Watch = silent) -> None:
 
 def _world_rows(seed: int, lessons: Lessons, watch: Watch) -> Iterator[Trajectory]:
     with tempfile.TemporaryDirectory() as folder:
-        kept = keep_world(Path(folder), seed, "train", lessons.questions, watch=watch)
+        variant, tools_needed = lessons.variant, lessons.variant.kinds == "tools"
+        kept = keep_world(Path(folder), seed, "train", lessons.questions, watch=watch, variant=variant)
         tools, questions = kept.toolbox(), load_questions(kept.atlas)
-        asked = [*questions, *by_heart(make_world(seed, "train"), lessons.by_heart)]
-        asked = [_looked_up(question, lessons.careful) for question in asked]
-        for trajectory in asyncio.run(_play(asked, tools, "atlas", f"World {seed}, episodes", watch)):
+        known = [] if tools_needed else by_heart(make_world(seed, "train", variant=variant), lessons.by_heart)
+        asked = [_looked_up(question, lessons.careful) for question in (*questions, *known)]
+        limits = replace(PAPER_LIMITS, image_searches=2) if tools_needed else PAPER_LIMITS
+        for trajectory in asyncio.run(_play(asked, tools, lessons.prompt, f"World {seed}, episodes", watch, limits)):
             if correct(trajectory):
                 yield _as_seen(trajectory, lessons.max_pixels)
         rng = random.Random(f"teach {seed}")
-        asked = [replace(q, id=f"{q.id}-direct") for q in questions if rng.random() < lessons.direct]
-        for trajectory in asyncio.run(_play(asked, Toolbox(), "atlas-direct", f"World {seed}, without tools", watch)):
-            yield _as_seen(trajectory, lessons.max_pixels)
+        if (direct := f"{lessons.prompt}-direct") in prompt_names():
+            asked = [replace(q, id=f"{q.id}-direct") for q in questions if rng.random() < lessons.direct]
+            for trajectory in asyncio.run(_play(asked, Toolbox(), direct, f"World {seed}, without tools", watch)):
+                yield _as_seen(trajectory, lessons.max_pixels)
         for question in questions:
             if rng.random() < lessons.pointing and (row := _pointing(question, lessons.max_pixels)):
                 yield row
@@ -106,10 +119,17 @@ def _looked_up(question: Question, share: float) -> Question:
     return replace(question, metadata={**question.metadata, "plan": {**plan, "by_heart": False}})
 
 
-async def _play(questions: list[Question], tools: Toolbox, prompt: str, stage: str, watch: Watch) -> list[Trajectory]:
+async def _play(
+    questions: list[Question],
+    tools: Toolbox,
+    prompt: str,
+    stage: str,
+    watch: Watch,
+    limits: Limits = PAPER_LIMITS,
+) -> list[Trajectory]:
     watch(Step(stage, 0, len(questions)))
     played: list[Trajectory] = []
-    oracle = AgentWorkflow(OraclePolicy(), load_prompt(prompt), with_gold_boxes(tools), label="oracle")
+    oracle = AgentWorkflow(OraclePolicy(), load_prompt(prompt), with_gold_boxes(tools), limits, label="oracle")
     async for row in run_all(questions, oracle, concurrency=4):
         played.append(row)
         watch(Step(stage, len(played), len(questions)))
@@ -122,7 +142,12 @@ def _as_seen(trajectory: Trajectory, max_pixels: int) -> Trajectory:
         replace(
             turn,
             observation=turn.observation
-            and replace(turn.observation, crop=None, hits=tuple(replace(h, image=None) for h in turn.observation.hits)),
+            and replace(
+                turn.observation,
+                images=tuple(_seen(image, max_pixels) for image in turn.observation.images),
+                crop=None,
+                hits=tuple(replace(h, image=None) for h in turn.observation.hits),
+            ),
         )
         for turn in trajectory.turns
     )
@@ -131,7 +156,11 @@ def _as_seen(trajectory: Trajectory, max_pixels: int) -> Trajectory:
 
 def _small(question: Question, max_pixels: int) -> Question:
     assert question.image is not None
-    return replace(question, images=(images.model_view(question.image, 56 * 56, max_pixels),))
+    return replace(question, images=(_seen(question.image, max_pixels),))
+
+
+def _seen(image: Image, max_pixels: int) -> Image:
+    return images.model_view(image, 56 * 56, max_pixels)
 
 
 def _pointing(question: Question, max_pixels: int) -> Trajectory | None:

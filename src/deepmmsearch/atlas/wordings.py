@@ -95,6 +95,28 @@ def ask_picture(rng: random.Random, what: str) -> str:
     )
 
 
+def ask_sign(rng: random.Random, carrier: str) -> str:
+    return rng.choice(
+        [
+            f"What is the colour of the small sign on the flag on the {carrier}?",
+            f"Which colour has the small sign on the flag on the {carrier}?",
+        ]
+    )
+
+
+def ask_both(rng: random.Random, first: str, second: str) -> str:
+    return rng.choice(
+        [
+            f"Which countries have the flags on the {first} and on the {second}?",
+            f"Name the two countries whose flags are on the {first} and on the {second}.",
+        ]
+    )
+
+
+def both(first: str, second: str) -> str:
+    return f"{first} and {second}"
+
+
 def region(carrier: str) -> str:
     return f"the flag on the {carrier}"
 
@@ -132,4 +154,23 @@ def reason_again(relation: str, entity: str) -> str:
     return f"The {relation} of {entity} is not in the result."
 
 
+def reason_zoom(carrier: str) -> str:
+    return f"The sign is small, so I look at {region(carrier)}."
+
+
+def reason_sign(colour: str) -> str:
+    return f"The small sign is {colour}."
+
+
+def reason_other(carrier: str) -> str:
+    return f"I need {region(carrier)}."
+
+
+def reason_open(country: str) -> str:
+    return f"I open the annals of {country}."
+
+
+REASON_READ_ON = "It is not in this part, so I read on."
+REASON_LINK = "I need the second volume."
+REASON_OTHER_LANGUAGE = "There is nothing, so I ask in the other language."
 REASON_GIVE_UP = "The result does not help."

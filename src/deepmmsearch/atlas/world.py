@@ -19,7 +19,7 @@ RELATIONS: dict[Kind, tuple[str, ...]] = {
     "person": ("birthplace", "spouse"),
     "landmark": ("architect", "height"),
 }
-PERSONS = ("ruler", "mayor", "spouse", "architect")
+PERSONS = ("ruler", "mayor", "spouse", "architect", "founder", "patron")
 TAXONOMY = {
     "capital": "Place",
     "ruler": "People",
@@ -35,6 +35,8 @@ TAXONOMY = {
     "height": "Science",
     "name": "Entities",
     "flag": "Entities",
+    "founder": "People",
+    "patron": "People",
 }
 
 
@@ -54,6 +56,36 @@ class Entity:
     untold: frozenset[str] = field(default_factory=frozenset)
 
 
+Tongue = Literal["english", "velic"]
+Kinds = Literal["papers", "tools"]
+TONGUES: tuple[Tongue, ...] = ("english", "velic")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """How a world is told and asked about. `language`: of its pages; `asked_in`: of its questions (None: the pages').
+    `kinds`: the papers' questions, or such as need tools beyond one image search and text searches."""
+
+    language: Tongue = "english"
+    asked_in: Tongue | None = None
+    kinds: Kinds = "papers"
+
+    @property
+    def questions(self) -> Tongue:
+        """The language in which it is asked and answered."""
+        return self.asked_in or self.language
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What has to be said of it; nothing of the world as the papers' agents know it."""
+        given = {"language": self.language, "asked_in": self.questions, "kinds": self.kinds}
+        usual = {"language": "english", "asked_in": self.language, "kinds": "papers"}
+        return {name: value for name, value in given.items() if value != usual[name]}
+
+
+USUAL = Variant()
+
+
 @dataclass(frozen=True)
 class World:
     """A world of one seed. Training and evaluation worlds share no name and no flag but the famous countries'."""
@@ -61,6 +93,7 @@ class World:
     seed: int
     split: Split
     entities: tuple[Entity, ...]
+    variant: Variant = USUAL
 
     @cached_property
     def by_name(self) -> dict[str, Entity]:
@@ -70,7 +103,9 @@ class World:
         return tuple(e for e in self.entities if e.kind == kind)
 
 
-def make_world(seed: int, split: Split = "eval", countries: int = 24, famous: int = 6) -> World:
+def make_world(
+    seed: int, split: Split = "eval", countries: int = 24, famous: int = 6, variant: Variant = USUAL
+) -> World:
     """`countries` unknown ones, `famous` of the well-known; an eighth of the flags has a look-alike among the
     others."""
     rng = random.Random(f"world {split} {seed}")
@@ -97,4 +132,4 @@ def make_world(seed: int, split: Split = "eval", countries: int = 24, famous: in
         if rng.random() < 0.6:
             facts = {"architect": names(), "height": f"{rng.randrange(20, 169, 2)} metres"}
             entities.append(Entity(names(), "landmark", facts, look=rng.getrandbits(32), style=rng.choice(BUILDINGS)))
-    return World(seed, split, tuple(entities))
+    return World(seed, split, tuple(entities), variant)

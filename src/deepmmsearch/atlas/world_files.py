@@ -20,8 +20,9 @@ from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 
 from deepmmsearch import images
+from deepmmsearch.atlas import velic
 from deepmmsearch.atlas.pages import SitePage, make_pages
-from deepmmsearch.atlas.world import World
+from deepmmsearch.atlas.world import USUAL, Variant, World
 from deepmmsearch.errors import UserError
 from deepmmsearch.filenames import unfit_name
 from deepmmsearch.files import lies_in, replacing
@@ -32,11 +33,15 @@ from deepmmsearch.types import Question
 VERSION = 1
 MARK = "atlas.json"
 QUESTIONS = "questions.jsonl"
+_VARIANTS = ("language", "asked_in", "kinds")
+# a code that ISO 639 leaves to private use
+_CODES = {"english": "en", "velic": "qaa"}
+_COUNTED = {"papers": "seven", "tools": "eight"}
 _COMMENT = "A picture of an invented world, made by deepmmsearch"
 
 _PAGE = """\
 <!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <title>{title}</title>
@@ -50,19 +55,21 @@ _PAGE = """\
 {article}
 </article>
 </main>
-<footer><p>{site}, one of the seven sites of an invented world. Terms of use. Contact.</p></footer>
+<footer><p>{footer}</p></footer>
 </body>
 </html>
 """
 
+_FOOTER = "{site}, one of the {count} sites of an invented world. Terms of use. Contact."
+
 _README = """\
 # An invented world: {split}, seed {seed}
 
-{pages} pages on seven small websites (`sites/`), {questions} questions about pictures (`questions.jsonl`, `images/`).
+{pages} pages on {sites} small websites (`sites/`), {questions} questions about pictures (`questions.jsonl`, `images/`).
 All of it is invented and made from the seed; the same command makes the same files.
 
     deepmmsearch atlas make {name} --seed {seed} --split {split} --countries {countries} --famous {famous} \\
-        --questions {questions}
+        --questions {questions}{options}
     deepmmsearch index build {name}/sites --out {name}-index
     deepmmsearch atlas play {name} --index {name}-index --out {name}-trajectories
 
@@ -84,10 +91,12 @@ def write_atlas(
     with replacing(folder.resolve()) as draft:
         draft.mkdir()
         pages = make_pages(world)
-        _write_sites(pages, draft / "sites")
+        _write_sites(pages, draft / "sites", world.variant)
         count = _write_questions(questions, draft)
         known = {"version": VERSION, **_made_with(world, count, search_share), "pages": len(pages)}
-        (draft / "README.md").write_text(_README.format(name=folder.name, **known), encoding="utf-8")
+        sites, options = _COUNTED[world.variant.kinds], "".join(map(_option, world.variant.told.items()))
+        readme = _README.format(name=folder.name, sites=sites, options=options, **known)
+        (draft / "README.md").write_text(readme, encoding="utf-8")
         (draft / MARK).write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
@@ -104,6 +113,7 @@ def holds_atlas(folder: Path, world: World, questions: int, search_share: float 
         found = None
     if not isinstance(found, dict):
         raise UserError(f"{folder / MARK} was not written by an atlas. Give a new folder.")
+    wanted = dict.fromkeys(_VARIANTS) | wanted
     if changed := differences({name: found.get(name) for name in wanted}, wanted):
         raise UserError(f"{folder} is another atlas ({'; '.join(changed)}). Give a new folder, or remove it.")
     return True
@@ -117,7 +127,12 @@ def _made_with(world: World, questions: int, search_share: float | None) -> dict
         "famous": sum(c.famous for c in world.of("country")),
         "questions": questions,
         "search_share": search_share,
+        **world.variant.told,
     }
+
+
+def _option(told: tuple[str, str]) -> str:
+    return f" --{told[0].replace('_', '-')} {told[1]}"
 
 
 def load_questions(folder: Path) -> list[Question]:
@@ -164,26 +179,37 @@ def read_question(folder: Path, line: str) -> Question:
     return Question(row["id"], row["question"], (image,) if image else (), tuple(row["answers"]), row["metadata"])
 
 
-def render_page(page: SitePage, before: SitePage | None = None, after: SitePage | None = None) -> str:
+def render_page(
+    page: SitePage, before: SitePage | None = None, after: SitePage | None = None, variant: Variant = USUAL
+) -> str:
     """The page as HTML; `before` and `after` are its neighbours on the site."""
     parts = [f"<p>{escape(text)}</p>" for text in page.paragraphs]
+    if page.link is not None:
+        words, slug = map(escape, page.link)
+        parts = [part.replace(words, f'<a href="{slug}.html">{words}</a>') for part in parts]
     if page.picture is not None:
         figure = f'<figure><img src="{escape(page.picture.file)}" alt="{escape(page.picture.alt)}"></figure>'
         parts.insert(-1, figure)
     links = " ".join(f'<a href="{escape(p.slug)}.html">{escape(p.title)}</a>' for p in (before, after) if p)
+    footer = velic.say(variant.language, _FOOTER.format(site=page.site, count=_COUNTED[variant.kinds]))
     return _PAGE.format(
-        title=escape(page.title), url=escape(page.url), site=escape(page.site), links=links, article="\n".join(parts)
+        language=_CODES[variant.language],
+        title=escape(page.title),
+        url=escape(page.url),
+        links=links,
+        article="\n".join(parts),
+        footer=escape(footer),
     )
 
 
-def _write_sites(pages: list[SitePage], root: Path) -> None:
+def _write_sites(pages: list[SitePage], root: Path, variant: Variant) -> None:
     for site in dict.fromkeys(page.site for page in pages):
         own: list[SitePage | None] = [None, *(page for page in pages if page.site == site), None]
         folder = root / site
         folder.mkdir(parents=True)
         for (before, page), (_, after) in pairwise(pairwise(own)):
             assert page is not None
-            (folder / f"{page.slug}.html").write_text(render_page(page, before, after), encoding="utf-8")
+            (folder / f"{page.slug}.html").write_text(render_page(page, before, after, variant), encoding="utf-8")
             if page.picture is not None:
                 _save(page.picture.draw(), folder / page.picture.file)
 

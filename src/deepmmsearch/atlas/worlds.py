@@ -6,19 +6,26 @@ FOLDER/index     the index of its sites
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.protocols import Page
+from deepmmsearch.agent.table import make_tool
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
-from deepmmsearch.atlas.world import make_world
+from deepmmsearch.atlas.world import USUAL, Variant, make_world
 from deepmmsearch.atlas.world_files import QUESTIONS, holds_atlas, read_question, write_atlas
 from deepmmsearch.engine.index import Index
-from deepmmsearch.files import locked, remove_drafts, replacing
+from deepmmsearch.errors import ToolError
+from deepmmsearch.files import lies_in, locked, remove_drafts, replacing
 from deepmmsearch.progress import Step, Watch, silent, tracked
+from deepmmsearch.reading.document import Origin
+from deepmmsearch.reading.webpage import from_html
 from deepmmsearch.tools.index_tools import local_tools
 from deepmmsearch.types import Question
 
@@ -26,6 +33,7 @@ from deepmmsearch.types import Question
 @dataclass(frozen=True)
 class KeptWorld:
     folder: Path
+    variant: Variant = USUAL
 
     @property
     def atlas(self) -> Path:
@@ -36,8 +44,33 @@ class KeptWorld:
         return self.folder / "index"
 
     def toolbox(self) -> Toolbox:
-        """The engine's two searches and the extractive summariser, without a grounder."""
-        return local_tools(Index.open(self.index))
+        """The engine's two searches and the extractive summariser, without a grounder; where it asks what needs more,
+        the tools for that."""
+        tools = local_tools(Index.open(self.index))
+        if self.variant.kinds == "papers":
+            return tools
+        # a small model sees little at once
+        extra = (make_tool("visit", {"part_length": 200, "links": 2}), make_tool("zoom", {}))
+        return replace(tools, reader=SitesReader(self.atlas / "sites"), extra=extra)
+
+
+@dataclass(frozen=True)
+class SitesReader:
+    """PageReader: the pages of an atlas by their addresses, with their links."""
+
+    folder: Path
+
+    async def read(self, url: str) -> Page:
+        address = urlsplit(url)
+        site, slug = (address.hostname or "").removesuffix(".example"), unquote(address.path).strip("/")
+        path = self.folder / site / f"{slug.removesuffix('.html')}.html"
+        if not path.is_file() or not lies_in(path, self.folder):
+            raise ToolError(f"There is no page {url}.")
+        return await asyncio.to_thread(self._read, url, path)
+
+    def _read(self, url: str, path: Path) -> Page:
+        found = from_html(Origin("html", path.stem, address=url), path.read_bytes())
+        return Page(url, found.title, found.text, links=found.links)
 
 
 def keep_world(
@@ -47,16 +80,17 @@ def keep_world(
     questions: int,
     search_share: float | None = None,
     watch: Watch = silent,
+    variant: Variant = USUAL,
 ) -> KeptWorld:
     """The world of a seed with so many questions, in `folder`: what is there is used, what is missing is made, by one
     process at a time. Atlas and index appear whole, so what is there is finished.
 
     Raises UserError where the folder holds another world, or something else.
     """
-    kept = KeptWorld(folder)
+    kept = KeptWorld(folder, variant)
     with locked(folder / ".lock"):
         remove_drafts(folder)
-        world = make_world(seed, split)
+        world = make_world(seed, split, variant=variant)
         if not holds_atlas(kept.atlas, world, questions, search_share):
             stage = f"World {split}-{seed}, questions"
             # the pages come before the first question
@@ -82,13 +116,15 @@ class Worlds:
         split: Split = "train",
         watch: Watch = silent,
         search_share: float | None = None,
+        variant: Variant = USUAL,
     ) -> None:
         self._lines: list[tuple[Path, str]] = []
         self._kept: dict[str, KeptWorld] = {}
         self._tools: dict[str, Toolbox] = {}
         mix = "" if search_share is None else f"-search-{round(100 * search_share)}"
+        mix += "".join(f"-{name}-{value}" for name, value in variant.told.items())
         for seed in seeds:
-            kept = keep_world(folder / f"{split}-{seed}-{count}{mix}", seed, split, count, search_share, watch)
+            kept = keep_world(folder / f"{split}-{seed}-{count}{mix}", seed, split, count, search_share, watch, variant)
             name = f"{split}-{seed}"
             self._kept[name], self._tools[name] = kept, kept.toolbox()
             lines = (kept.atlas / QUESTIONS).read_text(encoding="utf-8").splitlines()

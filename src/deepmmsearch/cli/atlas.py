@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +13,36 @@ from deepmmsearch.cli.bars import Bars
 from deepmmsearch.errors import UserError, need
 from deepmmsearch.progress import Step, Watch, tracked
 from deepmmsearch.streams import echo
+
+if TYPE_CHECKING:
+    from deepmmsearch.atlas.world import Kinds, Tongue
+
+LANGUAGES = ["english", "velic"]
+
+
+def variants(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say how a world is told and asked about."""
+    for option in (
+        click.option(
+            "--kinds",
+            type=click.Choice(["papers", "tools"]),
+            default="papers",
+            show_default=True,
+            help="The papers' questions, or such as need zoom, visit or a second image search.",
+        ),
+        click.option(
+            "--asked-in", type=click.Choice(LANGUAGES), help="Language of the questions.  [default: the pages']"
+        ),
+        click.option(
+            "--language",
+            type=click.Choice(LANGUAGES),
+            default="english",
+            show_default=True,
+            help="Language of the pages.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -51,7 +83,18 @@ def command() -> None:
 @click.option(
     "--questions", type=click.IntRange(min=0), default=300, show_default=True, help="How many questions to write."
 )
-def make(folder: Path, seed: int, split: str, countries: int, famous: int, questions: int) -> None:
+@variants
+def make(
+    folder: Path,
+    seed: int,
+    split: str,
+    countries: int,
+    famous: int,
+    questions: int,
+    language: Tongue,
+    asked_in: Tongue | None,
+    kinds: Kinds,
+) -> None:
     """Write the world of a seed into FOLDER: websites, questions, their pictures.
 
     FOLDER must be new or empty; if it already holds exactly this world, nothing is changed. The world appears whole or
@@ -61,10 +104,11 @@ def make(folder: Path, seed: int, split: str, countries: int, famous: int, quest
     Example:  deepmmsearch atlas make world --seed 1 --split eval --questions 300
     """
     from deepmmsearch.atlas.questions import each_question
-    from deepmmsearch.atlas.world import make_world
+    from deepmmsearch.atlas.world import Variant, make_world
     from deepmmsearch.atlas.world_files import holds_atlas, write_atlas
 
-    world = make_world(seed, "train" if split == "train" else "eval", countries, famous)
+    variant = Variant(language, asked_in, kinds)
+    world = make_world(seed, "train" if split == "train" else "eval", countries, famous, variant)
     if holds_atlas(folder, world, questions):
         echo(f"{folder} is this world already. Nothing was changed.")
         return
@@ -88,7 +132,25 @@ def make(folder: Path, seed: int, split: str, countries: int, famous: int, quest
     show_default=True,
     help="Share of the facts known by heart that the oracle looks up anyway.",
 )
-def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> None:
+@click.option(
+    "--prompt",
+    type=click.Choice(["atlas", "atlas-tools"]),
+    default="atlas",
+    show_default=True,
+    help="The prompt set that it is played with.",
+)
+@variants
+def teach(
+    out: Path,
+    worlds: int,
+    questions: int,
+    seed: int,
+    careful: float,
+    prompt: str,
+    language: Tongue,
+    asked_in: Tongue | None,
+    kinds: Kinds,
+) -> None:
     """Let the oracle play training worlds with the real engine, for supervised fine-tuning.
 
     An interrupted run continues with the world that it was working on.
@@ -98,10 +160,12 @@ def teach(out: Path, worlds: int, questions: int, seed: int, careful: float) -> 
     """
     from deepmmsearch.atlas.teach import Lessons
     from deepmmsearch.atlas.teach import teach as teach_worlds
+    from deepmmsearch.atlas.world import Variant
 
     need("Playing worlds", "engine")
     with Bars() as bars:
-        teach_worlds(Lessons(worlds, questions, seed, careful), out, bars)
+        variant = Variant(language, asked_in, kinds)
+        teach_worlds(Lessons(worlds, questions, seed, careful, prompt=prompt, variant=variant), out, bars)
 
 
 @command.command()

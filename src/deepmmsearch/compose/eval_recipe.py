@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from deepmmsearch.agent.table import PAPER_TOOLS, TOOLS
 from deepmmsearch.arguments import check_settings
+from deepmmsearch.atlas.world import Kinds, Tongue, Variant
 from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings
 from deepmmsearch.compose.policies import LocalPolicySettings, PolicySettings
 from deepmmsearch.compose.tool_settings import ToolSettings
@@ -47,10 +49,18 @@ class _Benchmark(Settings):
 
 
 class AtlasBenchmarkSettings(_Benchmark):
-    """Questions about the invented world of `seed`."""
+    """Questions about the invented world of `seed`. `language`: of its pages (null: English); `asked_in`: of the
+    questions (null: the pages'); `kinds`: the papers' questions (null), or such as need more tools."""
 
     name: Literal["atlas"] = "atlas"
     split: Literal["eval", "train"] = "eval"
+    language: Tongue | None = None
+    asked_in: Tongue | None = None
+    kinds: Kinds | None = None
+
+    @property
+    def variant(self) -> Variant:
+        return Variant(self.language or "english", self.asked_in, self.kinds or "papers")
 
 
 class NamedBenchmarkSettings(_Benchmark):
@@ -96,12 +106,22 @@ class SearchOptions(WorkflowOptions):
 
 
 class SwitchOptions(SearchOptions):
-    """`crop`, `image_search`, `text_searches`: switches of an ablation."""
+    """`crop`, `image_search`, `text_searches`: switches of an ablation. `without`: tools beside the searches that are
+    taken away."""
 
     limits: LimitSettings = LimitSettings()
     crop: bool = True
     image_search: bool = True
     text_searches: int | None = Field(default=None, ge=0)
+    without: list[str] = Field(default_factory=list)
+
+    @field_validator("without")
+    @classmethod
+    def _are_tools(cls, without: list[str]) -> list[str]:
+        extra = [name for name in TOOLS.names() if name not in PAPER_TOOLS]
+        if unknown := [name for name in without if name not in extra]:
+            raise ValueError(f"there is no tool {unknown[0]!r} beside the searches, only {', '.join(extra)}")
+        return without
 
 
 class DirectSettings(PlayedOptions):

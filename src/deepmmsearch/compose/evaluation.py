@@ -94,7 +94,7 @@ class Evaluation:
         if isinstance(settings, AtlasBenchmarkSettings):
             count = settings.sample or QUESTIONS
             home = self.recipe.worlds or self.recipe.output.parent / "worlds"
-            kept = Worlds(home, [settings.seed], count, settings.split)
+            kept = Worlds(home, [settings.seed], count, settings.split, variant=settings.variant)
             info = BenchmarkInfo(label, f"Atlas, seed {settings.seed}", count, out_of_domain=settings.out_of_domain)
             world = kept.worlds[0]
             index = content(kept.index(world), Index.open(kept.index(world)).digest())
@@ -260,7 +260,7 @@ def rag_prompts(trained: str | None, name: str | None) -> tuple[Prompt, Prompt]:
 def _switches(settings: WorkflowOptions) -> Switches:
     if not isinstance(settings, SwitchOptions):
         return Switches()
-    return Switches(settings.crop, settings.image_search, settings.text_searches)
+    return Switches(settings.crop, settings.image_search, settings.text_searches, tuple(settings.without))
 
 
 def change(settings: WorkflowOptions) -> str | None:
@@ -272,6 +272,7 @@ def change(settings: WorkflowOptions) -> str | None:
         parts.append("no image search")
     if switches.text_searches is not None:
         parts.append("single text search" if switches.text_searches == 1 else f"{switches.text_searches} text searches")
+    parts += (f"no {name}" for name in switches.without)
     if isinstance(settings, SearchOptions) and settings.fault:
         parts.append(f"{settings.fault} results")
     return ", ".join(parts) or None

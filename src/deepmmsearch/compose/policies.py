@@ -107,13 +107,14 @@ def policy_content(settings: Model | HumanPolicySettings | OraclePolicySettings)
 
 def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:
     """The set `name`, else what the policy's card names, else the paper's; its form without tools where there are none.
-    It tells of tools beside the searches at its end. Raises UnknownName."""
+    It tells of tools beside the searches at its end, where the set has no state text of its own for them. Raises
+    UnknownName."""
     without = tools.text_search is tools.image_search is None and not tools.extra
     prompt = prompt_for(trained_prompt(policy), not without, name)
     dialect = find_dialect(prompt.dialect)
     if isinstance(dialect, FunctionDialect):
         return replace(prompt, functions=_functions(dialect, policy, tools))
-    told = [said for tool in tools.extra if (said := dialect.about(tool))]
+    told = [said for tool in tools.extra if tool.state not in prompt.after and (said := dialect.about(tool))]
     return replace(prompt, system="\n\n".join([prompt.system, *told])) if told else prompt
 
 

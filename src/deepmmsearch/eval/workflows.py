@@ -127,11 +127,12 @@ class FewTextSearches:
 @dataclass(frozen=True)
 class Switches:
     """What an ablation takes away (DeepMMSearch-R1, Figure 3): crops, all image searches, all text searches but the
-    first so many."""
+    first so many; and by their names the tools beside them."""
 
     crop: bool = True
     image_search: bool = True
     text_searches: int | None = None
+    without: tuple[str, ...] = ()
 
     def apply(self, tools: Toolbox) -> Toolbox:
         """For one episode: text searches are counted."""
@@ -139,6 +140,8 @@ class Switches:
             tools = replace(tools, grounder=None)
         if not self.image_search:
             tools = replace(tools, image_search=None)
+        if self.without:
+            tools = replace(tools, extra=tuple(tool for tool in tools.extra if tool.name not in self.without))
         if self.text_searches is not None and tools.text_search is not None:
             tools = replace(tools, text_search=FewTextSearches(tools.text_search, self.text_searches))
         return tools

@@ -92,11 +92,17 @@ def _ends_sentence(before: str, after: str, closes: bool) -> bool:
     mark, following = before[-1:], after.lstrip(_BETWEEN)
     if mark not in _AMBIGUOUS:
         return True
-    if following[:1].islower():
+    if begins_small(following):
         return False
     if mark in _AFTER_LETTERS_OF:
         return bool(_AFTER_LETTERS_OF[mark].match(before[-2:-1]))
     return mark != "." or _is_full_stop(before, following, closes)
+
+
+def begins_small(text: str) -> bool:
+    """With a small letter, where the script has capitals for the beginning of a sentence: Georgian's letters count as
+    small ones, and its sentences begin with them."""
+    return text[:1].islower() and not "\u10d0" <= text[0] <= "\u10ff"
 
 
 def _is_full_stop(before: str, following: str, closes: bool) -> bool:

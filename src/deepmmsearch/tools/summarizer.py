@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from deepmmsearch.errors import UserError
 from deepmmsearch.language.segmentation import grams, is_run, plain_words
-from deepmmsearch.language.sentence_ends import cut, split_paragraph
+from deepmmsearch.language.sentence_ends import begins_small, cut, split_paragraph
 from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.reading.wrapping import unwrapped
 
@@ -67,7 +67,7 @@ def split_sentences(text: str) -> list[str]:
     length = 0
     for raw in _LINE_BREAK.split(unwrapped(_visible(text))):
         line = " ".join(raw.split())
-        if lines and line[:1].islower() and length >= 40 and lines[-1][-1][-1] not in ".!?…:;":
+        if lines and begins_small(line) and length >= 40 and lines[-1][-1][-1] not in ".!?…:;":
             lines[-1].append(line)
             length += 1 + len(line)
         elif line:
