@@ -42,7 +42,10 @@ def vocabulary() -> dict[str, str | None]:
 
 
 def extend(folder: Path, source: Path = BUNDLED, seed: int = 0) -> None:
-    """Writes the model of `source` with the new words, asked with the prompt set `atlas-tools`; whole or not at all."""
+    """Writes the model of `source` with the new words, asked with the prompt set `atlas-tools`; whole or not at all.
+    One that is there stays."""
+    if folder.exists():
+        return
     checkpoint = load_checkpoint(source, torch.float32)
     written = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     new = [token for token in vocabulary() if token not in _known(written)]

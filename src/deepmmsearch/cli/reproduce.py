@@ -10,6 +10,7 @@ from deepmmsearch.errors import UnknownName
 
 COMMANDS = {
     "eval": ("reproduce_eval", "Table 1 and the six claims on a world that no model has seen."),
+    "tools": ("reproduce_tools", "What zoom, visit, a second image search and a second language bring."),
     "train": ("reproduce_train", "The training curves: base, SFT, RL."),
 }
 

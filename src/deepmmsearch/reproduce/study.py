@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from deepmmsearch.children import call_all, start
 from deepmmsearch.compose.eval_recipe import EvalRecipe
@@ -114,15 +114,34 @@ class Study:
         return {job.name: job.result for job in self.jobs() if job.command[0] != "atlas"}
 
 
-def run_jobs(study: Study, at_once: int, watch: Watch = silent) -> None:
+class Jobs(Protocol):
+    """What is done in `out`, in several processes. `keys`: environment variables that they are given."""
+
+    @property
+    def out(self) -> Path: ...
+    @property
+    def keys(self) -> tuple[str, ...]: ...
+    def jobs(self) -> list[Job]: ...
+
+
+def run_jobs(
+    study: Jobs,
+    at_once: int,
+    watch: Watch = silent,
+    command: str = "reproduce train",
+    before: Callable[[], None] | None = None,
+) -> None:
     """Runs what is not done yet, `at_once` jobs at a time, each as soon as what it starts from is there. Whatever ends
-    this, a job that failed or a signal, ends the jobs that still run; they continue the next time.
+    this, a job that failed or a signal, ends the jobs that still run; they continue the next time. `before` is called
+    once the folder is known to be that `command`'s.
 
     Raises UserError with the last line and the log of a job that failed, and where the folder holds a job of the same
     name with other settings.
     """
     jobs = study.jobs()
-    Output(study.out, "reproduce train").claim({}, {job.name: _made_with(job, study) for job in jobs})
+    Output(study.out, command).claim({}, {job.name: _made_with(job, study) for job in jobs})
+    if before is not None:
+        before()
     left = [job for job in jobs if not job.result.exists()]
     running: dict[Future[float], Job] = {}
     started: list[subprocess.Popen[bytes]] = []
@@ -142,7 +161,7 @@ def run_jobs(study: Study, at_once: int, watch: Watch = silent) -> None:
     watch(Step("Jobs", len(jobs), len(jobs)))
 
 
-def _made_with(job: Job, study: Study) -> dict[str, Any]:
+def _made_with(job: Job, study: Jobs) -> dict[str, Any]:
     """A job's command: its recipe by content, and what is set in it, wherever the study lies."""
     made: dict[str, Any] = {"command": job.command[0]}
     for word in job.command[1:]:
@@ -167,7 +186,7 @@ def _terminating(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]
         raise
 
 
-def _run(job: Job, study: Study, started: list[subprocess.Popen[bytes]]) -> float:
+def _run(job: Job, study: Jobs, started: list[subprocess.Popen[bytes]]) -> float:
     began = time.perf_counter()
     log = study.out / f"{job.name}.log"
     with open(log, "a", encoding="utf-8", opener=for_owner) as file:

@@ -1,0 +1,79 @@
+"""`deepmmsearch reproduce tools`: what tools beyond two searches, and a second language, bring or cost."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import click
+
+from deepmmsearch.cli.bars import Bars
+from deepmmsearch.console import Console
+from deepmmsearch.errors import need
+
+
+@click.command()
+@click.option(
+    "--model", "models", multiple=True, metavar="NAME=FOLDER", help="A checkpoint to play too; several may be given."
+)
+@click.option("--train", is_flag=True, help="Make training worlds and fine-tune the bundled model for it first.")
+@click.option("--questions", type=click.IntRange(1), default=200, show_default=True, help="Of each kind of world.")
+@click.option("--seed", type=int, default=7, show_default=True, help="The world they are about.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/tools"), show_default=True)
+@click.option("--concurrency", type=click.IntRange(1, 512), default=32, show_default=True, help="Questions at once.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Training jobs at once.")
+@click.argument("overrides", nargs=-1)
+def command(
+    models: tuple[str, ...],
+    train: bool,
+    questions: int,
+    seed: int,
+    out: Path,
+    concurrency: int,
+    jobs: int,
+    overrides: tuple[str, ...],
+) -> None:
+    """Play questions that need zoom, visit or a second image search, with each and without it; and the papers'
+    questions about the same world in two languages. Prints shares of right answers with bootstrap 95 % intervals.
+
+    The oracle plays, which is the upper bound, and what --model names. With --train the bundled model is fine-tuned
+    for all of it (recipes/atlas/sft_tools.yaml, which OVERRIDES change) and plays too. An interrupted run continues
+    where it stopped. The tables are written to OUT/tools.md.
+
+    \b
+    Example:  deepmmsearch reproduce tools --questions 50
+              deepmmsearch reproduce tools --train
+    """
+    need("Playing worlds", "engine")
+    from deepmmsearch.compose.shipped import shipped_folder
+    from deepmmsearch.errors import UserError
+    from deepmmsearch.reproduce.six_claims import read_models
+    from deepmmsearch.reproduce.study import run_jobs
+    from deepmmsearch.reproduce.tool_study import ToolTraining, language_table, play, recipes, tool_table
+    from deepmmsearch.show.tabulate import console_table, markdown_table
+
+    if overrides and not train:
+        raise UserError("Overrides change the fine-tuning, and there is none. Add --train, or leave them out.")
+    named = read_models(models) if models else {}
+    if train:
+        need("Training", "train")
+        from deepmmsearch.bundled.more_words import extend
+
+        here = Path("recipes/atlas/sft_tools.yaml")
+        recipe = here if here.is_file() else shipped_folder() / "atlas" / "sft_tools.yaml"
+        training = ToolTraining(recipe, out, overrides=overrides)
+        # as Ctrl-C does, which reaches the jobs by itself
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with Bars() as bars:
+            run_jobs(training, jobs, bars, "reproduce tools", lambda: extend(training.start))
+        named["fine-tuned"] = training.jobs()[-1].result
+    with Bars() as bars:
+        results = play(recipes(named, questions, seed, out / "measured" / f"{seed}-{questions}", concurrency), bars)
+    console, written = Console(), []
+    for title, table in (("Tools", tool_table(results)), ("Languages", language_table(results))):
+        console.print(console_table(table, title))
+        console.print(f"{table.note}\n", style="dim")
+        written += [f"## {title}", "", *markdown_table(table), ""]
+    path = out / "tools.md"
+    path.write_text("\n".join(written), encoding="utf-8")
+    console.print(f"Wrote {path}")

@@ -1,0 +1,93 @@
+"""What tools and languages bring: what is played, and how it is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deepmmsearch.atlas.tool_questions import TOOL_KINDS
+from deepmmsearch.compose.evaluation import change
+from deepmmsearch.eval.figures import EXACT, Results
+from deepmmsearch.eval.played import Played
+from deepmmsearch.eval.run import Described
+from deepmmsearch.reproduce.tool_study import LANGUAGES, TAKEN, ToolTraining, language_table, recipes, tool_table
+
+
+def played(benchmark: str, workflow: str, number: int, kind: str, right: bool) -> Played:
+    fields = {"unjudged": None, "error": None, "gave_up": False, "followed": False, "malformed": 0, "failed": 0}
+    measured = {"seconds": 0.0, "sampled": None, "read": None, "cost": 0.0, "crop_quality": None, "gold_box": False}
+    told = {"search_required": True, "kind": kind, "category": "", "searches": {"text": 2}}
+    return Played(benchmark, workflow, str(number), {EXACT: float(right)}, **fields, **measured, **told)  # type: ignore[arg-type]
+
+
+def described(name: str, ablates: str | None = None) -> Described:
+    return Described(name, "oracle", "oracle", "", 8, ablates, None, None, None)
+
+
+def results(rows: list[Played]) -> Results:
+    names = ["oracle", *(f"oracle without {what}" for what in TAKEN)]
+    workflows = {name: described(name, None if name == "oracle" else "oracle") for name in names}
+    return Results("", EXACT, (EXACT,), workflows, {}, rows, [], {})
+
+
+def test_each_kind_of_question_has_a_tool_that_is_taken_away() -> None:
+    assert sorted(kind for _, kinds in TAKEN.values() for kind in kinds) == sorted(TOOL_KINDS)
+
+
+def test_everything_is_played_with_and_without_by_each_player(tmp_path: Path) -> None:
+    tools, languages = recipes({"tuned": tmp_path}, 20, 7, tmp_path, 4)
+    assert len(tools.workflows) == 2 * (1 + len(TAKEN)) and list(languages.workflows) == ["oracle", "tuned"]
+    changes = {change(workflow) for workflow in tools.workflows.values()}
+    assert {"no zoom", "no visit"} <= changes
+    second = tools.workflows["tuned without second image search"]
+    assert second.limits.image_searches == 1 and tools.workflows["tuned"].limits.image_searches == 2  # type: ignore[union-attr]
+    assert [b.title for b in languages.benchmarks] == list(LANGUAGES)
+    # one world, whose questions can be compared one by one
+    assert len({(b.seed, b.sample) for b in (*tools.benchmarks, *languages.benchmarks)}) == 1
+
+
+def test_a_tool_is_told_by_the_questions_that_need_it() -> None:
+    rows = [played("tools", "oracle", n, "sign" if n < 10 else "deep", True) for n in range(20)]
+    for what, (_, kinds) in TAKEN.items():
+        rows += [
+            played("tools", f"oracle without {what}", int(r.question), r.kind, r.kind not in kinds) for r in rows[:20]
+        ]
+    table = {row[0]: row[1:] for row in tool_table(results(rows)).rows}
+    assert table["zoom: sign"][1:] == ("100 % [100, 100]", "0 % [0, 0]", "+100 [+100, +100]", "10")
+    assert table["zoom: other questions"][3:] == ("+0 [+0, +0]", "10")
+    assert table["second image search: two_flags"][1] == "-"
+
+
+def test_languages_are_compared_question_by_question() -> None:
+    rows = [
+        played(label, "oracle", n, "text", label == "english" or n % 2 == 0) for label in LANGUAGES for n in range(10)
+    ]
+    table = {row[0]: row[2:] for row in language_table(results(rows)).rows}
+    assert table["english"] == ("100 % [100, 100]", "", "2.00")
+    assert table["velic"][0].startswith("50 %") and table["velic"][1].startswith("-50 [")
+
+
+def test_training_worlds_share_no_seed_and_the_data_are_what_the_recipe_says(tmp_path: Path) -> None:
+    *lessons, tuned = ToolTraining(Path("recipes/atlas/sft_tools.yaml"), tmp_path).jobs()
+    given = [dict(zip(job.command[2::2], job.command[3::2], strict=True)) for job in lessons]
+    seeds = [range(int(g["--seed"]), int(g["--seed"]) + int(g["--worlds"])) for g in given]
+    assert len({seed for each in seeds for seed in each}) == sum(map(len, seeds))
+    recipe = (Path(__file__).parent.parent / "recipes/atlas/sft_tools.yaml").read_text(encoding="utf-8")
+    assert all(f"runs/tools/{name}" in recipe for name in tuned.after)
+
+
+def test_more_words_leave_those_that_were_there(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    from deepmmsearch.atlas import velic
+    from deepmmsearch.bundled import BUNDLED
+    from deepmmsearch.bundled.more_words import extend
+
+    extend(tmp_path / "start")
+    old, new = (transformers.AutoTokenizer.from_pretrained(folder) for folder in (BUNDLED, tmp_path / "start"))
+    usual = "<reason>The river of Senzel is Tanmir.</reason><text_search>capital of Tanmir</text_search>"
+    assert new.encode(usual) == old.encode(usual)
+    for text in ("<zoom>the flag on the ship</zoom>", velic.write("The river of Senzel is Tanmir."), "Read on."):
+        ids = new.encode(text)
+        assert new.unk_token_id not in ids and len(ids) <= 2 * len(text.split()) + 2
+        assert "".join(new.decode(ids).split()) == "".join(text.split())
