@@ -87,7 +87,7 @@ def test_more_words_leave_those_that_were_there(tmp_path: Path) -> None:
     old, new = (transformers.AutoTokenizer.from_pretrained(folder) for folder in (BUNDLED, tmp_path / "start"))
     usual = "<reason>The river of Senzel is Tanmir.</reason><text_search>capital of Tanmir</text_search>"
     assert new.encode(usual) == old.encode(usual)
-    for text in ("<zoom>the flag on the ship</zoom>", velic.write("The river of Senzel is Tanmir."), "Read on."):
+    for text in ("<zoom>the flag on the ship</zoom>", velic.write("The river of Senzel is Tonlel."), "Read on."):
         ids = new.encode(text)
         assert new.unk_token_id not in ids and len(ids) <= 2 * len(text.split()) + 2
         assert "".join(new.decode(ids).split()) == "".join(text.split())

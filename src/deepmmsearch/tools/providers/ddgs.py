@@ -6,19 +6,28 @@ from typing import Any
 
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.tools.providers.api import ProviderError, hit, ranked
+from deepmmsearch.tools.providers.spoken import AUTO, spoken
 from deepmmsearch.tools.providers.unguarded import check_unguarded
 from deepmmsearch.tools.threads import ToolThreads
 from deepmmsearch.types import Hit
 
 # what ddgs and the library beneath it read, besides the usual ones
 _PROXIES = ("DDGS_PROXY", "PRIMP_PROXY")
+# the largest of a language; wt-wt is none
+REGIONS = {
+    **{"ar": "xa-ar", "bg": "bg-bg", "ca": "ct-ca", "cs": "cz-cs", "da": "dk-da", "de": "de-de", "el": "gr-el"},
+    **{"en": "us-en", "es": "es-es", "et": "ee-et", "fi": "fi-fi", "fr": "fr-fr", "he": "il-he", "hu": "hu-hu"},
+    **{"id": "id-id", "it": "it-it", "ja": "jp-jp", "ko": "kr-kr", "lt": "lt-lt", "nl": "nl-nl", "no": "no-no"},
+    **{"pl": "pl-pl", "pt": "br-pt", "ro": "ro-ro", "ru": "ru-ru", "sv": "se-sv", "th": "th-th", "tr": "tr-tr"},
+    **{"uk": "ua-uk", "vi": "vn-vi", "zh": "cn-zh"},
+}
 
 
 class Ddgs:
     """Keyless text search with the package ddgs, past the guarded client.
 
-    `unguarded: true` is required. `backend`: engines, comma-separated, or auto. `region`: such as "us-en". `timeout`:
-    whole seconds. `proxy`: the address of one to go through.
+    `unguarded: true` is required. `backend`: engines, comma-separated, or auto. `region`: such as "us-en", or auto,
+    by the language of each query. `timeout`: whole seconds. `proxy`: the address of one to go through.
     """
 
     name = "ddgs"
@@ -43,8 +52,8 @@ class Ddgs:
             raise MissingExtra("Search with ddgs", self.extra) from None
         self._engine, self._threads = ddgs.DDGS, ToolThreads("ddgs", 16)
         self._connection = {"timeout": timeout, "proxy": proxy or None}
-        self._options: dict[str, Any] = {"backend": backend, "region": region, "safesearch": safesearch}
-        self._timeout = timeout
+        self._options: dict[str, Any] = {"backend": backend, "safesearch": safesearch}
+        self._timeout, self._region = timeout, region
 
     async def search(self, query: str, k: int) -> list[Hit]:
         found = await self._threads.run(self._ask, query, k)
@@ -57,7 +66,8 @@ class Ddgs:
         from ddgs.exceptions import DDGSException
 
         try:
-            return self._engine(**self._connection).text(query, max_results=k, **self._options)
+            region = REGIONS.get(spoken(query), "wt-wt") if self._region == AUTO else self._region
+            return self._engine(**self._connection).text(query, max_results=k, region=region, **self._options)
         except DDGSException as error:
             # The package wraps what its engines raise, and says the same when all refused and when nothing was found.
             said = f"{type(error).__name__} {error!r}".lower()

@@ -13,7 +13,7 @@ class Exa:
     """Text search by meaning.
 
     `type`: auto, fast, neural or keyword. `text_characters`: take that much of each page's text instead of its
-    highlights.
+    highlights. `country`: two letters, for which results are fit; a language is not taken.
     """
 
     name = "exa"
@@ -28,14 +28,17 @@ class Exa:
         url: str = "https://api.exa.ai/search",
         type: str = "auto",
         text_characters: int = 0,
+        country: str = "",
     ) -> None:
         self._api = Api("Exa", client, self.key_variable, (key,))
         self._url, self._type = url, type
         self._headers = {"x-api-key": key}
+        self._options = {"userLocation": country} if country else {}
         self._contents = {"text": {"maxCharacters": text_characters}} if text_characters else {"highlights": True}
 
     async def search(self, query: str, k: int) -> list[Hit]:
         body = {"query": query, "type": self._type, "numResults": max(1, min(k, 100)), "contents": self._contents}
+        body |= self._options
         answer = await self._api.json("POST", self._url, headers=self._headers, json=body)
         return ranked(
             (

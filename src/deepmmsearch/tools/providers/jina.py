@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deepmmsearch.tools.providers.api import Api, Client, ProviderError, hit, ranked, rows
+from deepmmsearch.tools.providers.spoken import GOOGLE, in_language
 from deepmmsearch.types import Hit
 
 
@@ -10,7 +11,7 @@ class Jina:
     """Text search through s.jina.ai.
 
     `content`: the pages' text too, which costs many more tokens; without it results have their descriptions alone.
-    `country`, `language`: two letters.
+    `country`, `language`: two letters; the language auto is that of each query.
     """
 
     name = "jina"
@@ -32,10 +33,11 @@ class Jina:
         self._headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "X-Retain-Images": "none"}
         if not content:
             self._headers["X-Respond-With"] = "no-content"
-        self._options = {name: value for name, value in {"gl": country, "hl": language}.items() if value}
+        self._options, self._language = {"gl": country} if country else {}, language
 
     async def search(self, query: str, k: int) -> list[Hit]:
         body = {"q": query, "num": max(1, min(k, 20)), **self._options}
+        body |= in_language(self._language, query, GOOGLE, "hl")
         try:
             answer = await self._api.json("POST", self._url, headers=self._headers, json=body)
         except ProviderError as error:

@@ -13,10 +13,11 @@ from deepmmsearch.types import Hit
 class SearXNG:
     """Text search through a SearXNG instance of one's own.
 
-    Its answers and infoboxes come before what its engines found. `url`: the instance. `language`: such as "en".
-    `engines`, `categories`: comma-separated names; "" takes the instance's own. `time_range`: day, month or year.
-    `pictures`: fetch the hits' thumbnails. One query at a time, and one a second, unless the recipe says otherwise:
-    the engines behind it refuse a home address that asks faster.
+    Its answers and infoboxes come before what its engines found. `url`: the instance. `language`: such as "en";
+    with auto the instance goes by each query. `engines`, `categories`: comma-separated names; "" takes the
+    instance's own. `time_range`: day, month or year. `pictures`: fetch the hits' thumbnails. One query at a time,
+    and one a second, unless the recipe says otherwise: the engines behind it refuse a home address that asks
+    faster.
     """
 
     name = "searxng"

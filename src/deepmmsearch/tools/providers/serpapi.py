@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deepmmsearch.tools.providers.api import Api, Client, ProviderError, hit, ranked, rows
+from deepmmsearch.tools.providers.spoken import GOOGLE, in_language
 from deepmmsearch.types import Hit
 
 NOTHING = "hasn't returned any results"
@@ -11,7 +12,7 @@ NOTHING = "hasn't returned any results"
 class SerpApi:
     """Google's text results through SerpApi.
 
-    `country`, `language`: two letters, such as "us" and "en".
+    `country`, `language`: two letters, such as "us" and "en"; the language auto is that of each query.
     """
 
     name = "serpapi"
@@ -29,11 +30,12 @@ class SerpApi:
     ) -> None:
         self._api = Api("SerpApi", client, self.key_variable, (key,))
         self._url, self._key = url, key
-        self._options = {name: value for name, value in {"gl": country, "hl": language}.items() if value}
+        self._options, self._language = {"gl": country} if country else {}, language
 
     async def search(self, query: str, k: int) -> list[Hit]:
         params = {"engine": "google", "q": query, "num": str(max(1, min(k, 100))), "api_key": self._key}
-        answer = await self._api.json("GET", self._url, params={**params, **self._options})
+        params |= self._options | in_language(self._language, query, GOOGLE, "hl")
+        answer = await self._api.json("GET", self._url, params=params)
         found = rows(answer, "organic_results")
         refuse_error(self._api, answer, bool(found))
         return ranked(

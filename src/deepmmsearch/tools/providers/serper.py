@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from deepmmsearch.tools.providers.api import Api, Client, hit, ranked, rows
+from deepmmsearch.tools.providers.spoken import GOOGLE, in_language
 from deepmmsearch.types import Hit
 
 
 class Serper:
     """Google's text results through serper.dev.
 
-    `country`, `language`: two letters, such as "us" and "en".
+    `country`, `language`: two letters, such as "us" and "en"; the language auto is that of each query.
     """
 
     name = "serper"
@@ -28,10 +29,11 @@ class Serper:
         self._api = Api("Serper", client, self.key_variable, (key,))
         self._url = url
         self._headers = {"X-API-KEY": key}
-        self._options = {name: value for name, value in {"gl": country, "hl": language}.items() if value}
+        self._options, self._language = {"gl": country} if country else {}, language
 
     async def search(self, query: str, k: int) -> list[Hit]:
         body = {"q": query, "num": max(1, min(k, 100)), **self._options}
+        body |= in_language(self._language, query, GOOGLE, "hl")
         answer = await self._api.json("POST", self._url, headers=self._headers, json=body)
         return ranked(
             (

@@ -11,7 +11,8 @@ LONGEST_QUERY, MOST_RESULTS = 400, 20
 class Tavily:
     """Text search that brings the part of each page that fits the query.
 
-    `depth`: basic (1 credit) or advanced (2 credits: set its price in the recipe).
+    `depth`: basic (1 credit) or advanced (2 credits: set its price in the recipe). `country`: its English name in
+    small letters, such as "germany", whose pages come first; a language is not taken.
     """
 
     name = "tavily"
@@ -20,10 +21,16 @@ class Tavily:
     price = 0.008
 
     def __init__(
-        self, client: Client, key: str, url: str = "https://api.tavily.com/search", depth: str = "basic"
+        self,
+        client: Client,
+        key: str,
+        url: str = "https://api.tavily.com/search",
+        depth: str = "basic",
+        country: str = "",
     ) -> None:
         self._api = Api("Tavily", client, self.key_variable, (key,))
         self._url, self._depth = url, depth
+        self._options = {"country": country} if country else {}
         self._headers = {"Authorization": f"Bearer {key}"}
 
     async def search(self, query: str, k: int) -> list[Hit]:
@@ -31,6 +38,7 @@ class Tavily:
             "query": shortened(query, LONGEST_QUERY),
             "max_results": max(1, min(k, MOST_RESULTS)),
             "search_depth": self._depth,
+            **self._options,
         }
         answer = await self._api.json("POST", self._url, headers=self._headers, json=body)
         return ranked(

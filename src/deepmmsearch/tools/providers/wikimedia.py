@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from deepmmsearch import __version__
 from deepmmsearch.errors import UserError
 from deepmmsearch.tools.providers.api import Api, Client, ProviderError, hit, plain, rows, shortened
 from deepmmsearch.tools.providers.pictures import illustrated
+from deepmmsearch.tools.providers.spoken import AUTO, spoken
 from deepmmsearch.types import Hit
 
 # what the search takes (CirrusSearch), and how many introductions come at once (TextExtracts)
@@ -51,9 +53,9 @@ class _MediaWiki:
 class Wikipedia:
     """Keyless text search in Wikipedia: the introductions of its articles.
 
-    `language`: of the edition, such as "en". `url`: the api.php of another wiki with the extensions CirrusSearch and
-    TextExtracts. `contact`: how you can be reached, which the foundation asks for. `pictures`: fetch the articles'
-    pictures.
+    `language`: of the edition, such as "en", or auto, the language of each query. `url`: the api.php of another
+    wiki with the extensions CirrusSearch and TextExtracts. `contact`: how you can be reached, which the foundation
+    asks for. `pictures`: fetch the articles' pictures.
     """
 
     name = "wikipedia"
@@ -63,9 +65,16 @@ class Wikipedia:
     def __init__(
         self, client: Client, language: str = "en", url: str = "", contact: str = "", pictures: bool = False
     ) -> None:
-        if not _LANGUAGE.fullmatch(language):
+        if language != AUTO and not _LANGUAGE.fullmatch(language):
             raise UserError(f"language of wikipedia is that of an edition, such as en or zh-yue, not {language!r}.")
-        self._wiki = _MediaWiki("Wikipedia", client, url or f"https://{language}.wikipedia.org/w/api.php", contact)
+        if url and language == AUTO:
+            raise UserError("language of wikipedia is auto, but url names one wiki. Leave one of them out.")
+
+        def edition(language: str) -> _MediaWiki:
+            return _MediaWiki("Wikipedia", client, url or f"https://{language}.wikipedia.org/w/api.php", contact)
+
+        self._language, self._edition = language, cache(edition)
+        self._edition("en" if language == AUTO else language)  # refuses a contact that cannot be sent
         self._client = client if pictures else None
 
     async def search(self, query: str, k: int) -> list[Hit]:
@@ -79,7 +88,8 @@ class Wikipedia:
         }
         if self._client:
             options |= {"piprop": "thumbnail", "pithumbsize": THUMBNAIL, "pilimit": MOST}
-        pages = await self._wiki.pages(query, k, options)
+        language = (spoken(query) or "en") if self._language == AUTO else self._language
+        pages = await self._edition(language).pages(query, k, options)
         found = [
             (
                 hit(
