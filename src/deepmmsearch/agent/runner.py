@@ -58,7 +58,7 @@ class Timed:
 class AgentWorkflow:
     """The model decides: a prompt agent or a trained one, in the dialect of its prompt. Without tools, and with a
     prompt that names none, it answers directly. `label` names the policy in its trajectories; `lenient` as in
-    `episode`."""
+    `episode`; `translate` gives the prompt in the question's language."""
 
     policy: Policy
     prompt: Prompt
@@ -66,6 +66,7 @@ class AgentWorkflow:
     limits: Limits = PAPER_LIMITS
     label: str = ""
     lenient: bool = False
+    translate: Callable[[Prompt, Question], Prompt] | None = None
 
     @property
     def blank(self) -> Trajectory:
@@ -73,6 +74,8 @@ class AgentWorkflow:
 
     def play(self, question: Question) -> AsyncIterator[Trajectory]:
         start = replace(self.blank, question=question)
+        if self.translate is not None:
+            start = replace(start, prompt=self.translate(start.prompt, question))
         return episode(start, Timed(self.policy), self.tools_for(question), self.limits, self.lenient)
 
     def spent(self, question: Question) -> bool:

@@ -128,7 +128,7 @@ def command(
     from deepmmsearch.agent.runner import AgentWorkflow
     from deepmmsearch.cli.recipe_file import tell_keys
     from deepmmsearch.compose.asking import read_question
-    from deepmmsearch.compose.policies import build_policy, prompt_to_ask
+    from deepmmsearch.compose.policies import build_policy, prompt_to_ask, translation
     from deepmmsearch.compose.toolbox import build_toolbox
 
     asked = asyncio.run(read_question(question, [image]))
@@ -150,7 +150,8 @@ def command(
     limits = find_dialect(chosen.dialect).limits
     limits = limits if calls is None else replace(limits, calls=calls)
     limits = limits if image_searches is None else replace(limits, image_searches=image_searches)
-    agent = AgentWorkflow(policy, chosen, lambda _: toolbox, limits, label, lenient=True)
+    spoken = translation(policy, toolbox, prompt)
+    agent = AgentWorkflow(policy, chosen, lambda _: toolbox, limits, label, lenient=True, translate=spoken)
     played = asyncio.run(_play(console, agent, asked, save))
     entry = _entry(played, kind, policy, model)
     if save is not None and played.turns:

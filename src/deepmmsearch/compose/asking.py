@@ -25,7 +25,7 @@ from deepmmsearch import images
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.dialect import find_dialect
 from deepmmsearch.agent.runner import AgentWorkflow, guarded
-from deepmmsearch.compose.policies import PolicySettings, build_policy, prompt_to_ask
+from deepmmsearch.compose.policies import PolicySettings, build_policy, prompt_to_ask, translation
 from deepmmsearch.compose.recipe import load_recipe, read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
@@ -85,7 +85,9 @@ class Agent:
         box = tools if tools is not None else Toolbox()
         chosen = prompt_to_ask(policy, box, prompt)
         allowed = limits or find_dialect(chosen.dialect).limits
-        self.workflow = AgentWorkflow(policy, chosen, lambda _: box, allowed, getattr(policy, "name", ""), lenient=True)
+        spoken = translation(policy, box, prompt)
+        label = getattr(policy, "name", "")
+        self.workflow = AgentWorkflow(policy, chosen, lambda _: box, allowed, label, lenient=True, translate=spoken)
         self._loop = _Loop()
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -18,11 +18,12 @@ from deepmmsearch.compose.toolbox import find_grounder
 from deepmmsearch.dialects.functions import FunctionDialect
 from deepmmsearch.digests import contents_of
 from deepmmsearch.errors import MissingExtra, UserError
+from deepmmsearch.language.detection import language_of
 from deepmmsearch.outputs import content
-from deepmmsearch.prompts import load_prompt, prompt_names
+from deepmmsearch.prompts import load_prompt, prompt_languages, prompt_names
 from deepmmsearch.settings import Aside, OneOf, SeeingEndpointSettings, Settings
 from deepmmsearch.tools.grounding import Speaker
-from deepmmsearch.types import Policy, Prompt
+from deepmmsearch.types import Policy, Prompt, Question
 
 if TYPE_CHECKING:
     from deepmmsearch.policies.local import LocalPolicy, TokenReader
@@ -105,12 +106,12 @@ def policy_content(settings: Model | HumanPolicySettings | OraclePolicySettings)
     return found
 
 
-def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:
+def choose_prompt(policy: Policy, tools: Toolbox, name: str | None = None, language: str | None = None) -> Prompt:
     """The set `name`, else what the policy's card names, else the paper's; its form without tools where there are none.
     It tells of tools beside the searches at its end, where the set has no state text of its own for them. Raises
     UnknownName."""
     without = tools.text_search is tools.image_search is None and not tools.extra
-    prompt = prompt_for(trained_prompt(policy), not without, name)
+    prompt = prompt_for(trained_prompt(policy), not without, name, language)
     dialect = find_dialect(prompt.dialect)
     if isinstance(dialect, FunctionDialect):
         return replace(prompt, functions=_functions(dialect, policy, tools))
@@ -132,10 +133,39 @@ def _functions(dialect: FunctionDialect, policy: Policy, tools: Toolbox) -> tupl
 def prompt_to_ask(policy: Policy, tools: Toolbox, name: str | None = None) -> Prompt:
     """As `choose_prompt`, for people who wait for an answer: a model that was not trained for a set is shown a worked
     example, and is told of what can be carried out alone."""
+    return choose_prompt(policy, tools, _set_to_ask(policy, tools, name))
+
+
+def _set_to_ask(policy: Policy, tools: Toolbox, name: str | None) -> str | None:
     model = isinstance(policy, Speaker) and trained_prompt(policy) is None
     if name is None and model and tools.text_search is not None:
-        name = "untrained" if tools.image_search is not None else "untrained-text"
-    return choose_prompt(policy, tools, name)
+        return "untrained" if tools.image_search is not None else "untrained-text"
+    return name
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A prompt in the language of the question, where its set has it: what `prompt_to_ask` gives, and the same in
+    others. What was added to it stays as it is."""
+
+    own: Prompt
+    others: Mapping[str, Prompt]
+
+    def __call__(self, prompt: Prompt, question: Question) -> Prompt:
+        other = self.others.get(language_of(question.text))
+        if other is None:
+            return prompt
+        system = prompt.system.replace(self.own.system, other.system)
+        return replace(prompt, system=system, user=prompt.user.replace(self.own.user, other.user), after=other.after)
+
+
+def translation(policy: Policy, tools: Toolbox, name: str | None = None) -> Translation:
+    """Of what `prompt_to_ask` gives for the same."""
+    name = _set_to_ask(policy, tools, name)
+    own = choose_prompt(policy, tools, name)
+    # one that was chosen for the policy is named by its label
+    spoken = prompt_languages(name or own.name)
+    return Translation(own, {language: choose_prompt(policy, tools, name, language) for language in spoken})
 
 
 def trained_prompt(policy: Policy) -> str | None:
@@ -144,12 +174,12 @@ def trained_prompt(policy: Policy) -> str | None:
     return named
 
 
-def prompt_for(trained: str | None, searching: bool, name: str | None = None) -> Prompt:
+def prompt_for(trained: str | None, searching: bool, name: str | None = None, language: str | None = None) -> Prompt:
     """As `choose_prompt`, of a policy that was `trained` with a set and need not be loaded yet."""
     trained = trained or "deepmmsearch-r1"
     if name is None and not searching:
         name = f"{trained}-direct" if f"{trained}-direct" in prompt_names() else "direct"
-    return load_prompt(name or trained)
+    return load_prompt(name or trained, language=language)
 
 
 def local_policy(

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from deepmmsearch.agent.dialect import find_dialect
 from deepmmsearch.agent.runner import AgentWorkflow
-from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, prompt_to_ask
+from deepmmsearch.compose.policies import LocalPolicySettings, ModelSettings, build_policy, prompt_to_ask, translation
 from deepmmsearch.compose.tool_settings import NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import UserError
@@ -171,6 +171,7 @@ def build_served(name: str, settings: ServedModelSettings, on_text: Callable[[st
     tools = build_toolbox(settings.tools, policy)
     prompt = prompt_to_ask(policy, tools, settings.prompt)
     limits: Limits = settings.limits.limits() if settings.limits is not None else find_dialect(prompt.dialect).limits
-    workflow = AgentWorkflow(policy, prompt, lambda _: tools, limits, getattr(policy, "name", name), lenient=True)
+    label, spoken = getattr(policy, "name", name), translation(policy, tools, settings.prompt)
+    workflow = AgentWorkflow(policy, prompt, lambda _: tools, limits, label, lenient=True, translate=spoken)
     streams = on_text is not None and settings.policy.kind == "chat"
     return ServedModel(name, workflow, streams, settings.about, settings.examples)

@@ -12,7 +12,11 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _GIVE_UP = re.compile(
     r"\W*(?:sorry\W+)?(?:i\s+am\s+|i'm\s+|it\s+is\s+)?(?:unable\s+to|unknown\W*$|not\s+(?:sure|known|possible)\W*$|"
     r"(?:i\s+)?(?:do\s+not|don't|cannot|can't|could\s+not)\s+(?:know|answer|determine|find|say|tell|identify)|"
-    r"no\s+(?:answer|idea|information)\b|n/a\W*$|insufficient\s+information|(?:the\s+)?answer\s+is\s+unknown)",
+    r"no\s+(?:answer|idea|information)\b|n/a\W*$|insufficient\s+information|(?:the\s+)?answer\s+is\s+unknown|"
+    # the other languages of the prompt sets
+    r"keine\s+antwort\s+möglich|(?:das\s+)?wei(?:ß|ss)\s+ich\s+nicht|ich\s+wei(?:ß|ss)\s+(?:es\s+)?nicht\W*$|unbekannt\W*$|"
+    r"no\s+(?:es\s+posible|se\s+puede|puedo)\s+responder|no\s+(?:lo\s+)?sé\W*$|desconocido\W*$|"
+    r"(?:缺少|没有)相关信息|无法回答|(?:我)?不知道\W*$|تتعذر\s+الإجابة|لا\s+(?:أعرف|يمكن\s+الإجابة))",
     re.IGNORECASE,
 )
 

@@ -1,7 +1,8 @@
 """The texts a policy reads, as plain files: one folder per set, and the prompts of tools that ask a model.
 
 A set holds `system.md` and `user.md` (with `{question}`), and, where it has them, the state texts that follow an
-observation: `after_image.md`, `after_text.md`, `after_malformed.md`, and one named so for any other tool.
+observation: `after_image.md`, `after_text.md`, `after_malformed.md`, and one named so for any other tool. In folders
+named by ISO 639-1 codes (`de`, `zh`) the same set stands in other languages.
 """
 
 from __future__ import annotations
@@ -27,16 +28,18 @@ def prompt_names() -> tuple[str, ...]:
     return tuple(sorted(f.name for f in files(__name__).iterdir() if f.is_dir() and f.joinpath("system.md").is_file()))
 
 
-def load_prompt(name: str, dialect: str | None = None) -> Prompt:
-    """The set of that name, or one in a folder of your own (`name` is then its path).
+def load_prompt(name: str, dialect: str | None = None, language: str | None = None) -> Prompt:
+    """The set of that name, or one in a folder of your own (`name` is then its path); in one of its `prompt_languages`,
+    or else in the one that it is written in.
 
     `dialect` defaults to the one the set is named after, else to the paper's. Raises UserError for an unknown set, a
     missing file, or a user text without `{question}`.
     """
-    folder: Traversable = files(__name__).joinpath(name) if name in prompt_names() else Path(name)
+    folder = _folder(name)
     if not folder.is_dir():
         raise UnknownName("prompt set", name, prompt_names())
     label = folder.name
+    folder = folder if language is None else folder.joinpath(language)
     dialect = dialect or (label if label in DIALECTS.names() else DEFAULT)
     find_dialect(dialect)
     user = _read(folder, "user.md")
@@ -45,6 +48,19 @@ def load_prompt(name: str, dialect: str | None = None) -> Prompt:
     files_of_states = [f.name for f in folder.iterdir() if f.name.startswith(_AFTER) and f.name.endswith(".md")]
     after = {name[len(_AFTER) : -len(".md")]: _read(folder, name) for name in sorted(files_of_states)}
     return Prompt(label, dialect, _read(folder, "system.md"), user, after)
+
+
+def prompt_languages(name: str) -> tuple[str, ...]:
+    """The languages in which a set stands beside its own."""
+    folder = _folder(name)
+    inner = folder.iterdir() if folder.is_dir() else ()
+    return tuple(
+        sorted(f.name for f in inner if re.fullmatch("[a-z]{2}", f.name) and f.joinpath("system.md").is_file())
+    )
+
+
+def _folder(name: str) -> Traversable:
+    return files(__name__).joinpath(name) if name in prompt_names() else Path(name)
 
 
 def grounding_prompt(phrase: str) -> str:

@@ -18,12 +18,15 @@ from typing import Literal
 from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.escaping import escape_observation
+from deepmmsearch.language.detection import language_of
+from deepmmsearch.language.stems import ENGLISH
 from deepmmsearch.prompts import summary_prompt
 from deepmmsearch.thoughts import without_thoughts
 from deepmmsearch.tools.summarizer import PASSAGE_CHARACTERS, plain, split_line, split_sentences
 from deepmmsearch.types import Cited
 
 Prompt = Literal["text", "image", "page"]
+ASKED_ABROAD = "\n\nWrite in the language of the question, whatever language the passages are in."
 
 MOST_SENTENCES: dict[Prompt, int] = {"text": 12, "image": 5, "page": 5}
 # All passages of one request together; MMSearch-R1 reads 30,000 characters of one page.
@@ -33,7 +36,9 @@ _CITATION = re.compile(r"\[\s*(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\s*\]|【\s*(\d{1,3
 _FOOTNOTE = re.compile(r"(?<![ \t])[ \t]*\[\s*\d{1,3}(?:\s*[,;]\s*\d{1,3})*\s*\]")
 # a private character on either side stands for a citation while sentences are split
 _HIDDEN = re.compile("\ue000(\\d+)\ue001")
-_AFTER_STOP = re.compile("([.!?…][\"'”’»)]*)\\s*((?:\ue000\\d+\ue001[ ,;]*)+)")
+_STOPS = ".!?…。！？｡؟۔।॥։።"
+_AFTER_STOP = re.compile(f"([{_STOPS}][\"'”’»)」』）]*)\\s*((?:\ue000\\d+\ue001[ ,;]*)+)")
+_BEFORE_MARK = re.compile(f" (?=[{_STOPS},;、，；،؛])")
 _BULLET = re.compile(r"^(?:[-*•–]|\d{1,2}[.)])\s+")
 _NOTHING = re.compile(r"nothing\W*", re.IGNORECASE)
 
@@ -85,6 +90,8 @@ class LlmSummarizer:
 
     async def _ask(self, prompt: Prompt, question: str, query: str, passages: Sequence[str]) -> str:
         request = fenced(prompt, question, query, passages)
+        if language_of(question) != ENGLISH:
+            request += ASKED_ABROAD
         try:
             completion = await self._model.complete([{"role": "user", "content": [{"type": "text", "text": request}]}])
         except UserError as error:
@@ -143,7 +150,7 @@ def _sentences(line: str, passages: int) -> list[tuple[str, tuple[int, ...]]]:
     found = []
     for sentence in split_line(hidden.strip()):
         cited = [int(n) for i in _HIDDEN.findall(sentence) for n in re.findall(r"\d+", marks[int(i)])]
-        text = re.sub(r" (?=[.!?,;])", "", " ".join(_HIDDEN.sub(" ", sentence).split()))
+        text = _BEFORE_MARK.sub("", " ".join(_HIDDEN.sub(" ", sentence).split()))
         if any(c.isalnum() for c in text):
             found.append((text, tuple(sorted({n for n in cited if 1 <= n <= passages}))))
     return found
