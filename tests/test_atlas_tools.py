@@ -22,7 +22,7 @@ from deepmmsearch.atlas.play import correct, with_gold_boxes
 from deepmmsearch.atlas.questions import KINDS, each_question, make_question
 from deepmmsearch.atlas.tool_questions import TOOL_KINDS
 from deepmmsearch.atlas.world import Tongue, Variant, World, make_world
-from deepmmsearch.atlas.world_files import write_atlas
+from deepmmsearch.atlas.world_files import kinds_of, write_atlas
 from deepmmsearch.atlas.worlds import SitesReader
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import ToolError
@@ -152,6 +152,14 @@ async def test_the_reader_of_sites_reads_nothing_else(tmp_path: Path) -> None:
     ):
         with pytest.raises(ToolError, match="There is no page"):
             await reader.read(url)
+
+
+def test_an_atlas_tells_which_questions_it_asks(tmp_path: Path) -> None:
+    write_atlas(small(), tmp_path / "tools")
+    write_atlas(make_world(3, "eval", countries=12, famous=2), tmp_path / "papers")
+    assert kinds_of(tmp_path / "tools") == "tools" and kinds_of(tmp_path / "papers") == "papers"
+    (tmp_path / "papers" / "atlas.json").write_text("[1]")
+    assert kinds_of(tmp_path / "papers") == kinds_of(tmp_path / "nothing") == "papers"
 
 
 def make_annals() -> list[str]:

@@ -24,7 +24,7 @@ from deepmmsearch.atlas.world import World
 TOOL_KINDS = ("sign", "deep", "linked", "two_flags")
 
 
-class Asked(NamedTuple):
+class ToolQuestion(NamedTuple):
     """`plan`: the fields of the oracle's plan; `boxes`: of what can be grounded, by its words."""
 
     text: str
@@ -36,7 +36,7 @@ class Asked(NamedTuple):
     calls: list[list[str]]
 
 
-def ask_with_tools(rng: random.Random, world: World, kind: str) -> Asked:
+def ask_with_tools(rng: random.Random, world: World, kind: str) -> ToolQuestion:
     """A question of one of TOOL_KINDS, with its scene."""
     countries = rng.sample([c for c in world.of("country") if not c.famous], rng.choice([2, 2, 3, 4]))
     image, placed = draw_scene(rng, [c.flag for c in countries if c.flag])
@@ -48,17 +48,17 @@ def ask_with_tools(rng: random.Random, world: World, kind: str) -> Asked:
     if kind == "sign":
         colour = pin_signs(rng, image, placed)[chosen[0].carrier]
         calls, plan = [["zoom", say.region(chosen[0].carrier)]], {"carrier": chosen[0].carrier, "sign": colour}
-        return Asked(say.ask_sign(rng, chosen[0].carrier), (colour,), plan, image, len(countries), boxes, calls)
+        return ToolQuestion(say.ask_sign(rng, chosen[0].carrier), (colour,), plan, image, len(countries), boxes, calls)
     return _two_flags(rng, chosen, [names[p.flag] for p in chosen], image, len(countries), boxes)
 
 
-def _in_annals(rng: random.Random, world: World, kind: str, image: Image.Image, shown: int) -> Asked:
+def _in_annals(rng: random.Random, world: World, kind: str, image: Image.Image, shown: int) -> ToolQuestion:
     country, chronicle = rng.choice(list(chronicles(world).items()))
     relation = {"deep": "founder", "linked": "patron"}[kind]
     answer = chronicle.founder if kind == "deep" else chronicle.patron
     text = say.ask_fact(rng, relation, f"{country} in the annals")
     calls = [["text_search", say.query("annals", country)], ["visit", ""]]
-    return Asked(text, (answer,), {"entity": country, "relations": (relation,)}, image, shown, {}, calls)
+    return ToolQuestion(text, (answer,), {"entity": country, "relations": (relation,)}, image, shown, {}, calls)
 
 
 def _two_flags(
@@ -68,9 +68,9 @@ def _two_flags(
     image: Image.Image,
     shown: int,
     boxes: dict[str, tuple[int, int, int, int]],
-) -> Asked:
+) -> ToolQuestion:
     first, second = (place.carrier for place in chosen)
     plan = {"start": "flag", "carrier": first, "second": second, "flags": shown}
     answers = (say.both(*names), say.both(*names[::-1]))
     calls = [["image_search", say.region(carrier)] for carrier in (first, second)]
-    return Asked(say.ask_both(rng, first, second), answers, plan, image, shown, boxes, calls)
+    return ToolQuestion(say.ask_both(rng, first, second), answers, plan, image, shown, boxes, calls)

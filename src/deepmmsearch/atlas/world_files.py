@@ -22,7 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from deepmmsearch import images
 from deepmmsearch.atlas import velic
 from deepmmsearch.atlas.pages import SitePage, make_pages
-from deepmmsearch.atlas.world import USUAL, Variant, World
+from deepmmsearch.atlas.world import USUAL, Kinds, Variant, World
 from deepmmsearch.errors import UserError
 from deepmmsearch.filenames import unfit_name
 from deepmmsearch.files import lies_in, replacing
@@ -133,6 +133,15 @@ def _made_with(world: World, questions: int, search_share: float | None) -> dict
 
 def _option(told: tuple[str, str]) -> str:
     return f" --{told[0].replace('_', '-')} {told[1]}"
+
+
+def kinds_of(folder: Path) -> Kinds:
+    """Of the questions of an atlas."""
+    try:
+        told = parse_json((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "papers"
+    return "tools" if isinstance(told, dict) and told.get("kinds") == "tools" else "papers"
 
 
 def load_questions(folder: Path) -> list[Question]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +19,14 @@ from deepmmsearch.agent.protocols import Page
 from deepmmsearch.agent.table import make_tool
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
-from deepmmsearch.atlas.world import USUAL, Variant, make_world
+from deepmmsearch.atlas.world import USUAL, Kinds, Variant, make_world
 from deepmmsearch.atlas.world_files import QUESTIONS, holds_atlas, read_question, write_atlas
 from deepmmsearch.engine.index import Index
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolError, Unreadable
 from deepmmsearch.files import lies_in, locked, remove_drafts, replacing
 from deepmmsearch.progress import Step, Watch, silent, tracked
 from deepmmsearch.reading.document import Origin
-from deepmmsearch.reading.webpage import from_html
+from deepmmsearch.reading.worker import Extractor
 from deepmmsearch.tools.index_tools import local_tools
 from deepmmsearch.types import Question
 
@@ -44,21 +45,26 @@ class KeptWorld:
         return self.folder / "index"
 
     def toolbox(self) -> Toolbox:
-        """The engine's two searches and the extractive summariser, without a grounder; where it asks what needs more,
-        the tools for that."""
-        tools = local_tools(Index.open(self.index))
-        if self.variant.kinds == "papers":
-            return tools
-        # a small model sees little at once
-        extra = (make_tool("visit", {"part_length": 200, "links": 2}), make_tool("zoom", {}))
-        return replace(tools, reader=SitesReader(self.atlas / "sites"), extra=extra)
+        return atlas_tools(self.atlas, Index.open(self.index), self.variant.kinds)
 
 
-@dataclass(frozen=True)
+def atlas_tools(atlas: Path, index: Index, kinds: Kinds) -> Toolbox:
+    """The engine's two searches and the extractive summariser, without a grounder; where it asks what needs more, the
+    tools for that."""
+    tools = local_tools(index)
+    if kinds == "papers":
+        return tools
+    # a small model sees little at once
+    extra = (make_tool("visit", {"part_length": 200, "links": 2}), make_tool("zoom", {}))
+    return replace(tools, reader=SitesReader(atlas / "sites"), extra=extra)
+
+
 class SitesReader:
-    """PageReader: the pages of an atlas by their addresses, with their links."""
+    """PageReader: the pages of an atlas by their addresses, with their links, taken apart in another process."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._extractor, self._lock = Extractor(), threading.Lock()
 
     async def read(self, url: str) -> Page:
         address = urlsplit(url)
@@ -69,7 +75,11 @@ class SitesReader:
         return await asyncio.to_thread(self._read, url, path)
 
     def _read(self, url: str, path: Path) -> Page:
-        found = from_html(Origin("html", path.stem, address=url), path.read_bytes())
+        try:
+            with self._lock:
+                found = self._extractor.read(Origin("html", path.stem, address=url), path.read_bytes())
+        except (Unreadable, OSError) as error:
+            raise ToolError(f"The page {url} cannot be read: {error}.") from None
         return Page(url, found.title, found.text, links=found.links)
 
 

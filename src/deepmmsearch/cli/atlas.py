@@ -175,7 +175,7 @@ def teach(
 @click.option("--policy", type=click.Choice(["oracle"]), default="oracle", show_default=True, help="Who plays.")
 @click.option(
     "--prompt",
-    type=click.Choice(["atlas", "atlas-direct"]),
+    type=click.Choice(["atlas", "atlas-direct", "atlas-tools"]),
     default="atlas",
     show_default=True,
     help="With tools, or answering directly.",
@@ -197,7 +197,8 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     from deepmmsearch.agent.runner import AgentWorkflow, run_all, without_pictures
     from deepmmsearch.atlas.oracle import OraclePolicy
     from deepmmsearch.atlas.play import with_gold_boxes
-    from deepmmsearch.atlas.world_files import count_questions, read_questions
+    from deepmmsearch.atlas.world_files import count_questions, kinds_of, read_questions
+    from deepmmsearch.atlas.worlds import atlas_tools
     from deepmmsearch.console import Console
     from deepmmsearch.digests import prompt_content, questions_content
     from deepmmsearch.engine import Index
@@ -207,13 +208,14 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     from deepmmsearch.prompts import load_prompt
     from deepmmsearch.show.tabulate import console_table
     from deepmmsearch.store import TrajectoryStore
-    from deepmmsearch.tools.index_tools import local_tools
-    from deepmmsearch.types import Trajectory
+    from deepmmsearch.types import PAPER_LIMITS, Limits, Trajectory
 
     opened = Index.open(index)
     if not opened.stats()["passages"]:
         raise UserError(f"The index {index} holds no pages. Run: deepmmsearch index build {folder}/sites --out {index}")
-    tools = local_tools(opened)
+    kinds = kinds_of(folder)
+    tools = atlas_tools(folder, opened, kinds)
+    limits = Limits(image_searches=2) if kinds == "tools" else PAPER_LIMITS
     output = Output(out, "atlas play", private=True)
     asked, searched = questions_content(read_questions(folder)), content(index, opened.digest())
     told = prompt_content(load_prompt(prompt))
@@ -226,7 +228,7 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
     async def run(watch: Watch) -> list[Trajectory]:
         finished: list[Trajectory] = []
         watch(Step("Questions", min(len(done), count), count))
-        oracle = AgentWorkflow(OraclePolicy(), load_prompt(prompt), with_gold_boxes(tools), label=policy)
+        oracle = AgentWorkflow(OraclePolicy(), load_prompt(prompt), with_gold_boxes(tools), limits, policy)
         async for trajectory in run_all(questions, oracle):
             await asyncio.to_thread(store.append, trajectory)
             # Scenes are on the disk now; thousands of them would not fit into memory.
