@@ -163,6 +163,33 @@ def test_the_base_needs_no_extra(module: str) -> None:
 
 
 def test_trl_is_imported_by_training_alone() -> None:
+    users = {m for m, path in MODULES.items() if any(n.split(".")[0] == "trl" for n in imports(path))}
+    assert all(within(m, ("train", "scale")) for m in users), users
+
+
+def test_nothing_is_pickled() -> None:
+    pickles = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "joblib"}
+    assert not {m for m, path in MODULES.items() if pickles & {n.split(".")[0] for n in imports(path)}}
+
+
+def test_processes_are_started_in_one_place() -> None:
+    starters = {"subprocess", "multiprocessing", "torch.multiprocessing", "pty", "_posixsubprocess"}
+    calls = re.compile(
+        r"\b(ProcessPoolExecutor|create_subprocess_\w+|os\.(system|popen|fork\w*|exec[lv]\w*|posix_spawn\w*))\b"
+    )
+    found = {
+        module
+        for module, path in MODULES.items()
+        if {n for name in imports(path) for n in (name, name.split(".")[0])} & starters
+        or calls.search(path.read_text(encoding="utf-8"))
+    }
+    # these name the type of what they are given
+    typed = {"reproduce.study", "confined"}
+    assert found == {"children", "revision", *typed}, found
+    assert not any(re.search(r"subprocess\.(Popen|run|call|check_\w+)\(", MODULES[m].read_text()) for m in typed)
+
+
+def test_pictures_are_decoded_in_one_place() -> None:
     in_process = re.compile(r"from deepmmsearch\.decoding import .*\bdecode\b|\bdecoding\.decode\(")
     assert not {module for module, path in MODULES.items() if in_process.search(path.read_text(encoding="utf-8"))}
 

@@ -135,6 +135,10 @@ def _needs(known: Listing, environ: Mapping[str, str]) -> Text:
         needs.append((f"{known.key_variable} ({state})", held or known.key_optional))
     if known.extra:
         needs.append((f"extra {known.extra} ({'installed' if known.installed else 'not installed'})", known.installed))
+    elif known.package:
+        needs.append(
+            (f"package {known.package} ({'installed' if known.installed else 'not installed'})", known.installed)
+        )
     needs += [(f"setting {name}", None) for name in known.required]
     for need, here in needs:
         text.append(", " if text.plain else "")

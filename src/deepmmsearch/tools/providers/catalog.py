@@ -5,7 +5,8 @@ A class says with `kinds` what it does: it searches with words (text) or picture
 or it reads pages (page) and has `read(url)`. Its constructor's arguments are its settings, except two: `client` (the
 guarded client) and `key` (from the environment variable that `key_variable` names; with a default it may be missing).
 Optional: `price`, US dollars a call; `per_second` and `concurrency`, how fast and how often at once it is asked where a
-recipe does not say; `extra` and `module`, the extra to install and the package it brings.
+recipe does not say; `extra` and `module`, the extra to install and the package it brings, or `module` alone where no
+extra brings it.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Listing:
     key_variable: str | None = None
     key_optional: bool = False
     extra: str | None = None
+    package: str | None = None
     installed: bool = True
     required: tuple[str, ...] = ()
     price: float = 0.0
@@ -71,6 +73,7 @@ def listing(name: str) -> Listing:
         getattr(loaded, "key_variable", None),
         key is not None and key.default is not key.empty,
         getattr(loaded, "extra", None),
+        module,
         module is None or importlib.util.find_spec(module) is not None,
         tuple(n for n, p in settings_of(loaded, INJECTED).items() if p.default is p.empty),
         getattr(loaded, "price", 0.0),

@@ -44,6 +44,7 @@ class PicImageSearch:
 
     name = "picimagesearch"
     kinds = ("image",)
+    module = "PicImageSearch"
     per_second, concurrency = 0.5, 1
 
     def __init__(
