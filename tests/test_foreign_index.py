@@ -339,7 +339,7 @@ def test_a_reader_that_was_taken_over_forges_nothing(tmp_path: Path, monkeypatch
     (docs / "a.txt").write_text("One.")
     none: dict[str, object] = dict.fromkeys(("url", "date", "language"))
     none |= {"pictures": [], "headings": [], "marks": [], "links": [], "content": b""}
-    whole = {"title": "A", "text": "B", "charset": "", **none}
+    whole = {"title": "A", "text": "B", "charset": "", "site": "", **none}
     answers: list[dict[str, object]] = [
         {},
         {**whole, "pictures": [{"src": 1}]},
