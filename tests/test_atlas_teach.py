@@ -12,6 +12,7 @@ from deepmmsearch.atlas.questions import KINDS, SEARCH_FREE, WEIGHTS, each_quest
 from deepmmsearch.atlas.teach import Lessons, teach
 from deepmmsearch.atlas.world import make_world
 from deepmmsearch.atlas.worlds import Worlds
+from deepmmsearch.engine import Index
 from deepmmsearch.errors import UserError
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.types import Trajectory
@@ -52,6 +53,8 @@ def test_the_share_of_questions_that_need_a_search_can_be_chosen(share: float) -
 def test_worlds_of_two_mixes_stand_side_by_side(tmp_path: Path) -> None:
     usual = Worlds(tmp_path, [5], 3)
     even = Worlds(tmp_path, [5], 3, search_share=0.0)
+    # ranked as the bundled model learnt it
+    assert Index.open(usual.index(usual.worlds[0])).settings.titles == "apart"
     assert all(question.metadata["search_required"] is False for question in even)
     assert list(usual) != list(even) and len(list(tmp_path.iterdir())) == 2
     assert usual.worlds == even.worlds == ("train-5",)

@@ -121,3 +121,38 @@ def test_the_language_of_all_pages_can_be_set(tmp_path: Path) -> None:
 def test_without_stems_words_are_found_as_they_are(tmp_path: Path) -> None:
     index = _index(tmp_path, {"a.md": "# Ships\n\nThe harbours were full."}, IndexSettings(stem=False))
     assert index.search_text("harbours", 1) and not index.search_text("harbouring", 1)
+
+
+def test_titles_apart_count_where_they_are_the_better_of_the_two(tmp_path: Path) -> None:
+    fact = "The museum of Oru is Peskin."
+    pages = {
+        "c/lim.md": "---\ntitle: Lim\n---\n\nThe museum of Lim is Vek.",
+        "a/tor.md": "---\ntitle: Tor\n---\n\nTor has the museum Rask.",
+        "b/nol.md": "---\ntitle: Nol\n---\n\nThe museum of Nol is Kersis.",
+        "oru.md": f"---\ntitle: Oru\n---\n\n{fact}",
+        "veld.md": "---\ntitle: Veld\n---\n\nOru is the capital of Veld. The river of Veld is Gor, its ruler is Mun.",
+    }
+    index = _index(tmp_path, pages, IndexSettings(titles="apart"))
+    hits = [hit.url for hit in index.search_text("museum of Oru", 5)]
+    # what names the page first, what is equal as the files are called, and long passages last
+    assert hits == ["oru.md", "a/tor.md", "b/nol.md", "c/lim.md", "veld.md"]
+    assert index.search_text('"museum of Oru"', 5)[0].snippet == fact
+
+
+def test_a_word_of_titles_alone_is_known_where_they_are_apart(tmp_path: Path) -> None:
+    pages = {"a.md": "---\ntitle: Harbour\n---\n\nShips lie here.", "b.md": "---\ntitle: Inn\n---\n\nHarbours are far."}
+    index = _index(tmp_path, pages, IndexSettings(titles="apart", stem=False))
+    assert index.replaced("harbour") == {}
+    for query in ("harbour", '"harbour"', '"harbour" ships'):
+        assert [hit.url for hit in index.search_text(query, 2)] == ["a.md"]
+
+
+def test_where_titles_stand_is_a_setting_of_the_index(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="setting titles is 'beside'"):
+        IndexSettings(titles="beside")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    usual = _index(tmp_path / "one", {"a.md": "# Oru\n\nA town."})
+    apart = _index(tmp_path / "two", {"a.md": "# Oru\n\nA town."}, IndexSettings(titles="apart"))
+    assert Index.open(apart.store.folder).settings.titles == "apart"
+    assert usual.digest() != apart.digest()

@@ -70,7 +70,7 @@ All of it is invented and made from the seed; the same command makes the same fi
 
     deepmmsearch atlas make {name} --seed {seed} --split {split} --countries {countries} --famous {famous} \\
         --questions {questions}{options}
-    deepmmsearch index build {name}/sites --out {name}-index
+    deepmmsearch index build {name}/sites --titles apart --out {name}-index
     deepmmsearch atlas play {name} --index {name}-index --out {name}-trajectories
 
 Some pages are stale (`old-almanac`) or gossip (`chatter`): they are wrong on purpose.

@@ -21,7 +21,7 @@ from deepmmsearch.atlas.names import Split
 from deepmmsearch.atlas.questions import each_question
 from deepmmsearch.atlas.world import USUAL, Kinds, Variant, make_world
 from deepmmsearch.atlas.world_files import QUESTIONS, holds_atlas, read_question, write_atlas
-from deepmmsearch.engine.index import Index
+from deepmmsearch.engine.index import Index, IndexSettings
 from deepmmsearch.errors import ToolError, Unreadable
 from deepmmsearch.files import lies_in, locked, remove_drafts, replacing
 from deepmmsearch.progress import Step, Watch, silent, tracked
@@ -109,7 +109,8 @@ def keep_world(
             write_atlas(world, kept.atlas, rows, search_share)
         if not kept.index.is_dir():
             with replacing(kept.index) as draft:
-                Index.build(kept.atlas / "sites", draft, watch=watch)
+                # the order of hits that the bundled model learnt from
+                Index.build(kept.atlas / "sites", draft, IndexSettings(titles="apart"), watch=watch)
     return kept
 
 

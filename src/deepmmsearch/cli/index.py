@@ -104,6 +104,12 @@ def command() -> None:
     "--passage-prefix", metavar="TEXT", help="What --dense reads before a passage.  [default: as its model has it]"
 )
 @click.option("--passage", type=click.IntRange(100, 20_000), help="The longest passage, in characters.  [default: 900]")
+@click.option(
+    "--titles",
+    type=click.Choice(["repeated", "apart"]),
+    help="Words of a title count as the text's that they precede, or for each word the better of title and text does.  "
+    "[default: repeated]",
+)
 @click.option("--ocr", is_flag=True, default=None, help="Read what is written in pictures and on scanned pages.")
 @_exclude_option
 @_hidden_option
@@ -117,6 +123,7 @@ def build(
     query_prefix: str | None,
     passage_prefix: str | None,
     passage: int | None,
+    titles: str | None,
     ocr: bool | None,
     exclude: tuple[str, ...],
     hidden: bool | None,
@@ -140,6 +147,7 @@ def build(
         "passage": passage,
         "query_prefix": query_prefix,
         "passage_prefix": passage_prefix,
+        "titles": titles,
         "ocr": ocr,
     }
     given = {name: value for name, value in given.items() if value is not None}

@@ -148,6 +148,7 @@ class BackendStore(Protocol):
 
     meta: dict[str, Any]
     stemmed: bool
+    titles_apart: bool
 
     @property
     def name(self) -> str: ...

@@ -28,6 +28,7 @@ from deepmmsearch.engine.encoders import (
 )
 from deepmmsearch.engine.fusion import fuse
 from deepmmsearch.engine.ingest import SUFFIXES, Ingest
+from deepmmsearch.engine.page_terms import APART, REPEATED
 from deepmmsearch.engine.query import matched, understood
 from deepmmsearch.engine.storage import Record
 from deepmmsearch.engine.update import Changes, Update, changes
@@ -53,6 +54,7 @@ class IndexSettings:
     vision: a SigLIP, CLIP or DINO model; None = descriptors alone.
     passage: the longest passage, in characters (SHORTEST to LONGEST). stem: words are found by their stems.
     language: of all pages (ISO 639-1); None = of each as it says itself, else as its words tell.
+    titles: "repeated" before the text, or "apart": a field of its own, where the better of both counts for a word.
     query_prefix, passage_prefix: what `dense` reads before each text; None = as its model or family has it, and kept
     as it was then.
     ocr: what is written in pictures and on scanned pages is read.
@@ -66,9 +68,11 @@ class IndexSettings:
     passage_prefix: str | None = None
     ocr: bool = False
     language: str | None = None
+    titles: str = REPEATED
 
     def __post_init__(self) -> None:
         kinds: dict[str, tuple[type, ...]] = {"passage": (int,), "stem": (bool,), "ocr": (bool,)}
+        kinds["titles"] = (str,)
         kinds |= dict.fromkeys(("dense", "vision", "query_prefix", "passage_prefix", "language"), (str, type(None)))
         for name, allowed in kinds.items():
             if type(getattr(self, name)) not in allowed:
@@ -80,6 +84,8 @@ class IndexSettings:
             raise UserError(
                 f"The index setting language is {self.language!r}. Known are: {', '.join(sorted(languages()))}."
             )
+        if self.titles not in (REPEATED, APART):
+            raise UserError(f"The index setting titles is {self.titles!r}. Known are: {REPEATED}, {APART}.")
         if self.dense is None and (self.query_prefix or self.passage_prefix):
             raise UserError("A prefix is given, but no encoder that reads it. Name one as dense.")
 
@@ -394,6 +400,8 @@ class Index:
         settings = asdict(self.settings)
         # unset, they change nothing: an index without vectors has the digest that it had before there were prefixes
         settings = {k: v for k, v in settings.items() if v is not None or not k.endswith("_prefix")}
+        if settings["titles"] == REPEATED:
+            del settings["titles"]
         return hashlib.sha256(json.dumps([settings, files]).encode("utf-8", "surrogatepass")).hexdigest()
 
     def skipped(self) -> list[tuple[str, str]]:

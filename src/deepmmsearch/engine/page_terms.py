@@ -13,6 +13,8 @@ from deepmmsearch.language.segmentation import is_run, words
 from deepmmsearch.language.stems import Terms
 from deepmmsearch.notation import without_halves
 
+REPEATED, APART = "repeated", "apart"
+"""Where the words of titles stand: before the text, or in a field of their own."""
 # how often a title counts before the text: a name, and one of more words than NAME
 SHORT_TITLE, LONG_TITLE, NAME = 8, 2, 4
 
@@ -27,7 +29,8 @@ class NewPassage(NamedTuple):
 
 class AnalysedPassage(NamedTuple):
     """`words` and `small` (function words) are terms parted by blanks. With the first passage of a page: `whole`, the
-    terms of all of it, and `spelled`, how words are written that no earlier page had. `date`: YYYYMMDD, 0 for none."""
+    terms of all of it, and `spelled`, how words are written that no earlier page had. `date`: YYYYMMDD, 0 for none.
+    `name`: the terms of the title where titles are apart."""
 
     passage: NewPassage
     title: str
@@ -38,13 +41,14 @@ class AnalysedPassage(NamedTuple):
     date: int
     whole: str = ""
     spelled: str = ""
+    name: str = ""
 
 
 class PageAnalysis:
     """Of the pages of one writer: keeps the terms of the words that it has met."""
 
-    def __init__(self, stemmed: bool) -> None:
-        self._stemmed = stemmed
+    def __init__(self, stemmed: bool, titles_apart: bool = False) -> None:
+        self._stemmed, self._titles_apart = stemmed, titles_apart
         self._analysed: dict[str, Terms] = {}
 
     def passages(
@@ -66,20 +70,27 @@ class PageAnalysis:
             # of its own: what is new to this writer is what its pages tell of how words are written
             analysed = self._analysed[spoken] = Terms(spoken, self._stemmed, collecting=True)
         heading, small = analysed.line(title)
-        short = _length(title, spoken) <= NAME
-        # a function word is as good as any in a name
-        heading = " ".join([f"{heading} {small}"] * SHORT_TITLE if short else [heading] * LONG_TITLE)
+        name = ""
+        if self._titles_apart:
+            name, heading, names = heading, "", ""
+        elif _length(title, spoken) <= NAME:
+            # a function word is as good as any in a name
+            heading = " ".join([f"{heading} {small}"] * SHORT_TITLE)
+        else:
+            heading = " ".join([heading] * LONG_TITLE)
         if not texts:
             return
         lines = [analysed.line(text) for text in texts]
         day, tags = _day(date), page_tags(file, url, spoken)
         said = {term for line, _ in lines for term in line.split()} | set(heading.split())
         beside = "".join(f" {term}" for term in dict.fromkeys(analysed.line(names)[0].split()) if term not in said)
-        whole = " ".join([heading, *(line for line, _ in lines)]) + beside
+        # titles apart, passages are ranked by what they say alone
+        whole = "" if self._titles_apart else " ".join([heading, *(line for line, _ in lines)]) + beside
         spelled = " ".join(set(analysed.fresh))
         analysed.fresh.clear()
         for passage, text, (line, small) in zip(passages, texts, lines, strict=True):
-            yield AnalysedPassage(passage, title, text, f"{heading} {line}{beside}", small, tags, day, whole, spelled)
+            said_here = f"{heading} {line}{beside}"
+            yield AnalysedPassage(passage, title, text, said_here, small, tags, day, whole, spelled, name)
             beside = whole = spelled = ""
 
 

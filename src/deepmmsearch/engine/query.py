@@ -47,7 +47,7 @@ def understood(snapshot: BackendSnapshot, text: str) -> Query:
     spoken = _languages(snapshot)
     # told by the query itself where the index has several
     own = max(spoken, key=lambda language: sum(token.lower() in function_words(language) for token in said))
-    importance = _importance(said, function_words(own))
+    importance = _importance(said, function_words(own), 0.0 if snapshot.store.titles_apart else SMALL)
 
     def frequency(word: str) -> int:
         return max(map(snapshot.frequency, _forms(snapshot, word, spoken)), default=0)
@@ -135,14 +135,14 @@ def _said(text: str) -> str:
     return "".join(token if is_run(token) else f" {token} " for token in said).replace("  ", " ")
 
 
-def _importance(said: list[str], function: frozenset[str]) -> list[float]:
-    """The weight of each word: nothing for function words, unless there are no others, the query is short, or capitals
-    make a name of one."""
+def _importance(said: list[str], function: frozenset[str], least: float) -> list[float]:
+    """The weight of each word: nothing for function words, unless there are no others, the query is short (they have
+    the `least` then), or capitals make a name of one."""
     small = [token.lower() in function for token in said]
     if all(small):
         return [1.0] * len(said)
     cased = any(token.islower() for token, is_small in zip(said, small, strict=True) if not is_small)
-    least = SMALL if len(said) <= FEW else 0.0
+    least = least if len(said) <= FEW else 0.0
     return [
         least if is_small and not (token[0].isupper() and (position or token.isupper()) and cased) else 1.0
         for position, (token, is_small) in enumerate(zip(said, small, strict=True))

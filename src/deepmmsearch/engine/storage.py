@@ -25,6 +25,7 @@ import numpy as np
 from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.checksums import damaged, keep_seen, read_seen, written
+from deepmmsearch.engine.page_terms import APART
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.errors import Failed, MissingExtra, UserError
 from deepmmsearch.files import replacing, write_json
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from deepmmsearch.engine.writer import Writer
 
 FORMAT = 3
+TITLE_BOOST, TIE = 3.0, 0.05
+"""Of titles apart."""
 ALL = 10_000_000
 
 # the files that tantivy makes and, told so by its own list, deletes
@@ -105,8 +108,9 @@ def _schema() -> Any:
     builder = tantivy_module().SchemaBuilder()
     for name in ("kind", "file", "url", "ref", "tag"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic", stored=name not in ("ref", "tag"))
-    # terms as the language package makes them, parted by blanks: of a passage, and with a page's first one of all of it
-    for name in ("words", "whole"):
+    # terms as the language package makes them, parted by blanks: of a passage, with a page's first one of all of it,
+    # and of the title where that is apart
+    for name in ("words", "whole", "name"):
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
     # function words; and with a page's first passage how words are written that no earlier page had
     for name in ("small", "spelled"):
@@ -150,6 +154,7 @@ class Store:
         refuse_foreign(folder)
         self.arrays = folder / "arrays"
         self.stemmed = bool(self.meta.get("stem", True))
+        self.titles_apart = self.meta.get("titles") == APART
         self._links: TemporaryDirectory[str] | None = None
         with intact(folder):
             seen = read_seen(folder)
@@ -444,7 +449,7 @@ class Snapshot:
         self, terms: Mapping[str, float], small: Mapping[str, float], limit: int, conditions: Conditions | None = None
     ) -> Ranked:
         """Passages by BM25 of their weighted terms and function words (`small`), unread."""
-        parts = [(self._occur.Should, self._term("words", term, weight)) for term, weight in terms.items()]
+        parts = [(self._occur.Should, self._best(term, weight)) for term, weight in terms.items()]
         parts += [(self._occur.Should, self._term("small", term, weight)) for term, weight in small.items()]
         if conditions is not None:
             either = (
@@ -475,7 +480,8 @@ class Snapshot:
 
     def _either(self, forms: Sequence[str]) -> Any:
         """One of the forms, among the words or the function words."""
-        either = [self._term(field, form, 1.0) for field in ("words", "small") for form in forms]
+        fields = ("words", "small", "name") if self.store.titles_apart else ("words", "small")
+        either = [self._term(field, form, 1.0) for field in fields for form in forms]
         return self._query.boolean_query([(self._occur.Should, query) for query in either])
 
     def rank_pages(self, terms: Mapping[str, float], limit: int) -> dict[int, float]:
@@ -486,7 +492,8 @@ class Snapshot:
 
     def frequency(self, term: str) -> int:
         """In how many passages a term is."""
-        return int(self.searcher.doc_freq("words", term))
+        titles = self.searcher.doc_freq("name", term) if self.store.titles_apart else 0
+        return int(self.searcher.doc_freq("words", term)) + int(titles)
 
     def spelled(self, prefix: str, most: int) -> list[str]:
         """How words are written that begin so."""
@@ -495,6 +502,13 @@ class Snapshot:
     def tags(self, prefix: str) -> dict[str, int]:
         """The tags that begin so, without that, and how many passages have each."""
         return {tag.removeprefix(prefix): count for tag, count in self.searcher.terms_with_prefix("tag", prefix)}
+
+    def _best(self, term: str, weight: float) -> Any:
+        if not self.store.titles_apart:
+            return self._term("words", term, weight)
+        # the better one: summed, a page that repeats its own title outranks the passage that answers
+        either = [self._term("name", term, TITLE_BOOST * weight), self._term("words", term, weight)]
+        return self._query.disjunction_max_query(either, TIE)
 
     def _term(self, field: str, term: str, weight: float) -> Any:
         query = self._query.term_query(self.schema, field, term, index_option="basic" if field == "small" else "freq")

@@ -31,6 +31,7 @@ from deepmmsearch.engine.engine_tables import (
     batches,
 )
 from deepmmsearch.engine.fusion import dense_share
+from deepmmsearch.engine.page_terms import APART
 from deepmmsearch.engine.storage import (
     ALL,
     FILE_KINDS,
@@ -214,10 +215,15 @@ class TableStore:
                 "again at another address."
             )
         self.stemmed = bool(self.meta.get("stem", True))
+        self.titles_apart = False
 
     @classmethod
     def create(cls, engine: TableEngine, settings: Mapping[str, Any]) -> TableStore:
-        """A new, empty index. UserError where there is one."""
+        """A new, empty index. UserError where there is one, and for titles that are to be apart."""
+        if settings.get("titles") == APART:
+            raise UserError(
+                f"An index at {engine.address} has no titles apart. Build one in a folder, or leave that out."
+            )
         with engine.intact():
             if exists(engine):
                 raise UserError(f"There is an index at {engine.address} already.")

@@ -47,7 +47,9 @@ def rank(snapshot: BackendSnapshot, query: Query, depth: int) -> tuple[Ranked, l
     # the others have at most this
     least = min(whole.values()) if len(whole) == PAGES * depth else 0.0
     scored = [(score + whole.get(page, least), address) for (score, address), page in zip(ranked, pages, strict=True)]
-    order = sorted(range(len(scored)), key=lambda position: -scored[position][0])
+    # passages of few words are often equal: then as their files are called, whenever they were committed
+    names = [snapshot.passage(*found).file if snapshot.store.titles_apart else "" for found in ranked]
+    order = sorted(range(len(scored)), key=lambda position: (-scored[position][0], names[position]))
     return [scored[position] for position in order], [pages[position] for position in order], complete
 
 

@@ -44,7 +44,7 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._analysis = PageAnalysis(store.stemmed)
+        self._analysis = PageAnalysis(store.stemmed, store.titles_apart)
         if store.read_only:
             raise Failed(f"The index in {store.folder} cannot be written: its folder is read-only. Copy it first.")
         try:
@@ -102,8 +102,8 @@ class Writer:
     ) -> None:
         """One document; `url` and `ref` are found by exact value, `stamp` is a file's. `within`: the file that holds
         this one, with which it goes. `caption`: what names a picture."""
-        # BM25 takes the mean length of all documents: whatever is no text must not change it
-        mean = self._terms // self._texts if self._texts else 0
+        # BM25 takes the mean length of all documents: whatever is no text must not change it, where titles are in it
+        mean = self._terms // self._texts if self._texts and not self.store.titles_apart else 0
         texts = {"url": url, "ref": ref, "words": NO_TEXT * mean, "whole": NO_TEXT * mean}
         texts["caption"] = self.store.caption_terms(caption)
         document = _document(kind, (file, within), content, texts)
@@ -129,6 +129,7 @@ class Writer:
         analysed = self._analysis.passages(within or file, url, title, passages, language, date, names)
         for position, own in enumerate(analysed):
             fields = {"url": url, "words": own.words, "small": own.small, "whole": own.whole, "spelled": own.spelled}
+            fields["name"] = own.name
             self._texts += 1
             self._terms += own.words.count(" ") + 1
             place, row = own.passage.place, own.passage.row
