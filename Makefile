@@ -57,12 +57,11 @@ test-vllm:
 		build/harness/vllm/bin/python -m pytest -s -m vllm tests/real_vllm; status=$$?; \
 	if [ $$status = 124 ]; then echo "The tests of vLLM did not come to their end in $(VLLM_SECONDS) s."; exit; fi; exit $$status
 
-build/harness/vllm/.done: dependencies/vllm.txt
+build/harness/vllm/.done: dependencies/vllm.txt $(TOOLS)/.done
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
-		-r dependencies/vllm.txt
+	$(TOOLS)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build --require-hashes -r dependencies/vllm.txt
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
