@@ -347,3 +347,10 @@ def test_the_command_line_takes_addresses(tmp_path: Path, own: Path) -> None:
 
     settings = load_recipe(recipe, ToolSettings)
     assert isinstance(settings, LocalToolSettings) and settings.index == place
+
+
+def test_an_engine_has_no_titles_apart(tmp_path: Path) -> None:
+    pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    (tmp_path / "pages").mkdir()
+    with pytest.raises(UserError, match="has no titles apart"):
+        Index.build(tmp_path / "pages", f"lancedb://{tmp_path / 'index'}", IndexSettings(titles="apart"))

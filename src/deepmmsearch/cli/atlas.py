@@ -51,7 +51,7 @@ def command() -> None:
 
     \b
     Example:  deepmmsearch atlas make world --seed 1
-              deepmmsearch index build world/sites --out world-index
+              deepmmsearch index build world/sites --titles apart --out world-index
               deepmmsearch atlas play world --index world-index --out world-trajectories
     """
 
@@ -115,7 +115,7 @@ def make(
     with Bars() as bars:
         bars(Step("Questions", 0, questions))
         write_atlas(world, folder, tracked(each_question(world, questions), "Questions", questions, bars))
-    echo(f"Wrote {folder}. Index its pages with: deepmmsearch index build {folder / 'sites'}")
+    echo(f"Wrote {folder}. Index its pages with: deepmmsearch index build {folder / 'sites'} --titles apart")
 
 
 @command.command()
@@ -212,7 +212,10 @@ def play(folder: Path, index: Path, out: Path, policy: str, prompt: str, limit: 
 
     opened = Index.open(index)
     if not opened.stats()["passages"]:
-        raise UserError(f"The index {index} holds no pages. Run: deepmmsearch index build {folder}/sites --out {index}")
+        raise UserError(
+            f"The index {index} holds no pages. "
+            f"Run: deepmmsearch index build {folder}/sites --titles apart --out {index}"
+        )
     kinds = kinds_of(folder)
     tools = atlas_tools(folder, opened, kinds)
     limits = Limits(image_searches=2) if kinds == "tools" else PAPER_LIMITS
