@@ -13,6 +13,7 @@ from PIL import Image
 
 from deepmmsearch.actions.image_search import SearchImage
 from deepmmsearch.actions.read_text import ReadText
+from deepmmsearch.actions.search_regions import SearchRegions
 from deepmmsearch.actions.text_search import SearchText
 from deepmmsearch.actions.visit import Visit
 from deepmmsearch.actions.zoom import Zoom
@@ -91,6 +92,9 @@ OURS = {
     ),
     "zoom": contract.ToolCase(Zoom(), (Use("zoom", {"region": "the flag", "rotate": 90}, search=False),), wide, BEGUN),
     "read_text": contract.ToolCase(ReadText(), (Use("read_text", {"picture": 1}, search=False),), wide, BEGUN),
+    "search_regions": contract.ToolCase(
+        SearchRegions(), (Use("search_regions", {"boxes": [[0, 0, 500, 500], [500, 500, 1000, 1000]]}),), wide, BEGUN
+    ),
     "text_search": contract.ToolCase(SearchText(), (TextSearch("capital of Veld"),), searches),
     "image_search": contract.ToolCase(SearchImage(), (ImageSearch(), ImageSearch("the flag")), searches),
 }

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("escaping",),
     ("streams", "hosts"),
     ("children", "revision"),
+    ("prompt_sources",),
     ("arguments", "registry", "codec", "filenames", "files", "index_place", "settings", "confined", "computing"),
     ("decoding",),
     ("images", "outputs", "console", "sealing"),

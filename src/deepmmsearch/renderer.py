@@ -13,14 +13,20 @@ from typing import Any, Protocol
 
 from PIL.Image import Image
 
-from deepmmsearch.agent.dialect import Dialect, find_dialect, written_tags
+from deepmmsearch.agent.dialect import CallResult, Dialect, Placing, ToldHit, find_dialect, written_tags
+from deepmmsearch.agent.lines import one_line
 from deepmmsearch.agent.table import state
 from deepmmsearch.errors import UserError
 from deepmmsearch.escaping import break_tokens, escape_chat_tokens, escape_observation, is_control, token_pattern
-from deepmmsearch.types import Observation, TokenSequence, Trajectory, Turn
+from deepmmsearch.types import Hit, Observation, TextSearch, TokenSequence, Trajectory, Turn
 
 Message = dict[str, Any]
 Template = Callable[[list[Message], bool], str]
+Parts = tuple[str | None, ...]
+"""Of a message: a text, or None for the next picture."""
+
+PICTURES = "{images}"
+"""Where a question's pictures stand in the user's text of a prompt set; without it, where the dialect puts them."""
 
 # Stands for a completion while the template is asked what it puts around one: plain letters, so that no template
 # trims it and no tokenizer merges it with a special token.
@@ -107,8 +113,7 @@ class Renderer:
             ended = self._add_completion(built, turn, number, teacher)
             if turn.observation is None or (trajectory.stop is not None and number + 1 == len(trajectory.turns)):
                 break
-            words = _reply_text(turn, turn.observation, trajectory, self.disarm)
-            built.add(self._bridge(words, len(turn.observation.images), ended), 0)
+            built.add(self._bridge(_reply(turn, turn.observation, trajectory, self.disarm), ended), 0)
             built.images += [self.view(p) for p in turn.observation.images]
         return built.build()
 
@@ -174,10 +179,10 @@ class Renderer:
         built.add([*self._encode(self._said(completion.text)), self.end_id], 1)
         return True
 
-    def _bridge_uncached(self, words: str, pictures: int, ended: bool) -> tuple[int, ...]:
+    def _bridge_uncached(self, parts: Parts, ended: bool) -> tuple[int, ...]:
         """What stands between a completion and the next one; the end of the turn only if the policy left it out."""
         said = {"role": "assistant", "content": [_text(_SENTINEL)]}
-        text = self.render([_user(_text("?")), said, _user(*_image_parts(pictures), _text(words))])
+        text = self.render([_user(_text("?")), said, _message(parts)])
         rest = text.split(_SENTINEL, 1)[1].removeprefix(self.end_text)
         return (*(() if ended else self._encode(self.end_text)), *self._encode(rest))
 
@@ -254,9 +259,8 @@ def _messages(
     for earlier in question.history:
         conversation.append(_user(_text(foreign(earlier.question))))
         conversation.append({"role": "assistant", "content": [_text(foreign(earlier.answer))]})
-    asked = _text(prompt.user.replace("{question}", foreign(question.text)) + dialect.numbering(len(question.images)))
-    shown, pictures = _image_parts(len(question.images)), [*question.images]
-    opening = _user(*(*shown, asked) if dialect.pictures == "before" else (asked, *shown))
+    opening = _message(_asked(trajectory, dialect, foreign(question.text)))
+    pictures = [*question.images]
     for found in trajectory.context:
         opening["content"] += [*_image_parts(len(found.images)), _text(f"\n{_observed(found, dialect, clean)}")]
         pictures += found.images
@@ -264,32 +268,80 @@ def _messages(
     for turn in trajectory.turns if turns is None else turns:
         conversation.append({"role": "assistant", "content": [_text(own(turn.completion.text))]})
         if turn.observation is not None:
-            seen = turn.observation.images
-            words = _reply_text(turn, turn.observation, trajectory, clean)
-            conversation.append(_user(*_image_parts(len(seen)), _text(words)))
-            pictures += seen
+            conversation.append(_message(_reply(turn, turn.observation, trajectory, clean)))
+            pictures += turn.observation.images
     return conversation, pictures
 
 
-def _reply_text(turn: Turn, found: Observation, trajectory: Trajectory, clean: Callable[[str], str]) -> str:
-    """The text that carries an observation, and the state text that belongs to the call."""
-    dialect, after = find_dialect(trajectory.prompt.dialect), trajectory.prompt.after.get(state(turn.action), "")
-    return _observed(found, dialect, clean) + (f"\n{after}" if after else "")
+def _asked(trajectory: Trajectory, dialect: Dialect, question: str) -> Parts:
+    """The user's text with the question, and its pictures where they belong."""
+    count, numbering = len(trajectory.question.images), dialect.numbering(len(trajectory.question.images))
+    shown: Parts = (None,) * count
+    before, marked, rest = (part.replace("{question}", question) for part in trajectory.prompt.user.partition(PICTURES))
+    if marked:
+        return (*((before,) if before else ()), *shown, rest + numbering)
+    asked = before + numbering
+    return (*shown, asked) if dialect.pictures == "before" else (asked, *shown)
+
+
+def _reply(turn: Turn, found: Observation, trajectory: Trajectory, clean: Callable[[str], str]) -> Parts:
+    """What carries an observation, with the state text that belongs to the call."""
+    dialect, left, texts = find_dialect(trajectory.prompt.dialect), state(turn.action), trajectory.prompt.after
+    shown, after = len(found.images), texts.get(left, "")
+    if not isinstance(dialect, Placing):
+        return (*(None,) * shown, _observed(found, dialect, clean) + (f"\n{after}" if after else ""))
+    foreign = partial(_foreign, clean=clean)
+    pictured = [hit for hit in found.hits if hit.image is not None][:shown]
+    parts = dialect.place(
+        CallResult(
+            left,
+            foreign(turn.action.query) if isinstance(turn.action, TextSearch) else "",
+            _harmless(found.text, clean),
+            found.error is not None,
+            foreign(trajectory.question.text),
+            shown,
+            tuple(foreign(one_line(hit.title)) for hit in pictured) if len(pictured) == shown else (),
+            _passages(found, foreign),
+            texts.get(f"head_{left}", ""),
+            after,
+        )
+    )
+    if parts.count(None) != shown:
+        raise ValueError(f"The dialect {dialect.name} places {parts.count(None)} of {shown} pictures.")
+    return parts
+
+
+def _passages(found: Observation, foreign: Callable[[str], str]) -> tuple[ToldHit, ...]:
+    """The hits that were told of, each with all that cites it."""
+
+    def passage(hit: Hit, rank: int) -> ToldHit:
+        said = " ".join(one_line(cited.text) for cited in found.sentences if rank in cited.hits)
+        return ToldHit(foreign(one_line(hit.title)), foreign(one_line(hit.url)), foreign(said))
+
+    return tuple(p for rank, hit in enumerate(found.hits, 1) if (p := passage(hit, rank)).text)
 
 
 def _observed(found: Observation, dialect: Dialect, clean: Callable[[str], str]) -> str:
+    return dialect.observation(_harmless(found.text, clean))
+
+
+def _harmless(observed: str, clean: Callable[[str], str]) -> str:
     """The numbers of its lines are ours, and may be tokens; all else may not."""
-    text, parts, at = escape_observation(found.text, written_tags()), [], 0
+    text, parts, at = escape_observation(observed, written_tags()), [], 0
     for number in _NUMBERS.finditer(text):
         parts += [clean(text[at : number.start()]), number.group()]
         at = number.end()
-    return dialect.observation("".join([*parts, clean(text[at:])]))
+    return "".join([*parts, clean(text[at:])])
 
 
 def _foreign(text: str, clean: Callable[[str], str]) -> str:
     """Text of users, pages and tools. `clean` comes last: what it disarms must not come back when invisible characters
     are dropped."""
     return clean(escape_observation(text, written_tags()))
+
+
+def _message(parts: Parts) -> Message:
+    return _user(*({"type": "image"} if part is None else _text(part) for part in parts))
 
 
 def _user(*parts: dict[str, str]) -> Message:

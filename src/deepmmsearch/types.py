@@ -44,6 +44,8 @@ class Box:
 
 @dataclass(frozen=True)
 class TextSearch:
+    """`query`: one line; several lines are so many queries, where a dialect's call may hold several."""
+
     query: str
 
 

@@ -106,8 +106,8 @@ class SearchImage:
         searched = cut_out or image
         with using("image_search", tools.image_search):
             hits = (await tools.image_search.search(searched, tools.image_hits))[: tools.image_hits]
-        hits = await _matched(searched, hits, tools)
-        lines, error = await _lines(hits, action.region or "", trajectory.question.text, tools)
+        hits = await matched_hits(searched, hits, tools)
+        lines, error = await lines_of_hits(hits, action.region or "", trajectory.question.text, tools)
         text, sentences = join([*map(Line, told(grounding)), *(lines or [Line(NOTHING)])], tools.max_text)
         thumbnails = tuple(h.image for h in hits[: tools.image_lines] if h.image) if tools.thumbnails else ()
         return Observation(
@@ -143,7 +143,7 @@ async def _grounded(action: ImageSearch, image: Image, tools: Toolbox) -> Ground
     return await ground(action.region, image, tools) if action.region else None
 
 
-async def _matched(image: Image, hits: list[Hit], tools: Toolbox) -> list[Hit]:
+async def matched_hits(image: Image, hits: list[Hit], tools: Toolbox) -> list[Hit]:
     if tools.matcher is None or all(hit.matched is not None for hit in hits):
         return hits
     try:
@@ -154,7 +154,9 @@ async def _matched(image: Image, hits: list[Hit], tools: Toolbox) -> list[Hit]:
         return hits
 
 
-async def _lines(hits: Sequence[Hit], phrase: str, question: str, tools: Toolbox) -> tuple[list[Line], str | None]:
+async def lines_of_hits(
+    hits: Sequence[Hit], phrase: str, question: str, tools: Toolbox
+) -> tuple[list[Line], str | None]:
     """What is said of the hits, and why the summariser did not speak. Only what matches is summarised."""
     ranked = dict(enumerate(hits, 1))
     seen = dict(list(ranked.items())[: tools.image_lines])

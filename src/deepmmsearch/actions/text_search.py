@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from deepmmsearch.agent.lines import join, summary_lines, text_lines
 from deepmmsearch.agent.metering import using
 from deepmmsearch.agent.passages import read_passages
+from deepmmsearch.agent.protocols import TextSearchTool
 from deepmmsearch.agent.table import TEXT_SEARCH, Shown
-from deepmmsearch.agent.toolbox import Toolbox, refused
-from deepmmsearch.types import Limits, Observation, TextSearch, Trajectory
+from deepmmsearch.agent.toolbox import Toolbox, merged, refused
+from deepmmsearch.types import Hit, Limits, Observation, TextSearch, Trajectory
 
 
 @dataclass(frozen=True)
 class SearchText:
-    """Searches text with a query."""
+    """Searches text with a query; with each line of it, where a dialect's call holds several."""
 
     name: str = TEXT_SEARCH
     tag: str = "text_search"
@@ -53,8 +55,7 @@ class SearchText:
     async def run(self, action: TextSearch, trajectory: Trajectory, tools: Toolbox, limits: Limits) -> Observation:
         if tools.text_search is None:
             return refused("Text search is not available, search the image or answer.")
-        with using("text_search", tools.text_search):
-            hits = (await tools.text_search.search(action.query, tools.text_hits))[: tools.text_hits]
+        hits = await _hits(tools.text_search, action.query.split("\n"), tools.text_hits)
         found = await read_passages(hits, tools.reader, tools.pages or len(hits), tools.min_passage)
         hits, passages = [p.hit for p in found], [p.text for p in found]
         if tools.condenser is not None:
@@ -64,3 +65,14 @@ class SearchText:
         lines = summary_lines(summary.sentences, ranks) if summary.condensed else text_lines(summary.texts)
         text, sentences = join([*summary.remarks, *lines], tools.max_text)
         return Observation(text, hits=tuple(hits), sentences=sentences, summary_error=summary.error)
+
+
+async def _hits(tool: TextSearchTool, queries: Sequence[str], most: int) -> list[Hit]:
+    """At most so many for each query, the best of each first; a page that several found stands once."""
+
+    async def found(query: str) -> list[Hit]:
+        with using("text_search", tool):
+            return (await tool.search(query, most))[:most]
+
+    each = await asyncio.gather(*map(found, queries))
+    return each[0] if len(each) == 1 else merged(each)

@@ -24,13 +24,15 @@ _TURNED = {
 
 @dataclass(frozen=True)
 class Closeup:
-    """`rotate`: degrees clockwise; `enlarge`: how many times as wide and as high."""
+    """`rotate`: degrees clockwise; `enlarge`: how many times as wide and as high. `frame`: of the box, where it is not
+    the tool's."""
 
     picture: Annotated[int, Field(ge=1, le=999)] = 1
     region: str | None = None
     box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
     rotate: Literal[0, 90, 180, 270] = 0
     enlarge: Annotated[float, Field(ge=1, le=_LARGEST_FACTOR)] = 1.0
+    frame: Frame | None = None
 
 
 class Zoom(LookingTool[Closeup]):
@@ -59,13 +61,13 @@ class Zoom(LookingTool[Closeup]):
     def accept(self, arguments: Mapping[str, Any]) -> Use:
         asked = self._checked(arguments)
         check_named(asked.region, asked.box)
-        if asked == Closeup(asked.picture):
+        if asked == Closeup(asked.picture, frame=asked.frame):
             raise ValueError("takes what to show: a region, a box, rotate or enlarge.")
         return super().accept(arguments)
 
     async def use(self, arguments: Closeup, trajectory: Trajectory, tools: Toolbox) -> Observation:
         a = arguments
-        part = await look(trajectory, tools, a.picture, a.region, a.box, self.frame)
+        part = await look(trajectory, tools, a.picture, a.region, a.box, a.frame or self.frame)
         shown = part.image.transpose(_TURNED[a.rotate]) if a.rotate else part.image
         factor = min(a.enlarge, max(1.0, math.sqrt(self.max_pixels / (shown.width * shown.height))))
         size = (max(1, int(shown.width * factor)), max(1, int(shown.height * factor)))

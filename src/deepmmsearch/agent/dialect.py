@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from typing import Literal, Protocol, runtime_checkable
 
@@ -74,6 +75,44 @@ class Forgiving(Protocol):
 
     def is_plain(self, text: str, tools: Sequence[Tool]) -> bool:
         """Is the turn words alone, without anything of the form?"""
+        ...
+
+
+@dataclass(frozen=True)
+class ToldHit:
+    """What was said of one hit, in one line."""
+
+    title: str
+    url: str
+    text: str
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """What came back for a call; all texts are harmless already. `state`: what it leaves ("text", "image", another
+    tool's name, "malformed"). `call`: what was asked for, as it was written in the arguments of a search. `text`: what
+    a dialect without places of its own shows. `pictures`: how many came; `titles`: one for each, where they are hits'.
+    `passages`: the hits that something was said of. `head`, `after`: texts of the prompt set for this state.
+    """
+
+    state: str
+    call: str
+    text: str
+    failed: bool
+    question: str
+    pictures: int = 0
+    titles: tuple[str, ...] = ()
+    passages: tuple[ToldHit, ...] = ()
+    head: str = ""
+    after: str = ""
+
+
+@runtime_checkable
+class Placing(Protocol):
+    """A dialect with places of its own for what comes back."""
+
+    def place(self, reply: CallResult) -> tuple[str | None, ...]:
+        """The parts of the message; None where the next picture stands, as often as there are pictures."""
         ...
 
 

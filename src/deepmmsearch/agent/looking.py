@@ -72,7 +72,7 @@ async def look(
         raise ToolError(f"There is no picture {picture}, the last one is picture {len(pictures)}.")
     whole = pictures[picture - 1]
     if box is not None:
-        found = named_region(_in_pixels(box, whole.size, frame), whole.size, tools.min_box_side)
+        found = named_region(in_pixels(box, whole.size, frame), whole.size, tools.min_box_side)
         assert found.box is not None, "named_region raises for a box that holds nothing"
         return Part(images.crop(whole, found.box, 0.0), whole, f"a part of picture {picture}", found)
     if not region:
@@ -107,7 +107,8 @@ def check_named(region: str | None, box: Sequence[float] | None) -> None:
         raise ValueError('takes the region in plain words, and the number of the picture as "picture".')
 
 
-def _in_pixels(box: Sequence[float], size: tuple[int, int], frame: Frame) -> Box:
+def in_pixels(box: Sequence[float], size: tuple[int, int], frame: Frame) -> Box:
+    """Of a picture of `size` (width, height)."""
     unit = {"thousandths": 1000.0, "fractions": 1.0, "pixels": 0.0}[frame]
     x, y = (size[0] / unit, size[1] / unit) if unit else (1.0, 1.0)
     left, top, right, bottom = box

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Literal
 
 from deepmmsearch.agent.lines import Line, cut, one_line, unnumbered
@@ -26,12 +27,14 @@ from deepmmsearch.types import (
     PAPER_LIMITS,
     Action,
     Cited,
+    Hit,
     Limits,
     Malformed,
     Observation,
     Trajectory,
 )
 
+NOT_AVAILABLE = "is not available"
 QUOTED = "The summariser failed, so these are quotations."
 
 
@@ -110,7 +113,7 @@ class Toolbox:
         tool = tool_of(action, self.offered)
         if tool is None:
             name = tool_name(action)
-            return refused(f"There is no tool {name}." if name else "An answer has no observation.")
+            return refused(f"{name} {NOT_AVAILABLE}." if name else "An answer has no observation.")
         try:
             return await tool.run(action, trajectory, self, limits)
         except ToolError as error:
@@ -163,6 +166,20 @@ class Summary:
     @property
     def remarks(self) -> list[Line]:
         return [Line(QUOTED)] if self.error else []
+
+
+def merged(found: Sequence[Sequence[Hit]]) -> list[Hit]:
+    """The hits of several searches, the best of each first; a page that several found stands once."""
+    ranked = [hit for row in zip_longest(*found) for hit in row if hit is not None]
+    first: dict[object, Hit] = {}
+    for hit in ranked:
+        first.setdefault(hit.url or (hit.title, hit.snippet), hit)
+    return list(first.values())
+
+
+def was_unavailable(observation: Observation | None) -> bool:
+    """Was something asked for that is not there?"""
+    return observation is not None and NOT_AVAILABLE in (observation.error or "")
 
 
 def refused(sentence: str) -> Observation:

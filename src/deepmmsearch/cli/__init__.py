@@ -46,6 +46,7 @@ SECTIONS = {
         "eval": ("evaluate", "Play workflows over benchmarks, judge the answers, and write the tables."),
         "report": ("report", "Tables and a gallery of one or more evaluations, as one page."),
         "reproduce": ("reproduce", "Reproduce the papers' tables and training curves on invented worlds."),
+        "dialects": ("dialects", "How the field's checkpoints speak; bring the prompts they were trained with."),
         "judge": ("judge", "Measure how well a judge of answers agrees with people."),
     },
     "Train": {

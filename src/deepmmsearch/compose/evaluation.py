@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from deepmmsearch.agent import Toolbox
+from deepmmsearch.agent.dialect import DIALECTS
 from deepmmsearch.agent.runner import ToolsFor, Workflow
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.bundled import BUNDLED
@@ -46,7 +47,7 @@ from deepmmsearch.eval.workflows import WORKFLOWS, Setup, Switches
 from deepmmsearch.judge import Judge
 from deepmmsearch.outputs import content, digest_of
 from deepmmsearch.policies.agent_card import read_card
-from deepmmsearch.prompts import load_prompt, prompt_names
+from deepmmsearch.prompts import IN_OUR_WORDS, in_our_words, load_prompt, prompt_names
 from deepmmsearch.settings import decisive
 from deepmmsearch.types import Policy, Prompt, Question
 
@@ -171,13 +172,21 @@ class Evaluation:
             name,
             settings.kind,
             self.name_of(settings),
-            getattr(settings, "prompt", None) or "",
+            self._prompt_name(settings),
             settings.limits.calls if calls is None and isinstance(settings, SwitchOptions) else calls or 0,
             settings.ablates,
             settings.change or change(settings),
             getattr(settings, "fault", None),
             settings.replicates,
         )
+
+    def _prompt_name(self, settings: WorkflowOptions) -> str:
+        """Of the set that it is played with, where the recipe names one or the text is not the model's own."""
+        named = getattr(settings, "prompt", None) or ""
+        told = self.prompts(settings, self.name_of(settings))[-1]
+        if in_our_words(told):
+            return f"{told.name}{IN_OUR_WORDS}"
+        return told.name if named in DIALECTS.names() and told.name.startswith(named) else named
 
     def workflow(self, name: str, task: Task) -> Workflow:
         """Raises UserError where its tools are missing, UnknownName for an unknown prompt."""

@@ -203,7 +203,7 @@ def _few(episodes: Iterable[GalleryEpisode], most: int) -> list[GalleryEpisode]:
 class Effort:
     """What answering took. Both definitions of the search ratio: `asked`, the share of questions with any search
     (DeepMMSearch-R1); `allowance`, searches made of those allowed (MMSearch-R1). `tools`: searches with each; they and
-    the rest are per question."""
+    the rest are per question. `unavailable`: turns that asked for a tool that is not there."""
 
     count: int
     asked: float
@@ -222,6 +222,7 @@ class Effort:
     unjudged: int
     several_texts: float
     calls: float
+    unavailable: float = 0.0
 
 
 def effort(rows: Sequence[Played], allowed: int) -> Effort:
@@ -252,6 +253,7 @@ def effort(rows: Sequence[Played], allowed: int) -> Effort:
         sum(r.unjudged is not None for r in rows),
         each(lambda r: r.several_texts),
         each(lambda r: r.searched),
+        each(lambda r: r.unavailable),
     )
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from deepmmsearch.agent.toolbox import was_unavailable
 from deepmmsearch.eval.faults import followed
 from deepmmsearch.eval.run import Judged
 from deepmmsearch.eval.workflows import retrievals
@@ -18,11 +19,12 @@ from deepmmsearch.types import Malformed, Trajectory
 @dataclass(frozen=True)
 class Played:
     """One question as one workflow answered it. `scores` by judge; `unjudged`: why a judge gave no verdict.
-    `malformed`: turns that held no action. `searches` by text, image, crop and other tools; `failed`: those that came
-    back with an error. `seconds` with everything that was waited for; `sampled` and `read` are tokens, None where the
-    endpoint hides them; `cost` in US dollars. `crop_quality`: mean IoU with the gold box where one is known, else the
-    grounder's score; None without a crop. `circular`: the question of which this one is a rotation; it is right where
-    all of them are. `left_out`: the judges in whose figures it does not count."""
+    `malformed`: turns that held no action; `unavailable`: those that asked for a tool that is not there. `searches` by
+    text, image, crop and other tools; `failed`: those that came back with an error. `seconds` with everything that was
+    waited for; `sampled` and `read` are tokens, None where the endpoint hides them; `cost` in US dollars.
+    `crop_quality`: mean IoU with the gold box where one is known, else the grounder's score; None without a crop.
+    `circular`: the question of which this one is a rotation; it is right where all of them are. `left_out`: the judges
+    in whose figures it does not count."""
 
     benchmark: str
     workflow: str
@@ -46,6 +48,7 @@ class Played:
     category: str
     circular: str = ""
     left_out: frozenset[str] = frozenset()
+    unavailable: int = 0
 
     @property
     def searched(self) -> int:
@@ -102,4 +105,5 @@ def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: s
         str(metadata.get("category", "")),
         str(metadata.get("circular", "")),
         frozenset(judge for judge, verdict in verdicts.items() if not verdict.counts),
+        sum(was_unavailable(t.observation) for t in trajectory.turns),
     )

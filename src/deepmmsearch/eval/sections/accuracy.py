@@ -18,6 +18,7 @@ from deepmmsearch.eval.sections.section import (
     percent,
     tested_cells,
 )
+from deepmmsearch.prompts import IN_OUR_WORDS
 from deepmmsearch.show.tabulate import Table
 
 
@@ -44,6 +45,11 @@ def accuracy(results: Results) -> Section | None:
         f"Judge: {results.judge}. Brackets: 95 % bootstrap interval. *: best of its column. Failed episodes are wrong. "
         "Over seeds: the mean of models that differ in the seed of their training, which is resampled too."
     )
+    if ours := [name for name in names if results.workflows[name].prompt.endswith(IN_OUR_WORDS)]:
+        note += (
+            f" Played with a prompt in our words, not the one that its model was trained with: {', '.join(ours)}. "
+            "`deepmmsearch dialects fetch` brings theirs."
+        )
     return Section(
         "Accuracy",
         "Every workflow on the same questions, with the same tools (the paper's Table 1).",

@@ -29,11 +29,11 @@ def costs(results: Results) -> Section | None:
         searched.append([name, *_search_cells(found, results.tools)])
         spent.append([name, *_price_cells(found)])
     searches = Table(
-        ["workflow", "asked any", "of allowed", *results.tools, "tools ok", "gave up", "malformed"],
+        ["workflow", "asked any", "of allowed", *results.tools, "tools ok", "gave up", "malformed", "unavailable"],
         searched,
         "Search ratio by both definitions: questions with any search (DeepMMSearch-R1), searches made out of those "
         "allowed (MMSearch-R1). Text, image and crop: searches per question. Tools ok: searches that came back without "
-        "an error.",
+        "an error. Unavailable: turns per question that asked for a tool that is not there.",
     )
     prices = Table(
         ["workflow", "p50 s", "p95 s", "tokens written", "tokens read", "$ per 1000", "failed", "no verdict"],
@@ -52,6 +52,7 @@ def _search_cells(found: Effort, tools: Sequence[str]) -> list[str]:
         percent(found.tool_success),
         percent(found.gave_up),
         percent(found.malformed),
+        f"{found.unavailable:.2f}",
     ]
 
 
