@@ -29,6 +29,7 @@ from typing import Any
 
 from PIL import Image, ImageEnhance
 
+import engine_backends
 import engine_dense
 import engine_markdown
 import engine_pictures
@@ -591,7 +592,7 @@ def real_passages(work: Path, data: Path) -> tuple[list[Shown], list[Question]]:
     return passages, [question for questions in asked.values() for question in questions]
 
 
-PARTS = ("pages", "pictures", "text", "ranking", "markdown", "speed", "growth", "dense")
+PARTS = ("pages", "pictures", "text", "ranking", "backends", "markdown", "speed", "growth", "dense")
 DOCS = Path(__file__).parent.parent / "docs"
 
 
@@ -641,9 +642,11 @@ def main() -> None:
             compared, damaged = engine_markdown.measure(options.docs, print if options.docs != DOCS else None)
             table.head(f"Documentation files damaged by reading, of {compared}")
             table.row("share", damaged / max(1, compared), 0.02, at_most=True, note=f"({damaged})")
+        sets = [*([options.data / "ir"] if options.data is not None else []), *([options.sets] if options.sets else [])]
         if "ranking" in options.only:
-            given = [options.data / "ir"] if options.data is not None else []
-            ranking([*given, *([options.sets] if options.sets else [])], table, quick=options.quick)
+            ranking(sets, table, quick=options.quick)
+        if "backends" in options.only:
+            engine_backends.backends(sets, table, quick=options.quick)
         if "speed" in options.only:
             count = 2_000 if options.quick else 20_000
             speed(*(real_passages(work, options.data) if real else invented(count)), work, table)

@@ -77,8 +77,7 @@ def invented(count: int = 400) -> Set:
     return Set("invented", documents, asked)
 
 
-def ours(chosen: Set, work: Path) -> Find:
-    pages = work / "pages"
+def write_pages(chosen: Set, pages: Path) -> None:
     pages.mkdir()
     for number, (_, title, text) in enumerate(chosen.documents):
         body = "".join(f"<p>{html.escape(line)}</p>" for line in text.split("\n\n"))
@@ -86,8 +85,14 @@ def ours(chosen: Set, work: Path) -> Find:
         head = f'<head><meta charset="utf-8"><title>{heading}</title></head>'
         page = f"<html>{head}<body><main><h1>{heading}</h1>{body}</main></body></html>"
         (pages / f"{number:06}.html").write_text(page, "utf-8")
-    index = Index.build(pages, work / "index")
 
+
+def ours(chosen: Set, work: Path) -> Find:
+    write_pages(chosen, work / "pages")
+    return finding(chosen, Index.build(work / "pages", work / "index"))
+
+
+def finding(chosen: Set, index: Index) -> Find:
     def find(query: str) -> list[str]:
         return [chosen.documents[int(hit.url[:6])][0] for hit in index.search_text(query, K, per_page=1)]
 

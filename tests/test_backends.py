@@ -354,3 +354,33 @@ def test_an_engine_has_no_titles_apart(tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     with pytest.raises(UserError, match="has no titles apart"):
         Index.build(tmp_path / "pages", f"lancedb://{tmp_path / 'index'}", IndexSettings(titles="apart"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not JSON\n",
+        b'{"grid": ["O", [1]]}\n12345678',
+        b'{"grid": ["f4", [-1]]}\n1234',
+        b'{"grid": ["f4", [9, 9]]}\n1234',
+        b'{"grid": ["f4", [9, 9, "x"]]}\n1234',
+    ],
+)
+def test_arrays_of_pictures_that_nobody_packed_are_refused(content: bytes) -> None:
+    from deepmmsearch.engine.table_pictures import packed, unpacked
+
+    with pytest.raises(ValueError):
+        unpacked(content)
+    arrays = {"grid": np.arange(12, dtype=np.float16).reshape(3, 4), "words": np.zeros(0, np.uint16)}
+    assert all((unpacked(packed(arrays))[name] == value).all() for name, value in arrays.items())
+
+
+def test_what_unpacks_to_more_than_it_may_is_cut() -> None:
+    import zlib
+
+    from deepmmsearch.engine.engine_tables import MOST_BYTES, unzipped
+
+    assert len(unzipped(zlib.compress(bytes(2 * MOST_BYTES)))) == MOST_BYTES
+    with pytest.raises(ValueError):
+        unzipped(b"no")

@@ -7,6 +7,7 @@ an index (what a page is, how it is ranked, who may write) is the same for all o
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ Row = dict[str, Any]
 Kind = Literal["key", "number", "list", "text", "bytes", "terms", "vector"]
 """key, number and list are filtered by; text and bytes only kept; terms ranked by BM25; vector by cosine."""
 
+MOST_BYTES = 32_000_000
+"""Of what was compressed."""
 NAME = re.compile(r"[a-z][a-z_]{0,30}")
 
 
@@ -170,6 +173,14 @@ def _named(column: str) -> str:
     if not NAME.fullmatch(column):
         raise ValueError(f"{column!r} is not the name of a column")
     return column
+
+
+def unzipped(content: bytes) -> bytes:
+    """At most MOST_BYTES: a few bytes may unpack to gigabytes. ValueError for what is no such thing."""
+    try:
+        return zlib.decompressobj().decompress(content, MOST_BYTES)
+    except zlib.error as error:
+        raise ValueError(f"not compressed as it should be: {error}") from error
 
 
 def batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

@@ -62,7 +62,7 @@ class LanceEngine:
             yield
         except (UserError, KeyboardInterrupt, GeneratorExit):
             raise
-        except (RuntimeError, ValueError, OSError) as error:
+        except (RuntimeError, ValueError, OSError, KeyError, TypeError) as error:
             said = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise Failed(f"The index at {self.address} cannot be used: LanceDB says: {said}") from error
 

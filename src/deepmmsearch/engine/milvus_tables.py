@@ -30,6 +30,7 @@ from deepmmsearch.engine.engine_tables import (
     TermStatistics,
     Weights,
     Where,
+    unzipped,
 )
 from deepmmsearch.errors import Failed, MissingExtra, UserError
 
@@ -83,7 +84,7 @@ class MilvusEngine:
     def intact(self) -> Iterator[None]:
         try:
             yield
-        except (self._module.MilvusException, ConnectionError, TimeoutError) as error:
+        except (self._module.MilvusException, ConnectionError, TimeoutError, ValueError, KeyError, TypeError) as error:
             said = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise Failed(f"The index at {self.address} cannot be used: Milvus says: {said}") from error
 
@@ -227,7 +228,7 @@ class MilvusRows:
         for name in columns:
             kind = self._columns[name]
             if kind in ("text", "bytes"):
-                content = zlib.decompress(base64.b64decode("".join(stored[f"{name}_{p}"] for p in range(PIECES))))
+                content = unzipped(base64.b64decode("".join(stored[f"{name}_{p}"] for p in range(PIECES))))
                 row[name] = content.decode() if kind == "text" else content
             else:
                 row[name] = list(stored[name]) if kind == "list" else stored[name]

@@ -81,7 +81,10 @@ def unpacked(content: bytes) -> dict[str, np.ndarray]:
     """The inverse of `packed`. ValueError for what that did not write: who can write to the tables may have."""
     head, _, rest = content.partition(b"\n")
     arrays: dict[str, np.ndarray] = {}
-    for name, (kind, shape) in json.loads(head).items():
+    told = json.loads(head)
+    if not isinstance(told, dict):
+        raise ValueError("no arrays of a picture")
+    for name, (kind, shape) in told.items():
         if kind not in _PLAIN.split() or not all(type(side) is int and 0 <= side < 2**24 for side in shape):
             raise ValueError(f"{name!r} is no array of a picture")
         size = math.prod(shape) * np.dtype(kind).itemsize

@@ -29,6 +29,7 @@ from deepmmsearch.engine.engine_tables import (
     TableRows,
     TableShape,
     batches,
+    unzipped,
 )
 from deepmmsearch.engine.fusion import dense_share
 from deepmmsearch.engine.page_terms import APART
@@ -133,7 +134,7 @@ class Statistics:
             self._clear()
         for some in batches(sorted(named - self._read), 50):
             for row in rows.find([Is("id", some)], ["id", "content"]):
-                self.add(json.loads(zlib.decompress(row["content"])))
+                self.add(json.loads(unzipped(row["content"])))
         self._read = named
 
     def take(self, rows: Sequence[Row], told: Mapping[str, Any]) -> None:
