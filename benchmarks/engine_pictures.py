@@ -373,7 +373,7 @@ def photographs(folder: Path | None, work: Path, count: int, row: Callable[..., 
     *_, ours = engines
     peers = Peers([opened(path) for path in shown], encoder)
     names = [key(path) for path in shown]
-    head = "".join(f"{name:>26}" if name in engines else f"{name:>16}" for name in (*engines, *peers.names))
+    head = "".join(f"{name:>31}" if name in engines else f"{name:>16}" for name in (*engines, *peers.names))
     print(f"  R@1/R@5, of ours also claimed and wrongly, ms\n  {'':30}{head}", flush=True)
     total = {name: Row() for name in engines}
     against: dict[str, float] = {}
@@ -430,4 +430,4 @@ def shown_row(row: Row, ours: bool) -> str:
     if not ours:
         return f"{found:>16}"
     claims = f"({sum(row.claimed) / n:.2f}, {sum(row.wrong) / n:.2f}) {statistics.median(row.seconds) * 1e3:4.0f}"
-    return f"{f'{found} {claims}':>26}"
+    return f"{f'{found} {claims}':>31}"
