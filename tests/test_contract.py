@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from deepmmsearch.actions.image_search import SearchImage
+from deepmmsearch.actions.python import RunPython
 from deepmmsearch.actions.read_text import ReadText
 from deepmmsearch.actions.search_regions import SearchRegions
 from deepmmsearch.actions.text_search import SearchText
@@ -73,8 +74,16 @@ def searches() -> Toolbox:
 def wide() -> Toolbox:
     """With all that the other tools need."""
     return replace(
-        searches(), ocr=Sign(), reader=FakeTools(pages={"u1": "The capital of Veld is Oru."}).toolbox().reader
+        searches(),
+        ocr=Sign(),
+        interpreter=Sum(),
+        reader=FakeTools(pages={"u1": "The capital of Veld is Oru."}).toolbox().reader,
     )
+
+
+class Sum:
+    async def run(self, program: str, seconds: int) -> str:
+        return "42"
 
 
 class Sign:
@@ -92,6 +101,7 @@ OURS = {
     ),
     "zoom": contract.ToolCase(Zoom(), (Use("zoom", {"region": "the flag", "rotate": 90}, search=False),), wide, BEGUN),
     "read_text": contract.ToolCase(ReadText(), (Use("read_text", {"picture": 1}, search=False),), wide, BEGUN),
+    "python": contract.ToolCase(RunPython(), (Use("python", {"code": "6 * 7"}, search=False),), wide, BEGUN),
     "search_regions": contract.ToolCase(
         SearchRegions(), (Use("search_regions", {"boxes": [[0, 0, 500, 500], [500, 500, 1000, 1000]]}),), wide, BEGUN
     ),
