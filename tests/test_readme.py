@@ -11,6 +11,7 @@ import click
 import pytest
 
 from deepmmsearch.cli import COMMANDS, group
+from deepmmsearch.cli.evaluate import PlayOrMerge
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,7 +33,7 @@ def test_commands_of_the_docs_exist(page: str, line: str) -> None:
     command: click.Command = group
     context = click.Context(group)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        name = words.pop(0)
+        name = "play" if isinstance(command, PlayOrMerge) and words[0] != "merge" else words.pop(0)
         found = command.get_command(context, name)
         assert found is not None, f"{page}: no command {name!r} in {line!r}"
         command = found

@@ -47,6 +47,7 @@ def command(
     need("Playing worlds", "engine")
     from deepmmsearch.compose.shipped import shipped_folder
     from deepmmsearch.errors import UserError
+    from deepmmsearch.outputs import Output
     from deepmmsearch.reproduce.six_claims import read_models
     from deepmmsearch.reproduce.study import run_jobs
     from deepmmsearch.reproduce.tool_study import ToolTraining, language_table, play, recipes, tool_table
@@ -55,6 +56,8 @@ def command(
     if overrides and not train:
         raise UserError("Overrides change the fine-tuning, and there is none. Add --train, or leave them out.")
     named = read_models(models) if models else {}
+    # so that training may join what was measured before it
+    Output(out, "reproduce tools").claim({})
     if train:
         need("Training", "train")
         from deepmmsearch.bundled.more_words import extend
