@@ -40,7 +40,12 @@ class PartType(click.ParamType):
 
 @click.group(cls=PlayOrMerge)
 def command() -> None:
-    """Play workflows over benchmarks, or merge the parts of an evaluation."""
+    """Play workflows over benchmarks, or merge the parts of an evaluation.
+
+    \b
+    Example:  deepmmsearch eval eval/atlas
+              deepmmsearch eval merge --help
+    """
 
 
 @command.command(name="play")
