@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 from collections.abc import Callable, Sequence
@@ -14,11 +15,13 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 pytest.importorskip("cv2")
 pytest.importorskip("tantivy")
 
+from tests.commands import done
+
 from deepmmsearch.engine import Index, IndexSettings, align, descriptors, visual_words
 from deepmmsearch.engine.align import Placement
 from deepmmsearch.engine.decision import Candidate, identified
 from deepmmsearch.engine.encoders import WordsAndImages, image_encoder
-from deepmmsearch.engine.image import Gallery, _Query
+from deepmmsearch.engine.image import Gallery, PictureQuery
 from deepmmsearch.engine.inliers import Agreed, Rooted
 from deepmmsearch.errors import UserError
 from test_engine_image import gallery_of, jpeg
@@ -168,7 +171,7 @@ def test_alignment_knows_a_part_of_a_picture() -> None:
     start = np.array([[4 / 3, 0, -1 / 6], [0, 4 / 3, -1 / 6]]) + 0.01
     placed = align.refine(align.Scene(query), align.template(align.grid(np.asarray(whole))), start)
     assert placed.agreement > 0.85
-    assert not _Query(whole).is_plain
+    assert not PictureQuery(whole).is_plain
 
 
 def test_added_and_removed_pictures_are_searched_with_the_others(tmp_path: Path) -> None:
@@ -203,6 +206,12 @@ def test_words_find_pictures_by_name_and_by_caption(tmp_path: Path) -> None:
     assert [hit.title for hit in windmill] == ["Windmill on the hill"]
     assert windmill[0].image is not None and windmill[0].matched is None and windmill[0].url == "walk.html"
     assert index.search_pictures("", 5) == index.search_pictures("zebra", 5) == index.search_pictures("mill", 0) == []
+    place = tmp_path / "index"
+    shown = [
+        json.loads(line)
+        for line in done("index", "search", "--pictures", "windmill", "--index", place, "--json").splitlines()
+    ]
+    assert [hit["title"] for hit in shown] == ["Windmill on the hill"]
     index.remove(["img/red_tower.png"])
     assert index.search_pictures("red tower", 5) == []
     assert all(hit.title != "Windmill on the hill" for hit in index.search_text("windmill on the hill", 5))
