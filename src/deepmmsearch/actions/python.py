@@ -18,7 +18,7 @@ from deepmmsearch.agent.use import ArgumentTool
 from deepmmsearch.errors import ToolError
 from deepmmsearch.types import Observation, Trajectory, Use
 
-_FENCE = re.compile(r"\A\s*```(?:python|py)?[ \t]*\n(.*?)\n?\s*```\s*\Z", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ class RunPython(ArgumentTool[Program]):
             given = None
         if isinstance(given, dict) and given.keys() == {"code"}:
             return self.accept(given)
-        fenced = _FENCE.match(content)
-        return self.accept({"code": textwrap.dedent(fenced[1] if fenced else content).strip()})
+        bare = content.strip()
+        fence = _FENCE.match(bare)
+        code = bare[fence.end() : -3] if fence and bare.endswith("```") else content
+        return self.accept({"code": textwrap.dedent(code).strip()})
 
     def accept(self, arguments: Mapping[str, Any]) -> Use:
         if not self._checked(arguments).code.strip():
