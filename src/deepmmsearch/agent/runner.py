@@ -17,8 +17,8 @@ from deepmmsearch.errors import Failed, ToolError, UserError
 from deepmmsearch.redaction import without_secrets
 from deepmmsearch.types import PAPER_LIMITS, Completion, Limits, Observation, Policy, Prompt, Question, Trajectory
 
-RAMP = 0.005
-"""Seconds between the first starts."""
+RAMP, LONGEST_RAMP = 0.005, 5.0
+"""Seconds between the first starts, and for all of them together at most."""
 BUDGET_SPENT = (
     "The budget of this run is used up, and there are questions left. What was played is kept: raise budget.run_calls "
     "or budget.run_money of the tools, and run again."
@@ -166,6 +166,8 @@ async def run_all(
     """
     source, at_hand = iter(questions), isinstance(questions, Sequence)
     running: set[asyncio.Task[Trajectory]] = set()
+    # `asyncio.wait` goes through all that are running each time one ends
+    finished: asyncio.Queue[asyncio.Task[Trajectory]] = asyncio.Queue()
     started = 0
     failure: Failed | None = None
     try:
@@ -178,13 +180,18 @@ async def run_all(
                 if _spent(workflow, question):
                     failure = Failed(BUDGET_SPENT)
                     break
-                running.add(asyncio.create_task(play_safely(workflow, question, timeout)))
+                task = asyncio.create_task(play_safely(workflow, question, timeout))
+                task.add_done_callback(finished.put_nowait)
+                running.add(task)
                 started += 1
                 if started < concurrency:
-                    await asyncio.sleep(RAMP)
+                    await asyncio.sleep(min(RAMP, LONGEST_RAMP / concurrency))
             if not running:
                 break
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done = [await finished.get()]
+            while not finished.empty():
+                done.append(finished.get_nowait())
+            running.difference_update(done)
             for task in done:
                 trajectory = task.result()
                 yield trajectory
