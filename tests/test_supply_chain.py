@@ -39,6 +39,7 @@ SAFE = {
     "pyarrow": "23.0.1",  # CVE-2026-25087
     "pypdf": "6.16.1",
     "pytest": "9.0.3",  # CVE-2025-71176
+    "ray": "2.52",  # CVE-2025-62593
     "sentence-transformers": "6",  # runs no code of a model that was not allowed to
     "torch": "2.10",  # CVE-2026-24747
     "transformers": "5.10",  # CVE-2026-9856

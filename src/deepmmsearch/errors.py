@@ -48,6 +48,7 @@ _BROUGHT = {
     "dense": "sentence_transformers",
     "engine": "tantivy",
     "local": "transformers",
+    "ray": "ray",
     "serve": "starlette",
     "train": "trl",
     "vllm": "vllm",

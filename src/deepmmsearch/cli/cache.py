@@ -6,7 +6,6 @@ import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import click
 from rich.table import Table
@@ -115,14 +114,10 @@ def merge_command(cassette: Path, others: tuple[Path, ...]) -> None:
     \b
     Example:  deepmmsearch cache merge runs/cache.sqlite runs/cache.part-*.sqlite
     """
-    from deepmmsearch.tools.archive import export, merge
-    from deepmmsearch.tools.cassette import Cassette
+    from deepmmsearch.tools.archive import merge_cassette
 
     for other in others:
-        with TemporaryDirectory() as folder, Cassette(other, read_only=True) as opened, Cassette(cassette) as whole:
-            export(opened, Path(folder, "exported.jsonl"))
-            added = merge(whole, Path(folder, "exported.jsonl"))
-        echo(f"New in {cassette} from {other}: {added.sentence}.")
+        echo(f"New in {cassette} from {other}: {merge_cassette(cassette, other).sentence}.")
 
 
 @command.command()

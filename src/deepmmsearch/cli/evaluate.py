@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,10 +11,11 @@ import click
 
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
+from deepmmsearch.errors import UserError, need
 from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
-    from deepmmsearch.eval.run import QuestionPart
+    from deepmmsearch.eval.run import EvalRun, QuestionPart
 
 
 class PlayOrMerge(click.Group):
@@ -44,7 +47,7 @@ def command() -> None:
 
     \b
     Example:  deepmmsearch eval eval/atlas
-              deepmmsearch eval merge --help
+              deepmmsearch eval merge runs/eval/atlas runs/eval/atlas.part-*
     """
 
 
@@ -57,6 +60,9 @@ def command() -> None:
 @click.option("--seed", type=int, help="Draws the sample.  [default: the recipe's]")
 @click.option("--limit", type=click.IntRange(min=1), help="Play only the first so many of each benchmark.")
 @click.option("--part", type=PartType(), metavar="I/N", help="Play the Ith of N parts, into a folder of its own.")
+@click.option("--ray", "address", metavar="ADDRESS", help="Play on a Ray cluster: its address, or local.")
+@click.option("--workers", type=click.IntRange(min=1), help="How many with --ray play at once.  [default: 4]")
+@click.option("--worker-gpus", type=click.FloatRange(min=0), help="GPUs of each of them.  [default: 0]")
 @click.option("--retry-errors", is_flag=True, help="Play again what failed in an earlier run.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, .md and .json.")
 @dry_run
@@ -69,6 +75,9 @@ def play_command(
     seed: int | None,
     limit: int | None,
     part: QuestionPart | None,
+    address: str | None,
+    workers: int | None,
+    worker_gpus: float | None,
     retry_errors: bool,
     report: bool,
     dry_run: bool,
@@ -84,19 +93,34 @@ def play_command(
               deepmmsearch eval recipes/eval/atlas.yaml output=runs/eval/try --limit 5
               deepmmsearch eval recipes/eval/atlas.yaml --part 3/8
               deepmmsearch eval merge runs/eval/atlas runs/eval/atlas.part-*
+              deepmmsearch eval recipes/eval/atlas.yaml --ray local --workers 8
     """
     from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.compose.evaluate import play_recipe
     from deepmmsearch.eval.run import QuestionPart
 
+    if address is not None and part is not None:
+        raise UserError("--ray makes parts itself. Give --ray or --part.")
+    if address is None and (workers or worker_gpus):
+        raise UserError("--workers and --worker-gpus belong to --ray. Give --ray local, or the address of a cluster.")
+    if address is not None:
+        need("An evaluation on Ray", "ray")
     loaded = open_recipe(recipe, EvalRecipe, overrides)
     given = {"sample": sample, "seed": seed, "limit": limit}
     given = {name: value for name, value in given.items() if value is not None}
     loaded = loaded.model_copy(update={"benchmarks": [b.model_copy(update=given) for b in loaded.benchmarks]})
     ready(loaded, recipe, dry_run, only=only, benchmarks=benchmarks)
     with Bars() as bars:
-        run = play_recipe(loaded, only, benchmarks, part=part or QuestionPart(), retry_errors=retry_errors, watch=bars)
+        if address is not None:
+            from deepmmsearch.scale.ray_workers import play_on_ray
+
+            play: Callable[..., EvalRun] = partial(
+                play_on_ray, address=address, workers=workers or 4, gpus=worker_gpus or 0
+            )
+        else:
+            play = partial(play_recipe, part=part or QuestionPart())
+        run = play(loaded, only=only, benchmarks=benchmarks, retry_errors=retry_errors, watch=bars)
     if report and part is None:
         from deepmmsearch.cli.report import write_all
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,26 +54,21 @@ def play_recipe(
     *,
     part: QuestionPart = WHOLE,
     retry_errors: bool = False,
+    elsewhere: Collection[str] = (),
     watch: Watch = silent,
 ) -> EvalRun:
     """Plays and judges what is missing. `only`: of these workflows; `benchmarks`: of these alone; `part`: of these
-    questions, into a folder and cassettes of its own.
+    questions, into a folder and cassettes of its own; `elsewhere`: without those whose trajectories have these ids.
 
     Raises UnknownName for a workflow or benchmark that is not in the recipe, UserError for what cannot be played,
     Failed where too much failed in a row, or everything did.
     """
-    for name in only:
-        if name not in recipe.workflows:
-            raise UnknownName("workflow in the recipe", name, recipe.workflows)
     recipe = part_of(recipe, part)
-    evaluation = Evaluation(recipe)
+    evaluation, parts = check_output(recipe, only, benchmarks, retry_errors)
     run = EvalRun(recipe.output)
     chosen = [name for name in recipe.workflows if not only or name in only]
     opened = limited(recipe.benchmarks, benchmarks)
     settings, spare = {"timeout": recipe.timeout}, RETRIED if retry_errors else ()
-    parts = evaluation.made_with(chosen, opened)
-    # before a world is made or a picture read
-    Output(recipe.output, COMMAND).expect(settings, parts, spare)
     tasks = [evaluation.task(settings) for settings in tracked(opened, "Opening benchmarks", len(opened), watch)]
     for task in tasks:
         _tell_loaded(task, watch)
@@ -95,7 +90,7 @@ def play_recipe(
         for task in tasks:
             if recipe.workflows[name].kind == "oracle" and task.tools is None:
                 continue
-            tallies.append(_play(evaluation, run, name, task, part, retry_errors, watch))
+            tallies.append(_play(evaluation, run, name, task, part, retry_errors, elsewhere, watch))
         evaluation.release(players[later] for later in chosen[number + 1 :])
     played = sum(tally.played for tally in tallies)
     if played and played == sum(tally.errors for tally in tallies):
@@ -103,6 +98,21 @@ def play_recipe(
         raise Failed(f"All {played} questions failed, the last with: {last} Run again with --retry-errors.")
     raise_if_all_failed(run, [(task.info.name, name) for name in chosen for task in tasks], recipe.judges)
     return run
+
+
+def check_output(
+    recipe: EvalRecipe, only: Sequence[str], benchmarks: Sequence[str], retry_errors: bool
+) -> tuple[Evaluation, dict[str, Any]]:
+    """Before a world is made or a picture read: raises UserError where the output was made with other settings. Gives
+    what will play, and with which settings."""
+    for name in only:
+        if name not in recipe.workflows:
+            raise UnknownName("workflow in the recipe", name, recipe.workflows)
+    evaluation = Evaluation(recipe)
+    chosen = [name for name in recipe.workflows if not only or name in only]
+    parts = evaluation.made_with(chosen, limited(recipe.benchmarks, benchmarks))
+    Output(recipe.output, COMMAND).expect({"timeout": recipe.timeout}, parts, RETRIED if retry_errors else ())
+    return evaluation, parts
 
 
 def part_of(recipe: EvalRecipe, part: QuestionPart) -> EvalRecipe:
@@ -124,7 +134,14 @@ def part_of(recipe: EvalRecipe, part: QuestionPart) -> EvalRecipe:
 
 
 def _play(
-    evaluation: Evaluation, run: EvalRun, name: str, task: Task, part: QuestionPart, retry_errors: bool, watch: Watch
+    evaluation: Evaluation,
+    run: EvalRun,
+    name: str,
+    task: Task,
+    part: QuestionPart,
+    retry_errors: bool,
+    elsewhere: Collection[str],
+    watch: Watch,
 ) -> _Tally:
     recipe, tally = evaluation.recipe, _Tally()
     stage = f"{task.info.name}: {name}"
@@ -147,6 +164,7 @@ def _play(
             timeout=recipe.timeout,
             pictures=recipe.pictures,
             part=part,
+            elsewhere=elsewhere,
             retry_errors=retry_errors,
             stop_after_errors=recipe.stop_after_errors,
             report=told,

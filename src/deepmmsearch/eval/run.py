@@ -173,6 +173,9 @@ class QuestionPart:
         """Is the question at this place, counted from 0, one of them?"""
         return place % self.of == self.number - 1
 
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
     def folder(self, path: Path) -> Path:
         """Where this part has what the whole has in `path`, a folder or a file."""
         return path if self.of == 1 else path.with_name(f"{path.stem}.part-{self.number}-of-{self.of}{path.suffix}")
@@ -205,12 +208,13 @@ async def evaluate(
     retry_errors: bool = False,
     stop_after_errors: int | None = None,
     part: QuestionPart = WHOLE,
+    elsewhere: Collection[str] = (),
     report: Callable[[Finished], None] = lambda _: None,
 ) -> int:
     """Plays and judges what is not there yet; returns how many questions were played.
 
-    `part`: only these of the questions. `pictures`: of so many questions the pictures are kept, for the gallery; scenes
-    and crops are most of the disk.
+    `part`: only these of the questions; `elsewhere`: ids of trajectories that another folder holds: not played.
+    `pictures`: of so many questions the pictures are kept, for the gallery; scenes and crops are most of the disk.
     `retry_errors`: those that failed before are played again. What is reported is the first judge's.
 
     Raises Failed after `stop_after_errors` questions or verdicts in a row that failed: the model or the judge is down.
@@ -229,7 +233,7 @@ async def evaluate(
                 return
             if number < pictures:
                 shown.add(question.id)
-            if part.holds(number) and prefix + question.id not in kept:
+            if part.holds(number) and (id := prefix + question.id) not in kept and id not in elsewhere:
                 yield question
 
     writer = _Writer(run.store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from deepmmsearch.types import Trajectory
 _BATCH = 32
 
 
-def merge_runs(out: Path, folders: Sequence[Path]) -> Counter[str]:
+def merge_runs(out: Path, folders: Sequence[Path], spare: Collection[str] = ()) -> Counter[str]:
     """Adds what `out` does not hold yet of the runs in `folders`, all of one recipe; gives how many trajectories and
-    verdicts came to it. Interrupted, it goes on where it was.
+    verdicts came to it. Interrupted, it goes on where it was. `spare`: settings that may be others than those of `out`.
 
     Raises UserError where one is not an evaluation, or was made with other settings than the first.
     """
@@ -33,7 +33,7 @@ def merge_runs(out: Path, folders: Sequence[Path]) -> Counter[str]:
                 f"{folder} was made with other settings than {first} ({told[0]}). Merge the parts of one recipe."
             )
     run = EvalRun(out)
-    Output(out, COMMAND, private=True).claim(made["settings"], made["parts"])
+    Output(out, COMMAND, private=True).claim(made["settings"], made["parts"], spare=spare)
     _describe(run, [EvalRun(folder).info for folder in folders])
     added: Counter[str] = Counter()
     for folder in folders:

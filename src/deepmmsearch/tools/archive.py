@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from deepmmsearch import images
@@ -148,6 +149,14 @@ def merge(cassette: Cassette, path: Path) -> Count:
         raise UserError(f"{path} cannot be read ({error}). Export it again.") from None
     after = count(cassette)
     return Count(*(getattr(after, n) - getattr(before, n) for n in ("answers", "failures", "images")))
+
+
+def merge_cassette(path: Path, other: Path) -> Count:
+    """Adds the cassette `other` to that in `path`, which is made if it is not there, as `merge` does."""
+    with TemporaryDirectory() as folder, Cassette(other, read_only=True) as opened, Cassette(path) as whole:
+        exported = Path(folder, "exported.jsonl")
+        export(opened, exported)
+        return merge(whole, exported)
 
 
 def prune(
