@@ -318,6 +318,8 @@ def test_an_address_holds_no_password(address: str) -> None:
 def test_unknown_addresses_are_refused() -> None:
     with pytest.raises(UnknownName, match="lancedb://"):
         Index.open("lance://x")
+    with pytest.raises(UnknownName, match="lancedb://"):
+        Index.open("LanceDB://x")
     with pytest.raises(UserError, match="names no place"):
         Index.open("lancedb://")
 
@@ -347,6 +349,31 @@ def test_the_command_line_takes_addresses(tmp_path: Path, own: Path) -> None:
 
     settings = load_recipe(recipe, ToolSettings)
     assert isinstance(settings, LocalToolSettings) and settings.index == place
+
+
+def test_tables_beside_documents_are_no_documents(own: Path) -> None:
+    pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    for report in (Index.build(own, f"lancedb://{own / 'index'}").report for _ in range(2)):
+        assert report.skipped == {}
+    assert Index.open(f"lancedb://{own / 'index'}").stats()["files"] == 2
+
+
+def test_tables_are_not_put_among_other_files(tmp_path: Path, own: Path) -> None:
+    pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    Index.build(own, tmp_path / "local")
+    for folder in (own, tmp_path / "local"):
+        before = sorted(folder.iterdir())
+        with pytest.raises(UserError, match="new or empty folder"):
+            Index.build(own, f"lancedb://{folder}")
+        assert sorted(folder.iterdir()) == before
+
+
+def test_an_index_in_lancedb_that_is_named_as_a_folder_is_told(tmp_path: Path, own: Path) -> None:
+    pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    place = f"lancedb://{tmp_path / 'tables'}"
+    Index.build(own, place)
+    with pytest.raises(UserError, match=place):
+        Index.open(tmp_path / "tables")
 
 
 def test_an_engine_has_no_titles_apart(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 Place = Path | str
 """A folder as a path, an address as a string: as a path it would lose one of its slashes."""
 
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.I)
 
 
 def is_address(value: object) -> bool:

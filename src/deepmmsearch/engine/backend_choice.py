@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.engine.backend import BackendStore
-from deepmmsearch.engine.engine_tables import TableEngine
+from deepmmsearch.engine.engine_tables import SUFFIX, TableEngine
 from deepmmsearch.engine.storage import Store
 from deepmmsearch.errors import UnknownName, UserError
 from deepmmsearch.index_place import Place, is_address
@@ -29,6 +29,8 @@ def resolved(place: str | os.PathLike[str]) -> Place:
 def opened(place: Place) -> BackendStore:
     """UserError when there is no index, or one of another version."""
     if isinstance(place, Path):
+        if not exists(place) and any(place.glob(f"*{SUFFIX}")):
+            raise UserError(f"The index in {place} is one in LanceDB. Name it as lancedb://{place}")
         return Store(place)
     from deepmmsearch.engine.table_store import TableStore
 

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ Kind = Literal["key", "number", "list", "text", "bytes", "terms", "vector"]
 MOST_BYTES = 32_000_000
 """Of what was compressed."""
 NAME = re.compile(r"[a-z][a-z_]{0,30}")
+SUFFIX = ".lance"
 
 
 class Is(NamedTuple):
@@ -86,6 +88,8 @@ class TableEngine(Protocol):
 
     address: str
     """Without what is secret."""
+    folder: Path | None
+    """Where the tables lie, if that is a disk of this machine; each in a folder whose name ends with SUFFIX."""
 
     def exists(self, name: str) -> bool: ...
 

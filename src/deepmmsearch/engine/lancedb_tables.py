@@ -47,7 +47,7 @@ class LanceEngine:
     def __init__(self, address: str, uri: str, read_only: bool) -> None:
         self.address = address
         module = lancedb_module()
-        self.folder = None if "://" in uri else Path(uri).absolute()
+        self.folder = None if "://" in uri else Path(uri).resolve()
         # connecting makes the folder
         if read_only and self.folder is not None and not self.folder.is_dir():
             raise UserError(

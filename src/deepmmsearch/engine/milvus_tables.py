@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,8 @@ def pymilvus_module() -> Any:
 
 class MilvusEngine:
     """`address`: milvus://HOST:PORT/NAME, and ?tls for an encrypted connection. NAME begins collections' names."""
+
+    folder: Path | None = None
 
     def __init__(self, address: str) -> None:
         found = _ADDRESS.fullmatch(address)

@@ -12,12 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepmmsearch.engine.encoders import TextEncoder
 from deepmmsearch.engine.engine_tables import (
+    SUFFIX,
     Between,
     Condition,
     Has,
@@ -190,8 +192,6 @@ class TableStore:
     """An open index at an engine's address."""
 
     read_only = False
-    place = None
-    """No folder that is walked."""
 
     def __init__(self, engine: TableEngine) -> None:
         self.engine = engine
@@ -228,6 +228,10 @@ class TableStore:
         with engine.intact():
             if exists(engine):
                 raise UserError(f"There is an index at {engine.address} already.")
+            if engine.folder is not None and any(path.suffix != SUFFIX for path in engine.folder.iterdir()):
+                raise UserError(
+                    f"{engine.folder} exists and is not an index in LanceDB. Choose a new or empty folder for the index."
+                )
             for table in (STATE, STATISTICS, RECORDS, PASSAGES, PAGES):
                 engine.create(table)
             state = engine.open(STATE, Statistics())
@@ -239,6 +243,10 @@ class TableStore:
     @property
     def name(self) -> str:
         return self.engine.address
+
+    @property
+    def place(self) -> Path | None:
+        return self.engine.folder
 
     def intact(self) -> AbstractContextManager[None]:
         return self.engine.intact()
