@@ -147,6 +147,7 @@ def test_what_does_not_fit_is_not_found(index: Index, query: str) -> None:
         "-- ; DROP TABLE",
         "%_*",
         "🦜 \ud800",
+        'mill folder:\x01\x1f\u2028 "a\tb\x7f"',
     ],
 )
 def test_hostile_queries_are_words(index: Index, query: str) -> None:

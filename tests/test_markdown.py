@@ -221,3 +221,11 @@ def test_a_build_tells_what_encodings_it_guessed(tmp_path: Path) -> None:
     index = Index.build(root, tmp_path / "index")
     assert index.report.guessed == {"windows-1251": ["a.txt"]}
     assert index.report.sentence.endswith("1 read in a guessed encoding (1 windows-1251).")
+
+
+@pytest.mark.parametrize(
+    ("written", "day"),
+    [("2021/5/3", "2021-05-03"), ("2021.05.03", "2021-05-03"), ("2021-5-3 10:00", "2021-05-03"), ("9999-99-99", None)],
+)
+def test_days_above_a_page_as_people_write_them(written: str, day: str | None) -> None:
+    assert extract("a.md", f"---\ndate: {written}\n---\nText.".encode()).date == day

@@ -171,3 +171,22 @@ def test_the_words_of_an_svg_are_read_and_nothing_else() -> None:
 def test_an_svg_that_says_nothing_is_told_so(content: str, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
         extract("a.svg", content.encode())
+
+
+@pytest.mark.parametrize(
+    ("below", "day"),
+    [
+        ("Jane Doe <jane@example.org>\nv1.2, 2024-05-06: what changed", "2024-05-06"),
+        ("Jane Doe\n2024-05-06", "2024-05-06"),
+        ("v1.2, 2024-05-06\n:revdate: 2023-04-05", "2023-04-05"),
+        ("Jane Doe\n\n2024-05-06: a day like others", None),
+    ],
+)
+def test_the_revision_line_of_asciidoc_tells_the_day(below: str, day: str | None) -> None:
+    assert extract("a.adoc", f"= Oru Manual\n{below}\n\nText.\n".encode()).date == day
+
+
+def test_attributes_of_asciidoc_do_not_multiply_a_page() -> None:
+    written = f":x: {'y' * 190}\n\n" + "{x} " * 5_000 + "\n\nThe end."
+    text = extract("a.adoc", written.encode()).text
+    assert "y" * 190 in text and text.endswith("The end.") and len(text) < 150_000

@@ -7,7 +7,6 @@ its terms weigh in it, a query one of their rarity, and their product the score.
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import os
 import re
@@ -38,7 +37,9 @@ from deepmmsearch.errors import Failed, MissingExtra, UserError
 TOKEN = "DEEPMMSEARCH_MILVUS_TOKEN"
 """The variable that holds a token, or user:password."""
 K1, B = 1.2, 0.75
-DIALECT = ConditionDialect(lambda value: json.dumps(value, ensure_ascii=False), "array_contains_any", "[]")
+_ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
+"""Other control characters stand as they are: servers differ in the escapes that they know."""
+DIALECT = ConditionDialect(lambda value: f'"{value.translate(_ESCAPED)}"', "array_contains_any", "[]")
 TERMS = "terms"
 """The sparse vector of all columns of terms."""
 NOTHING = 2**32 - 2

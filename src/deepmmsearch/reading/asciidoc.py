@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from deepmmsearch.reading.blocks import Blocks
 from deepmmsearch.reading.document import Document, clean
@@ -35,6 +36,10 @@ _INLINE = re.compile(
 )
 _NAME = re.compile(r"\{([\w-]{1,60})\}")
 _DAY = re.compile(r"(?:19|20)\d\d-\d\d-\d\d")
+# v1.2, 2024-05-06: what changed
+_REVISION = re.compile(r"v?\d[\w.-]{0,20},.{0,40}|(?:19|20)\d\d-\d\d-\d\d(?::.*)?")
+_MOST_PUT_IN = 100_000
+"""Characters of attributes, in a page: a few bytes that name one may stand for many."""
 
 
 def from_asciidoc(text: str, name: str) -> Document:
@@ -48,6 +53,7 @@ class _Reader:
         self._blocks = Blocks()
         self._said: dict[str, str] = {}
         self._title = ""
+        self._put_in = 0
 
     def document(self, name: str) -> Document:
         at = 0
@@ -69,7 +75,7 @@ class _Reader:
         if attribute := _ATTRIBUTE.fullmatch(line):
             self._said[attribute[1].strip("!")] = clean(attribute[2] or "")
         elif heading := _HEADING.fullmatch(line):
-            self._heading(heading)
+            self._heading(heading, at)
         elif picture := _BLOCK_PICTURE.fullmatch(line):
             self._blocks.picture(self._named(picture[1]), _first(picture[2]))
         elif line[0] == " " and not _ITEM.fullmatch(line):
@@ -80,10 +86,13 @@ class _Reader:
             return self._paragraph(at)
         return at + 1
 
-    def _heading(self, found: re.Match[str]) -> None:
+    def _heading(self, found: re.Match[str], at: int) -> None:
         said = self._inline(found[2])
         if not self._title:
             self._title = clean(said)
+            below = takewhile(bool, self._lines[at + 1 : at + 3])
+            revision = next(filter(_REVISION.match, below), "")
+            self._said.setdefault("docdate", revision)
         self._blocks.heading(said)
 
     def _fenced(self, at: int, fence: str) -> int:
@@ -130,7 +139,12 @@ class _Reader:
         return end
 
     def _named(self, text: str) -> str:
-        return _NAME.sub(lambda found: self._said.get(found[1], found[0])[:200], text[:20_000]) + text[20_000:]
+        return _NAME.sub(self._value, text[:20_000]) + text[20_000:]
+
+    def _value(self, found: re.Match[str]) -> str:
+        value = self._said.get(found[1], found[0])[:200]
+        self._put_in += len(value)
+        return value if self._put_in <= _MOST_PUT_IN else found[0]
 
     def _inline(self, text: str) -> str:
         return _INLINE.sub(self._plain, self._named(text))

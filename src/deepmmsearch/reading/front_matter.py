@@ -19,7 +19,7 @@ _NAMES = {
     "language": ("lang", "language", "locale"),
 }
 _WORDS = ("description", "summary", "excerpt", "aliases", "tags", "keywords", "categories")
-_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+_DAY = re.compile(r"(\d{4})([-/.])(0?[1-9]|1[0-2])\2(0?[1-9]|[12]\d|3[01])(?!\d)")
 
 
 class FrontMatter:
@@ -31,7 +31,7 @@ class FrontMatter:
             next((", ".join(known[name]) for name in names if known.get(name)), "") for names in _NAMES.values()
         )
         day = _DAY.match(date)
-        self.date = day[0] if day else None
+        self.date = f"{day[1]}-{day[3]:>02}-{day[4]:>02}" if day else None
         self.words = [f"{name}: {', '.join(known[name])}" for name in _WORDS if known.get(name)]
 
 
