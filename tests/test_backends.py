@@ -377,6 +377,18 @@ def test_an_index_in_lancedb_that_is_named_as_a_folder_is_told(tmp_path: Path, o
         Index.open(tmp_path / "tables")
 
 
+@pytest.mark.parametrize(("name", "content"), [("meta", "[]"), ("writer", "no JSON"), ("unfinished-0", "7")])
+def test_tables_of_a_stranger_are_told_in_a_sentence(tmp_path: Path, own: Path, name: str, content: str) -> None:
+    lancedb = pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    place = f"lancedb://{tmp_path / 'tables'}"
+    Index.build(own, place)
+    row = [{"id": name, "content": content}]
+    state = lancedb.connect(tmp_path / "tables").open_table("state")
+    state.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(row)
+    with pytest.raises(UserError):
+        Index.build(own, place)
+
+
 def test_an_engine_has_no_titles_apart(tmp_path: Path) -> None:
     pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
     (tmp_path / "pages").mkdir()

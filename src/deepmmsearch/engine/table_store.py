@@ -210,7 +210,8 @@ class TableStore:
                     f"deepmmsearch index build FOLDER --to {engine.address}"
                 )
             self.meta = json.loads(found[0]["content"])
-        if (version := self.meta.get("format")) != FORMAT:
+            version = self.meta.get("format")
+        if version != FORMAT:
             raise UserError(
                 f"The index at {engine.address} has format {version} and this version reads format {FORMAT}: build it "
                 "again at another address."
@@ -229,9 +230,7 @@ class TableStore:
             if exists(engine):
                 raise UserError(f"There is an index at {engine.address} already.")
             if engine.folder is not None and any(path.suffix != SUFFIX for path in engine.folder.iterdir()):
-                raise UserError(
-                    f"{engine.folder} exists and is not an index in LanceDB. Choose a new or empty folder for the index."
-                )
+                raise UserError(f"{engine.folder} exists and is not an index in LanceDB. Choose a new or empty folder.")
             for table in (STATE, STATISTICS, RECORDS, PASSAGES, PAGES):
                 engine.create(table)
             state = engine.open(STATE, Statistics())
