@@ -136,7 +136,14 @@ def test_its_failures_are_told(box: Toolbox) -> None:
     assert use(box, "mcp_sky_die").error == "The MCP server mcp_sky ended before it answered."
     # the next use starts it again
     assert use(box, "mcp_sky_forecast", city="Oru").error is None
-    assert use(box, "mcp_sky_gone").error == "There is no tool mcp_sky_gone."
+    assert use(box, "mcp_sky_gone").error == "mcp_sky_gone is not available."
+
+
+def test_what_a_program_prints_beside_its_messages_is_dropped(script: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noisy = f"print('Loading \\x1b[31m', flush=True)\nimport runpy\nrunpy.run_path({str(script)!r})"
+    found = made({"name": "sky", "command": [sys.executable, "-P", "-c", noisy], "tools": ["forecast"]})
+    assert use(found, "mcp_sky_forecast", city="Oru").error is None
+    assert caplog.records == []
 
 
 def test_what_takes_too_long_is_ended(script: Path) -> None:
@@ -292,6 +299,16 @@ def test_patterns_and_references_of_a_schema_are_left_out() -> None:
         "required": ["city"],
     }
     assert Hostile(schema=[]).tool.parameters == {"type": "object", "properties": {}}
+
+
+def test_what_a_schema_requires_and_lets_choose_can_be_sent_to_an_endpoint() -> None:
+    choices = [float("inf"), float("nan"), -float("inf"), 10**4000, True, 0.5, -3]
+    named = [["city"], {"city": 1}, None, "city", "city"]
+    tool = Hostile(schema={"properties": {"day": {}, "city": {"enum": choices}}, "required": named}).tool
+    assert tool.parameters["required"] == ["city"]
+    assert tool.parameters["properties"]["city"] == {"enum": [True, 0.5, -3]}
+    json.dumps(tool.parameters, allow_nan=False)
+    assert len(tool.about) < 300
 
 
 @pytest.mark.parametrize("dialect", DIALECTS.names())

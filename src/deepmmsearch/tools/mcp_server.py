@@ -6,6 +6,7 @@ import asyncio
 import base64
 import binascii
 import json
+import logging
 import os
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -48,6 +49,9 @@ class McpServer:
             import mcp  # noqa: F401
         except ImportError:
             raise MissingExtra("MCP servers as tools", "mcp") from None
+        # each line that is no message would be written to the terminal, with a traceback
+        for logger in ("mcp.client", "mcp.shared", "client"):
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         self.name, self.timeout = name, timeout
         self._opened, self._redaction = opened, Redaction(secrets)
         self._line: tuple[int, _Line] | None = None

@@ -153,7 +153,7 @@ def _reduced(given: Mapping[str, Any], levels: int) -> dict[str, Any]:
         kept["description"] = clean(note, LONGEST_NOTE)
     within, required = given.get("properties"), given.get("required")
     if isinstance(within, dict) and levels:
-        needed = [name for name in required if name in within] if isinstance(required, list) else []
+        needed = [name for name in within if name in required] if isinstance(required, list) else []
         if len(within) > MOST_ARGUMENTS or any(not _NAME.fullmatch(str(name)) for name in within):
             raise ValueError(f"more than {MOST_ARGUMENTS} arguments, or names of arguments that are not words")
         kept["properties"] = {n: _reduced(v if isinstance(v, dict) else {}, levels - 1) for n, v in within.items()}
@@ -166,4 +166,5 @@ def _reduced(given: Mapping[str, Any], levels: int) -> dict[str, Any]:
 def _can_be_said(choice: Any) -> bool:
     if isinstance(choice, str):
         return clean(choice, 80) == choice
-    return isinstance(choice, int | float)
+    # an endpoint takes no infinity, and a whole number may have thousands of digits
+    return isinstance(choice, int | float) and abs(choice) < 2**63
