@@ -59,6 +59,13 @@ def test_settings_are_written_listed_and_removed(file: Path, tmp_path: Path) -> 
     assert done("config", "get", "index").strip() == str(tmp_path / "here")
 
 
+@pytest.mark.parametrize("given", ["lancedb://here", "lancedb:///srv/here", "s3://bucket/here", "milvus://h:1/here"])
+def test_the_address_of_a_folder_does_not_depend_on_where_it_is_set(given: str, tmp_path: Path) -> None:
+    done("config", "set", "index", given)
+    meant = f"lancedb://{tmp_path / 'here'}" if given == "lancedb://here" else given
+    assert done("config", "get", "index").strip() == meant
+
+
 def test_whatever_is_set_is_read_again() -> None:
     for value in ('a "quoted" näme \\ \x01\x7f', "🚀", "it's"):
         done("config", "set", "model", value)

@@ -16,6 +16,8 @@ from deepmmsearch.index_place import is_address
 from deepmmsearch.redaction import public_address, public_settings
 from deepmmsearch.streams import echo
 
+_LANCEDB = "lancedb://"
+
 
 @click.group(name="config", invoke_without_command=True)
 @click.pass_context
@@ -88,6 +90,8 @@ def set_command(name: str, value: str) -> None:
     is_place = name in ("index", "save") and not is_address(value)
     if is_place or (Path(value).exists() and value not in ("none", "local")):
         value = str(Path(value).absolute())
+    elif name == "index" and value.startswith(_LANCEDB):
+        value = f"{_LANCEDB}{Path(value.removeprefix(_LANCEDB)).absolute()}"
     elif name == "tools" and value not in ("none", "local"):
         from deepmmsearch.compose.shipped import find_recipe
 
