@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -256,6 +257,17 @@ def test_options_of_ray(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepmmsearch.errors.find_spec", lambda name: None)
     missing = run("eval", file, "--ray", "local").exception
     assert isinstance(missing, MissingExtra) and "pip install 'deepmmsearch[ray]'" in str(missing)
+
+
+def test_what_is_no_address_of_a_cluster_is_said(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepmmsearch.errors.find_spec", lambda name: object())
+    for given in ("auto", "10.0.0.1", "10.0.0.1:port", "10.0.0.1:99999", ":6379", "ray://"):
+        assert "is not an address of a Ray cluster" in str(run("eval", file, "--ray", given).exception), given
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    for given in (f"127.0.0.1:{port}", f"ray://localhost:{port}"):
+        error = run("eval", file, "--ray", given).exception
+        assert isinstance(error, Failed) and f"No Ray cluster answers at {given}" in str(error)
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'deepmmsearch[ray]'")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import socket
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import chdir
@@ -16,7 +17,7 @@ from typing import Any, Self
 from deepmmsearch.children import Child, ParentPipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.keys import keys_of
-from deepmmsearch.errors import Failed, need
+from deepmmsearch.errors import Failed, UserError, need
 from deepmmsearch.eval.run import EvalRun
 from deepmmsearch.progress import Step, Watch, silent
 from deepmmsearch.scale.eval_parts import PartJob, PartPlayed, play_on_workers
@@ -36,8 +37,11 @@ def play_on_ray(
     watch: Watch = silent,
 ) -> EvalRun:
     """`address`: of a cluster that runs, such as 10.0.0.1:6379, or "local" for one of this machine that ends with the
-    run. `gpus`: of each worker. Otherwise as `play_on_workers`; raises MissingExtra."""
+    run. `gpus`: of each worker. Otherwise as `play_on_workers`; raises MissingExtra, UserError for what is not an
+    address, Failed where nothing answers."""
     need("An evaluation on Ray", "ray")
+    if address != LOCAL:
+        _reach(address)
     keys = tuple(sorted(set(keys_of(recipe))))
     # how a cluster is reached, and the token that it wants
     of_ray = () if address == LOCAL else tuple(name for name in os.environ if name.startswith("RAY_"))
@@ -46,6 +50,17 @@ def play_on_ray(
         while isinstance(news := driver.receive(), list):
             watch(Step(*news) if len(news) > 1 else news[0])
     return EvalRun(recipe.output)
+
+
+def _reach(address: str) -> None:
+    """Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 2**16):
+        raise UserError(f"{address!r} is not an address of a Ray cluster. Give one such as 10.0.0.1:6379, or local.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise Failed(f"No Ray cluster answers at {address} ({error}). Check the address, or start one there.") from None
 
 
 class RayWorkers:
