@@ -653,12 +653,14 @@ KNOWN = {
     "tools.providers.picimagesearch": {"PicImageSearch"},  # likewise
     "tools.providers.unguarded": {"urllib"},  # only reads which proxies the system names
     "engine.server": {"http"},  # listens, never connects
+    "engine.table_writer": {"socket"},  # the name of this machine
     "engine.connections": {"http", "socket", "socketserver"},  # likewise
     "serve.running": {"socket"},  # likewise
     "digests": {"huggingface_hub"},  # looks into its cache on the disk
     "compose.check_parts": {"huggingface_hub"},  # likewise
     "testing.services": {"http"},  # a service for tests, which listens on this machine
     "testing.contract.provider": {"ssl"},  # how its client is told to believe that service
+    "scale.ray_workers": {"socket", "create_connection"},  # whether anything answers at the address that Ray is to use
     "bundled.pretrain": {"socket"},  # finds a free port for the processes of one training on this machine
 }
 
