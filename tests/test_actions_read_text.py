@@ -85,7 +85,8 @@ def test_it_is_written_and_read_in_every_dialect() -> None:
     for content, asked in (("the sign", {"region": "the sign"}), ('{"picture": 2}', {"picture": 2}), ("{}", {})):
         action = tool.read(content)
         assert action == Use("read_text", asked, search=False)
-        for name in DIALECTS.names():
+        # that of MMSearch-R1 as released knows its two searches alone
+        for name in sorted({*DIALECTS.names()} - {"mmsearch-r1-7b"}):
             dialect = find_dialect(name)
             assert dialect.parse(dialect.write("I look.", action, (tool,)), (tool,), True) == action
     for wrong in ('{"region": "x", "box": [0, 0, 1, 1]}', "[1]", '{"picture": "x"}', "<img 2>"):

@@ -292,7 +292,8 @@ def test_it_is_written_and_read_in_every_dialect(content: str, asked: dict[str, 
     tool = Visit()
     action = tool.read(content)
     assert action == Use("visit", asked)
-    for name in DIALECTS.names():
+    # that of MMSearch-R1 as released knows its two searches alone
+    for name in sorted({*DIALECTS.names()} - {"mmsearch-r1-7b"}):
         dialect = find_dialect(name)
         assert dialect.parse(dialect.write("I look.", action, (tool,)), (tool,), True) == action
 

@@ -85,7 +85,7 @@ def test_searxng_says_what_it_knows_first(server: Site) -> None:
         "id": "https://wiki.example/Veld",
         "content": "A country.",
         "img_src": "https://wiki.example/veld.png",
-        "attributes": [{"label": "Capital", "value": "Moru"}, {"label": "", "value": None}, "x"],
+        "attributes": [{"label": "Capital", "value": "Moru"}, {"label": "Flag", "image": {}}, "x"],
     }
     result = {"title": "T", "url": "https://a.example", "content": "text"}
     answers = ["42", {"answer": "6 km", "url": "https://b.example"}, {"answer": None}, 7.5, None, {}]

@@ -17,7 +17,7 @@ LONGEST_LINE, LONGEST_TEXT = 240, 400
 # one token of text for so many bytes, and one of a picture for so many pixels (Qwen2.5-VL: 28 x 28)
 _BYTES, _PIXELS = 4, 28 * 28
 # how a line that tells of hits begins or ends (`agent.lines`)
-_TELLS = re.compile(r"^\[\d{1,3}\] |(?:\[\d{1,3}\])+$")
+_TELLS = re.compile(r"^\[\d{1,3}\] |\[\d{1,3}\]$")
 
 
 def folded(trajectory: Trajectory, tokens: int, max_pixels: int) -> Trajectory:

@@ -72,8 +72,10 @@ def _infoboxes(answer: Mapping[str, Any]) -> Iterator[tuple[Hit, object]]:
         place = web_address(box.get("id")) or next(
             filter(None, (web_address(u.get("url")) for u in rows(box, "urls"))), ""
         )
-        facts = (f"{plain(a.get('label'), 100)}: {plain(a.get('value'), 300)}." for a in rows(box, "attributes")[:20])
-        text = " ".join(filter(None, (plain(box.get("content")), *(f for f in facts if f.strip(": .")))))
+        # an attribute may be a picture alone
+        facts = ((plain(a.get("label"), 100), plain(a.get("value"), 300)) for a in rows(box, "attributes")[:20])
+        said = (f"{label}: {value}." for label, value in facts if value)
+        text = " ".join(filter(None, (plain(box.get("content")), *said)))
         yield hit(box.get("infobox"), place, text, 1, SearXNG.name), box.get("img_src")
 
 
