@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from tests.checkpoints import tiny_model, tiny_processor
 
-from checkpoints import tiny_model, tiny_processor
 from deepmmsearch.testing import tiny_tokenizer
 
 WINDOW = 4096

@@ -16,7 +16,7 @@ import pytest
 from deepmmsearch import sandbox
 from deepmmsearch.actions.python import RunPython
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.dialect import DIALECTS, find_dialect
+from deepmmsearch.agent.dialect import DIALECTS
 from deepmmsearch.agent.lines import unnumbered
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
@@ -24,13 +24,14 @@ from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.computing import MOST_PRINTED, compute
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.policies.human import HumanPolicy
-from deepmmsearch.prompts import load_prompt, source_of
+from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import HOSTILE_TEXTS
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.interpreter import IsolatedPython
 from deepmmsearch.tools.recorded import RecordedInterpreter
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.types import Limits, Observation, Question, Trajectory, Use
+from said_and_read import check_said_and_read
 
 isolated = pytest.mark.skipif(not sandbox.can_isolate(), reason="this system has no seccomp")
 SECRET = "sk-5f8a2c91d7e64b30"
@@ -436,15 +437,7 @@ CODES = ["1 + 1", "for n in range(3):\n    print(n)\n\nprint('a < b', [1])", '{"
 @pytest.mark.parametrize("dialect", DIALECTS.names())
 @pytest.mark.parametrize("code", CODES)
 def test_every_dialect_writes_and_reads_it(dialect: str, code: str) -> None:
-    spoken, tools = find_dialect(dialect), Toolbox(extra=(RunPython(),)).offered
-    action = Use("python", {"code": code}, search=False)
-    try:
-        written = spoken.write("Let me count.", action, tools)
-    except ValueError:
-        # the released checkpoints were trained for a few tools
-        assert source_of(dialect) is not None
-        return
-    assert spoken.parse(written, tools, True) == action
+    check_said_and_read(dialect, Use("python", {"code": code}, search=False), Toolbox(extra=(RunPython(),)).offered)
 
 
 def test_code_in_a_fence_or_as_json_is_the_same_program() -> None:

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deepmmsearch.actions.read_text import ReadText
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.dialect import DIALECTS, find_dialect
+from deepmmsearch.agent.dialect import DIALECTS
 from deepmmsearch.agent.lines import unnumbered
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
@@ -25,6 +25,7 @@ from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.recorded import RecordedPictureReader
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.types import Box, Completion, Limits, Observation, Question, Trajectory, Use
+from said_and_read import check_said_and_read
 
 
 class Sign:
@@ -85,10 +86,8 @@ def test_it_is_written_and_read_in_every_dialect() -> None:
     for content, asked in (("the sign", {"region": "the sign"}), ('{"picture": 2}', {"picture": 2}), ("{}", {})):
         action = tool.read(content)
         assert action == Use("read_text", asked, search=False)
-        # that of MMSearch-R1 as released knows its two searches alone
-        for name in sorted({*DIALECTS.names()} - {"mmsearch-r1-7b"}):
-            dialect = find_dialect(name)
-            assert dialect.parse(dialect.write("I look.", action, (tool,)), (tool,), True) == action
+        for name in DIALECTS.names():
+            check_said_and_read(name, action, (tool,))
     for wrong in ('{"region": "x", "box": [0, 0, 1, 1]}', "[1]", '{"picture": "x"}', "<img 2>"):
         with pytest.raises(ValueError, match=r"^takes"):
             tool.read(wrong)

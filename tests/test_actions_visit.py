@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from said_and_read import check_said_and_read
+
 pytest.importorskip("httpx2")
 
 from deepmmsearch.actions.visit import Visit
 from deepmmsearch.agent import Toolbox
-from deepmmsearch.agent.dialect import DIALECTS, find_dialect, parse_action
+from deepmmsearch.agent.dialect import DIALECTS, parse_action
 from deepmmsearch.agent.lines import unnumbered
 from deepmmsearch.agent.metering import Ledger
 from deepmmsearch.agent.protocols import Page
@@ -292,10 +294,8 @@ def test_it_is_written_and_read_in_every_dialect(content: str, asked: dict[str, 
     tool = Visit()
     action = tool.read(content)
     assert action == Use("visit", asked)
-    # that of MMSearch-R1 as released knows its two searches alone
-    for name in sorted({*DIALECTS.names()} - {"mmsearch-r1-7b"}):
-        dialect = find_dialect(name)
-        assert dialect.parse(dialect.write("I look.", action, (tool,)), (tool,), True) == action
+    for name in DIALECTS.names():
+        check_said_and_read(name, action, (tool,))
 
 
 @pytest.mark.parametrize(

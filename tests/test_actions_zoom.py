@@ -14,7 +14,7 @@ from PIL import Image
 
 from deepmmsearch.actions.zoom import Zoom
 from deepmmsearch.agent import Toolbox, play
-from deepmmsearch.agent.dialect import DIALECTS, find_dialect, write_turn
+from deepmmsearch.agent.dialect import DIALECTS, write_turn
 from deepmmsearch.agent.table import make_tool
 from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
@@ -38,6 +38,7 @@ from deepmmsearch.types import (
     Use,
     is_search,
 )
+from said_and_read import check_said_and_read
 
 
 def quarters() -> Image.Image:
@@ -196,10 +197,8 @@ def test_it_is_written_and_read_in_every_dialect(content: str, asked: dict[str, 
     tool = Zoom()
     action = tool.read(content)
     assert action == Use("zoom", asked, search=False)
-    # that of MMSearch-R1 as released knows its two searches alone
-    for name in sorted({*DIALECTS.names()} - {"mmsearch-r1-7b"}):
-        dialect = find_dialect(name)
-        assert dialect.parse(dialect.write("I look.", action, (tool,)), (tool,), True) == action
+    for name in DIALECTS.names():
+        check_said_and_read(name, action, (tool,))
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from deepmmsearch.tools.index_tools import local_tools
 from deepmmsearch.types import TextSearch, Trajectory
 
 # of the world of seed 3, before there were other languages and kinds
-BEFORE = "9136e9918f4583c7d47e010dc2a19d3a32616aa4492d65e19894b6e0b95bbe8a"
+BEFORE = "1496271618c8ddb9fdf1717848c0b6e8c5dadcb8c54de60a3397ec9e5d913091"
 
 
 def small(variant: Variant = USUAL, seed: int = 3) -> World:
@@ -46,7 +46,8 @@ def test_the_usual_world_is_byte_for_byte_what_it_was(tmp_path: Path) -> None:
     write_atlas(small(), tmp_path / "world", make_questions(small(), 24))
     found = hashlib.sha256()
     for path in sorted((tmp_path / "world").rglob("*")):
-        if path.is_file():
+        # how to index it, which is said anew with each setting that is added
+        if path.is_file() and path.name != "README.md":
             content = path.read_bytes()
             picture = path.suffix in (".jpg", ".png")
             found.update(str(path.relative_to(tmp_path)).encode())

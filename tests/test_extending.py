@@ -80,10 +80,10 @@ def test_a_provider(offer: Offer) -> None:
     pytest.importorskip("httpx2")
     example = Installed("A provider", offer)
     example.check()
-    assert catalog.listing("wiki").about == "Wikipedia's own search, in one language."
+    assert catalog.listing("mediawiki").about == "The search of a wiki itself, such as Wikipedia's."
     assert len(blocks("A provider", "python")[0].splitlines()) <= 28, "20 lines and blank ones"
     tools = build_toolbox(read_settings(example.recipe, ToolSettings, "tools.yaml"), ScriptedPolicy("x"), {})
-    assert tools.text_search is not None and tools.text_search.name == "wiki"  # type: ignore[attr-defined]
+    assert tools.text_search is not None and tools.text_search.name == "mediawiki"  # type: ignore[attr-defined]
 
 
 def test_a_tool(offer: Offer) -> None:

@@ -30,7 +30,7 @@ from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.escaping import escape_observation
 from deepmmsearch.policies.human import HumanPolicy
-from deepmmsearch.prompts import load_prompt, source_of
+from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import HOSTILE_TEXTS
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.http import GuardedClient
@@ -39,6 +39,7 @@ from deepmmsearch.tools.recorded import RecordedToolServer
 from deepmmsearch.tools.recorder import Recorder
 from deepmmsearch.tools.served_tool import ServedTool
 from deepmmsearch.types import Limits, Observation, Question, Trajectory, Use
+from said_and_read import check_said_and_read
 
 KEY = "wk-0f1e2d3c4b5a6978"
 SERVER = '''
@@ -323,15 +324,8 @@ def test_what_a_schema_requires_and_lets_choose_can_be_sent_to_an_endpoint() -> 
     ],
 )
 def test_every_dialect_writes_and_reads_it(dialect: str, properties: Any, arguments: dict[str, Any]) -> None:
-    spoken, tools = find_dialect(dialect), Toolbox(extra=(Hostile(schema={"properties": properties}).tool,)).offered
-    action = Use("mcp_sky_forecast", arguments)
-    try:
-        written = spoken.write("Let me see.", action, tools)
-    except ValueError:
-        # the released checkpoints were trained for a few tools
-        assert source_of(dialect) is not None
-        return
-    assert spoken.parse(written, tools, True) == action
+    tools = Toolbox(extra=(Hostile(schema={"properties": properties}).tool,)).offered
+    check_said_and_read(dialect, Use("mcp_sky_forecast", arguments), tools)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from deepmmsearch.prompt_sources import PromptSource, SourceFile, python_value
 from deepmmsearch.types import Answer, Limits, Malformed
 
 _OPENS = re.compile(r"<(tool_call|answer)>")
-_QUOTED_TWICE = re.compile(r'"\s*queries\s*"\s*:\s*\[\s*""(.*?)""\s*\]')
+_OPENS_TWICE = re.compile(r'"\s*queries\s*"\s*:\s*\[\s*""')
+_CLOSES_TWICE = re.compile(r'""\s*\]')
 PICTURE = "img_1"
 """What stands for the address of the picture, which the model is told and repeats."""
 
@@ -60,7 +61,14 @@ class WebWatcher(CallDialect):
 
 def _repaired(said: str) -> str:
     """With quotation marks that stand twice, as they often do around queries."""
-    return _QUOTED_TWICE.sub(r'"queries": ["\1"]', said).replace('""', '"')
+    kept, at = "", 0
+    while (start := _OPENS_TWICE.search(said, at)) is not None:
+        line_end = len(said) if (found := said.find("\n", start.end())) < 0 else found
+        end = _CLOSES_TWICE.search(said, start.end(), line_end)
+        kept += said[at : start.start()] + (f'"queries": ["{said[start.end() : end.start()]}"]' if end else "")
+        at = end.end() if end else line_end
+        kept += "" if end else said[start.start() : at]
+    return (kept + said[at:]).replace('""', '"')
 
 
 def _make(texts: Mapping[str, Any]) -> Mapping[str, str]:
