@@ -172,13 +172,16 @@ class Condenser:
 
 class Scripted:
     """A policy that does what was drawn for the question and the rollout, in the time that its engine takes. `spans`:
-    seconds from the first turn's request to the answer; `tokens`: read (each once) and written, of all episodes."""
+    seconds from the first turn's request to the answer; `answered` is called at each. `tokens` of all episodes: read
+    (each once), written, and billed (an endpoint counts at each turn what came before)."""
 
     def __init__(self, load: Load, site: Site, gpus: Shared, seed: int) -> None:
         self._load, self._engine, self._gpus, self._seed = load, site.policy, gpus, seed
         self._began: dict[str, float] = {}
         self._plays: dict[str, tuple[tuple[str, ...], random.Random]] = {}
+        self._context: dict[str, float] = {}
         self.spans: list[float] = []
+        self.answered: Callable[[], None] = lambda: None
         self.tokens: Counter[str] = Counter()
 
     async def act(self, trajectory: Trajectory) -> Completion:
@@ -193,19 +196,23 @@ class Scripted:
         tokens = self._load.tokens
         read = tokens["observation_tokens" if turn else "prompt_tokens"].draw(chance)
         written = tokens["written_tokens"].draw(chance)
-        self.tokens.update(read=round(read), written=round(written))
+        context = self._context.get(name, 0.0) + read
+        self._context[name] = context + written
+        self.tokens.update(read=round(read), written=round(written), billed=round(context))
         await self._engine.write(self._gpus, read, written)
         if does == "answer":
             self.spans.append(asyncio.get_running_loop().time() - self._began.pop(name))
-            del self._plays[name]
+            del self._plays[name], self._context[name]
+            self.answered()
         whose = question.id if chance.random() < self._load.repeated else name
         return Completion(SAID[does].format(f"{whose} query {turn}"))
 
 
 @dataclass
 class Outcome:
-    """What a simulated run came to. `used`: the share of its capacity that each part was used with, over the whole run;
-    `saved`: searches that the cache answered."""
+    """What a simulated run came to. `used`: the share of its capacity that each part was used with, between the first
+    and the last quarter of the episodes (in training: over all rounds); `steady`: episodes an hour in that time.
+    `asked`: searches that reached a provider, `saved`: those that the cache answered."""
 
     concurrent: int
     episodes: int
@@ -213,18 +220,16 @@ class Outcome:
     p50: float
     p95: float
     used: dict[str, float]
-    searches: int
+    asked: dict[str, int]
     saved: int
+    steady: float
     failed: int
     money: float
     hours_cost: float
     ended: str = ""
+    waits: str = "waiting: more at once would help"
     computed: float = 0.0
-    round_tokens: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def hourly(self) -> float:
-        return self.episodes / self.seconds * HOUR
+    tokens: Counter[str] = field(default_factory=Counter)
 
     @property
     def per_thousand(self) -> float:
@@ -235,8 +240,8 @@ class Outcome:
     def bottleneck(self) -> str:
         if self.ended:
             return "money"
-        name, share = max(self.used.items(), key=lambda item: item[1])
-        return name if share >= BUSY else "waiting: more at once would help"
+        name, share = max(self.used.items(), key=lambda item: item[1], default=("", 0.0))
+        return name if share >= BUSY else self.waits
 
 
 class World:
@@ -262,6 +267,8 @@ class World:
             text_hits=PAGES,
             ledger=self.ledger,
         )
+        self._ends: list[tuple[float, dict[str, float]]] = []
+        self.policy.answered = self._note
         self.judged = random.Random(seed + 2)
         self.failed = 0
 
@@ -272,21 +279,31 @@ class World:
         self.ledger.run.correct(0, judge.price)
         return Score(1.0, {})
 
-    def outcome(self, concurrent: int, seconds: float, ended: str = "") -> Outcome:
-        spans = sorted(self.policy.spans) or [0.0]
-        used = {"sampler": self.gpus.used / self.gpus.capacity / seconds}
+    def used(self) -> dict[str, float]:
+        """What every part has done, in seconds of all that there is of it."""
+        used = {"sampler": self.gpus.used / self.gpus.capacity}
         if self.summariser is not None:
-            used["summariser"] = self.summariser.used / self.summariser.capacity / seconds
+            used["summariser"] = self.summariser.used / self.summariser.capacity
         for name, rate in (("text_search", self.site.text_rate), ("image_search", self.site.image_rate)):
             provider, shown = self.providers[name], name.replace("_", " ")
             if rate is not None:
-                used[f"tools: rate of {shown}"] = provider.asked / rate / seconds
-            used[f"tools: connections of {shown}"] = provider.seconds / self.site.connections / seconds
+                used[f"tools: rate of {shown}"] = provider.asked / rate
+            used[f"tools: connections of {shown}"] = provider.seconds / self.site.connections
+        return used
+
+    def _note(self) -> None:
+        self._ends.append((asyncio.get_running_loop().time(), self.used()))
+
+    def outcome(self, concurrent: int, seconds: float, ended: str = "") -> Outcome:
+        spans, count = sorted(self.policy.spans) or [0.0], len(self._ends)
+        first, last = (self._ends[count // 4], self._ends[3 * count // 4]) if count else ((0.0, {}), (0.0, {}))
+        passed = last[0] - first[0]
         return Outcome(
-            concurrent, len(self.policy.spans), seconds, spans[len(spans) // 2], spans[int(0.95 * len(spans))], used,
-            sum(p.asked for p in self.providers.values()), sum(s.saved for s in self.searches.values()),
-            self.failed, self.ledger.run.money, self.site.hourly * seconds / HOUR, ended,
-            round_tokens=self.policy.tokens,
+            concurrent, count, seconds, spans[len(spans) // 2], spans[int(0.95 * len(spans))],
+            {name: (last[1][name] - first[1][name]) / passed for name in last[1]} if passed else {},
+            {name: p.asked for name, p in self.providers.items()}, sum(s.saved for s in self.searches.values()),
+            HOUR * (3 * count // 4 - count // 4) / passed if passed else 0.0, self.failed, self.ledger.run.money,
+            self.site.hourly * seconds / HOUR, ended, tokens=self.policy.tokens,
         )  # fmt: skip
 
 
@@ -325,15 +342,14 @@ async def play_rounds(world: World, prompts: int, group: int, rounds: int) -> Ou
             question.images[0].info["question"] = question.id
         played = await player.play(asked, world.policy)
         world.failed += sum(rollout.failed for rollout in played)
-        tokens = sum((world.policy.tokens - before).values())
+        tokens = sum((world.policy.tokens - before)[kind] for kind in ("read", "written"))
         # forward and backward, and the reference's forward
         seconds = (6 + 2) * world.site.parameters * tokens / (world.site.gpus * world.site.peak * world.site.mfu)
         updating += seconds
         await asyncio.sleep(seconds)
     seconds = clock() - began
-    outcome = world.outcome(size, seconds)
-    outcome.used["update"] = updating / seconds
-    return outcome
+    used = {name: done / seconds for name, done in world.used().items()} | {"update": updating / seconds}
+    return replace(world.outcome(size, seconds), used=used, waits="waiting for the slowest of each round")
 
 
 Play = Callable[[World], Any]
@@ -406,7 +422,7 @@ def show(rows: Sequence[Outcome]) -> None:
         most = sorted(row.used.items(), key=lambda item: -item[1])[:3]
         used = ", ".join(f"{name} {share:.0%}" for name, share in most)
         print(
-            f"| {row.concurrent:,} | {row.episodes:,} | {row.p50:.1f} | {row.p95:.1f} | {row.hourly:,.0f} | "
+            f"| {row.concurrent:,} | {row.episodes:,} | {row.p50:.1f} | {row.p95:.1f} | {row.steady:,.0f} | "
             f"{row.per_thousand:.2f} | {row.bottleneck} | {used} | {row.computed:.1f} |",
             flush=True,
         )
