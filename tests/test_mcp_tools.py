@@ -148,8 +148,20 @@ def test_what_a_program_prints_beside_its_messages_is_dropped(script: Path, capl
 
 
 def test_what_takes_too_long_is_ended(script: Path) -> None:
+    others = lines()
     box = made({"name": "sky", "command": [sys.executable, "-P", str(script)], "tools": ["wait"], "timeout": 0.3})
-    assert use(box, "mcp_sky_wait").error == "The MCP server mcp_sky did not answer within 0.3 s."
+    late = "The MCP server mcp_sky did not answer within 0.3 s."
+    assert use(box, "mcp_sky_wait").error == late
+    (first,) = [line for line in lines() if line not in others]
+    assert use(box, "mcp_sky_wait").error == late
+    # twice in a row: its process is ended
+    first.join(30)
+    assert not first.is_alive()
+
+
+def lines() -> list[threading.Thread]:
+    """The threads that hold connections to servers."""
+    return [thread for thread in threading.enumerate() if thread.name == "mcp"]
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ class McpServer:
         self._opened, self._redaction = opened, Redaction(secrets)
         self._line: tuple[int, _Line] | None = None
         self._lock = threading.Lock()
+        self._late = 0  # answers in a row that did not come in time
 
     async def offered(self) -> list[OfferedTool]:
         return await self._ask(self._listed)
@@ -105,12 +106,17 @@ class McpServer:
                 # shielded: who gives up waiting must not end it for the others
                 loop, client = await asyncio.shield(asyncio.wrap_future(line.ready))
             async with asyncio.timeout(self.timeout):
-                return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_made(request, client), loop))
+                made = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_made(request, client), loop))
+            self._late = 0
+            return made
         except TimeoutError:
             seconds = self.timeout
-            if not line.ready.done():
+            self._late += 1
+            # one slow answer costs nobody else's; a server that gives none may be writing without end
+            if not line.ready.done() or self._late > 1:
                 self._drop(line)
-                seconds = STARTING
+                self._late = 0
+                seconds = self.timeout if line.ready.done() else STARTING
             raise ToolError(f"The MCP server {self.name} did not answer within {seconds:g} s.") from None
         except MCPError as error:
             if error.code == _CLOSED:
