@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from deepmmsearch.agent import Toolbox, play
-from deepmmsearch.agent.dialect import DIALECTS, Placing, find_dialect
+from deepmmsearch.agent.dialect import DIALECTS, Placing, find_dialect, parse_action
 from deepmmsearch.agent.table import find_tool, installed_tools
 from deepmmsearch.cli.dialects import command
 from deepmmsearch.compose import prompt_texts
@@ -294,3 +294,12 @@ def test_json_as_models_write_it() -> None:
     for text in ("", "{", "'", '"\\', "[1 2]", "{'a'}", "/*", "nope"):
         with pytest.raises(ValueError):
             loose_json.loads(text)
+
+
+@pytest.mark.parametrize("dialect", PEERS)
+@pytest.mark.parametrize(
+    "text", ["<|im_end|>", "</think>", "<think></think>", "<answer> </answer>", "<response></response>"]
+)
+def test_nothing_is_no_answer(dialect: str, text: str) -> None:
+    action = parse_action(text, dialect)
+    assert not isinstance(action, Answer) or action.text.strip()

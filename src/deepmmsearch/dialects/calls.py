@@ -79,7 +79,9 @@ class CallDialect:
         if isinstance(found, PlainEnd):
             if not ended:
                 return Malformed("The turn was cut off. Write a shorter turn.")
-            return Answer(found.text, formed=False)
+            found = Answer(found.text, formed=False)
+        if isinstance(found, Answer) and not found.text.strip():
+            return Malformed(f"The answer is empty. {self._choices(tools)}")
         return found
 
     def reason(self, text: str) -> str:
