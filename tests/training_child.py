@@ -23,7 +23,7 @@ from accelerate.utils import DistributedType
 
 from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.train.parts import parameter_hash
-from deepmmsearch.train.shards import leave_processes, whole
+from deepmmsearch.train.shards import end_process, leave_processes, whole
 
 STEPS = 4
 
@@ -117,6 +117,7 @@ def main() -> None:
     leave_processes()
     found = {"weights": hashes, "played": played}
     given.output.with_suffix(f".rank-{os.environ.get('RANK', '0')}.json").write_text(json.dumps(found))
+    end_process()
 
 
 if __name__ == "__main__":

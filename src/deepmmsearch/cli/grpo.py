@@ -32,9 +32,10 @@ def command(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
     loaded = open_recipe(recipe, AnyExperiment, overrides)
     ready(loaded, recipe, dry_run)
     from deepmmsearch.compose.training import run_grpo
-    from deepmmsearch.train.shards import leave_processes
+    from deepmmsearch.train.shards import end_process, leave_processes
 
     with Bars() as bars:
         result = run_grpo(loaded, bars)
         leave_processes()
     echo(f"The checkpoint is in {result.merged}, the adapter alone in {result.adapter}")
+    end_process()

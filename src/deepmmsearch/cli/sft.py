@@ -30,9 +30,10 @@ def command(recipe: Path, overrides: tuple[str, ...], dry_run: bool) -> None:
     loaded = open_recipe(recipe, FineTuning, overrides)
     ready(loaded, recipe, dry_run)
     from deepmmsearch.compose.training import run_sft
-    from deepmmsearch.train.shards import leave_processes
+    from deepmmsearch.train.shards import end_process, leave_processes
 
     with Bars() as bars:
         result = run_sft(loaded, bars)
         leave_processes()
     echo(f"Fine-tuned on {result.examples} trajectories; the checkpoint is in {result.merged}")
+    end_process()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +16,7 @@ from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
 from deepmmsearch.errors import UserError
+from deepmmsearch.streams import flush_output
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -85,3 +88,12 @@ def leave_processes() -> None:
     state = PartialState()
     state.wait_for_everyone()
     state.destroy_process_group()
+
+
+def end_process() -> None:
+    """Ends this process, where it is one of several, once what is registered for its end has run. Torch leaves threads
+    behind, and an interpreter that takes itself apart beside them may be aborted, when all is written."""
+    if PartialState().num_processes > 1:
+        flush_output()
+        atexit._run_exitfuncs()
+        os._exit(0)
