@@ -7,7 +7,7 @@ before; all else ends the episode.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -68,15 +68,8 @@ def _query(text: str) -> str | None:
     said = text.removesuffix("\n")
     if not said.endswith(_TEXT_END) or "<text_search>" not in said[said.rfind("\n") + 1 :]:
         return None
-    found = [query for line in said.split("\n") for query in _asked(line)]
-    return found[-1] if found else ""
-
-
-def _asked(line: str) -> Iterator[str]:
-    opens, closes, at = "<text_search>", "</text_search>", 0
-    while (start := line.find(opens, at)) >= 0 and (end := line.find(closes, start + len(opens))) >= 0:
-        yield line[start + len(opens) : end]
-        at = end + len(closes)
+    lasts = (last_between(line, "text_search") for line in reversed(said.split("\n")))
+    return next((query for query in lasts if query is not None), "")
 
 
 def _make(texts: Mapping[str, Any]) -> Mapping[str, str]:
