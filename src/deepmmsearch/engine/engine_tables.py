@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
+
+from deepmmsearch.errors import Failed, UserError
 
 Row = dict[str, Any]
 Kind = Literal["key", "number", "list", "text", "bytes", "terms", "vector"]
@@ -190,3 +192,15 @@ def unzipped(content: bytes) -> bytes:
 def batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     for start in range(0, len(values), size):
         yield values[start : start + size]
+
+
+@contextmanager
+def told_of(engine: str, address: str) -> Iterator[None]:
+    """What an engine raises, in a sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # nearly anything, over an index that was damaged or made up
+        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise Failed(f"The index at {address} cannot be used: {engine} says: {said}") from error

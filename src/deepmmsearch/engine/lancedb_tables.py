@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from deepmmsearch.engine.engine_tables import (
     TermStatistics,
     Weights,
     Where,
+    told_of,
 )
-from deepmmsearch.errors import Failed, MissingExtra, UserError
+from deepmmsearch.errors import MissingExtra, UserError
 
 DIALECT = ConditionDialect(lambda value: "'" + value.replace("'", "''") + "'", "array_has_any", "()")
 KEPT = timedelta(minutes=10)
@@ -56,15 +57,8 @@ class LanceEngine:
         with self.intact():
             self._database = module.connect(uri, read_consistency_interval=timedelta(0))
 
-    @contextmanager
-    def intact(self) -> Iterator[None]:
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:  # nearly anything, over an index that was damaged or made up
-            said = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise Failed(f"The index at {self.address} cannot be used: LanceDB says: {said}") from error
+    def intact(self) -> AbstractContextManager[None]:
+        return told_of("LanceDB", self.address)
 
     def exists(self, name: str) -> bool:
         found: list[str] = list(self._database.list_tables().tables)

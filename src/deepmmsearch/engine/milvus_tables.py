@@ -13,8 +13,8 @@ import re
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ from deepmmsearch.engine.engine_tables import (
     TermStatistics,
     Weights,
     Where,
+    told_of,
     unzipped,
 )
-from deepmmsearch.errors import Failed, MissingExtra, UserError
+from deepmmsearch.errors import MissingExtra, UserError
 
 TOKEN = "DEEPMMSEARCH_MILVUS_TOKEN"
 """The variable that holds a token, or user:password."""
@@ -84,15 +85,8 @@ class MilvusEngine:
         with self.intact():
             self._client = self._module.MilvusClient(uri, token=os.environ.get(TOKEN, ""), timeout=30)
 
-    @contextmanager
-    def intact(self) -> Iterator[None]:
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:  # nearly anything, over an index that was damaged or made up
-            said = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            raise Failed(f"The index at {self.address} cannot be used: Milvus says: {said}") from error
+    def intact(self) -> AbstractContextManager[None]:
+        return told_of("Milvus", self.address)
 
     def exists(self, name: str) -> bool:
         return bool(self._client.has_collection(f"{self._name}_{name}"))
