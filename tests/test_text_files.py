@@ -106,6 +106,8 @@ def test_marks_and_utf_8_are_no_guess(mark: str) -> None:
 def test_latin_1_is_what_windows_writes() -> None:
     assert decode("“5 €” – no".encode("cp1252"), "iso-8859-1") == ("“5 €” – no", "")
     assert decode("caf\xe9".encode("latin-1")).guessed == "windows-1252, a weak guess"
+    for text in ("Straße und Grüße aus Köln", "L'été à la plage", "O coração está à direita"):
+        assert decode(text.encode("cp1252")).text == text
 
 
 def test_a_file_says_what_was_guessed() -> None:

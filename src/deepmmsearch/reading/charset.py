@@ -31,6 +31,10 @@ _OF_THE_WEB = {
 _NEVER = ("utf-7", "hz")
 _SAMPLE = 100_000
 _WEAK = 0.15
+_COMMON = re.compile(r"cp(125\d|874|932|949)|iso8859-\d+|koi8-[ru]|gb18030|big5hkscs|euc\S+|shift_jis\S*")
+# so few accents fit many alphabets: a text of DOS or of an old Macintosh shows itself in more
+_FEW = 6
+_WESTERN = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüýßÀÂÄÁÃÅÆÇÉÈÊËÍÎÏÑÓÔÖÕØŒÚÜ€–—‘’“”„…«»¿¡°§")
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before that of UTF-16, which it begins with
@@ -81,15 +85,23 @@ def _guessed(content: bytes) -> Decoded:
         import chardet
     except ImportError:
         raise MissingExtra("Reading text of an encoding that is not told", "engine") from None
-    found = chardet.detect(content[:_SAMPLE], compat_names=False, exclude_encodings=_NEVER)
+    sample = content[:_SAMPLE]
+    found = chardet.detect(sample, compat_names=False, exclude_encodings=_NEVER)
     name, sure = found["encoding"], found["confidence"]
     name = _OF_THE_WEB.get(codecs.lookup(name).name, name) if name else None
+    if name and not _COMMON.fullmatch(name) and _may_be_western(sample):
+        name, sure = "cp1252", 0.0
     text = _decoded(content, name) if name else None
     if name is None or text is None:
         raise Unreadable("not text in any encoding known")
     shown = re.sub(r"^cp(125\d|874)$", r"windows-\1", name)
     # three accents in a line may be of several alphabets
     return Decoded(text, shown if sure >= _WEAK else f"{shown}, a weak guess")
+
+
+def _may_be_western(sample: bytes) -> bool:
+    letters = [letter for letter in sample.decode("cp1252", "replace") if letter > "\x7f"]
+    return len(letters) < _FEW and _WESTERN.issuperset(letters)
 
 
 def _decoded(content: bytes, name: str) -> str | None:
