@@ -5,12 +5,14 @@ Everything here runs against the real engine; those that are not installed are s
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +25,23 @@ pytest.importorskip("cv2")
 from tests.fake_encoder import WordEncoder
 
 from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.engine.engine_tables import Is, Row
+from deepmmsearch.engine.lancedb_tables import LanceEngine
+from deepmmsearch.engine.table_store import Statistics, parts_table
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.index_place import Place
 
+SERVER = "DEEPMMSEARCH_TEST_MILVUS"
+"""The variable that names a server of Milvus, such as milvus://127.0.0.1:19530, in place of milvus-lite."""
 NewPlace = Callable[[], Place]
 
 
 @pytest.fixture(scope="module")
 def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("pymilvus", reason="the extra milvus is not installed")
+    if SERVER in os.environ:
+        yield os.environ[SERVER]
+        return
     servers = pytest.importorskip("milvus_lite.adapter.grpc.server", reason="milvus-lite is not installed")
     server, database, port = servers.start_server_in_thread(str(tmp_path_factory.mktemp("milvus")))
     yield f"milvus://127.0.0.1:{port}"
@@ -199,6 +209,36 @@ def test_what_changes_is_replaced_and_what_goes_is_removed(new_place: NewPlace, 
         index.remove(["' OR '1'='1"])
     index.add([own / "a.md"])
     assert index.stats()["files"] == 1 and Index.open(place).digest() == index.digest()
+
+
+def test_pages_that_name_one_address_are_cited_by_their_files(new_place: NewPlace, own: Path) -> None:
+    head = "---\nurl: https://example.org/same\n---\n# Lighthouses\n\n"
+    for name in ("a.md", "b.md"):
+        (own / name).write_text(f"{head}The lighthouse of {name}.")
+    (own / "c.md").write_text("---\nurl: https://example.org/other\n---\n# Other\n\nAnother lighthouse.")
+    index = Index.build(own, new_place())
+    assert sorted(_urls(index, "lighthouse")) == ["a.md", "b.md", "https://example.org/other"]
+    index.remove(["b.md"])
+    assert sorted(_urls(index, "lighthouse")) == ["https://example.org/other", "https://example.org/same"]
+
+
+def test_a_question_asks_an_engine_a_few_times(new_place: NewPlace, folder: Path) -> None:
+    place = new_place()
+    if isinstance(place, Path):
+        pytest.skip("the local engine is asked within the process")
+    index = Index.build(folder, place)
+    asked: list[str] = []
+    for name in ("passages", "pages", "records"):
+        rows = index.store.opened(name)
+        for way in ("find", "rank", "count"):
+            setattr(rows, way, partial(_noting, asked, f"{way} {name}", getattr(rows, way)))
+    assert len(index.search_text("mill bhutan lighthouse маяк templates", k=10)) == 5
+    assert sorted(asked) == ["find passages", "rank pages", "rank passages"]
+
+
+def _noting(asked: list[str], name: str, ask: Callable[..., object], *given: object) -> object:
+    asked.append(name)
+    return ask(*given)
 
 
 def test_a_picture_stays_as_long_as_a_file_holds_it(new_place: NewPlace, own: Path) -> None:
@@ -424,3 +464,59 @@ def test_what_unpacks_to_more_than_it_may_is_cut() -> None:
     assert len(unzipped(zlib.compress(bytes(2 * MOST_BYTES)))) == MOST_BYTES
     with pytest.raises(ValueError):
         unzipped(b"no")
+
+
+@pytest.fixture
+def lance(tmp_path: Path) -> LanceEngine:
+    pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    return LanceEngine("lancedb://tables", str(tmp_path / "tables"), read_only=False, indexed=600)
+
+
+def _vectors(count: int) -> np.ndarray:
+    made = np.random.default_rng(3).standard_normal((count, 16)).astype(np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def _parts(vectors: np.ndarray, first: int = 0) -> list[Row]:
+    rows = enumerate(vectors, first)
+    return [{"id": f"{n}", "owners": [f"{n}.md"], "passage": n, "page": n, "vector": vector} for n, vector in rows]
+
+
+def test_many_vectors_have_an_index_that_is_used(lance: LanceEngine) -> None:
+    table = parts_table({"vector": 16})
+    vectors = _vectors(900)
+    lance.create(table)
+    rows = lance.open(table, Statistics())
+    rows.add(_parts(vectors[:500]))
+    rows.compact()
+    assert _indexed(lance) == {}, "few are compared one by one"
+    rows.add(_parts(vectors[500:800], 500))
+    assert rows.compact()
+    assert _indexed(lance) == {"vector": ("IvfHnswSq", 800)}
+    rows.add(_parts(vectors[800:], 800))
+    rows.delete([Is("id", ["7"])])
+    plan = lance._database.open_table(table.name).search(vectors[0]).distance_type("cosine").explain_plan()
+    assert "ANN" in plan
+    right = 0
+    for query in vectors[::30]:
+        exact = [n for n in np.argsort(-(vectors @ query)).tolist() if n != 7][:10]
+        found = rows.nearest("vector", query, 40, ["passage"])
+        right += len({row["passage"] for _, row in found[:10]} & set(exact))
+        assert found[0][0] == pytest.approx(1, abs=0.01) and found[0][1]["passage"] == exact[0]
+    assert right >= 0.98 * 300
+
+
+def _indexed(lance: LanceEngine) -> dict[str, tuple[str, int]]:
+    found = lance._database.open_table("parts").list_indices()
+    return {column: (index.index_type, index.num_indexed_rows) for index in found for column in index.columns}
+
+
+def test_what_a_build_adds_is_in_the_indexes_of_words(tmp_path: Path) -> None:
+    lancedb = pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    (tmp_path / "docs").mkdir()
+    for number in range(110):
+        (tmp_path / "docs" / f"{number}.md").write_text(f"# Page {number}\n\nA lighthouse of {number} steps.")
+    Index.build(tmp_path / "docs", f"lancedb://{tmp_path / 'tables'}")
+    for name in ("passages", "pages"):
+        indexes = lancedb.connect(tmp_path / "tables").open_table(name).list_indices()
+        assert indexes and all((i.num_indexed_rows, i.num_unindexed_rows) == (110, 0) for i in indexes)

@@ -7,7 +7,7 @@ they are the same for all.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -61,7 +61,7 @@ class BackendSnapshot(Protocol):
 
     def files_below(self, folder: str) -> list[str]: ...
 
-    def is_claimed(self, url: str, file: str) -> bool: ...
+    def claimed(self, pages: Collection[tuple[str, str]]) -> set[tuple[str, str]]: ...
 
     def count(self, kind: str) -> int: ...
 

@@ -84,8 +84,8 @@ class TermStatistics(Protocol):
 class TableEngine(Protocol):
     """The tables of one index. Every name in a condition is quoted, whatever it is made of.
 
-    Rows have an `id`. What was added is seen by every later reading of every process, but several changes are not one:
-    table_writer.py says what follows. Raises Failed where the engine cannot be reached or refuses.
+    Rows have an `id`. What other processes change is seen from the next `TableRows.renewed` on at the latest. Several
+    changes are not one: table_writer.py says what follows. Raises Failed where the engine cannot be reached or refuses.
     """
 
     address: str
@@ -114,6 +114,9 @@ class TableEngine(Protocol):
 class TableRows(Protocol):
     """The rows of one table."""
 
+    def renewed(self) -> bool:
+        """Takes in what was changed since the last time; whether something may have been."""
+
     def add(self, rows: Sequence[Row]) -> None:
         """Rows that the table does not have."""
 
@@ -137,8 +140,9 @@ class TableRows(Protocol):
     ) -> list[tuple[float, Row]]:
         """By the cosine, the nearest first."""
 
-    def compact(self) -> None:
-        """Brings many small files together, and what was added since the last time into the engine's own indexes."""
+    def compact(self) -> bool:
+        """Brings many small files together, and what was added since the last time into the engine's own indexes, where
+        that is worth it; whether it was."""
 
 
 @dataclass(frozen=True)

@@ -319,9 +319,10 @@ class Index:
         def found(snapshot: BackendSnapshot) -> list[Hit]:
             most = k + offset if k > 0 else 0
             passages = text_ranking.search(snapshot, query, most, self.text_encoder, per_page)[offset:] if most else []
+            addresses = _addresses(snapshot, [(p.url, p.file) for p in passages])
             return [
-                Hit(p.title, ingest.cited(_address(snapshot, p.url, p.file), p.place), p.text, p.score, source=SOURCE)
-                for p in passages
+                Hit(p.title, ingest.cited(address, p.place), p.text, p.score, source=SOURCE)
+                for p, address in zip(passages, addresses, strict=True)
             ]
 
         return self._consistent(found)
@@ -458,7 +459,8 @@ def _picture_hit(snapshot: BackendSnapshot, row: int, score: float, matched: boo
         return None
     mentions: list[Record] = [m for file in files for m in snapshot.find("ref", f"mention:{file}", 50)]
     title, snippet, url, file = ingest.caption(mentions, files)
-    return Hit(title, _address(snapshot, url, file), snippet, score, matched=matched, source=SOURCE)
+    (address,) = _addresses(snapshot, [(url, file)])
+    return Hit(title, address, snippet, score, matched=matched, source=SOURCE)
 
 
 def _decoded(thumbnail: Future[Image] | None) -> Image | None:
@@ -470,10 +472,11 @@ def _decoded(thumbnail: Future[Image] | None) -> Image | None:
         return None
 
 
-def _address(snapshot: BackendSnapshot, url: str, file: str) -> str:
-    """Where a page of the index is cited and read: the address that it names, but its own file's where another one
-    names the same. Who is right cannot be told."""
-    return ingest.file_url(file) if snapshot.is_claimed(url, file) else url
+def _addresses(snapshot: BackendSnapshot, pages: Sequence[tuple[str, str]]) -> list[str]:
+    """Where pages of the index (url, file) are cited and read: the address that a page names, but its own file's where
+    another one names the same. Who is right cannot be told."""
+    claimed = snapshot.claimed(pages)
+    return [ingest.file_url(file) if (url, file) in claimed else url for url, file in pages]
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -28,8 +28,9 @@ DIALECT = ConditionDialect(lambda value: "'" + value.replace("'", "''") + "'", "
 KEPT = timedelta(minutes=10)
 """How long a version stays for those who are reading it."""
 TRIES = 5
-FRAGMENTS, APART = 16, 1_000
-"""Files of a table, and rows that its indexes do not have, up to which it is left as it is."""
+FRAGMENTS, APART, APART_TERMS = 16, 1_000, 100
+"""Files of a table, and rows that its indexes do not have, up to which it is left as it is. Texts that are not in their
+index are parted into terms again by every query."""
 FILTERED, INDEXED = 10_000, 50_000
 """Rows from which columns that are filtered by have indexes, and vectors too."""
 
@@ -43,10 +44,11 @@ def lancedb_module() -> Any:
 
 
 class LanceEngine:
-    """`uri`: a folder, or an address that LanceDB knows (s3://, gs://, az://). Credentials are the environment's."""
+    """`uri`: a folder, or an address that LanceDB knows (s3://, gs://, az://). Credentials are the environment's.
+    `indexed`: vectors of a table from which they have an index."""
 
-    def __init__(self, address: str, uri: str, read_only: bool) -> None:
-        self.address = address
+    def __init__(self, address: str, uri: str, read_only: bool, indexed: int = INDEXED) -> None:
+        self.address, self._indexed = address, indexed
         module = lancedb_module()
         self.folder = None if "://" in uri else Path(uri).resolve()
         # connecting makes the folder
@@ -55,7 +57,7 @@ class LanceEngine:
                 f"There is no index at {address}. Make one with: deepmmsearch index build FOLDER --to {address}"
             )
         with self.intact():
-            self._database = module.connect(uri, read_consistency_interval=timedelta(0))
+            self._database = module.connect(uri)
 
     def intact(self) -> AbstractContextManager[None]:
         return told_of("LanceDB", self.address)
@@ -72,7 +74,7 @@ class LanceEngine:
                 made.create_index(name, config=_words(), replace=False)
 
     def open(self, table: TableShape, statistics: TermStatistics) -> TableRows:
-        return LanceRows(self._database.open_table(table.name), table)
+        return LanceRows(self._database.open_table(table.name), table, self._indexed)
 
     def drop(self, name: str) -> None:
         self._database.drop_table(name, ignore_missing=True)
@@ -113,8 +115,14 @@ def _schema(table: TableShape) -> Any:
 
 
 class LanceRows:
-    def __init__(self, opened: Any, table: TableShape) -> None:
-        self._opened, self._table = opened, table
+    def __init__(self, opened: Any, table: TableShape, indexed: int) -> None:
+        self._opened, self._table, self._indexed = opened, table, indexed
+        self._seen: int | None = None
+
+    def renewed(self) -> bool:
+        self._opened.checkout_latest()
+        before, self._seen = self._seen, self._opened.version
+        return before != self._seen
 
     def add(self, rows: Sequence[Row]) -> None:
         if rows:
@@ -183,34 +191,40 @@ class LanceRows:
             query = query.where(DIALECT.written(where), prefilter=True)
         return [(1.0 - float(row.pop("_distance")), row) for row in query.to_arrow().to_pylist()]
 
-    def compact(self) -> None:
+    def compact(self) -> bool:
         indexes = self._opened.list_indices()
-        apart = max((self._opened.index_stats(index.name).num_unindexed_rows for index in indexes), default=0)
-        if self._opened.stats()["fragment_stats"]["num_fragments"] <= FRAGMENTS and apart <= APART:
-            return
-        has = {column for index in indexes for column in index.columns}
         rows = self._opened.count_rows()
-        for name, kind in self._table.columns.items():
-            config = self._config(name, kind, rows) if name not in has else None
-            if config is not None:
-                self._opened.create_index(name, config=config, replace=False)
+        missing = self._missing({column for index in indexes for column in index.columns}, rows)
+        apart = any(self._is_apart(index) for index in indexes)
+        if not missing and not apart and self._opened.stats()["fragment_stats"]["num_fragments"] <= FRAGMENTS:
+            return False
+        for name, config in missing.items():
+            self._opened.create_index(name, config=config, replace=False)
         for attempt in range(TRIES):
             try:
                 self._opened.optimize(cleanup_older_than=KEPT)
-                return
+                break
             except (RuntimeError, OSError):  # a reader's or a writer's change came between
                 if attempt + 1 < TRIES:
                     time.sleep(0.1 * 2**attempt)
         # what is not compacted is found all the same, and the next writer tries again
+        return True
 
-    def _config(self, name: str, kind: str, rows: int) -> Any:
+    def _is_apart(self, index: Any) -> bool:
+        most = APART_TERMS if index.index_type == "FTS" else APART
+        return int(index.num_unindexed_rows or 0) > most
+
+    def _missing(self, has: set[str], rows: int) -> dict[str, Any]:
+        """Indexes that the table is large enough for, by their columns."""
         from lancedb.index import BTree, IvfHnswSq, LabelList
 
-        match kind:
-            case "key" | "number" if rows >= FILTERED:
-                return BTree()
-            case "list" if rows >= FILTERED:
-                return LabelList()
-            case "vector" if rows >= INDEXED:
-                return IvfHnswSq(distance_type="cosine")
-        return None
+        wanted: dict[str, Any] = {}
+        for name, kind in self._table.columns.items():
+            match kind:
+                case "key" | "number" if rows >= FILTERED:
+                    wanted[name] = BTree()
+                case "list" if rows >= FILTERED:
+                    wanted[name] = LabelList()
+                case "vector" if rows >= self._indexed:
+                    wanted[name] = IvfHnswSq(distance_type="cosine")
+        return {name: config for name, config in wanted.items() if name not in has}

@@ -135,6 +135,9 @@ class MilvusRows:
     def __init__(self, client: Any, name: str, columns: Mapping[str, Kind], statistics: TermStatistics) -> None:
         self._client, self._name, self._columns, self._statistics = client, name, columns, statistics
 
+    def renewed(self) -> bool:
+        return True
+
     def add(self, rows: Sequence[Row]) -> None:
         self.replace(rows)
 
@@ -266,8 +269,9 @@ class MilvusRows:
         pairs = [(float(hit["distance"]), self._given({"id": hit["id"], **hit["entity"]}, columns)) for hit in found]
         return [pair for pair in pairs if metric == "COSINE" or pair[0] > 0]
 
-    def compact(self) -> None:
+    def compact(self) -> bool:
         """Milvus does so itself."""
+        return False
 
 
 def _dimension(column: str, term: str) -> int:

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -432,8 +432,11 @@ class Snapshot:
         # terms outlive what was deleted
         return [file for file in files if self.known_file(file) is not None]
 
-    def is_claimed(self, url: str, file: str) -> bool:
-        """Does another file than this one have a passage with this url?"""
+    def claimed(self, pages: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Of pages (url, file) those whose url another file has as well."""
+        return {page for page in set(pages) if self._is_claimed(*page)}
+
+    def _is_claimed(self, url: str, file: str) -> bool:
         url_term, file_term = (
             self._query.term_query(self.schema, field, value, index_option="basic")
             for field, value in (("url", url), ("file", file))

@@ -8,7 +8,7 @@ import secrets
 import threading
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from hashlib import blake2b
@@ -85,6 +85,8 @@ PARTS = "parts"
 OWNED = (RECORDS.name, PASSAGES.name, PAGES.name, PARTS)
 """Tables whose rows belong to files."""
 
+AT_ONCE = 100
+"""Values of a condition."""
 PIECE = 5_000
 """Terms of a row of statistics."""
 META, WRITER, COMMIT = "meta", "writer", "commit"
@@ -285,11 +287,18 @@ class TableStore:
     def snapshot(self) -> TableSnapshot:
         """As of the last commit that is seen; while another process commits, a reading may see a part of it."""
         with self._lock:
-            commit = self.opened(STATE.name).find([Is("id", [COMMIT])], ["content"])[0]["content"]
-            if self._snapshot is None or commit != self._commit:
-                self.statistics.read(self.opened(STATISTICS.name))
-                self._snapshot, self._commit = TableSnapshot(self), commit
+            state = self.opened(STATE.name)
+            if state.renewed() or self._snapshot is None:
+                commit = state.find([Is("id", [COMMIT])], ["content"])[0]["content"]
+                if self._snapshot is None or commit != self._commit:
+                    self._renew()
+                    self.statistics.read(self.opened(STATISTICS.name))
+                    self._snapshot, self._commit = TableSnapshot(self), commit
             return self._snapshot
+
+    def _renew(self) -> None:
+        for rows in list(self._opened.values()):
+            rows.renewed()
 
     def writing(self) -> TableWriter:
         from deepmmsearch.engine.table_writer import TableWriter  # which reads stores
@@ -298,6 +307,7 @@ class TableStore:
 
     def refresh(self) -> None:
         with self._lock:
+            self._renew()
             self._snapshot = None
 
     def figures(self) -> dict[str, Any]:
@@ -358,9 +368,13 @@ class TableSnapshot:
         where: list[Condition] = [Is("kind", FILE_KINDS), Between("file", f"{start}/", f"{start}0")]  # 0 comes after /
         return [row["file"] for row in self._rows(RECORDS.name).find(where, ["file"])]
 
-    def is_claimed(self, url: str, file: str) -> bool:
-        where: list[Condition] = [Is("url", [url]), NotAll([Is("file", [file])])]
-        return bool(self._rows(PASSAGES.name).find(where, ["id"], 1))
+    def claimed(self, pages: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        files: dict[str, set[str]] = defaultdict(set)
+        for some in batches(sorted({url for url, _ in pages}), AT_ONCE):
+            # each page has one passage that is its first
+            for row in self._rows(PASSAGES.name).find([Is("url", some), Is("position", [0])], ["url", "file"]):
+                files[row["url"]].add(row["file"])
+        return {(url, file) for url, file in pages if files[url] - {file}}
 
     def count(self, kind: str) -> int:
         return (

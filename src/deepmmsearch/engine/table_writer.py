@@ -122,11 +122,11 @@ class TableWriter:
     def __init__(self, store: TableStore) -> None:
         self.store = store
         with store.intact():
+            store.refresh()
             self._state = store.opened(STATE.name)
             self._lease = Lease(self._state, store.name)
             self._analysis = PageAnalysis(store.stemmed)
             self._commits = 0
-            store.refresh()
             try:
                 self._recover()
                 self._begin()
@@ -320,7 +320,7 @@ class TableWriter:
             self.store.opened(RECORDS.name).replace(list(self._files.values()))
             self._let_go(shas)
             self._state.delete([Is("id", self._notes)])
-            self._state.replace([{"id": COMMIT, "content": secrets.token_hex(8)}])
+            self._mark()
             self._commits += 1
             if self._commits % COMPACTED == 0:
                 self._compact()
@@ -389,7 +389,7 @@ class TableWriter:
             self._let_go(shas | set(note["pictures"]))
             self.store.opened(STATISTICS.name).delete([Is("id", note["statistics"])])
         self._state.delete([Is("id", list(notes))])
-        self._state.replace([{"id": COMMIT, "content": secrets.token_hex(8)}])
+        self._mark()
         self.store.refresh()
 
     def _take_out(self, files: set[str]) -> set[str]:
@@ -425,10 +425,13 @@ class TableWriter:
     def _compact(self) -> None:
         with self.store.intact():
             self._merge_statistics()
+            compacted = False
             for name in (STATE.name, STATISTICS.name, *OWNED, PICTURES, GRIDS):
                 if self.store.has(name):
-                    self.store.opened(name).compact()
+                    compacted |= self.store.opened(name).compact()
                 self._lease.keep()
+            if compacted:  # so that readers take it in
+                self._mark()
 
     def _merge_statistics(self) -> None:
         rows = self.store.opened(STATISTICS.name)
@@ -443,6 +446,10 @@ class TableWriter:
         self._note_statistics(names)
         rows.delete([Is("id", names)])
         self._state.delete([Is("id", [f"{UNFINISHED}-0"])])
+        self._mark()
+
+    def _mark(self) -> None:
+        """Makes readers take in what was changed."""
         self._state.replace([{"id": COMMIT, "content": secrets.token_hex(8)}])
 
     def _note_statistics(self, names: list[str]) -> None:
