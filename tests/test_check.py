@@ -18,7 +18,7 @@ from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.recipe_kinds import ACCELERATE, kind_of
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.errors import UserError
-from deepmmsearch.notation import read_yaml
+from deepmmsearch.strict_yaml import read_yaml
 
 for module in ("torch", "trl", "peft", "pyarrow", "imagehash", "datasets", "tantivy", "cv2", "openai", "httpx2"):
     pytest.importorskip(module)

@@ -21,11 +21,11 @@ from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.engine import Index
 from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.notation import read_yaml
 from deepmmsearch.policies.chat import ChatPolicy
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.policies.local import LocalPolicy
 from deepmmsearch.settings import Settings
+from deepmmsearch.strict_yaml import read_yaml
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 
 

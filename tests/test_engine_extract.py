@@ -17,7 +17,7 @@ pytest.importorskip("pypdfium2")
 from deepmmsearch.engine.chunks import passages
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.file_kinds import extract
-from deepmmsearch.reading.formats import readable_name
+from deepmmsearch.reading.titles import readable_name
 from deepmmsearch.reading.worker import Extractor
 
 PAGE = """<!doctype html><html><head><title>Veld</title><link rel="canonical" href="https://atlas.example/veld">

@@ -14,8 +14,9 @@ from PIL import Image
 from deepmmsearch.cli.entries import read_entries
 from deepmmsearch.errors import UserError
 from deepmmsearch.images import digest, save
-from deepmmsearch.notation import DEEPEST_JSON, parse_json, read_yaml
+from deepmmsearch.notation import DEEPEST_JSON, parse_json
 from deepmmsearch.store import TrajectoryStore, from_dict, to_dict
+from deepmmsearch.strict_yaml import read_yaml
 from deepmmsearch.types import (
     Answer,
     Call,

@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         *("types", "errors", "disk", "containers", "environment", "sandbox", "progress", "notation", "thoughts"),
         *("normal_forms", "png"),
     ),
-    ("redaction", ""),
+    ("redaction", "strict_yaml", ""),
     ("escaping",),
     ("streams", "hosts"),
     ("children", "revision"),
@@ -212,3 +212,31 @@ def test_importing_the_package_and_help_load_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_adding_a_page_loads_no_other_reader_and_nothing_for_pictures() -> None:
+    script = (
+        "import sys\n"
+        "import deepmmsearch.engine, deepmmsearch.reading.worker, deepmmsearch.reading.markdown\n"
+        "print(*sorted(name for name in sys.modules if name.startswith(%r)))"
+    )
+    later = (
+        "cv2",
+        "pydantic",
+        "asyncio",
+        "yaml",
+        "filelock",
+        "lxml",
+        "deepmmsearch.images",
+        "deepmmsearch.engine.image",
+    )
+    readers = {f"deepmmsearch.reading.{name}" for name in ("pdf", "webpage", "docx", "rst", "zim", "ocr", "mail")}
+    done = subprocess.run(
+        [sys.executable, "-c", script % ((*later, "deepmmsearch.reading."),)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    loaded = set(done.stdout.split())
+    assert "deepmmsearch.reading.markdown" in loaded, done.stderr
+    assert not loaded & {*later, *readers}

@@ -19,9 +19,9 @@ from deepmmsearch.agent.passages import read_passages
 from deepmmsearch.errors import ToolError, Unreadable
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reading.charset import decode
+from deepmmsearch.reading.declared import canonical
 from deepmmsearch.reading.document import Document, Origin
 from deepmmsearch.reading.file_kinds import extract, page_origin, read
-from deepmmsearch.reading.webpage import canonical
 from deepmmsearch.reading.worker import Extractor
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
 from deepmmsearch.tools.http import BadStatus, GuardedClient, Refused

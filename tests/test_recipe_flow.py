@@ -16,8 +16,8 @@ from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.compose.recipe_kinds import ACCELERATE, KINDS, kind_of
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.errors import UserError
-from deepmmsearch.notation import read_yaml
 from deepmmsearch.settings import Recipe
+from deepmmsearch.strict_yaml import read_yaml
 
 ROOT = Path(__file__).parent.parent
 

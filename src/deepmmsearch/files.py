@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
-
 if sys.platform != "win32":
     import fcntl
 
@@ -99,6 +97,8 @@ def locked(path: Path, *, wait: bool = True, private: bool = False) -> Iterator[
     """Holds a lock file, which the system lets go of when the process dies. Gives False instead of waiting where `wait`
     is off and another process holds it. `private`: for its owner alone if it is new, as is the folder that it lies in.
     """
+    from filelock import FileLock, Timeout  # which asyncio comes with
+
     make_folder(path.parent, private=private)
     lock = FileLock(path, mode=0o600) if private and not path.exists() else FileLock(path)
     try:

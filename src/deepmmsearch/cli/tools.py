@@ -165,7 +165,7 @@ def _provider(name: str, listed: Sequence[ProviderSettings], given: Sequence[str
 
 
 def _given(given: Sequence[str]) -> dict[str, Any]:
-    from deepmmsearch.notation import read_yaml
+    from deepmmsearch.strict_yaml import read_yaml
 
     more: dict[str, Any] = {}
     for setting in given:

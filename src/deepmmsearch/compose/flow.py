@@ -15,8 +15,8 @@ from deepmmsearch.compose.tool_settings import CacheSettings, ReplaySettings
 from deepmmsearch.compose.training_recipes import AtlasExperiment, Experiment, FineTuning
 from deepmmsearch.data.recipe import BuildSettings
 from deepmmsearch.index_place import is_address
-from deepmmsearch.notation import read_yaml
 from deepmmsearch.settings import EndpointSettings, Recipe, sections
+from deepmmsearch.strict_yaml import read_yaml
 from deepmmsearch.train.recipes import SftRecipe
 
 _PATHS = ("adapter", "data", "path", "images", "index")

@@ -12,8 +12,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from deepmmsearch.compose.keys import refuse_commands, refuse_others
 from deepmmsearch.compose.shipped import find_recipe
 from deepmmsearch.errors import UnknownName, UserError, all_of
-from deepmmsearch.notation import read_yaml
 from deepmmsearch.settings import FOREIGN, KIND, UNKNOWN, choices, inner, names
+from deepmmsearch.strict_yaml import read_yaml
 
 M = TypeVar("M", bound=BaseModel)
 Place = tuple[int | str, ...]

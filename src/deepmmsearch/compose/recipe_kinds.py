@@ -15,7 +15,7 @@ from deepmmsearch.compose.serving import ServeRecipe
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 from deepmmsearch.errors import UserError
-from deepmmsearch.notation import read_yaml
+from deepmmsearch.strict_yaml import read_yaml
 
 
 @dataclass(frozen=True)

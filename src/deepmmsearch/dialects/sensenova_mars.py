@@ -23,8 +23,9 @@ from deepmmsearch.dialects.calls import (
     searched,
     whole_picture,
 )
-from deepmmsearch.notation import parse_json, read_yaml
+from deepmmsearch.notation import parse_json
 from deepmmsearch.prompt_sources import PromptSource, SourceFile, python_value
+from deepmmsearch.strict_yaml import read_yaml
 from deepmmsearch.types import Action, Answer, Limits, Malformed
 
 

@@ -11,16 +11,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import numpy as np
-from PIL.Image import Image
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
 
-from deepmmsearch.engine.encoders import TextEncoder
-from deepmmsearch.engine.image import Match
-from deepmmsearch.engine.page_terms import NewPassage
-from deepmmsearch.engine.storage import Conditions, FoundPassage, KnownFile, Ranked, Record
-from deepmmsearch.engine.vectors import Near
+    from deepmmsearch.engine.encoders import TextEncoder
+    from deepmmsearch.engine.image import Match
+    from deepmmsearch.engine.page_terms import NewPassage
+    from deepmmsearch.engine.storage import Conditions, FoundPassage, KnownFile, Ranked, Record
+    from deepmmsearch.engine.vectors import Near
 
 
 class DenseRanking(Protocol):

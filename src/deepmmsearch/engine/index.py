@@ -10,11 +10,8 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL.Image import Image
-
-from deepmmsearch.agent.protocols import Page
 from deepmmsearch.engine import backend_choice, ingest, text_ranking
 from deepmmsearch.engine.backend import BackendSnapshot, BackendStore
 from deepmmsearch.engine.build_report import Log, Report, unlogged
@@ -38,8 +35,12 @@ from deepmmsearch.index_place import Place
 from deepmmsearch.language.function_words import languages
 from deepmmsearch.notation import without_halves
 from deepmmsearch.progress import Watch, silent
-from deepmmsearch.reading.ocr import TextReader
 from deepmmsearch.types import Hit
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from deepmmsearch.agent.protocols import Page
 
 SOURCE = "local"
 SHORTEST, LONGEST = 100, 100_000
@@ -218,7 +219,11 @@ class Index:
         return image_encoder(self.settings.vision) if self.settings.vision else None
 
     def _ingest(self, timeout: float = 15.0) -> Ingest:
-        texts = TextReader() if self.settings.ocr else None
+        texts = None
+        if self.settings.ocr:
+            from deepmmsearch.reading.ocr import TextReader
+
+            texts = TextReader()
         return Ingest(
             self.root,
             self.settings.passage,
@@ -378,6 +383,8 @@ class Index:
     def read(self, url: str) -> Page:
         """The whole text of an indexed page: of the one that names this address, or whose file's own address it is.
         UserError when there is none, or several pages name it."""
+        from deepmmsearch.agent.protocols import Page  # whose package takes longer to import than a file to add
+
         with self.store.intact():
             snapshot = self.store.snapshot()
             records = [r for r in snapshot.find("url", url) if r.kind == "passage"]

@@ -9,14 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
-from PIL import Image
 
-from deepmmsearch import images
-from deepmmsearch.engine import descriptors, image
 from deepmmsearch.engine.backend import BackendWriter
 from deepmmsearch.engine.chunks import Chunk, passages
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
@@ -27,8 +24,12 @@ from deepmmsearch.errors import Failed, Unreadable, UserError
 from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Showing
 from deepmmsearch.reading.file_kinds import COLLECTIONS, PAGES, PICTURES
-from deepmmsearch.reading.formats import readable_name
-from deepmmsearch.reading.ocr import TextReader
+from deepmmsearch.reading.titles import readable_name
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from deepmmsearch.reading.ocr import TextReader
 
 SUFFIXES = frozenset((*PAGES, *PICTURES, *COLLECTIONS))
 MAX_BYTES = 64_000_000
@@ -83,6 +84,8 @@ class Ingest:
         self._add_passages(writer, file, file_url(file), Document(readable_name(file), ""), said, within)
 
     def _described(self, content: bytes) -> dict[str, Any]:
+        from deepmmsearch.engine import descriptors, image  # which a folder of pages does without
+
         # all of it crosses from the process that decodes only where an encoder is to see it
         picture = decoded(content, 0 if self.image_encoder is not None else descriptors.SIDE)
         with descriptors.one_thread():
@@ -241,6 +244,8 @@ def url_file(url: str) -> str:
 
 def decoded(content: bytes, side: int = 0) -> Image.Image:
     """Upright RGB, within the caps of `images` and ours; with `side`, reduced to that. Raises Unreadable."""
+    from deepmmsearch import images
+
     if not content:
         raise Unreadable("empty file")
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from deepmmsearch.reading.composition import Composition, given_title
+from deepmmsearch.reading.declared import language_code
 from deepmmsearch.reading.document import Document, Origin, clean
-from deepmmsearch.reading.webpage import language_code
 from deepmmsearch.reading.zipped import R, Zipped, first_text, joined, local
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"

@@ -7,8 +7,9 @@ from typing import Any
 
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.composition import Composition, given_title
+from deepmmsearch.reading.declared import language_code
 from deepmmsearch.reading.document import Document, Origin
-from deepmmsearch.reading.webpage import from_html, language_code
+from deepmmsearch.reading.webpage import from_html
 from deepmmsearch.reading.zipped import Zipped, first_text, joined, local
 
 _CHAPTERS = ("application/xhtml+xml", "text/html", "application/x-dtbook+xml")

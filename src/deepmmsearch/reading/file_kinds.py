@@ -6,49 +6,44 @@ in a process of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import PurePosixPath
+from typing import Any
 
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Origin
-from deepmmsearch.reading.docx import from_docx
-from deepmmsearch.reading.epub import from_epub
-from deepmmsearch.reading.formats import (
-    asciidoc_document,
-    markdown_document,
-    org_document,
-    page_name,
-    readable_name,
-    rst_document,
-    text_document,
-)
-from deepmmsearch.reading.json_records import from_record, json_entries
-from deepmmsearch.reading.mail import from_mail
-from deepmmsearch.reading.mailbox_file import mbox_entries
-from deepmmsearch.reading.mediawiki import from_wikitext, mediawiki_entries
-from deepmmsearch.reading.notebook import from_notebook
-from deepmmsearch.reading.opendocument import from_opendocument
-from deepmmsearch.reading.outlook import from_msg
-from deepmmsearch.reading.pdf import from_pdf
-from deepmmsearch.reading.pptx import from_pptx
-from deepmmsearch.reading.rtf import from_rtf
-from deepmmsearch.reading.sheets import from_separated, from_workbook
-from deepmmsearch.reading.vector_picture import from_svg
-from deepmmsearch.reading.warc import warc_entries
-from deepmmsearch.reading.webpage import from_html
-from deepmmsearch.reading.zim import zim_entries
+from deepmmsearch.reading.titles import page_name, readable_name
+
+
+@dataclass(frozen=True)
+class Later:
+    """A function of this package, as `module.name`, imported when it is called: who adds one file waits for one reader,
+    not for twenty."""
+
+    function: str
+
+    @property
+    def module(self) -> str:
+        return f"{__package__}.{self.function.partition('.')[0]}"
+
+    def __call__(self, *given: Any) -> Any:
+        return getattr(import_module(self.module), self.function.partition(".")[2])(*given)
+
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
 
 
 COLLECTIONS: Mapping[str, Collection] = {
-    ".zim": zim_entries,
-    **dict.fromkeys((".warc", ".warc.gz"), warc_entries),
-    **dict.fromkeys((".xml", ".xml.bz2"), mediawiki_entries),
-    ".mbox": mbox_entries,
-    **dict.fromkeys((".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"), json_entries),
+    ".zim": Later("zim.zim_entries"),
+    **dict.fromkeys((".warc", ".warc.gz"), Later("warc.warc_entries")),
+    **dict.fromkeys((".xml", ".xml.bz2"), Later("mediawiki.mediawiki_entries")),
+    ".mbox": Later("mailbox_file.mbox_entries"),
+    **dict.fromkeys(
+        (".json", ".json.gz", ".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz"), Later("json_records.json_entries")
+    ),
 }
 """Files that hold many documents, by extension."""
 
@@ -56,45 +51,55 @@ COLLECTIONS: Mapping[str, Collection] = {
 @dataclass(frozen=True)
 class FileKind:
     """`suffixes`: how its files are called; `largest`: bytes of a file that is read. `patience`: how many times as long
-    as a page it may take, since it may be a whole book."""
+    as a page it may take, since it may be a whole book. `read` takes an Origin and bytes, of what `is_text` the decoded
+    text and the page's name; it gives a Document, and raises Unreadable with the reason, or MissingExtra."""
 
     name: str
     suffixes: tuple[str, ...]
     largest: int
-    read: Callable[[Origin, bytes], Document]
+    read: Later
     patience: int = 1
+    is_text: bool = False
 
 
 KINDS = {
     kind.name: kind
     for kind in (
         # trafilatura needs 14 s for a page of 10 MB; nothing written by people is that long in one page
-        FileKind("html", (".html", ".htm", ".xhtml", ".shtml"), 2_000_000, from_html),
-        FileKind("markdown", (".md", ".markdown", ".mdx", ".mkd", ".qmd"), 8_000_000, markdown_document),
-        FileKind("rst", (".rst", ".rest"), 8_000_000, rst_document),
-        FileKind("text", (".txt", ".text", ".log"), 8_000_000, text_document),
-        FileKind("asciidoc", (".adoc", ".asciidoc", ".asc"), 8_000_000, asciidoc_document),
-        FileKind("org", (".org",), 8_000_000, org_document),
-        FileKind("svg", (".svg",), 8_000_000, from_svg),
-        FileKind("pdf", (".pdf",), 64_000_000, from_pdf, 4),
-        FileKind("docx", (".docx", ".docm", ".dotx"), 64_000_000, from_docx, 2),
-        FileKind("pptx", (".pptx", ".pptm", ".ppsx"), 64_000_000, from_pptx),
-        FileKind("workbook", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), 32_000_000, from_workbook, 2),
-        FileKind("separated", (".csv", ".tsv"), 16_000_000, from_separated),
-        FileKind("opendocument", (".odt", ".odp"), 64_000_000, from_opendocument),
-        FileKind("rtf", (".rtf",), 16_000_000, from_rtf),
-        FileKind("epub", (".epub",), 64_000_000, from_epub, 4),
-        FileKind("mail", (".eml", ".mht", ".mhtml"), 64_000_000, from_mail),
-        FileKind("msg", (".msg",), 64_000_000, from_msg),
-        FileKind("notebook", (".ipynb",), 32_000_000, from_notebook),
+        FileKind("html", (".html", ".htm", ".xhtml", ".shtml"), 2_000_000, Later("webpage.from_html")),
+        FileKind(
+            "markdown",
+            (".md", ".markdown", ".mdx", ".mkd", ".qmd"),
+            8_000_000,
+            Later("markdown.from_markdown"),
+            is_text=True,
+        ),
+        FileKind("rst", (".rst", ".rest"), 8_000_000, Later("rst.from_rst"), is_text=True),
+        FileKind("text", (".txt", ".text", ".log"), 8_000_000, Later("plain_text.from_text"), is_text=True),
+        FileKind("asciidoc", (".adoc", ".asciidoc", ".asc"), 8_000_000, Later("asciidoc.from_asciidoc"), is_text=True),
+        FileKind("org", (".org",), 8_000_000, Later("org.from_org"), is_text=True),
+        FileKind("svg", (".svg",), 8_000_000, Later("vector_picture.from_svg")),
+        FileKind("pdf", (".pdf",), 64_000_000, Later("pdf.from_pdf"), 4),
+        FileKind("docx", (".docx", ".docm", ".dotx"), 64_000_000, Later("docx.from_docx"), 2),
+        FileKind("pptx", (".pptx", ".pptm", ".ppsx"), 64_000_000, Later("pptx.from_pptx")),
+        FileKind("workbook", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), 32_000_000, Later("sheets.from_workbook"), 2),
+        FileKind("separated", (".csv", ".tsv"), 16_000_000, Later("sheets.from_separated")),
+        FileKind("opendocument", (".odt", ".odp"), 64_000_000, Later("opendocument.from_opendocument")),
+        FileKind("rtf", (".rtf",), 16_000_000, Later("rtf.from_rtf")),
+        FileKind("epub", (".epub",), 64_000_000, Later("epub.from_epub"), 4),
+        FileKind("mail", (".eml", ".mht", ".mhtml"), 64_000_000, Later("mail.from_mail")),
+        FileKind("msg", (".msg",), 64_000_000, Later("outlook.from_msg")),
+        FileKind("notebook", (".ipynb",), 32_000_000, Later("notebook.from_notebook")),
         # entries of collections
-        FileKind("record", (), 64_000_000, from_record),
-        FileKind("wikitext", (), 16_000_000, from_wikitext),
+        FileKind("record", (), 64_000_000, Later("json_records.from_record")),
+        FileKind("wikitext", (), 16_000_000, Later("mediawiki.from_wikitext")),
     )
 }
 _BY_SUFFIX = {suffix: kind for kind in KINDS.values() for suffix in kind.suffixes}
 PAGES = tuple(_BY_SUFFIX)
 """The extensions of what is read as a page."""
+READERS = tuple(dict.fromkeys(kind.read.module for kind in KINDS.values()))
+"""The modules that `read` imports when it needs them."""
 
 
 def file_origin(path: str, content: bytes) -> Origin:
@@ -131,12 +136,21 @@ def read(origin: Origin, content: bytes) -> Document:
     if origin.address and origin.kind != "pdf":
         # main text comes early, and trafilatura takes seconds for more
         content = content[: KINDS["html"].largest if origin.kind == "html" else 4 * origin.longest]
-    document = KINDS[origin.kind].read(origin, content)
+    kind = KINDS[origin.kind]
+    document: Document = _decoded(kind.read, origin, content) if kind.is_text else kind.read(origin, content)
     text = document.text[: origin.longest]
     text = text.rstrip() if document.marks else text.strip()  # which count from the text's beginning
     if not text.strip() and (origin.address or not document.pictures):
         raise Unreadable("no text found" + ("; it may be made by scripts" if origin.kind == "html" else ""))
     return replace(document, title=document.title[:300], text=text)
+
+
+def _decoded(reader: Later, origin: Origin, content: bytes) -> Document:
+    from deepmmsearch.reading.charset import decode
+
+    text, guessed = decode(content, origin.charset)
+    # a page of the web stands where it was read
+    return replace(reader(text, origin.name), charset=guessed, **({"url": None} if origin.address else {}))
 
 
 def extract(path: str, content: bytes) -> Document:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import Any
-
-import yaml
 
 from deepmmsearch.reading.document import clean
 
@@ -50,6 +47,8 @@ def split_front_matter(text: str) -> tuple[FrontMatter, str]:
 
 
 def _yaml(lines: list[str]) -> Mapping[str, Any] | None:
+    import yaml
+
     written = "\n".join(lines)
     try:
         # an alias is what makes YAML grow, and a loader of dates refuses those that do not exist
@@ -66,6 +65,8 @@ def _yaml(lines: list[str]) -> Mapping[str, Any] | None:
 
 
 def _toml(lines: list[str]) -> Mapping[str, Any] | None:
+    import tomllib
+
     try:
         return tomllib.loads("\n".join(lines)[:20_000])
     except (ValueError, RecursionError):

@@ -11,8 +11,9 @@ from email.utils import parsedate_to_datetime
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.composition import Composition
+from deepmmsearch.reading.declared import canonical
 from deepmmsearch.reading.document import Document, Origin, clean
-from deepmmsearch.reading.webpage import canonical, from_html
+from deepmmsearch.reading.webpage import from_html
 
 _TOLD = ("From", "To", "Cc", "Date")
 _DEEPEST = 4

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.reading.blocks import Blocks, is_web_address
+from deepmmsearch.reading.declared import language_code
 from deepmmsearch.reading.document import Document, clean
 from deepmmsearch.reading.front_matter import split_front_matter
 from deepmmsearch.reading.page_text import lines_of
 from deepmmsearch.reading.seen import keep_seen
-from deepmmsearch.reading.webpage import language_code
 from deepmmsearch.reading.wrapping import joined
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Any
 
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.composition import Composition, given_title
+from deepmmsearch.reading.declared import language_code
 from deepmmsearch.reading.document import Document, Origin, clean
-from deepmmsearch.reading.webpage import language_code
 from deepmmsearch.reading.zipped import Zipped, first_text, joined, local
 
 _UNSEEN = frozenset(("tracked-changes", "annotation", "forms", "sequence-decls", "variable-decls", "settings"))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.collection import CollectionEntry
 from deepmmsearch.reading.document import Origin
-from deepmmsearch.reading.formats import page_name
+from deepmmsearch.reading.titles import page_name
 
 _LARGEST = 64_000_000
 _KINDS = {

@@ -6,10 +6,10 @@ import json
 import re
 from copy import deepcopy
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.charset import decode
+from deepmmsearch.reading.declared import canonical, language_code
 from deepmmsearch.reading.document import Document, Origin, clean
 from deepmmsearch.reading.gates import Gates
 from deepmmsearch.reading.main_content import keep_main
@@ -21,7 +21,6 @@ from deepmmsearch.reading.seen import keep_seen
 
 FOR_ENGINES = "(This page shows no text without scripts. What follows is what it tells search engines.)"
 
-_LANGUAGE = re.compile(r"[a-zA-Z]{2,3}(?=[-_]|$)")
 _DECLARED_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=[\s\"']*([A-Za-z0-9_\-]+)", re.I)
 
 
@@ -78,44 +77,6 @@ def from_html(origin: Origin, content: bytes) -> Document:
 
 def _attribute(tree: Any, path: str) -> str:
     return str(tree.xpath(f"string({path})")).strip()
-
-
-def canonical(address: str, named: str) -> str | None:
-    """The canonical address that a page names, without fragment and default port. One that was read at an address names
-    one of its own site: of the same registrable domain, by the public suffix list."""
-    named = named.strip()
-    if not named or len(named) > 2_000 or re.search(r"[\s\\<>\"]", named):
-        return None
-    try:
-        own, other = urlsplit(address), urlsplit(urljoin(address, named))
-        host, port = other.hostname, other.port
-    except ValueError:
-        return None
-    if other.scheme not in ("http", "https") or "@" in other.netloc or not host:
-        return None
-    if address and not _same_site(own.hostname or "", host):
-        return None
-    told = f"[{host}]" if ":" in host else host
-    place = told if port in (None, 80 if other.scheme == "http" else 443) else f"{told}:{port}"
-    return other._replace(netloc=place, fragment="").geturl()
-
-
-def _same_site(one: str, other: str) -> bool:
-    if one == other:
-        return True
-    from tld import get_fld
-
-    # alice.github.io and bob.github.io are two sites, whose names end in a public suffix that is longer than one word
-    sites = [get_fld(f"https://{host}", fail_silently=True) for host in (one, other)]
-    if any(sites):
-        return sites[0] == sites[1]
-    return re.sub(r"^(www|m|amp)\.", "", one) == re.sub(r"^(www|m|amp)\.", "", other)
-
-
-def language_code(value: str) -> str | None:
-    """Of a language tag: "en" of "en-GB"."""
-    found = _LANGUAGE.match(value.strip())
-    return found[0].lower() if found else None
 
 
 def _date(tree: Any) -> str | None:

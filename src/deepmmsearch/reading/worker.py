@@ -6,16 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepmmsearch.confined import CONTENT, MEMORY_LIMIT, Worker, serve
 from deepmmsearch.errors import Unreadable
+from deepmmsearch.reading.declared import canonical
 from deepmmsearch.reading.document import Document, Origin, Showing
-from deepmmsearch.reading.file_kinds import KINDS, file_origin, read
-from deepmmsearch.reading.ocr import TextReader
-from deepmmsearch.reading.pdf import SCAN
-from deepmmsearch.reading.webpage import canonical
+from deepmmsearch.reading.file_kinds import KINDS, READERS, file_origin, read
 from deepmmsearch.types import Link
+
+if TYPE_CHECKING:
+    from deepmmsearch.reading.ocr import TextReader
 
 _CHARSET = re.compile(r"[\w-]{0,40}(, a weak guess)?")
 LIBRARIES = ("trafilatura", "pypdfium2", "htmldate")
@@ -49,6 +50,8 @@ class Extractor(Worker):
             patience = 1 if origin.address else KINDS[origin.kind].patience
             answer = self.ask(vars(origin), content, patience * self.timeout)
         except Unreadable as error:
+            from deepmmsearch.reading.pdf import SCAN
+
             if self._texts is None or not str(error).startswith(SCAN):
                 raise
             return self._texts.scan(origin, content)
@@ -96,4 +99,4 @@ def _extracted(request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    serve(_extracted, LIBRARIES)
+    serve(_extracted, (*LIBRARIES, *READERS))

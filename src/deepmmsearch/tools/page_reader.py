@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from deepmmsearch.agent.metering import calling
 from deepmmsearch.agent.protocols import Page
 from deepmmsearch.errors import ToolError, Unreadable
+from deepmmsearch.reading.declared import language_code
 from deepmmsearch.reading.file_kinds import page_origin
-from deepmmsearch.reading.webpage import language_code
 from deepmmsearch.reading.worker import Extractor
 from deepmmsearch.tools.addresses import read_address, site_of
 from deepmmsearch.tools.http import GuardedClient, Response, TimedOut
