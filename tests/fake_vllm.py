@@ -12,7 +12,7 @@ import hashlib
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -240,11 +240,29 @@ def server(engine: Engine, **settings: Any) -> Iterator[Server]:
 
 
 class FakeLLM:
-    """`vllm.LLM` with its own expansion of placeholders; `batches` are the sizes of its calls."""
+    """`vllm.LLM` with its own expansion of placeholders; `batches` are the sizes of its calls. `take` gets new weights,
+    `said` what else it is told."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        window: int = WINDOW,
+        take: Callable[[Any], None] | None = None,
+        said: Callable[[str], None] = lambda what: None,
+    ) -> None:
         self.engine, self.batches, self.threads = engine, [], []  # type: ignore[var-annotated]
         self.failing = False
+        load = take or (lambda weights: engine.model.load_state_dict(dict(weights)))
+        runner = SimpleNamespace(reload_weights=lambda weights_iterator: load(weights_iterator))
+        self.llm_engine = SimpleNamespace(
+            model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=runner)),
+            model_config=SimpleNamespace(max_model_len=window),
+            reset_mm_cache=lambda: said("forget pictures"),
+            reset_encoder_cache=lambda: said("forget features"),
+        )
+        self.wake_up = lambda tags: said(f"wake {tags[0]}")
+        self.sleep = lambda level: said(f"sleep {level}")
+        self.reset_prefix_cache = lambda: said("forget prompts")
 
     def generate(self, prompts: list[Any], sampling_params: list[Any], *, use_tqdm: bool) -> list[Any]:
         assert len(prompts) == len(sampling_params) and not use_tqdm

@@ -8,8 +8,10 @@ import dataclasses
 import inspect
 import json
 import math
+import os
 import random
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,7 +28,7 @@ from peft.tuners.lora import LoraLayer
 from PIL import Image
 from pydantic import ValidationError
 from tests.checkpoints import tiny_checkpoint
-from tests.fake_vllm import Engine
+from tests.fake_vllm import Engine, FakeLLM
 from tests.fake_vllm import server as fake_server
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
@@ -40,11 +42,12 @@ from deepmmsearch.rewards import Score
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.train.advantages import counted, group_advantages, is_flat
 from deepmmsearch.train.generation import (
+    ColocatedGeneration,
     FolderGeneration,
     LocalGeneration,
+    NcclGeneration,
     SamplerSettings,
     Twin,
-    VllmGeneration,
     sampler_weights,
 )
 from deepmmsearch.train.grpo import FROZEN, make_trainer, train, trl_settings
@@ -515,25 +518,13 @@ def test_a_twin_has_the_merged_weights_and_shares_the_rest(base: Path) -> None:
 
 
 class Arrived:
-    """TRL's connection to vLLM, as far as weights go: what comes is kept."""
+    """TRL's connection to a vLLM server, and vLLM in this process, as far as weights go: what comes is kept."""
 
-    def __init__(self, mode: str, sleeps: bool = False) -> None:
-        self.mode, self.enable_sleep_mode, self._llm_weights_sleeping = mode, sleeps, sleeps
+    def __init__(self) -> None:
         self.weights: dict[str, Tensor] = {}
         self.done: list[str] = []
         said = self.done.append
-        runner = SimpleNamespace(reload_weights=lambda weights_iterator: self.take(weights_iterator))
-        engine = SimpleNamespace(
-            model_executor=SimpleNamespace(driver_worker=SimpleNamespace(model_runner=runner)),
-            reset_mm_cache=lambda: said("forget pictures"),
-            reset_encoder_cache=lambda: said("forget features"),
-        )
-        self.llm = SimpleNamespace(
-            llm_engine=engine,
-            wake_up=lambda tags: said(f"wake {tags[0]}"),
-            sleep=lambda level: said(f"sleep {level}"),
-            reset_prefix_cache=lambda: said("forget prompts"),
-        )
+        self.llm = FakeLLM(Engine(), take=self.take, said=said)
         self.vllm_client = SimpleNamespace(
             update_named_params=self.update, reset_prefix_cache=lambda: said("forget prompts")
         )
@@ -547,14 +538,18 @@ class Arrived:
         self.weights = {name: weight.clone() for name, weight in weights}
         self.done.append("weights")
 
+    def generation(self, mode: str, sleeps: bool = False) -> Any:
+        own: Any = SimpleNamespace(llm=self.llm)
+        return NcclGeneration(self, own) if mode == "server" else ColocatedGeneration(own, sleeps)
+
 
 @pytest.mark.parametrize("mode", ["server", "colocate"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_weights_reach_vllm_and_the_model_stays_as_it_is(base: Path, mode: str, dtype: torch.dtype) -> None:
     plain = {name: p.clone() for name, p in load_checkpoint(str(base), dtype).model.named_parameters()}
     model = prepare_model(load_checkpoint(str(base), dtype).model, recipe(base, base).lora, FROZEN, 0)
-    before, vllm = part_hashes(model, PARTS), Arrived(mode)
-    generation: Any = VllmGeneration(vllm, Scripts(load_checkpoint(str(base), dtype)))
+    before, vllm = part_hashes(model, PARTS), Arrived()
+    generation = vllm.generation(mode)
     for _ in range(20):
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -602,14 +597,43 @@ def test_a_run_over_a_server_and_a_folder(base: Path, tmp_path: Path) -> None:
 
 
 def test_an_engine_that_sleeps_is_woken_and_given_the_weights(base: Path) -> None:
-    model, vllm = load_checkpoint(str(base), torch.float32).model, Arrived("colocate", sleeps=True)
-    generation: Any = VllmGeneration(vllm, Scripts(load_checkpoint(str(base), torch.float32)))
-    with pytest.raises(RuntimeError), generation.round(model):
-        assert not vllm._llm_weights_sleeping
+    model, vllm = load_checkpoint(str(base), torch.float32).model, Arrived()
+    with pytest.raises(RuntimeError), vllm.generation("colocate", sleeps=True).round(model):
         raise RuntimeError("a rollout failed")
     forgotten = ["forget pictures", "forget features", "forget prompts"]
-    assert vllm.done == ["wake weights", "weights", *forgotten, "wait", "wake kv_cache", "sleep 2"]
-    assert vllm._llm_weights_sleeping
+    assert vllm.done == ["wake weights", "weights", *forgotten, "wake kv_cache", "sleep 2"]
+
+
+def test_a_run_with_an_engine_in_this_process(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It computes in the precision of the trainer, and its window bounds a turn."""
+    served, started, before = load_checkpoint(str(base), torch.float32), [], dict(os.environ)
+
+    def start(**settings: Any) -> FakeLLM:
+        torch.rand(1)
+        started.append({**settings, "place": [os.environ[name] for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")]})
+        return FakeLLM(Engine(served.tokenizer, served.model), window=settings["max_model_len"])
+
+    module = SimpleNamespace(LLM=start, SamplingParams=dict)
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    settings = {"rollouts": {"backend": "vllm-colocate"}, "lora": {"r": 4, "dropout": 0.5}}
+    settings["trl"] = {"vllm_max_model_length": 90, "max_steps": 2}
+    whole = weights_of(play(base, tmp_path / "run", **settings).merged)
+    (asked,) = started
+    assert asked["model"] == str(base) and asked["dtype"] == "float32" and asked["max_model_len"] == 90
+    assert asked["logprobs_mode"] == "processed_logprobs" and asked["place"] == ["0", "0", "1"]
+    assert dict(os.environ) == before
+    shutil.rmtree(tmp_path / "run" / "merged")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "checkpoint-2")
+    assert weights_of(play(base, tmp_path / "run", **settings).merged) == whole, "what it draws changes no step"
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if "sampler/difference" in row] == [1, 2]
+
+    def full(**settings: Any) -> FakeLLM:
+        raise ValueError("To serve at least one request, 9 GiB of KV cache are needed.")
+
+    module.LLM = full
+    with pytest.raises(Failed, match=r"9 GiB of KV cache are needed\. Lower trl\.vllm_max_model_length"):
+        play(base, tmp_path / "full", rollouts={"backend": "vllm-colocate"})
 
 
 # What stops a run
@@ -714,6 +738,20 @@ def test_settings_that_our_rollouts_do_not_read_are_refused(tmp_path: Path, name
     recipe = GrpoRecipe(model="m", output=tmp_path / "run", trl={name: 1})
     with pytest.raises(UserError, match=f"trl.{name} changes nothing here: .* Remove it"):
         trl_settings(recipe)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "readers"),
+    [
+        ("vllm_enable_sleep_mode", "vllm-server", "vllm-colocate"),
+        ("vllm_server_port", "vllm-colocate", "vllm-server"),
+        ("vllm_importance_sampling_correction", "slots", "vllm-server and vllm-colocate"),
+    ],
+)
+def test_settings_of_another_way_to_sample_are_refused(tmp_path: Path, name: str, backend: str, readers: str) -> None:
+    made = GrpoRecipe(model="m", output=tmp_path / "run", trl={name: 1}, rollouts={"backend": backend})
+    with pytest.raises(UserError, match=f"trl.{name} belongs to rollouts.backend {readers}, but it is {backend}"):
+        trl_settings(made)
 
 
 @given(st.integers(0, 40), st.integers(0, 12), st.sets(st.integers(0, 40)), st.integers(1, 3))

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from deepmmsearch.train import colocated
 from fake_vllm import Engine, server
 
 trl = pytest.importorskip("trl")
@@ -36,17 +37,14 @@ class Session:
 
 def test_how_weights_are_sent() -> None:
     source = inspect.getsource(generation.VLLMGeneration)
-    for name in ("mode", "enable_sleep_mode", "accelerator", "llm", "vllm_client", "_llm_weights_sleeping"):
+    for name in ("accelerator", "vllm_client"):
         assert re.search(rf"self\.{name} = ", source), f"VLLMGeneration has no {name}"
     # what `send_weights` does in place of TRL's own
     sent = inspect.getsource(generation.VLLMGeneration.sync_weights)
     for line in (
-        'self.llm.wake_up(tags=["weights"])',
         "self.vllm_client.update_named_params(",
         'str(param.dtype).removeprefix("torch.")',
         "self.vllm_client.reset_prefix_cache()",
-        "self.llm.reset_prefix_cache()",
-        "self.llm.llm_engine.model_executor.driver_worker.model_runner",
     ):
         assert line in sent
     assert list(inspect.signature(client.VLLMClient.update_named_params).parameters) == [
@@ -54,18 +52,31 @@ def test_how_weights_are_sent() -> None:
         "metadata",
         "named_params",
     ]
-    # `generating` does for our rollouts what `generate` does for TRL's.
-    generate = inspect.getsource(generation.VLLMGeneration.generate)
+    asked = set(inspect.signature(generation.VLLMGeneration.__init__).parameters)
+    assert {"model", "accelerator", "processing_class", "mode", "server_base_url", "group_port"} <= asked
+
+
+def test_how_an_engine_in_the_process_is_started() -> None:
+    """Ours is TRL's, with a dtype."""
+    theirs = inspect.getsource(generation.VLLMGeneration._init_vllm)
+    (call,) = re.findall(r"LLM\((.*?)\n            \)", theirs, re.S)
+    asked = set(re.findall(r"^ +(\w+)=", call, re.M))
+    (call,) = re.findall(r"LLM\((.*?)\n            \)", inspect.getsource(colocated.colocated_engine), re.S)
+    ours = set(re.findall(r"^ +(\w+)=", call, re.M))
+    assert ours - asked == {"dtype"}
+    assert asked - ours == {"tensor_parallel_size", "quantization", "trust_remote_code"}
+    # the rest of what ours does for a round
+    rounds = inspect.getsource(generation.VLLMGeneration)
     for line in (
+        'self.llm.wake_up(tags=["weights"])',
         'self.llm.wake_up(tags=["kv_cache"])',
         "self.llm.sleep(level=2)",
-        "self._llm_weights_sleeping = True",
+        "self.llm.reset_prefix_cache()",
+        "self.llm.llm_engine.model_executor.driver_worker.model_runner",
         '"prompt_token_ids": ids',
         '"multi_modal_data"] = {"image":',
     ):
-        assert line in generate
-    asked = set(inspect.signature(generation.VLLMGeneration.__init__).parameters)
-    assert {"model", "accelerator", "processing_class", "mode", "server_base_url", "group_port"} <= asked
+        assert line in rounds
 
 
 def test_trl_and_we_speak_the_same_protocol() -> None:

@@ -99,13 +99,13 @@ def check_protocol(served: Served) -> None:
     assert served.ask(GENERATE, b"{")[0] == 400 and served.ask("/nowhere", {})[0] == 404
     assert served.rendered("data:image/png;base64,AAAA", served.model)[0] == 400
     assert served.rendered("data:image/png;base64,AAAA", "another")[0] == 404
-    _, reply = served.ask(GENERATE, served.request(max_tokens=5))
+    _, reply = served.ask(GENERATE, served.request(max_tokens=5, ignore_eos=True))
     (choice,) = reply["choices"]
     assert choice["finish_reason"] == "length" and len(choice["token_ids"]) == 5
     assert len(choice["logprobs"]["content"]) == 5 and all(e["logprob"] <= 0 for e in choice["logprobs"]["content"])
     # more than there is room for is given as far as there is
     long = (served.prompt * served.window)[: served.window - 4]
-    _, reply = served.ask(GENERATE, served.request(long, max_tokens=10**6))
+    _, reply = served.ask(GENERATE, served.request(long, max_tokens=10**6, ignore_eos=True))
     assert [len(c["token_ids"]) for c in reply["choices"]] == [4]
     first = choice["token_ids"][0]
     _, reply = served.ask(GENERATE, served.request(stop_token_ids=[first]))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,15 @@ from deepmmsearch.policies.local.checkpoint import Checkpoint
 from deepmmsearch.policies.local.policy import MAX_NEW_TOKENS
 from deepmmsearch.policies.local.sampleable import banned_ids, end_ids, window
 from deepmmsearch.policies.local.slots import SlotPolicy
-from deepmmsearch.policies.vllm import Sampling, VllmColocatePolicy, VllmServerPolicy, as_files, generating
+from deepmmsearch.policies.vllm import (
+    Sampling,
+    VllmColocatePolicy,
+    VllmServerPolicy,
+    as_files,
+    awake,
+    send_weights,
+)
+from deepmmsearch.train.colocated import colocated_engine
 from deepmmsearch.train.recipes import GrpoRecipe, OwnRollouts, VllmServerRollouts
 from deepmmsearch.train.shards import whole
 from deepmmsearch.types import Policy
@@ -150,16 +158,28 @@ class LocalGeneration:
             self.policy.reset()
 
 
-class VllmGeneration:
-    """Rollouts by vLLM, over TRL's connection to it."""
+class NcclGeneration:
+    """Rollouts by a vLLM server that takes the weights over TRL's connection to it."""
 
-    def __init__(self, vllm: Any, policy: Policy) -> None:
-        self._vllm, self.policy = vllm, policy
+    def __init__(self, connection: Any, policy: VllmServerPolicy) -> None:
+        self._connection, self.policy = connection, policy
 
     @contextmanager
     def round(self, model: PreTrainedModel | PeftModel) -> Iterator[Policy]:
         # rounds follow updates, so the weights have moved
-        with generating(self._vllm, partial(sampler_weights, model)):
+        send_weights(self._connection, partial(sampler_weights, model))
+        yield self.policy
+
+
+class ColocatedGeneration:
+    """Rollouts by vLLM in this process, which sleeps between rounds or does not."""
+
+    def __init__(self, policy: VllmColocatePolicy, sleeps: bool) -> None:
+        self.policy, self._sleeps = policy, sleeps
+
+    @contextmanager
+    def round(self, model: PreTrainedModel | PeftModel) -> Iterator[Policy]:
+        with awake(self.policy.llm, partial(sampler_weights, model), sleeps=self._sleeps):
             yield self.policy
 
 
@@ -192,7 +212,7 @@ class FolderGeneration:
 
 
 def vllm_generation(trainer: GRPOTrainer, recipe: GrpoRecipe, checkpoint: Checkpoint, run: Run) -> Generation:
-    """By the server that TRL's settings name, or by TRL's engine in this process."""
+    """By the server that TRL's settings name, or by an engine that is started in this process."""
     args, rollouts = trainer.args, recipe.rollouts
     sampling = vllm_sampling(checkpoint, sampler_settings(recipe))
     renderer = checkpoint.renderer()
@@ -201,14 +221,18 @@ def vllm_generation(trainer: GRPOTrainer, recipe: GrpoRecipe, checkpoint: Checkp
         return checkpoint.family.features(view.size)
 
     if not isinstance(rollouts, VllmServerRollouts):
-        vllm = trainer.vllm_generation
-        return VllmGeneration(vllm, VllmColocatePolicy(vllm.llm, renderer, sampling, image_tokens))
+        llm = colocated_engine(trainer, recipe.model, recipe.dtype)
+        sampling = replace(sampling, context=min(sampling.context, llm.llm_engine.model_config.max_model_len))
+        device = trainer.accelerator.device
+        prepare = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+        policy = VllmColocatePolicy(llm, renderer, sampling, image_tokens, prepare=prepare)
+        return ColocatedGeneration(policy, args.vllm_enable_sleep_mode)
     base_url = args.vllm_server_base_url or f"http://{args.vllm_server_host}:{args.vllm_server_port}"
-    policy = VllmServerPolicy(renderer, base_url, sampling, image_tokens=image_tokens)
+    server = VllmServerPolicy(renderer, base_url, sampling, image_tokens=image_tokens)
     if rollouts.sync == "nccl":
-        return VllmGeneration(trainer.vllm_generation, policy)
+        return NcclGeneration(trainer.vllm_generation, server)
     folder = rollouts.weights or recipe.output / "weights"
-    return FolderGeneration(policy, folder, trainer.accelerator, args.vllm_server_timeout, run)
+    return FolderGeneration(server, folder, trainer.accelerator, args.vllm_server_timeout, run)
 
 
 def vllm_sampling(checkpoint: Checkpoint, settings: SamplerSettings) -> Sampling:

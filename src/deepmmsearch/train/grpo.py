@@ -69,8 +69,21 @@ UNREAD: dict[str, str] = {
     **dict.fromkeys(("generation_kwargs", "cache_implementation"), "rollouts has the settings of sampling"),
     "chat_template_kwargs": "episodes are rendered by the checkpoint's template as it is",
     "vllm_structured_outputs_regex": "turns are free text",
+    "vllm_tensor_parallel_size": "each process has an engine of its own on its device; a server may take several",
+    "trust_remote_code": "code that comes with a model is never run",
     **dict.fromkeys(
         ("use_transformers_paged", "use_transformers_continuous_batching"), "rollouts.backend says who samples"
+    ),
+}
+# settings that one way to vLLM reads, and the other does not
+READ_BY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        ("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port"),
+        ("vllm-server",),
+    ),
+    **dict.fromkeys(
+        ("vllm_gpu_memory_utilization", "vllm_max_model_length", "vllm_enable_sleep_mode", "vllm_model_impl"),
+        ("vllm-colocate",),
     ),
 }
 # the paper's where TRL's own differ (DeepMMSearch-R1, section 3.4)
@@ -165,23 +178,25 @@ def train(
 
 def trl_settings(recipe: GrpoRecipe) -> GRPOConfig:
     """The recipe's `trl` section as TRL's config, with our defaults below it and FIXED above it."""
-    foreign = next((name for name in recipe.trl if name.startswith("vllm_")), None)
-    if foreign and not _vllm(recipe):
-        raise UserError(
-            f"trl.{foreign} belongs to rollouts.backend vllm-server and vllm-colocate, but it is "
-            f"{recipe.rollouts.backend}. Remove it, or set rollouts.backend."
-        )
+    backend = recipe.rollouts.backend
+    for name in recipe.trl:
+        readers = READ_BY.get(name, ("vllm-server", "vllm-colocate"))
+        if name.startswith("vllm_") and backend not in readers:
+            raise UserError(
+                f"trl.{name} belongs to rollouts.backend {' and '.join(readers)}, but it is {backend}. Remove it, or "
+                "set rollouts.backend."
+            )
     if unread := next((name for name in recipe.trl if name in UNREAD), None):
         raise UserError(f"trl.{unread} changes nothing here: {UNREAD[unread]}. Remove it.")
-    folder = isinstance(recipe.rollouts, VllmServerRollouts) and recipe.rollouts.sync == "folder"
-    if folder and "vllm_group_port" in recipe.trl:
+    sync = recipe.rollouts.sync if isinstance(recipe.rollouts, VllmServerRollouts) else None
+    if sync == "folder" and "vllm_group_port" in recipe.trl:
         raise UserError("trl.vllm_group_port changes nothing with rollouts.sync: folder. Remove it.")
-    # TRL connects over NCCL or not at all
-    fixed = {**FIXED, "temperature": recipe.rollouts.temperature, "use_vllm": _vllm(recipe) and not folder}
+    # of TRL's ways to vLLM its connection over NCCL alone is used
+    fixed = {**FIXED, "temperature": recipe.rollouts.temperature, "use_vllm": sync == "nccl"}
     if _vllm(recipe):
         # truncated per token, which suits long rollouts; the other ways are not computed here
         fixed |= {
-            "vllm_mode": recipe.rollouts.backend.removeprefix("vllm-"),
+            "vllm_mode": backend.removeprefix("vllm-"),
             "vllm_importance_sampling_mode": "token_truncate",
         }
     return trl_config(GRPOConfig, recipe.trl, defaults=DEFAULTS, fixed=fixed, output=recipe.output, seed=recipe.seed)

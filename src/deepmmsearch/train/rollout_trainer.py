@@ -74,7 +74,7 @@ class RolloutTrainer(GRPOTrainer):
     def __init__(self, *args: Any, recipe: GrpoRecipe, setup: RolloutSetup, **kwargs: Any) -> None:
         super().__init__(*args, reward_funcs=_never_called, **kwargs)
         self._recipe, self._setup = recipe, setup
-        # TRL corrects for another sampler where it has a connection to it; over a folder there is none
+        # TRL corrects for another sampler where it has a connection to it
         self.use_vllm = isinstance(recipe.rollouts, VllmRollouts)
         self._buffered: list[dict[str, Any]] | None = None
         self._scored: list[RolloutRow] = []
@@ -98,6 +98,8 @@ class RolloutTrainer(GRPOTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """TRL's, in one event loop for all rounds: connections of tools, judges and samplers are kept from round to
         round."""
+        # an engine that starts draws numbers, so it does before those of a checkpoint are taken up
+        self._generation()
         try:
             return super().train(*args, **kwargs)
         finally:

@@ -37,8 +37,9 @@ _MOST = re.compile(
     r"(?:at most|up to|maximum(?: value)?(?: (?:of|is|for))?|<=|less than or equal to|cannot be greater than)"
     r"\D{0,60}?(\d{1,9})"
 )
-# vLLM reads no further than it must to refuse
-_READ_IN_PART = re.compile(r"at least \d+ input tokens", re.I)
+# vLLM reads no further than it must to refuse, or counts letters alone
+_READ_IN_PART = re.compile(r"(?:at least|upper bound for) \d+ input tokens", re.I)
+_MORE_THAN_THE_WINDOW = re.compile(r"cannot be greater than max_model_len", re.I)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,10 @@ class Fit:
     def _learn_budget(self, name: str, asked: int, said: str) -> bool:
         other = BUDGETS[1 - BUDGETS.index(name)]
         most = next((n for n in map(int, _MOST.findall(said)) if 0 < n < asked), None)
-        if most is not None and not re.search(r"unsupported|not supported", said, re.I):
+        if _MORE_THAN_THE_WINDOW.search(said):
+            # all of the window leaves no room for a prompt; without a number there is as much as there is room for
+            self.budget_name = None
+        elif most is not None and not re.search(r"unsupported|not supported", said, re.I):
             self.most = most
         elif self.budget_name == BUDGETS[0] and (other in said or _REFUSES.search(said)):
             self.budget_name = other
@@ -140,10 +144,10 @@ def smaller(said: str, wish: Wish, most: int | None) -> Wish | None:
     window, read = _WINDOW.search(said), _READ.search(said)
     if window is None or read is None or wish.budget is None:
         return None
+    if _READ_IN_PART.search(said):
+        return replace(wish, budget=None)
     left = int(window[1]) - int(read[1])
-    if not 0 < left < min(wish.budget, most or wish.budget):
-        return None
-    return replace(wish, budget=None if _READ_IN_PART.search(said) else left)
+    return replace(wish, budget=left) if 0 < left < min(wish.budget, most or wish.budget) else None
 
 
 def openai_messages(conversation: Sequence[Message], urls: Sequence[str]) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""The trainer's weights on their way to vLLM: over the connection that TRL keeps to it, or as files.
+"""The trainer's weights on their way to vLLM: over the connection that TRL keeps to a server, within the process, or as
+files.
 
 TRL's own `sync_weights` merges the adapter into the model that is trained; here the caller makes the weights.
 """
@@ -20,26 +21,19 @@ MakeWeights = Callable[[], "Iterable[tuple[str, Tensor]]"]
 
 
 class TrlGeneration(Protocol):
-    """The part of TRL's `VLLMGeneration` (1.16) that is used: `llm` and `_llm_weights_sleeping` exist in colocate mode,
-    `vllm_client` in the main process in server mode."""
+    """The part of TRL's `VLLMGeneration` (1.16) that is used: `vllm_client` exists in the main process."""
 
-    mode: str
-    enable_sleep_mode: bool
     accelerator: Any
-    llm: Any
     vllm_client: Any
-    _llm_weights_sleeping: bool
 
 
 def send_weights(generation: TrlGeneration, make: MakeWeights) -> None:
-    """Sends the weights to vLLM (server: over NCCL; colocate: within the process) and drops its caches.
+    """Sends the weights to a vLLM server over NCCL and drops its caches.
 
     To be called on every rank after the weights moved and before the next rollout: no rank goes on before the server
     has all of them.
     """
-    if generation.mode == "colocate":
-        _load(generation, make)
-    elif generation.accelerator.is_main_process:
+    if generation.accelerator.is_main_process:
         # the server must know of every tensor before the first one comes
         told = [(name, str(w.dtype).removeprefix("torch."), list(w.shape)) for name, w in make()]
         generation.vllm_client.update_named_params(told, iter(make()))
@@ -52,33 +46,26 @@ def send_weights(generation: TrlGeneration, make: MakeWeights) -> None:
     generation.accelerator.wait_for_everyone()
 
 
-def _load(generation: TrlGeneration, make: MakeWeights) -> None:
-    if generation.enable_sleep_mode:
-        generation.llm.wake_up(tags=["weights"])
-        generation._llm_weights_sleeping = False
-    engine = generation.llm.llm_engine
+@contextmanager
+def awake(llm: Any, make: MakeWeights, *, sleeps: bool) -> Iterator[None]:
+    """Around a round of rollouts by a `vllm.LLM` in this process, on every rank: it gets the weights, and is woken if
+    it `sleeps` between rounds (`enable_sleep_mode`)."""
+    if sleeps:
+        llm.wake_up(tags=["weights"])
+    engine = llm.llm_engine
     engine.model_executor.driver_worker.model_runner.reload_weights(weights_iterator=iter(make()))
     # without these the engine answers from pictures and prompts that the old weights read, or ends
     engine.reset_mm_cache()
     engine.reset_encoder_cache()
-    generation.llm.reset_prefix_cache()
-
-
-@contextmanager
-def generating(generation: TrlGeneration, make: MakeWeights) -> Iterator[None]:
-    """Around a round of rollouts, on every rank: sends the weights, and wakes an engine that sleeps between rounds
-    (`vllm_enable_sleep_mode`)."""
-    sleeps = generation.mode == "colocate" and generation.enable_sleep_mode
-    send_weights(generation, make)
+    llm.reset_prefix_cache()
     if sleeps:
-        generation.llm.wake_up(tags=["kv_cache"])
+        llm.wake_up(tags=["kv_cache"])
     try:
         yield
     finally:
         if sleeps:
             # at level 2 the weights are thrown away
-            generation.llm.sleep(level=2)
-            generation._llm_weights_sleeping = True
+            llm.sleep(level=2)
 
 
 FILE_BYTES = 4 * 2**30
