@@ -40,7 +40,10 @@ def relations(**targets: tuple[str, str]) -> str:
 
 STYLES = (
     f'<w:styles {W}><w:style w:styleId="berschrift1"><w:name w:val="heading 1"/></w:style>'
-    f'<w:style w:styleId="Titel"><w:name w:val="Title"/></w:style></w:styles>'
+    f'<w:style w:styleId="Titel"><w:name w:val="Title"/></w:style>'
+    f'<w:style w:styleId="berschrift2"><w:name w:val="heading 2"/></w:style>'
+    f'<w:style w:styleId="Abschnitt"><w:name w:val="Abschnitt"/><w:pPr><w:outlineLvl w:val="2"/></w:pPr></w:style>'
+    f'<w:style w:styleId="Text"><w:name w:val="Body"/><w:pPr><w:outlineLvl w:val="9"/></w:pPr></w:style></w:styles>'
 )
 
 
@@ -148,8 +151,10 @@ def odf(body: str, title: str = "", pictures: Mapping[str, bytes] | None = None)
     )
 
 
-def epub(chapters: Mapping[str, str], title: str = "", pictures: Mapping[str, bytes] | None = None) -> bytes:
-    """Chapters by their names below `text/`, in order."""
+def epub(
+    chapters: Mapping[str, str], title: str = "", pictures: Mapping[str, bytes] | None = None, contents: str = ""
+) -> bytes:
+    """Chapters by their names below `text/`, in order; `contents`: a page with its table of contents."""
     items = "".join(
         f'<item id="c{n}" href="text/{name}" media-type="application/xhtml+xml"/>' for n, name in enumerate(chapters)
     )
@@ -157,7 +162,8 @@ def epub(chapters: Mapping[str, str], title: str = "", pictures: Mapping[str, by
     package = (
         '<package xmlns="http://www.idpf.org/2007/opf"><metadata xmlns:dc="http://purl.org/dc/elements/1.1/">'
         f"<dc:title>{title}</dc:title><dc:language>de</dc:language><dc:date>1999-05-01</dc:date></metadata>"
-        f"<manifest>{items}</manifest><spine>{spine}</spine></package>"
+        f'<manifest>{items}<item id="nav" href="nav.xhtml" properties="nav"/></manifest><spine>'
+        f"{spine}</spine></package>"
     )
     container = '<container><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>'
     return zipped(
@@ -165,6 +171,7 @@ def epub(chapters: Mapping[str, str], title: str = "", pictures: Mapping[str, by
             "mimetype": "application/epub+zip",
             "META-INF/container.xml": container,
             "OEBPS/book.opf": package,
+            "OEBPS/nav.xhtml": contents,
             **{f"OEBPS/text/{name}": page for name, page in chapters.items()},
             **{f"OEBPS/{name}": content for name, content in (pictures or {}).items()},
         }

@@ -32,7 +32,13 @@ def lines(text: str, x: float = 50, y: float = 700, size: float = 10, step: floa
     return [Line(x, y - step * number, line, size) for number, line in enumerate(text.splitlines())]
 
 
-def pdf(pages: Sequence[Sequence[Line | Picture]], info: Mapping[str, str] | None = None, rotate: int = 0) -> bytes:
+def pdf(
+    pages: Sequence[Sequence[Line | Picture]],
+    info: Mapping[str, str] | None = None,
+    rotate: int = 0,
+    bookmarks: Sequence[tuple[int, str, int]] = (),
+) -> bytes:
+    """`bookmarks`: level, title and number of the page of each."""
     objects: list[bytes] = [b"", b"", b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>"]
 
     def add(body: bytes) -> int:
@@ -62,9 +68,30 @@ def pdf(pages: Sequence[Sequence[Line | Picture]], info: Mapping[str, str] | Non
         )
     told = b" ".join(b"/%s %s" % (name.encode(), _string(value)) for name, value in (info or {}).items())
     known = add(b"<<%s>>" % told)
-    objects[0] = b"<</Type/Catalog/Pages 2 0 R>>"
+    outlines = len(objects) + 1
+    for body in _bookmarks(bookmarks, kids, outlines):
+        add(body)
+    objects[0] = b"<</Type/Catalog/Pages 2 0 R/Outlines %d 0 R>>" % outlines
     objects[1] = b"<</Type/Pages/Kids[%s]/Count %d>>" % (b" ".join(b"%d 0 R" % kid for kid in kids), len(kids))
     return _file(objects, known)
+
+
+def _bookmarks(marks: Sequence[tuple[int, str, int]], kids: Sequence[int], root: int) -> list[bytes]:
+    """The root, and an object for each mark."""
+    levels = [0, *(level for level, _, _ in marks)]
+    bodies = []
+    for at, level in enumerate(levels):
+        after = next((n for n in range(at + 1, len(levels)) if levels[n] <= level), len(levels))
+        children = [n for n in range(at + 1, after) if levels[n] == level + 1]
+        body = b"/First %d 0 R/Last %d 0 R" % (root + children[0], root + children[-1]) if children else b""
+        if at:
+            _, title, page = marks[at - 1]
+            parent = max(n for n in range(at) if levels[n] < level)
+            body += b"/Title%s/Parent %d 0 R/Dest[%d 0 R/Fit]" % (_string(title), root + parent, kids[page - 1])
+            if after < len(levels) and levels[after] == level:
+                body += b"/Next %d 0 R" % (root + after)
+        bodies.append(b"<<%s>>" % body)
+    return bodies
 
 
 def _string(value: str) -> bytes:

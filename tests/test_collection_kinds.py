@@ -146,7 +146,7 @@ def test_a_dump_of_a_wiki_holds_articles(packed: bool, tmp_path: Path) -> None:
         "History",
         "It was built in 1901.",
     ]
-    assert (oru.headings, oru.date) == (("History",), "2021-03-04")
+    assert (oru.headings, oru.date) == ((("History", 2),), "2021-03-04")
     assert "thumb" not in document(found[1]).text and "Category" not in document(found[1]).text
     with pytest.raises(Unreadable, match="not a dump of a wiki"):
         entries(".xml", tmp_path / "b.xml", b"<rss/>")
@@ -180,7 +180,7 @@ def test_json_lines_hold_texts(packed: bool, tmp_path: Path) -> None:
     assert found[0].problem and [entry.name for entry in found] == ["1", "2", "3", "4"]
     oru, lim, veld = map(document, found[1:])
     assert (oru.title, oru.text, found[1].url) == ("Oru", "It has a harbour.", "https://a.example/oru")
-    assert (lim.title, lim.text, lim.headings) == ("Lim", "A town.\nHistory\nBuilt in 1901.", ("History",))
+    assert (lim.title, lim.text, lim.headings) == ("Lim", "A town.\nHistory\nBuilt in 1901.", (("History", 1),))
     assert veld.text.splitlines() == ["country: Veld", "capital.name: Oru", "capital.area: 12", "tags: a, b"]
 
 

@@ -49,7 +49,7 @@ def test_docx_paragraphs_tables_notes_and_what_was_deleted() -> None:
         *("The banks of the Tolne", "The ferry", "It was run by", "Agnes Brahe. Somebody.", "Within a control."),
         *("Capital: Oru", "Area: 12", "Told by him."),
     ]
-    assert document.headings == ("The banks of the Tolne", "The ferry")
+    assert document.headings == (("The banks of the Tolne", 1), ("The ferry", 1))
     assert (document.title, document.date, document.language) == ("The banks of the Tolne", "2021-03-04", "en")
 
 

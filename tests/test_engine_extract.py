@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 import time
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 pytest.importorskip("lxml")
 pytest.importorskip("pypdfium2")
 
-from deepmmsearch.engine.chunks import passages
+from deepmmsearch.engine.chunks import Outline, passages
 from deepmmsearch.errors import Unreadable
+from deepmmsearch.reading.document import Heading
 from deepmmsearch.reading.file_kinds import extract
 from deepmmsearch.reading.titles import readable_name
 from deepmmsearch.reading.worker import Extractor
@@ -158,6 +160,10 @@ def test_no_page_raises_anything_but_unreadable(text: str) -> None:
             extract(name, text.encode("utf-8", "surrogatepass"))
 
 
+def outline(headings: Iterable[str]) -> Outline:
+    return Outline([Heading(text) for text in headings])
+
+
 @settings(max_examples=100)
 @given(
     st.text(alphabet="ab. \n!?Ü", max_size=600),
@@ -165,11 +171,11 @@ def test_no_page_raises_anything_but_unreadable(text: str) -> None:
     st.sets(st.text(alphabet="ab", max_size=3), max_size=5),
 )
 def test_passages_lose_no_word_and_keep_their_size(text: str, size: int, headings: set[str]) -> None:
-    found = [passage.text for passage in passages(text, size, headings)]
+    found = [passage.text for passage in passages(text, size, outline(headings))]
     assert all(0 < len(part) <= size for part in found)
     assert "".join("".join(found).split()) == "".join(text.split())
     if not headings:
-        parts = [part for passage in passages(text, size, (), 7) for part in passage.parts]
+        parts = [part for passage in passages(text, size, None, 7) for part in passage.parts]
         assert all(0 < len(part) <= 7 for part in parts) and "".join("".join(parts).split()) == "".join(text.split())
 
 
@@ -181,7 +187,7 @@ def test_passages_end_at_sentences() -> None:
 def test_no_heading_is_cut_off_from_its_section() -> None:
     sections = [(f"Heading {n}", f"Line one of section {n}.\nLine two of it.") for n in range(12)]
     text = "\n".join(f"{heading}\n{body}" for heading, body in sections)
-    found = passages(text, 120, {heading for heading, _ in sections})
+    found = passages(text, 120, outline(heading for heading, _ in sections))
     assert len(found) > 3 and all(passage.text.startswith("Heading") for passage in found)
     assert all(
         f"{heading}\n{body}" in "\n".join(p.text for p in found if heading in p.text) for heading, body in sections
@@ -191,7 +197,7 @@ def test_no_heading_is_cut_off_from_its_section() -> None:
 
 def test_the_parts_of_a_long_section_all_name_its_headings() -> None:
     text = "Economy\nTrade\n" + "It sells wool and salt to its neighbours. " * 40
-    found = passages(text, 400, {"Economy", "Trade"}, part=100)
+    found = passages(text, 400, Outline([Heading("Economy", 1), Heading("Trade", 2)]), part=100)
     assert found[0].text.startswith("Economy\nTrade\nIt sells") and not found[1].text.startswith("Economy")
     assert all(part.startswith("Economy\nTrade\nIt sells") for passage in found for part in passage.parts)
 
@@ -203,7 +209,7 @@ def test_headings_are_told_from_other_lines(name: str) -> None:
         "a.md": "# Oru\n\nText.\n\n## The *old* town\n\nMore.\n",
     }
     document = extract(name, source[name].encode())
-    assert document.headings == ("Oru", "The old town")
+    assert document.headings == (("Oru", 1), ("The old town", 2))
     assert [line for line in document.text.splitlines() if line] == ["Oru", "Text.", "The old town", "More."]
     with Extractor() as extractor:
         assert extractor.extract(name, source[name].encode()) == document

@@ -66,7 +66,7 @@ def test_what_stands_in_the_text(source: str, text: str) -> None:
 
 def test_headings_of_all_spellings() -> None:
     document = read("The port\n========\n\nTides\n-----\n\nHigh.\n\n### Low `tide` {#low} ###\n\n```\n# none\n```\n")
-    assert document.headings == ("The port", "Tides", "Low tide") and document.title == "The port"
+    assert document.headings == (("The port", 1), ("Tides", 2), ("Low tide", 3)) and document.title == "The port"
     assert "# none" in document.text
 
 
@@ -183,7 +183,7 @@ term
 
 def test_restructured_text() -> None:
     document = read(RST, "page.rst")
-    assert document.title == "Oru" and document.headings == ("Oru", "Tides")
+    assert document.title == "Oru" and document.headings == (("Oru", 1), ("Tides", 2))
     assert document.text.split("\n\n", 2)[1] == "A port with __init__, old, deep and a link."
     for told in (
         "Note: Mind the gap.",

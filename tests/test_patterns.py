@@ -26,13 +26,14 @@ import pytest
 
 from deepmmsearch.agent.dialect import DIALECTS, parse_action, parse_reason
 from deepmmsearch.data.knowledge import without_placeholders
-from deepmmsearch.engine.chunks import passages
+from deepmmsearch.engine.chunks import Outline, passages
 from deepmmsearch.escaping import escape_chat_tokens, escape_observation, escape_tags
 from deepmmsearch.judge.llm import read_verdict
 from deepmmsearch.judge.rules import JUDGES
 from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.notation import parse_json
 from deepmmsearch.prompts import load_prompt
+from deepmmsearch.reading.document import Heading
 from deepmmsearch.reading.markdown import from_markdown
 from deepmmsearch.reading.plain_text import from_text
 from deepmmsearch.reading.rst import from_rst
@@ -370,7 +371,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "sentences": lambda t: [split_sentences(t), split_line(" ".join(t.split()))],
     "words": terms,
     "extractive summary": lambda t: asyncio.run(_summarised(t)),
-    "passages of an index": lambda t: passages(t, headings=["a"]),
+    "passages of an index": lambda t: passages(t, outline=Outline([Heading("a")])),
     "summary": lambda t: read_citations(t, 5),
     "passages to summarise": lambda t: fenced("text", t, t, [t]),
     "boxes": lambda t: parse_boxes(t, (100, 100)),

@@ -20,7 +20,7 @@ from deepmmsearch.errors import ToolError, Unreadable
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.declared import canonical
-from deepmmsearch.reading.document import Document, Origin
+from deepmmsearch.reading.document import Document, Heading, Origin
 from deepmmsearch.reading.file_kinds import extract, page_origin, read
 from deepmmsearch.reading.worker import Extractor
 from deepmmsearch.testing import FakeTools, ScriptedPolicy
@@ -66,7 +66,7 @@ def test_a_page_with_all_it_says_of_itself() -> None:
         "Veld: a country",
         "Veld\nVeld is a country by the sea. Its capital is Oru.",
         "https://www.public.example/wiki/Veld",
-        headings=("Veld",),
+        headings=(Heading("Veld", 1),),
         date="2023-05-06",
         language="en",
     )

@@ -54,7 +54,7 @@ def test_lines_that_are_meant_stay(text: str) -> None:
 
 def test_a_text_file_with_underlined_headings() -> None:
     document = extract("a.txt", f"The light\n=========\n\n{textwrap.fill(PROSE, 72)}\n".encode())
-    assert (document.title, document.headings) == ("The light", ("The light",))
+    assert (document.title, document.headings) == ("The light", (("The light", 1),))
     assert document.text == f"The light\n\n{PROSE}"
 
 

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 import numpy as np
 
 from deepmmsearch.engine.backend import BackendWriter
-from deepmmsearch.engine.chunks import Chunk, passages
+from deepmmsearch.engine.chunks import Chunk, Outline, passages
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
 from deepmmsearch.engine.page_terms import NewPassage
 from deepmmsearch.engine.storage import Record, page_number
@@ -100,12 +100,12 @@ class Ingest:
         """A page in place of what the file held. `within`: the collection whose entry it is, which holds no such one
         yet; `url`: what the collection says its address is, which counts if it is one of the web."""
         url = url if url.startswith(("https://", "http://")) else document.url or file_url(file)
-        headings = frozenset(document.headings)
+        outline = Outline(document.headings)
         # a passage is of one part, so that it can be cited
         found = [
             (place, passage)
             for place, text in _parts(document)
-            for passage in passages(text, self.passage_size, headings)
+            for passage in passages(text, self.passage_size, outline)
         ]
         shown = [(showing, self._targets(file, showing, within)) for showing in document.pictures]
         own = list(self._own_pictures(writer, file, document))
@@ -146,7 +146,10 @@ class Ingest:
         self, writer: BackendWriter, file: str, url: str, document: Document, found: list[_Part], within: str
     ) -> None:
         rows = self._add_vectors(writer, file, document.title, [passage for _, passage in found])
-        texts = [NewPassage(passage.text, row, place) for (place, passage), row in zip(found, rows, strict=True)]
+        texts = [
+            NewPassage(passage.text, row, place, passage.path)
+            for (place, passage), row in zip(found, rows, strict=True)
+        ]
         spoken = self.language or document.language
         names = f"{document.site} {_called(file[len(within) + 1 :] if within else file)}"
         writer.add_page(file, url, document.title, texts, spoken, document.date, within, names)

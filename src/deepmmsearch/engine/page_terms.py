@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from deepmmsearch.engine.page_tags import page_tags
@@ -17,20 +17,26 @@ REPEATED, APART = "repeated", "apart"
 """Where the words of titles stand: before the text, or in a field of their own."""
 # how often a title counts before the text: a name, and one of more words than NAME
 SHORT_TITLE, LONG_TITLE, NAME = 8, 2, 4
+SHOWN_BELOW = " > "
+"""Between a page's title and the headings below it."""
+LONGEST_HEADING = 120
 
 
 class NewPassage(NamedTuple):
-    """A passage to be added: the row of its vectors where it has some, and its place in a file that has pages."""
+    """A passage to be added: the row of its vectors where it has some, its place in a file that has pages, and the
+    headings that it stands below, the highest first."""
 
     text: str
     row: int | None = None
     place: str = ""
+    path: Sequence[str] = ()
 
 
 class AnalysedPassage(NamedTuple):
-    """`words` and `small` (function words) are terms parted by blanks. With the first passage of a page: `whole`, the
-    terms of all of it, and `spelled`, how words are written that no earlier page had. `date`: YYYYMMDD, 0 for none.
-    `name`: the terms of the title where titles are apart."""
+    """`words` and `small` (function words) are terms parted by blanks. `title`: of the page, with
+    the headings above the passage. With the first passage of a page: `whole`, the terms of all of it, and `spelled`,
+    how words are written that no earlier page had. `date`: YYYYMMDD, 0 for none. `name`: the terms of the title where
+    titles are apart."""
 
     passage: NewPassage
     title: str
@@ -89,9 +95,19 @@ class PageAnalysis:
         spelled = " ".join(set(analysed.fresh))
         analysed.fresh.clear()
         for passage, text, (line, small) in zip(passages, texts, lines, strict=True):
-            said_here = f"{heading} {line}{beside}"
-            yield AnalysedPassage(passage, title, text, said_here, small, tags, day, whole, spelled, name)
+            path = [] if self._titles_apart else _below(title, map(without_halves, passage.path))
+            held = set(line.split())
+            above = (term for term in analysed.line(" ".join(path))[0].split() if term not in held)
+            said_here = " ".join(filter(None, [f"{heading} {line}", *dict.fromkeys(above)])) + beside
+            shown = SHOWN_BELOW.join([title, *path])
+            yield AnalysedPassage(passage, shown, text, said_here, small, tags, day, whole, spelled, name)
             beside = whole = spelled = ""
+
+
+def _below(title: str, path: Iterable[str]) -> list[str]:
+    """A path without what the title says already, and without what is too long to be read in one."""
+    known = f" {title.casefold()} "
+    return [heading for heading in path if len(heading) <= LONGEST_HEADING and f" {heading.casefold()} " not in known]
 
 
 def _length(title: str, language: str) -> float:

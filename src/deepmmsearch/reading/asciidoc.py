@@ -93,7 +93,7 @@ class _Reader:
             below = takewhile(bool, self._lines[at + 1 : at + 3])
             revision = next(filter(_REVISION.match, below), "")
             self._said.setdefault("docdate", revision)
-        self._blocks.heading(said)
+        self._blocks.heading(said, len(found[1]))
 
     def _fenced(self, at: int, fence: str) -> int:
         end = next((n for n in range(at + 1, len(self._lines)) if self._lines[n] == fence), len(self._lines))

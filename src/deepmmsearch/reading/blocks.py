@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
-from deepmmsearch.reading.document import EMPTY_ALT, Document, Showing, clean
+from deepmmsearch.reading.document import EMPTY_ALT, Document, Heading, Showing, clean
 
 MAX_PICTURES = 500
 _LEAST_CAPTION = 20
@@ -20,7 +20,7 @@ class Blocks:
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._close: list[bool] = []
-        self._headings: dict[str, None] = {}
+        self._headings: list[Heading] = []
         self._pictures: list[tuple[str, str, int]] = []  # src, title, number of the block that shows it
 
     def add(self, text: str, close: bool = False) -> None:
@@ -34,10 +34,10 @@ class Blocks:
         lines = (clean(line) for line in text.split("\n"))
         self.add("\n".join(line for line in lines if line), close)
 
-    def heading(self, text: str) -> None:
+    def heading(self, text: str, level: int = 1) -> None:
         if text := clean(text):
             self.add(text)
-            self._headings[text] = None
+            self.heads(text, level)
 
     def code(self, text: str) -> None:
         """Its lines stay as they are."""
@@ -63,27 +63,30 @@ class Blocks:
             self._pictures.append((src, title[:300], len(self._texts)))
 
     @property
-    def headings(self) -> tuple[str, ...]:
-        return tuple(self._headings)
+    def first_heading(self) -> str:
+        """ "" where there is none."""
+        return self._headings[0].text if self._headings else ""
 
     def document(
         self, title: str, url: str | None = None, date: str | None = None, language: str | None = None
     ) -> Document:
         joined = ["" if n == 0 else "\n" if close else "\n\n" for n, close in enumerate(self._close)]
         text = "".join(part for pair in zip(joined, self._texts, strict=True) for part in pair)
+        headed = {heading.text for heading in self._headings}
         shown = tuple(
-            Showing(src, alt, self._near(block)[:400], 2.0 if alt else 0.0) for src, alt, block in self._pictures
+            Showing(src, alt, self._near(block, headed)[:400], 2.0 if alt else 0.0)
+            for src, alt, block in self._pictures
         )
-        return Document(title, _CONTROL.sub("", text), url, shown, self.headings, date, language)
+        return Document(title, _CONTROL.sub("", text), url, shown, tuple(self._headings), date, language)
 
-    def heads(self, text: str) -> None:
+    def heads(self, text: str, level: int) -> None:
         """A line that was added already is a heading."""
         if text:
-            self._headings[text] = None
+            self._headings.append(Heading(text, level))
 
-    def _near(self, block: int) -> str:
+    def _near(self, block: int, headed: Collection[str]) -> str:
         """The rest of the paragraph that holds the picture, or else the next one, or else the one before."""
-        near = list(itertools.takewhile(lambda text: text not in self._headings, self._texts[block : block + 2]))
+        near = list(itertools.takewhile(lambda text: text not in headed, self._texts[block : block + 2]))
         long = [text for text in near if len(text) > _LEAST_CAPTION] or near or self._texts[max(0, block - 1) : block]
         return clean(long[0]) if long else ""
 

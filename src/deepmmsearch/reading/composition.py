@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from deepmmsearch.reading.document import MAX_TEXT, Document, Showing, clean
+from deepmmsearch.reading.document import MAX_TEXT, Document, Heading, Showing, clean
 
 MAX_PICTURES, MAX_PICTURE_BYTES = 200, 48_000_000
 """Within one file, all together."""
@@ -51,7 +51,7 @@ class Composition:
 
     def __init__(self, longest: int = MAX_TEXT) -> None:
         self.longest = longest
-        self.headings: list[str] = []
+        self.headings: list[Heading] = []
         self._lines: list[str] = []
         self._length = 0
         self._marks: list[tuple[int, str]] = []
@@ -74,10 +74,10 @@ class Composition:
             self._lines.append(text)
             self._length += len(text) + 1
 
-    def head(self, text: str) -> None:
+    def head(self, text: str, level: int = 1) -> None:
         """A line that heads those after it."""
         if text := clean(text):
-            self.headings.append(text)
+            self.headings.append(Heading(text, level))
             self.add(text)
 
     def row(self, cells: list[str]) -> None:
@@ -100,7 +100,7 @@ class Composition:
             title,
             "\n".join(self._lines),
             pictures=tuple(map(self._showing, self._pictures)),
-            headings=tuple(dict.fromkeys(self.headings)),
+            headings=tuple(self.headings),
             date=found[0] if (found := re.match(r"(19|20)\d\d-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", date)) else None,
             language=language,
             marks=tuple(self._marks),
@@ -115,6 +115,11 @@ class Composition:
         rank = 3.0 if caption else 2.0 * bool(picture.alt)
         snippet = " ".join(part for part in (picture.alt if caption else "", near) if part)
         return Showing(picture.src, title[:300], snippet[:600], rank, picture.content, picture.place)
+
+    @property
+    def first_heading(self) -> str:
+        """ "" where there is none."""
+        return self.headings[0].text if self.headings else ""
 
     @property
     def first_line(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deepmmsearch.types import Link
 
@@ -25,6 +26,13 @@ class Origin:
     longest: int = MAX_TEXT
 
 
+class Heading(NamedTuple):
+    """A line that heads those after it. `level`: 1 for a chapter, 2 for a section in it, and so on."""
+
+    text: str
+    level: int = 1
+
+
 @dataclass(frozen=True)
 class Showing:
     """A picture that a page shows: where it is (as written in the page), what the page says of it, and how telling
@@ -41,8 +49,8 @@ class Showing:
 
 @dataclass(frozen=True)
 class Document:
-    """`url` is the canonical one that the page itself names, for a page on the web one of the same site; `headings` are
-    the lines of the text that head the lines after them; `date` (YYYY-MM-DD) and `language` ("en") are what it says of
+    """`url` is the canonical one that the page itself names, for a page on the web one of the same site; `headings`
+    in their order, each as it stands in the text; `date` (YYYY-MM-DD) and `language` ("en") are what it says of
     itself. `marks` say where parts of the text begin that can be cited by themselves: (offset, fragment of an address),
     such as (0, "page=1"). `charset`: the encoding that was guessed, "" where it is told or UTF-8. `links`: of a page on
     the web, what its main text leads to. `site`: its site's name, which its title had."""
@@ -51,7 +59,7 @@ class Document:
     text: str
     url: str | None = None
     pictures: tuple[Showing, ...] = ()
-    headings: tuple[str, ...] = ()
+    headings: tuple[Heading, ...] = ()
     date: str | None = None
     language: str | None = None
     marks: tuple[tuple[int, str], ...] = ()

@@ -13,6 +13,8 @@ _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 # what was deleted or moved away, and what stands twice for older programs
 _UNSEEN = frozenset(("del", "moveFrom", "Fallback", "instrText", "delText", "pPr", "rPr"))
 _BREAKS = frozenset(("br", "cr", "tab"))
+# a title stands above all chapters, what stands below it heads none of them
+_TITLES = {"title": 1, "subtitle": 9}
 _NOTES = ("footnotes", "endnotes")
 
 
@@ -59,10 +61,10 @@ class _Reader:
     def _paragraph(self, paragraph: Any) -> None:
         text = self._words(paragraph)
         style = paragraph.find(f"{_W}pPr/{_W}pStyle")
-        level = self._levels.get(style.get(f"{_W}val", "") if style is not None else "", "")
+        level = self._levels.get(style.get(f"{_W}val", "") if style is not None else "", 0)
         line = clean(text)
         if level and line and len(line) <= 300:
-            self.text.head(line)
+            self.text.head(line, level)
             self.title = self.title or line
         else:
             self.text.add("\n".join(filter(None, map(clean, text.split("\n")))))
@@ -123,13 +125,20 @@ def _described(blip: Any) -> str:
     return ""
 
 
-def _levels(styles: Any) -> dict[str, str]:
-    """The style of headings by id. Word names its own in English in all languages."""
-    found: dict[str, str] = {}
+def _levels(styles: Any) -> dict[str, int]:
+    """Of the styles of headings by their ids. Word names its own in English in all languages."""
+    found: dict[str, int] = {}
     for style in styles if styles is not None else ():
-        name = style.find(f"{_W}name") if local(style) == "style" else None
-        called = (name.get(f"{_W}val", "") if name is not None else "").lower()
-        outlined = local(style) == "style" and style.find(f"{_W}pPr/{_W}outlineLvl") is not None
-        if called.startswith("heading") or called in ("title", "subtitle") or outlined:
-            found[style.get(f"{_W}styleId", "")] = called or "outlined"
+        if local(style) != "style":
+            continue
+        called, outline = _value(style, "name").lower(), _value(style, f"pPr/{_W}outlineLvl")
+        number = outline or called.removeprefix("heading").strip()
+        level = int(number) + bool(outline) if number in tuple("012345678") else 1
+        if called in _TITLES or called.startswith("heading") or outline in tuple("012345678"):
+            found[style.get(f"{_W}styleId", "")] = _TITLES.get(called, level)
     return found
+
+
+def _value(style: Any, name: str) -> str:
+    found = style.find(f"{_W}{name}")
+    return str(found.get(f"{_W}val", "")) if found is not None else ""

@@ -57,7 +57,7 @@ def _saved_page(origin: Origin, message: Message, address: str) -> Document:
 
 def _message(message: Message, text: Composition, depth: int) -> None:
     if subject := header(message, "Subject"):
-        text.head(subject)
+        text.head(subject, depth + 1)
     text.add("\n".join(f"{name}: {said}" for name in _TOLD if (said := header(message, name))))
     parts = list(_parts(message))
     texts = [part for part in parts if part.get_content_maintype() == "text" and not _is_attached(part)]

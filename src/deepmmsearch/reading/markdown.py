@@ -14,7 +14,7 @@ from deepmmsearch.reading.blocks import Blocks, is_web_address
 from deepmmsearch.reading.declared import language_code
 from deepmmsearch.reading.document import Document, clean
 from deepmmsearch.reading.front_matter import split_front_matter
-from deepmmsearch.reading.page_text import lines_of
+from deepmmsearch.reading.page_text import HEADINGS, lines_of
 from deepmmsearch.reading.seen import keep_seen
 from deepmmsearch.reading.wrapping import joined
 
@@ -47,7 +47,7 @@ def from_markdown(text: str, name: str) -> Document:
     _Walk(blocks, text).through(_parsed(text))
     for line in told.words:
         blocks.paragraph(line, close=line is not told.words[0])
-    title = told.title or next(iter(blocks.headings), name)
+    title = told.title or blocks.first_heading or name
     url = told.url if is_web_address(told.url) else None
     return blocks.document(title, url, told.date, language_code(told.language))
 
@@ -79,6 +79,7 @@ class _Walk:
         self._mark = ""
         self._close = False
         self._term = ""
+        self._level = 1  # of the heading that is open
         self._rows: list[list[str]] = []
         self._header: list[str] = []
 
@@ -113,6 +114,8 @@ class _Walk:
                     self._rows, self._header = [], []
                 case kind if kind.endswith("_open"):
                     self._within.append(kind)
+                    if kind == "heading_open":
+                        self._level = int(token.tag[1:])
                 case kind if kind.endswith("_close") and self._within and kind != "paragraph_close":
                     self._within.pop()
 
@@ -128,7 +131,7 @@ class _Walk:
             self._rows[-1].append(text)
             return
         if within == "heading_open":
-            self._blocks.heading(_HEADING_NAME.sub("", text.rstrip()))
+            self._blocks.heading(_HEADING_NAME.sub("", text.rstrip()), self._level)
         elif within == "dt_open":
             self._blocks.paragraph(self._term)
             self._term = text
@@ -156,8 +159,8 @@ class _Walk:
         for image in element.iter("img"):
             self._blocks.picture(image.get("src") or image.get("data-src") or "", image.get("alt") or "")
         self._blocks.add(text)
-        for heading in element.iter("h1", "h2", "h3", "h4", "h5", "h6"):
-            self._blocks.heads(clean(heading.text_content()))
+        for heading in element.iter(*HEADINGS):
+            self._blocks.heads(clean(heading.text_content()), HEADINGS.index(heading.tag) + 1)
 
 
 def _is_known(tag: str | None) -> bool:

@@ -98,7 +98,7 @@ def from_wikitext(origin: Origin, content: bytes) -> Document:
             _box(text, template)
     for section in code.get_sections(flat=True, include_lead=True):
         for heading in section.filter_headings()[:1]:
-            text.head(heading.title.strip_code())
+            text.head(heading.title.strip_code(), heading.level)
             section.remove(heading)
         for link in section.filter_wikilinks():
             if str(link.title).partition(":")[0].strip().lower() in _ASIDE and ":" in str(link.title):

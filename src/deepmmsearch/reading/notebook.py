@@ -38,7 +38,7 @@ def from_notebook(origin: Origin, content: bytes) -> Document:
             text.add(source)
             for output in _mappings(cell.get("outputs")):
                 _output(text, output)
-    return text.document(next(iter(text.headings), "") or origin.name)
+    return text.document(text.first_heading or origin.name)
 
 
 def _cells(notebook: Any) -> list[Mapping[str, Any]] | None:

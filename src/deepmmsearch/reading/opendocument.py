@@ -11,6 +11,7 @@ from deepmmsearch.reading.document import Document, Origin, clean
 from deepmmsearch.reading.zipped import Zipped, first_text, joined, local
 
 _UNSEEN = frozenset(("tracked-changes", "annotation", "forms", "sequence-decls", "variable-decls", "settings"))
+_LEVEL = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}outline-level"
 _HREF = "{http://www.w3.org/1999/xlink}href"
 
 
@@ -48,7 +49,8 @@ class _Reader:
                 continue
             match name:
                 case "h":
-                    self.text.head(line := clean(_words(element)))
+                    level = element.get(_LEVEL, "1")
+                    self.text.head(line := clean(_words(element)), int(level) if level in "123456789" else 1)
                     self.title = self.title or line
                     self._pictures(element)
                 case "p":

@@ -10,7 +10,7 @@ from deepmmsearch.reading.blocks import Blocks
 from deepmmsearch.reading.document import Document, clean
 from deepmmsearch.reading.wrapping import unwrapped
 
-_HEADING = re.compile(r"\*{1,12} +(?:(?:TODO|DONE|NEXT|WAITING|CANCELLED|CANCELED|HOLD) +)?(?:\[#\w\] +)?(\S.*)")
+_HEADING = re.compile(r"(\*{1,12}) +(?:(?:TODO|DONE|NEXT|WAITING|CANCELLED|CANCELED|HOLD) +)?(?:\[#\w\] +)?(\S.*)")
 _TAGS = re.compile(r"\s:(?:[\w@#%]{1,40}:){1,20}$")
 _KEY = re.compile(r"#\+(\w{1,40})(?:\[[^\]\n]{0,200}\])?:(.*)", re.I)
 _BEGIN = re.compile(r"[ \t]*#\+begin_(\w{1,40})\b.*", re.I)
@@ -45,7 +45,7 @@ class _Reader:
         at = 0
         while at < len(self._lines):
             at = self._next(at)
-        title = self._said.get("title") or next(iter(self._blocks.headings), name)
+        title = self._said.get("title") or (self._blocks.first_heading or name)
         day = _DAY.search(self._said.get("date", ""))
         language = self._said.get("language", "")[:2].lower() or None
         return self._blocks.document(clean(title), None, day[0] if day else None, language)
@@ -63,7 +63,7 @@ class _Reader:
         if key := _KEY.fullmatch(line):
             self._keyword(key[1].lower(), key[2])
         elif heading := _HEADING.fullmatch(line):
-            self._blocks.heading(self._inline(_TAGS.sub("", heading[1][:2_000])))
+            self._blocks.heading(self._inline(_TAGS.sub("", heading[2][:2_000])), len(heading[1]))
         elif _LITERAL.fullmatch(line):
             end = self._end(at, lambda other: _LITERAL.fullmatch(other) is not None)
             self._blocks.code("\n".join(other.lstrip()[2:] for other in self._lines[at:end]))

@@ -26,6 +26,7 @@ from deepmmsearch.reading.composition import (
 )
 from deepmmsearch.reading.document import Document, Origin, Showing, clean
 from deepmmsearch.reading.layout import SENTENCE_END, Paragraph, Piece, ordered, paragraphs, rows
+from deepmmsearch.reading.pdf_outline import PdfHeadings, bookmarks, pdf_headings
 
 SCAN = "a scan without text"
 MAX_PAGES = 2_000
@@ -41,9 +42,6 @@ _DATE = re.compile(r"D:(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 _PAGE_NUMBER = re.compile(
     r"\W*+(page|seite|s\.|p\.)?\s*+(\d{1,4}|[ivxlc]{1,7})(\s*+(/|of|von|de)\s*+\d{1,4})?\W*+", re.I
 )
-_HEADS = 1.15
-"""A heading's letters are this much larger than the text's."""
-_LONGEST_HEADING = 150
 
 
 class _Page(NamedTuple):
@@ -94,7 +92,7 @@ def _read(document: Any, origin: Origin) -> Document:
         if length > origin.longest:
             break
     told = document.get_metadata_dict(skip_empty=True)
-    return _composed(_without_margins(pages), pictures, told, origin)
+    return _composed(_without_margins(pages), pictures, bookmarks(document), told, origin)
 
 
 @contextlib.contextmanager
@@ -374,7 +372,13 @@ def _encoded(one: Any) -> bytes:
 # The document
 
 
-def _composed(pages: list[_Page], pictures: list[Showing], told: dict[str, str], origin: Origin) -> Document:
+def _composed(
+    pages: list[_Page],
+    pictures: list[Showing],
+    marked: dict[tuple[int, str], int],
+    told: dict[str, str],
+    origin: Origin,
+) -> Document:
     written = [(page, [p for block in page.blocks for p in paragraphs(block)]) for page in pages]
     for (_, above), (_, below) in pairwise(written):
         _run_on(above, below)
@@ -382,21 +386,21 @@ def _composed(pages: list[_Page], pictures: list[Showing], told: dict[str, str],
     letters = sum(len(paragraph.text) for paragraph in every)
     if letters < 20 * len(pages) and sum(page.covered for page in pages) * 2 > len(pages):
         raise Unreadable(SCAN if origin.address else f"{SCAN}; index build --ocr reads it")
-    usual = _usual_height(every)
+    headings = pdf_headings(marked, _usual_height(every), (paragraph.height for paragraph in every))
     known = set(re.findall(r"[^\W\d_]+(?:-[^\W\d_]+)*", " ".join(p.text for p in every)))
     text = Composition(origin.longest)
     for page, own in written:
         text.mark(f"page={page.number}")
         for paragraph in own:
             line = clean(_whole_words(paragraph.text, known))
-            if paragraph.height >= _HEADS * usual and len(line) <= _LONGEST_HEADING:
-                text.head(line)
+            if level := headings.level(page.number, line, paragraph.height):
+                text.head(line, level)
             else:
                 text.add(line)
         for line in page.form:
             text.add(line)
     date = _DATE.match(str(told.get("CreationDate", "")))
-    title = _title(str(told.get("Title", "")), written[0][1] if written else [], usual, origin.name)
+    title = _title(str(told.get("Title", "")), written[0][1] if written else [], headings, origin.name)
     document = text.document(title, "-".join(date.groups()) if date else "")
     return replace(document, pictures=tuple(pictures))
 
@@ -429,14 +433,14 @@ def _whole_words(text: str, known: set[str]) -> str:
     return whole
 
 
-def _title(named: str, first: list[Paragraph], usual: float, name: str) -> str:
+def _title(named: str, first: list[Paragraph], headings: PdfHeadings, name: str) -> str:
     if told := given_title(named):
         return told
     lines = [p for p in first if len(re.findall(r"[^\W\d_]", p.text)) >= 4 and len(p.text) <= 250]
     if not lines:
         return name
     largest = max(lines, key=lambda p: round(p.height, 1))
-    if largest.height < _HEADS * usual:
+    if not headings.is_large(largest.height):
         # all alike: a short first line stands for a title
         largest = lines[0]
         if not short_line(largest.text):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from deepmmsearch.reading.document import Document, clean
+from deepmmsearch.reading.document import Document, Heading, clean
 from deepmmsearch.reading.wrapping import unwrapped
 
 LONGEST_TITLE = 100
@@ -13,11 +13,14 @@ _UNDERLINE = re.compile(r"([=\-~^*#+_])\1{2,}[ \t]*")
 
 def from_text(text: str, name: str) -> Document:
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n\n").split("\n")
-    headings: dict[str, None] = {}
+    headings: list[Heading] = []
+    signs: list[str] = []  # in their order, which tells their levels
     kept: list[str] = []
     for number, line in enumerate(lines):
         if _UNDERLINE.fullmatch(line) and number and _is_heading(lines, number):
-            headings[clean(lines[number - 1])] = None
+            if line[0] not in signs:
+                signs.append(line[0])
+            headings.append(Heading(clean(lines[number - 1]), signs.index(line[0]) + 1))
             kept[-1] = clean(kept[-1])
             kept.append("")
         else:

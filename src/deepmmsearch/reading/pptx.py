@@ -27,7 +27,7 @@ def from_pptx(origin: Origin, content: bytes) -> Document:
         if kind == "slide" and not text.full:
             text.mark(f"slide={number}")
             _slide(archive, target, text)
-    title = given_title(first_text(core, "title")) or next(iter(text.headings), "") or text.first_line or origin.name
+    title = given_title(first_text(core, "title")) or text.first_heading or text.first_line or origin.name
     return text.document(title, first_text(core, "created") or first_text(core, "modified"))
 
 

@@ -58,13 +58,14 @@ def from_rst(text: str, name: str) -> Document:
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").expandtabs(8)
     blocks = Blocks()
     _Reader(blocks, dict(_SUBSTITUTION.findall(text))).read([line.rstrip() for line in text.split("\n")])
-    return blocks.document(next(iter(blocks.headings), name))
+    return blocks.document(blocks.first_heading or name)
 
 
 class _Reader:
     def __init__(self, blocks: Blocks, substitutions: dict[str, str]) -> None:
         self._blocks = blocks
         self._substitutions = substitutions
+        self._adornments: list[str] = []  # in their order, which tells their levels; twice for one that is above, too
 
     def read(self, lines: Sequence[str], depth: int = 0, mark: str = "", close: bool = False) -> None:
         """`mark` stands before the first paragraph, which is `close` to the block before."""
@@ -112,7 +113,7 @@ class _Reader:
         following = [*lines[at + 1 : at + 3], "", ""]
         if _ADORNMENT.fullmatch(lines[at]):
             if following[0] and following[1] and _ADORNMENT.fullmatch(following[1]) and following[1][0] == lines[at][0]:
-                self._blocks.heading(self._said(following[0]))
+                self._blocks.heading(self._said(following[0]), self._level(lines[at][0] * 2))
                 return at + 3
             return at + 1 if not following[0] and (at == 0 or not lines[at - 1]) else 0
         if (
@@ -120,9 +121,14 @@ class _Reader:
             and len(following[0]) >= min(len(lines[at]), 4)
             and not _GRID.match(lines[at])
         ):
-            self._blocks.heading(self._said(lines[at]))
+            self._blocks.heading(self._said(lines[at]), self._level(following[0][0]))
             return at + 2
         return 0
+
+    def _level(self, adornment: str) -> int:
+        if adornment not in self._adornments:
+            self._adornments.append(adornment)
+        return self._adornments.index(adornment) + 1
 
     def _explicit(self, line: str, body: Sequence[str], depth: int) -> None:
         """A directive, a target, a note, or a comment."""

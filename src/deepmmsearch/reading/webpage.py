@@ -10,7 +10,7 @@ from typing import Any
 from deepmmsearch.errors import MissingExtra, Unreadable
 from deepmmsearch.reading.charset import decode
 from deepmmsearch.reading.declared import canonical, language_code
-from deepmmsearch.reading.document import Document, Origin, clean
+from deepmmsearch.reading.document import Document, Heading, Origin, clean
 from deepmmsearch.reading.gates import Gates
 from deepmmsearch.reading.main_content import keep_main
 from deepmmsearch.reading.page_links import links_of
@@ -52,7 +52,7 @@ def from_html(origin: Origin, content: bytes) -> Document:
     title = _first(tree, "//title") or _first(tree, "//h1") or origin.name
     body = tree.find("body")
     body = body if body is not None else tree
-    headings, pictures = _headings(body), tuple(pictures_of(body, base))
+    pictures = tuple(pictures_of(body, base))
     if reason := gates.reason(title, "\n".join(lines_of(body)), origin.address):
         raise Unreadable(reason)
     # it takes the tree apart
@@ -66,7 +66,7 @@ def from_html(origin: Origin, content: bytes) -> Document:
         text,
         url,
         pictures,
-        headings,
+        _headings(body),
         date,
         language_code(str(tree.get("lang") or tree.get("{http://www.w3.org/XML/1998/namespace}lang") or "")),
         charset=guessed,
@@ -90,9 +90,9 @@ def _date(tree: Any) -> str | None:
     return found
 
 
-def _headings(body: Any) -> tuple[str, ...]:
-    found = map(heading_of, body.iter(*HEADINGS))
-    return tuple(dict.fromkeys(text for text in found if text))
+def _headings(body: Any) -> tuple[Heading, ...]:
+    found = (Heading(heading_of(element), HEADINGS.index(element.tag) + 1) for element in body.iter(*HEADINGS))
+    return tuple(heading for heading in found if heading.text)
 
 
 def _too_deep(tree: Any, limit: int = 200) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deepmmsearch.confined import CONTENT, MEMORY_LIMIT, Worker, serve
 from deepmmsearch.errors import Unreadable
 from deepmmsearch.reading.declared import canonical
-from deepmmsearch.reading.document import Document, Origin, Showing
+from deepmmsearch.reading.document import Document, Heading, Origin, Showing
 from deepmmsearch.reading.file_kinds import KINDS, READERS, file_origin, read
 from deepmmsearch.types import Link
 
@@ -62,7 +62,7 @@ class Extractor(Worker):
             )
             # what was taken over by a page must not pass for another site's either
             url = canonical(origin.address, url) if url else None
-            headings = tuple(_text(heading) for heading in answer["headings"])
+            headings = tuple(Heading(_text(line), index(level)) for line, level in answer["headings"])
             marks = tuple((index(offset), _text(fragment)) for offset, fragment in answer["marks"])
             title, text, charset, site = (_text(answer[name]) for name in ("title", "text", "charset", "site"))
             if not _CHARSET.fullmatch(charset):  # it is told to the user
