@@ -23,10 +23,11 @@ pytest.importorskip("imagehash")
 pytest.importorskip("matplotlib")
 
 from deepmmsearch.data.card import card_markdown
-from deepmmsearch.data.pipeline import STAGES, build, hold_out
+from deepmmsearch.data.dataset import hold_out
+from deepmmsearch.data.pipeline import build
 from deepmmsearch.data.reader import read_questions, read_trajectories
 from deepmmsearch.data.recipe import BuildSettings, Tries
-from deepmmsearch.data.stages import Stage
+from deepmmsearch.data.stages import STAGES, Stage
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.progress import Step
 from deepmmsearch.store import TrajectoryStore

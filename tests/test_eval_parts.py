@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from commands import done, run
+from deepmmsearch.compose.cassettes import cassettes_of
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluate import part_of
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import UserError
-from deepmmsearch.eval.run import EvalRun, QuestionPart
+from deepmmsearch.eval.run import EvalRun
+from deepmmsearch.outputs import RunPart
 from endpoints import Endpoint, endpoint, said
-
-ROWS = [{"id": f"q{n}", "question": f"Which river is {n}?", "answers": ["Balor" if n % 3 else "Nim"]} for n in range(7)]
+from part_runs import write_eval_recipe
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +30,7 @@ def server() -> Iterator[Endpoint]:
 @pytest.fixture
 def recipe(tmp_path: Path, server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    made: dict[str, Any] = {
-        "output": str(tmp_path / "run"),
-        "policies": {"m": {"kind": "chat", "base_url": server.url, "model": "vlm"}},
-        "benchmarks": [{"name": str(tmp_path / "mine.jsonl"), "label": "mine"}],
-        "workflows": {"direct": {"kind": "direct"}},
-        "judges": {"reward": {"rule": "reward"}},
-    }
-    path = tmp_path / "eval.yaml"
-    path.write_text(yaml.safe_dump(made))
-    return path
+    return write_eval_recipe(tmp_path, server.url, 7)
 
 
 def verdicts(folder: Path) -> dict[str, tuple[float, object]]:
@@ -112,9 +102,17 @@ def test_parts_write_into_no_file_of_another(recipe: Path, tmp_path: Path) -> No
     made = yaml.safe_load(recipe.read_text()) | {"tools": {**tools, "recorder": recorder}}
     made["workflows"] = {"agent": {"kind": "agent"}}
     recipe.write_text(yaml.safe_dump(made))
-    mine = part_of(load_recipe(recipe, EvalRecipe), QuestionPart(2, 4))
+    whole = load_recipe(recipe, EvalRecipe)
+    mine = part_of(whole, RunPart(2, 4))
     assert mine.output == tmp_path / "run.part-2-of-4"
-    assert mine.tools is not None and mine.tools.recorder.cassette == tmp_path / "calls.part-2-of-4.sqlite"  # type: ignore[union-attr]
+    assert cassettes_of(whole) == [tmp_path / "calls.sqlite"]
+    assert cassettes_of(mine) == [tmp_path / "calls.part-2-of-4.sqlite"]
+    # which cassette a part writes does not make it another evaluation
+    for number in (1, 2):
+        done("eval", recipe, "--part", f"{number}/2")
+    parts = [tmp_path / f"run.part-{number}-of-2" for number in (1, 2)]
+    assert "7 trajectories and 7 verdicts are new" in done("eval", "merge", tmp_path / "run", *parts, "--no-report")
+    assert "nothing left to play" in done("eval", recipe, "--no-report")
 
 
 def test_cassettes_of_parts_are_put_together(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import shutil
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,15 @@ from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluate import part_of, play_recipe
 from deepmmsearch.compose.recipe import load_recipe
 from deepmmsearch.errors import Failed, MissingExtra, UserError
-from deepmmsearch.eval.run import EvalRun, QuestionPart
-from deepmmsearch.scale.eval_parts import PartJob, PartPlayed, play_on_workers
+from deepmmsearch.eval.run import EvalRun
+from deepmmsearch.outputs import RunPart
+from deepmmsearch.scale.eval_parts import EvalJob, play_on_workers
+from deepmmsearch.scale.part_workers import PartJob, PartPlayed
 from endpoints import Endpoint, endpoint, error, said
+from part_runs import GoneError, Threads, write_eval_recipe
 
-ROWS = [
-    {"id": f"q{n}", "question": f"Which river is {n}?", "answers": ["Balor" if n % 3 else "Nim"]} for n in range(11)
-]
+QUESTIONS = 11
+ASKED = [f"Which river is {n}?" for n in range(QUESTIONS)]
 
 
 @pytest.fixture
@@ -46,62 +47,12 @@ def server() -> Iterator[Endpoint]:
 @pytest.fixture
 def file(tmp_path: Path, server: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OPENAI_API_KEY", "key")
-    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    made: dict[str, Any] = {
-        "output": str(tmp_path / "run"),
-        "policies": {"m": {"kind": "chat", "base_url": server.url, "model": "vlm"}},
-        "benchmarks": [{"name": str(tmp_path / "mine.jsonl"), "label": "mine"}],
-        "workflows": {"direct": {"kind": "direct"}},
-        "judges": {"reward": {"rule": "reward"}},
-        "concurrency": 1,
-    }
-    path = tmp_path / "eval.yaml"
-    path.write_text(yaml.safe_dump(made))
-    return path
+    return write_eval_recipe(tmp_path, server.url, QUESTIONS, concurrency=1)
 
 
 @pytest.fixture
 def recipe(file: Path) -> EvalRecipe:
     return load_recipe(file, EvalRecipe)
-
-
-class GoneError(Exception):
-    """The worker, or its machine."""
-
-
-class Threads:
-    """Plays jobs in threads. `fate`: called with a part that was played and how often before, raises GoneError for what
-    does not come home."""
-
-    lost: tuple[type[BaseException], ...] = (GoneError,)
-
-    def __init__(self, fate: Callable[[QuestionPart, int], None] = lambda part, before: None) -> None:
-        self.fate = fate
-        self.played: list[int] = []
-        self.busy = self.most = 0
-
-    def submit(self, job: PartJob) -> Future[PartPlayed]:
-        future: Future[PartPlayed] = Future()
-        self.busy += 1
-        self.most = max(self.most, self.busy)
-
-        def work() -> None:
-            try:
-                played = self.play(job)
-                before = self.played.count(job.part.number)
-                self.played.append(job.part.number)
-                self.fate(job.part, before)
-                self.busy -= 1
-                future.set_result(played)
-            except BaseException as error:
-                self.busy -= 1
-                future.set_exception(error)
-
-        threading.Thread(target=work, daemon=True).start()
-        return future
-
-    def play(self, job: PartJob) -> PartPlayed:
-        return job.play()
 
 
 def told(folder: Path) -> dict[str, tuple[float, object, list[str]]]:
@@ -114,7 +65,7 @@ def told(folder: Path) -> dict[str, tuple[float, object, list[str]]]:
 
 
 def questions(server: Endpoint) -> list[str]:
-    return sorted(row["question"] for row in ROWS for body in server.asked if row["question"] in json.dumps(body))
+    return sorted(question for question in ASKED for body in server.asked if question in json.dumps(body))
 
 
 def test_workers_that_are_lost_change_nothing(recipe: EvalRecipe, tmp_path: Path, server: Endpoint) -> None:
@@ -122,7 +73,7 @@ def test_workers_that_are_lost_change_nothing(recipe: EvalRecipe, tmp_path: Path
     play_recipe(whole)
     server.asked.clear()
 
-    def fate(part: QuestionPart, before: int) -> None:
+    def fate(part: RunPart, before: int) -> None:
         # the machine with its disk, twice
         if part.number == 2 and before < 2:
             shutil.rmtree(part.folder(recipe.output))
@@ -134,13 +85,11 @@ def test_workers_that_are_lost_change_nothing(recipe: EvalRecipe, tmp_path: Path
     said: list[str] = []
     workers = Threads(fate)
     play_on_workers(recipe, workers, 2, watch=lambda line: said.append(str(line)))
-    assert told(recipe.output) == told(tmp_path / "whole") and len(told(recipe.output)) == len(ROWS)
+    assert told(recipe.output) == told(tmp_path / "whole") and len(told(recipe.output)) == QUESTIONS
     assert sorted(workers.played) == sorted([*range(1, 9), 2, 2, 5])
     assert workers.most == 2
     # part 2 of 8 are the questions 1 and 9
-    assert questions(server) == sorted(
-        [row["question"] for row in ROWS] + 2 * [ROWS[1]["question"], ROWS[9]["question"]]
-    )
+    assert questions(server) == sorted(ASKED + 2 * [ASKED[1], ASKED[9]])
     assert said.count("Part 2/8 lost its worker and goes to another: node 10.0.0.7 is gone") == 2
     assert "Part 5/8 lost its worker and goes to another: GoneError" in said
     assert "Parts played: 8 of 8, 11 new trajectories" in said
@@ -148,7 +97,7 @@ def test_workers_that_are_lost_change_nothing(recipe: EvalRecipe, tmp_path: Path
 
 
 def test_what_came_home_is_not_played_again(recipe: EvalRecipe, server: Endpoint) -> None:
-    def fate(part: QuestionPart, before: int) -> None:
+    def fate(part: RunPart, before: int) -> None:
         shutil.rmtree(part.folder(recipe.output))
         if part.number == 6:
             raise GoneError("node 7")
@@ -156,11 +105,11 @@ def test_what_came_home_is_not_played_again(recipe: EvalRecipe, server: Endpoint
     with pytest.raises(Failed, match=r"3 workers in turn were lost while they played part 6/8, the last with: node 7 "):
         play_on_workers(recipe, Threads(fate), 2)
     home = set(told(recipe.output))
-    assert 5 <= len(home) < len(ROWS)
+    assert 5 <= len(home) < QUESTIONS
     server.asked.clear()
     # another number of parts, no folder of a part left
     play_on_workers(recipe, Threads(), 1)
-    assert len(told(recipe.output)) == len(ROWS) == len(home) + len(server.asked)
+    assert len(told(recipe.output)) == QUESTIONS == len(home) + len(server.asked)
 
 
 def test_a_killed_process_goes_on_where_its_folder_is(recipe: EvalRecipe, tmp_path: Path) -> None:
@@ -186,9 +135,9 @@ def test_a_killed_process_goes_on_where_its_folder_is(recipe: EvalRecipe, tmp_pa
         policy = recipe.policies["m"].model_copy(update={"base_url": served.url})
         mine = recipe.model_copy(update={"policies": {"m": policy}, "benchmarks": recipe.benchmarks})
         play_on_workers(mine, Killed(), 1, keys=["OPENAI_API_KEY"])
-    assert len(told(recipe.output)) == len(ROWS)
+    assert len(told(recipe.output)) == QUESTIONS
     # only what was under way was asked again
-    assert len(asked) == len(ROWS) + 1
+    assert len(asked) == QUESTIONS + 1
 
 
 def _play_in_child(line: ParentPipe, job: PartJob) -> None:
@@ -219,7 +168,7 @@ def test_errors_of_a_part(recipe: EvalRecipe, tmp_path: Path) -> None:
 
 
 def test_what_a_machine_lacks_is_said(recipe: EvalRecipe, tmp_path: Path) -> None:
-    played = PartJob(recipe, QuestionPart(), folder=str(tmp_path / "nowhere")).play()
+    played = EvalJob(recipe, RunPart(), folder=str(tmp_path / "nowhere")).play()
     assert played.refused is not None and "Every machine needs the recipe's files at the same paths" in played.refused
     (tmp_path / "mine.jsonl").unlink()
     with pytest.raises(UserError, match=r"mine\.jsonl.*\(part 1/4, on "):
@@ -244,11 +193,11 @@ def test_what_is_recorded_comes_home(file: Path, tmp_path: Path) -> None:
 
     play_on_workers(recipe, Moving(), 1)
     with Cassette(tmp_path / "verdicts.sqlite", read_only=True) as home:
-        assert count(home).answers == len(ROWS)
+        assert count(home).answers == QUESTIONS
 
 
 def test_keys_are_not_shown(recipe: EvalRecipe) -> None:
-    assert "secret" not in repr(PartJob(recipe, QuestionPart(), keys={"OPENAI_API_KEY": "secret"}))
+    assert "secret" not in repr(EvalJob(recipe, RunPart(), keys={"OPENAI_API_KEY": "secret"}))
 
 
 def test_options_of_ray(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import json
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,29 @@ _SHOWN = 6
 _MISSING = "not set"
 
 Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RunPart:
+    """Every `of`th question, or shard of them, from the `number`th on, counted from 1: what one of several machines
+    plays."""
+
+    number: int = 1
+    of: int = 1
+
+    def holds(self, place: int) -> bool:
+        """Is what stands at this place, counted from 0, one of them?"""
+        return place % self.of == self.number - 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def folder(self, path: Path) -> Path:
+        """Where this part has what the whole has in `path`, a folder or a file."""
+        return path if self.of == 1 else path.with_name(f"{path.stem}.part-{self.number}-of-{self.of}{path.suffix}")
+
+
+WHOLE = RunPart()
 
 
 class Output:

@@ -8,7 +8,7 @@ that names it, the kind it was found under, the kinds it belongs to, and what th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
@@ -252,6 +252,24 @@ def sections(value: Any) -> Iterator[Settings]:
     if isinstance(value, list | tuple):
         for within in value:
             yield from sections(within)
+
+
+def replaced(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Settings with what `change` makes of them, of those within them, and of single values, wherever that is another
+    thing; the settings themselves where it changes nothing."""
+    if (new := change(value)) is not value:
+        return new
+    if isinstance(value, Settings):
+        changed = {name: replaced(within, change) for name, within in value.__dict__.items()}
+        changed = {name: within for name, within in changed.items() if within is not value.__dict__[name]}
+        return value.model_copy(update=changed) if changed else value
+    if isinstance(value, Mapping):
+        made: Any = {name: replaced(within, change) for name, within in value.items()}
+        return made if any(made[name] is not within for name, within in value.items()) else value
+    if isinstance(value, list | tuple):
+        made = type(value)(replaced(within, change) for within in value)
+        return made if any(new is not old for new, old in zip(made, value, strict=True)) else value
+    return value
 
 
 def decisive(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import click
 
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
+from deepmmsearch.cli.part_options import cluster_of, part_options
 from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.escaping import one_line
@@ -18,8 +19,9 @@ from deepmmsearch.streams import echo
 if TYPE_CHECKING:
     from deepmmsearch.console import Console
     from deepmmsearch.data.benchmark import QuestionSet
+    from deepmmsearch.data.dataset import Built
     from deepmmsearch.data.load_report import LoadReport
-    from deepmmsearch.data.pipeline import Built
+    from deepmmsearch.outputs import RunPart
     from deepmmsearch.types import Question
 
 PLACE = click.Path(path_type=Path)
@@ -244,8 +246,18 @@ def _print_report(console: Console, report: LoadReport) -> None:
 @click.argument("recipe", type=PLACE)
 @click.argument("overrides", nargs=-1)
 @click.option("--retry-errors", is_flag=True, help="Play again the episodes that ended in an error in an earlier run.")
+@part_options
 @dry_run
-def build(recipe: Path, overrides: tuple[str, ...], retry_errors: bool, dry_run: bool) -> None:
+def build(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    retry_errors: bool,
+    part: RunPart | None,
+    address: str | None,
+    workers: int | None,
+    worker_gpus: float | None,
+    dry_run: bool,
+) -> None:
     """Build a training set as RECIPE says: seeds, a teacher's episodes, judged, labelled, without duplicates, balanced.
 
     An interrupted run goes on where it was: what was played, judged or labelled is never paid for twice.
@@ -253,45 +265,87 @@ def build(recipe: Path, overrides: tuple[str, ...], retry_errors: bool, dry_run:
     \b
     Example:  deepmmsearch data build recipes/data/atlas.yaml
               deepmmsearch data build recipes/data/atlas.yaml output=runs/mine seeds.worlds=2
+              deepmmsearch data build recipes/data/atlas.yaml --part 3/8
+              deepmmsearch data merge runs/data/atlas runs/data/atlas.part-*
+              deepmmsearch data build recipes/data/atlas.yaml --ray local --workers 8
     """
     from deepmmsearch.cli.recipe_file import open_recipe
-    from deepmmsearch.compose.data_build import DataRecipe, run_build
+    from deepmmsearch.compose.data_build import DataRecipe, build_of, run_build, run_part
     from deepmmsearch.console import Console
 
+    cluster = cluster_of(part, address, workers, worker_gpus)
     settings = open_recipe(recipe, DataRecipe, overrides)
     ready(settings, recipe, dry_run)
     with Bars() as bars:
-        built = run_build(settings, bars, retry_errors=retry_errors)
-    _print_built(Console(), built)
+        if part is not None and part.of > 1:
+            stages = run_part(settings, part, bars, retry_errors=retry_errors)
+        elif cluster is not None:
+            from deepmmsearch.scale.ray_workers import build_on_ray
+
+            built = build_on_ray(settings, cluster, retry_errors=retry_errors, watch=bars)
+        else:
+            built = run_build(settings, bars, retry_errors=retry_errors)
+    if part is not None and part.of > 1:
+        _print_stages(Console(), stages)
+        folder = build_of(settings, part).output
+        echo(f"Part {part} is in {folder}. Put the parts together with: deepmmsearch data merge OUT PARTS")
+    else:
+        _print_built(Console(), built)
 
 
-def _spoiled(built: Built) -> int:
-    from deepmmsearch.data.stages import ERROR
+@command.command()
+@click.argument("out", type=PLACE)
+@click.argument("parts", nargs=-1, required=True, type=PLACE)
+def merge(out: Path, parts: tuple[Path, ...]) -> None:
+    """Put PARTS, folders that `deepmmsearch data build RECIPE --part I/N` wrote, together into OUT, and make the data
+    set once no part is missing. Nobody is asked anything.
 
-    dropped = [stage["dropped"].items() for stage in built.card["stages"]]
-    return sum(count for reasons in dropped for reason, count in reasons if reason.startswith(ERROR))
+    \b
+    Example:  deepmmsearch data merge runs/data/atlas runs/data/atlas.part-*
+    """
+    from deepmmsearch.console import Console
+    from deepmmsearch.data.build_parts import merge_builds
+
+    with Bars() as bars:
+        merged = merge_builds(out, parts, bars)
+    echo(f"{len(merged.came):,} shards are new in {out}, or further than they were")
+    if merged.built is None:
+        named = ", ".join(merged.missing[:8]) + (" ..." if len(merged.missing) > 8 else "")
+        echo(
+            f"{len(merged.missing):,} shards are finished in none of the parts, so there is no data set yet: {named}. "
+            f"Merge the other parts too, or build them here: deepmmsearch data build RECIPE output={out}"
+        )
+    else:
+        _print_built(Console(), merged.built)
 
 
 def _print_built(console: Console, built: Built) -> None:
-    from rich.table import Table
-
-    table = Table("stage", "rows in", "kept", "left out because")
-    for stage in built.card["stages"]:
-        why = "; ".join(f"{count} {reason}" for reason, count in list(stage["dropped"].items())[:4])
-        table.add_row(stage["stage"], f"{stage['rows']:,}", f"{stage['kept']:,}", why)
-    console.print(table)
-    if pending := sum(stage.get("pending", 0) for stage in built.card["stages"]):
-        console.print(f"{pending:,} rows wait for the next start, because a judge or a model failed. Run it again.")
-    if again := sum(stage.get("retries", 0) for stage in built.card["stages"]):
-        recovered = sum(stage.get("recovered", 0) for stage in built.card["stages"])
-        console.print(f"{again:,} calls that failed were tried again, which helped {recovered:,} rows.")
-    if spoiled := _spoiled(built):
-        console.print(f"{spoiled:,} episodes ended in an error all the same. Play them again with --retry-errors.")
+    _print_stages(console, built.card["stages"])
     contents = built.card["contents"]
     console.print(
         f"{contents['train']['rows']:,} rows for training and {contents['validation']['rows']:,} for validation "
         f"are in {built.dataset}, with a card (README.md) and plots."
     )
+
+
+def _print_stages(console: Console, stages: Sequence[Mapping[str, Any]]) -> None:
+    from rich.table import Table
+
+    from deepmmsearch.data.stages import ERROR
+
+    table = Table("stage", "rows in", "kept", "left out because")
+    for stage in stages:
+        why = "; ".join(f"{count} {reason}" for reason, count in list(stage["dropped"].items())[:4])
+        table.add_row(stage["stage"], f"{stage['rows']:,}", f"{stage['kept']:,}", why)
+    console.print(table)
+    if pending := sum(stage.get("pending", 0) for stage in stages):
+        console.print(f"{pending:,} rows wait for the next start, because a judge or a model failed. Run it again.")
+    if again := sum(stage.get("retries", 0) for stage in stages):
+        recovered = sum(stage.get("recovered", 0) for stage in stages)
+        console.print(f"{again:,} calls that failed were tried again, which helped {recovered:,} rows.")
+    dropped = [reason for stage in stages for reason in stage["dropped"].items()]
+    if spoiled := sum(count for reason, count in dropped if reason.startswith(ERROR)):
+        console.print(f"{spoiled:,} episodes ended in an error all the same. Play them again with --retry-errors.")
 
 
 @command.command()

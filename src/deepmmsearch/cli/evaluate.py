@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
-from deepmmsearch.errors import UserError, need
+from deepmmsearch.cli.part_options import cluster_of, part_options
 from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
-    from deepmmsearch.eval.run import EvalRun, QuestionPart
+    from deepmmsearch.eval.run import EvalRun
+    from deepmmsearch.outputs import RunPart
 
 
 class PlayOrMerge(click.Group):
@@ -23,22 +24,6 @@ class PlayOrMerge(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args if args[:1] == ["merge"] else ["play", *args])
-
-
-class PartType(click.ParamType):
-    """3/8: the third of eight parts."""
-
-    name = "part"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from deepmmsearch.eval.run import QuestionPart
-
-        if isinstance(value, QuestionPart):
-            return value
-        number, slash, of = value.partition("/")
-        if not (slash and number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-            self.fail(f"{value!r} is not a part. Give one such as 3/8, the third of eight.", param, ctx)
-        return QuestionPart(int(number), int(of))
 
 
 @click.group(cls=PlayOrMerge)
@@ -59,10 +44,7 @@ def command() -> None:
 @click.option("--sample", type=click.IntRange(min=1), help="Draw so many questions of each benchmark.")
 @click.option("--seed", type=int, help="Draws the sample.  [default: the recipe's]")
 @click.option("--limit", type=click.IntRange(min=1), help="Play only the first so many of each benchmark.")
-@click.option("--part", type=PartType(), metavar="I/N", help="Play the Ith of N parts, into a folder of its own.")
-@click.option("--ray", "address", metavar="ADDRESS", help="Play on a Ray cluster: its address, or local.")
-@click.option("--workers", type=click.IntRange(min=1), help="How many with --ray play at once.  [default: 4]")
-@click.option("--worker-gpus", type=click.FloatRange(min=0), help="GPUs of each of them.  [default: 0]")
+@part_options
 @click.option("--retry-errors", is_flag=True, help="Play again what failed in an earlier run.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, .md and .json.")
 @dry_run
@@ -74,7 +56,7 @@ def play_command(
     sample: int | None,
     seed: int | None,
     limit: int | None,
-    part: QuestionPart | None,
+    part: RunPart | None,
     address: str | None,
     workers: int | None,
     worker_gpus: float | None,
@@ -98,28 +80,21 @@ def play_command(
     from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.compose.evaluate import play_recipe
-    from deepmmsearch.eval.run import QuestionPart
+    from deepmmsearch.outputs import WHOLE
 
-    if address is not None and part is not None:
-        raise UserError("--ray makes parts itself. Give --ray or --part.")
-    if address is None and (workers or worker_gpus):
-        raise UserError("--workers and --worker-gpus belong to --ray. Give --ray local, or the address of a cluster.")
-    if address is not None:
-        need("An evaluation on Ray", "ray")
+    cluster = cluster_of(part, address, workers, worker_gpus)
     loaded = open_recipe(recipe, EvalRecipe, overrides)
     given = {"sample": sample, "seed": seed, "limit": limit}
     given = {name: value for name, value in given.items() if value is not None}
     loaded = loaded.model_copy(update={"benchmarks": [b.model_copy(update=given) for b in loaded.benchmarks]})
     ready(loaded, recipe, dry_run, only=only, benchmarks=benchmarks)
     with Bars() as bars:
-        if address is not None:
+        if cluster is not None:
             from deepmmsearch.scale.ray_workers import play_on_ray
 
-            play: Callable[..., EvalRun] = partial(
-                play_on_ray, address=address, workers=workers or 4, gpus=worker_gpus or 0
-            )
+            play: Callable[..., EvalRun] = partial(play_on_ray, cluster=cluster)
         else:
-            play = partial(play_recipe, part=part or QuestionPart())
+            play = partial(play_recipe, part=part or WHOLE)
         run = play(loaded, only=only, benchmarks=benchmarks, retry_errors=retry_errors, watch=bars)
     if report and part is None:
         from deepmmsearch.cli.report import write_all

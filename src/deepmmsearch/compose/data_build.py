@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import with_gold_boxes
+from deepmmsearch.compose.cassettes import with_own_cassettes
 from deepmmsearch.compose.endpoints import chat_model
 from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings, build_judge
 from deepmmsearch.compose.keys import keys_of
@@ -27,13 +28,14 @@ from deepmmsearch.compose.policies import (
 )
 from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings, ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
-from deepmmsearch.data.pipeline import Built, Makers, build
+from deepmmsearch.data.pipeline import Built, Makers, build, build_part
 from deepmmsearch.data.recipe import AtlasSeeds, BuildSettings, KnownTaxonomy, SearchByRollouts, Taxonomy
 from deepmmsearch.data.sources import world_folder
 from deepmmsearch.data.tasks import Labeler
 from deepmmsearch.data.taxonomy import KnownLabels, ModelLabels
 from deepmmsearch.digests import contents_of
 from deepmmsearch.judge import Judge
+from deepmmsearch.outputs import WHOLE, RunPart
 from deepmmsearch.progress import Watch, silent
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.settings import Settings
@@ -87,6 +89,31 @@ class DataRecipe(BuildSettings):
 def run_build(recipe: DataRecipe, watch: Watch = silent, *, retry_errors: bool = False) -> Built:
     """Everything that can be checked is checked before the first seed is drawn. `retry_errors`: episodes that ended in
     an error are played again."""
+    return build(*composed(recipe), watch, retry_errors=retry_errors)
+
+
+def run_part(
+    recipe: DataRecipe,
+    part: RunPart,
+    watch: Watch = silent,
+    *,
+    retry_errors: bool = False,
+    elsewhere: Collection[str] = (),
+    former: Path | None = None,
+) -> list[dict[str, Any]]:
+    """As `run_build`, but of a part of the shards, into a folder and cassettes of its own; see `build_part`."""
+    made = composed(recipe, part)
+    return build_part(*made, part, watch, retry_errors=retry_errors, elsewhere=elsewhere, former=former)
+
+
+def build_of(recipe: DataRecipe, part: RunPart) -> DataRecipe:
+    """The recipe with the folder and the cassettes of a part."""
+    return with_own_cassettes(recipe, part).model_copy(update={"output": part.folder(recipe.output)})
+
+
+def composed(whole: DataRecipe, part: RunPart = WHOLE) -> tuple[BuildSettings, Makers]:
+    """What a build is made of. Raises UserError where the judge cannot be made."""
+    recipe = build_of(whole, part)
     own_world = isinstance(recipe.seeds, AtlasSeeds)
     judges = Judges(recipe.judge)
     judges()
@@ -97,10 +124,11 @@ def run_build(recipe: DataRecipe, watch: Watch = silent, *, retry_errors: bool =
         rollouts = Players(recipe.rollout_policy, recipe.output, own_world)
     teacher = Players(recipe.teacher, recipe.output, own_world)
     keys = tuple(sorted(set(keys_of(recipe))))
-    made_with = {name: _made_with(player) for name, player in recipe.players().items()}
-    made_with |= {"judge": contents_of(recipe.judge), "labels": {}, "rollouts": made_with.pop("rollout_policy", {})}
+    # of the whole: that a part has cassettes of its own does not make it another build
+    made_with = {name: _made_with(player) for name, player in whole.players().items()}
+    made_with |= {"judge": contents_of(whole.judge), "labels": {}, "rollouts": made_with.pop("rollout_policy", {})}
     makers = Makers(teacher, judges, Labelers(recipe.taxonomy), settings, made_with, rollouts, keys)
-    return build(BuildSettings.model_validate(_base(recipe)), makers, watch, retry_errors=retry_errors)
+    return BuildSettings.model_validate(_base(recipe)), makers
 
 
 @dataclass(frozen=True)

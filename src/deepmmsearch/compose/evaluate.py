@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
-from deepmmsearch.compose.eval_recipe import EvalRecipe
+from deepmmsearch.compose.cassettes import with_own_cassettes
+from deepmmsearch.compose.eval_recipe import BenchmarkSettings, EvalRecipe
 from deepmmsearch.compose.evaluation import ORACLE, Evaluation, Task, limited
-from deepmmsearch.compose.tool_settings import CacheSettings
 from deepmmsearch.errors import Failed, UnknownName, UserError
-from deepmmsearch.eval.run import COMMAND, WHOLE, EvalRun, Finished, QuestionPart, evaluate, raise_if_all_failed
-from deepmmsearch.outputs import Output
+from deepmmsearch.eval.run import COMMAND, EvalRun, Finished, evaluate, raise_if_all_failed
+from deepmmsearch.outputs import WHOLE, Output, RunPart
 from deepmmsearch.progress import Step, Watch, silent, tracked
 from deepmmsearch.redaction import public_settings
 
@@ -52,7 +52,7 @@ def play_recipe(
     only: Sequence[str] = (),
     benchmarks: Sequence[str] = (),
     *,
-    part: QuestionPart = WHOLE,
+    part: RunPart = WHOLE,
     retry_errors: bool = False,
     elsewhere: Collection[str] = (),
     watch: Watch = silent,
@@ -63,11 +63,9 @@ def play_recipe(
     Raises UnknownName for a workflow or benchmark that is not in the recipe, UserError for what cannot be played,
     Failed where too much failed in a row, or everything did.
     """
-    recipe = part_of(recipe, part)
-    evaluation, parts = check_output(recipe, only, benchmarks, retry_errors)
-    run = EvalRun(recipe.output)
-    chosen = [name for name in recipe.workflows if not only or name in only]
-    opened = limited(recipe.benchmarks, benchmarks)
+    planned = check_output(recipe, only, benchmarks, retry_errors, part)
+    recipe, evaluation, chosen, parts = planned.recipe, planned.evaluation, planned.workflows, planned.made_with
+    run, opened = EvalRun(recipe.output), planned.benchmarks
     settings, spare = {"timeout": recipe.timeout}, RETRIED if retry_errors else ()
     tasks = [evaluation.task(settings) for settings in tracked(opened, "Opening benchmarks", len(opened), watch)]
     for task in tasks:
@@ -100,37 +98,39 @@ def play_recipe(
     return run
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What of a `recipe` is played, `made_with` these settings, by name of what they belong to."""
+
+    recipe: EvalRecipe
+    evaluation: Evaluation
+    workflows: list[str]
+    benchmarks: list[BenchmarkSettings]
+    made_with: dict[str, dict[str, Any]]
+
+
 def check_output(
-    recipe: EvalRecipe, only: Sequence[str], benchmarks: Sequence[str], retry_errors: bool
-) -> tuple[Evaluation, dict[str, Any]]:
-    """Before a world is made or a picture read: raises UserError where the output was made with other settings. Gives
-    what will play, and with which settings."""
+    recipe: EvalRecipe, only: Sequence[str], benchmarks: Sequence[str], retry_errors: bool, part: RunPart = WHOLE
+) -> Planned:
+    """Before a world is made or a picture read: raises UserError where the output was made with other settings."""
     for name in only:
         if name not in recipe.workflows:
             raise UnknownName("workflow in the recipe", name, recipe.workflows)
-    evaluation = Evaluation(recipe)
     chosen = [name for name in recipe.workflows if not only or name in only]
-    parts = evaluation.made_with(chosen, limited(recipe.benchmarks, benchmarks))
-    Output(recipe.output, COMMAND).expect({"timeout": recipe.timeout}, parts, RETRIED if retry_errors else ())
-    return evaluation, parts
+    opened = limited(recipe.benchmarks, benchmarks)
+    # of the whole: that a part has cassettes of its own does not make it another run
+    made_with = Evaluation(recipe).made_with(chosen, opened)
+    mine = part_of(recipe, part)
+    Output(mine.output, COMMAND).expect({"timeout": mine.timeout}, made_with, RETRIED if retry_errors else ())
+    return Planned(mine, Evaluation(mine), chosen, opened, made_with)
 
 
-def part_of(recipe: EvalRecipe, part: QuestionPart) -> EvalRecipe:
-    """The recipe with the folder and the cassettes of a part: machines share no file that any of them writes."""
+def part_of(recipe: EvalRecipe, part: RunPart) -> EvalRecipe:
+    """The recipe with the folder and the cassettes of a part."""
     if part.of == 1:
         return recipe
-
-    def own(settings: Any) -> Any:
-        recorder = getattr(settings, "recorder", None)
-        if not isinstance(recorder, CacheSettings):
-            return settings
-        cassette = recorder.model_copy(update={"cassette": part.folder(recorder.cassette)})
-        return settings.model_copy(update={"recorder": cassette})
-
-    judges = {name: own(settings) for name, settings in recipe.judges.items()}
     worlds = recipe.worlds or recipe.output.parent / "worlds"
-    mine = {"output": part.folder(recipe.output), "tools": own(recipe.tools), "judges": judges, "worlds": worlds}
-    return recipe.model_copy(update=mine)
+    return with_own_cassettes(recipe, part).model_copy(update={"output": part.folder(recipe.output), "worlds": worlds})
 
 
 def _play(
@@ -138,7 +138,7 @@ def _play(
     run: EvalRun,
     name: str,
     task: Task,
-    part: QuestionPart,
+    part: RunPart,
     retry_errors: bool,
     elsewhere: Collection[str],
     watch: Watch,

@@ -11,7 +11,6 @@ from typing import Any
 
 from deepmmsearch.agent.table import figure
 from deepmmsearch.data.records import row_trajectory
-from deepmmsearch.data.stages import Counts
 from deepmmsearch.data.tables import Row
 from deepmmsearch.revision import revision
 from deepmmsearch.show.tabulate import plain_markdown
@@ -160,10 +159,6 @@ def write_card(card: Mapping[str, Any], folder: Path) -> None:
     plot_stages(names, [stage["kept"] for stage in card["stages"]], folder / "stages.png", str(card["name"]))
     # last: where it is, everything is
     write_json(folder / "card.json", dict(card), durable=True)
-
-
-def stage_summary(name: str, counts: Counts) -> dict[str, Any]:
-    return {"stage": name, **counts.to_dict(), "seconds": round(counts.seconds, 1), "cost": round(counts.cost, 6)}
 
 
 def _front_matter(card: Mapping[str, Any]) -> str:

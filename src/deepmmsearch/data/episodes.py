@@ -40,7 +40,7 @@ class PlayEpisodes:
             return
         with locked(self.stage.folder / "journal" / f".{shard}.lock", private=True):
             began = time.perf_counter()
-            store = TrajectoryStore(self.stage.folder / "journal" / shard)
+            store = TrajectoryStore(self.stage.journal_store(shard))
             known = {id for id, error in last_errors(store).items() if error is None or not self.retry_errors}
             questions = (row_question(row) for row in self.before.read(shard) if row["id"] not in known)
             counts = Counts(notes=Counter({"taken from an earlier run": len(known)} if known else {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,17 @@ from deepmmsearch.data.records import read_rows, write_rows
 from deepmmsearch.data.tables import Row, read_json
 from deepmmsearch.files import write_json
 from deepmmsearch.outputs import Output, content
+from deepmmsearch.progress import Step, Watch
 
 COMMAND = "data build"
+STAGES = ("1-seeds", "2-episodes", "3-correct", "4-labelled", "5-search", "6-unique", "7-balanced")
+PLAYED = 5
+"""So many of them work on a shard by itself; those after them look at all shards."""
+RECIPE = "recipe.yaml"
+"""What a build was made with, as a recipe, without secrets."""
 ERROR = "error: "
-# as the sources of seeds call them
-_PART = re.compile(r"part-\d{5,}|world-\d+")
+SHARD = re.compile(r"part-\d{5,}|world-\d+")
+"""How the sources of seeds call them."""
 
 
 @dataclass
@@ -108,6 +114,10 @@ class Stage:
     def journal_file(self, part: str) -> Path:
         return self.folder / "journal" / f"{part}.jsonl"
 
+    def journal_store(self, part: str) -> Path:
+        """Where the journal is of trajectories."""
+        return self.folder / "journal" / part
+
     def has(self, part: str) -> bool:
         return self.counts_file(part).is_file()
 
@@ -123,7 +133,7 @@ class Stage:
         return read_rows(self.rows_file(part))
 
     def parts(self) -> list[str]:
-        named = (path.stem for path in self.folder.glob("*.json") if _PART.fullmatch(path.stem))
+        named = (path.stem for path in self.folder.glob("*.json") if SHARD.fullmatch(path.stem))
         return sorted(part for part in named if self.rows_file(part).is_file())
 
     def counts(self, parts: Iterable[str] | None = None) -> Counts:
@@ -150,3 +160,22 @@ class Stage:
         for part in self.parts():
             self.counts_file(part).unlink()
             self.rows_file(part).unlink()
+
+
+def stages_of(output: Path) -> list[Stage]:
+    """All of a build, in their order."""
+    return [Stage(output / name) for name in STAGES]
+
+
+def summaries(output: Path, shards: Sequence[str]) -> list[dict[str, Any]]:
+    """What a card tells of each stage."""
+    counted = [(stage.name, stage.counts(shards)) for stage in stages_of(output)]
+    return [
+        {"stage": name, **c.to_dict(), "seconds": round(c.seconds, 1), "cost": round(c.cost, 6)} for name, c in counted
+    ]
+
+
+def tell(watch: Watch, stage: Stage, done: int, kept: int, total: int | None, cost: float) -> None:
+    share = f"kept {kept / done:.0%}" if done else ""
+    money = f"${cost:,.2f}" if cost else ""
+    watch(Step(stage.name, done, total, ", ".join(filter(None, (share, money)))))

@@ -120,7 +120,7 @@ class TellSearch:
             raise UserError("Rollouts need a policy: set rollout_policy in the recipe, or search.by=trajectory.")
         with locked(self.stage.folder / "journal" / f".{shard}.lock", private=True):
             began, counts = time.perf_counter(), Counts()
-            store = TrajectoryStore(self.stage.folder / "journal" / shard)
+            store = TrajectoryStore(self.stage.journal_store(shard))
             await self._play(self.players(shard), self.settings, shard, store, tell)
             count_tries(store, counts)
             found, unjudged = await self._kinds(store, counts)

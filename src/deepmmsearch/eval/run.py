@@ -21,7 +21,7 @@ from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.files import for_owner, locked, make_folder, write_json
 from deepmmsearch.judge import Judge, JudgeError, Verdict
 from deepmmsearch.judge.verdict import NOT_ASKED, Selective
-from deepmmsearch.outputs import LOCK, Output, Values
+from deepmmsearch.outputs import LOCK, WHOLE, Output, RunPart, Values
 from deepmmsearch.revision import revision
 from deepmmsearch.sealing import is_sealed
 from deepmmsearch.store import TrajectoryStore
@@ -163,28 +163,6 @@ class EvalRun:
 
 
 @dataclass(frozen=True)
-class QuestionPart:
-    """Every `of`th question, from the `number`th on, counted from 1: what one of several machines plays."""
-
-    number: int = 1
-    of: int = 1
-
-    def holds(self, place: int) -> bool:
-        """Is the question at this place, counted from 0, one of them?"""
-        return place % self.of == self.number - 1
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.of}"
-
-    def folder(self, path: Path) -> Path:
-        """Where this part has what the whole has in `path`, a folder or a file."""
-        return path if self.of == 1 else path.with_name(f"{path.stem}.part-{self.number}-of-{self.of}{path.suffix}")
-
-
-WHOLE = QuestionPart()
-
-
-@dataclass(frozen=True)
 class Finished:
     """What is reported after each question."""
 
@@ -207,7 +185,7 @@ async def evaluate(
     pictures: int = 24,
     retry_errors: bool = False,
     stop_after_errors: int | None = None,
-    part: QuestionPart = WHOLE,
+    part: RunPart = WHOLE,
     elsewhere: Collection[str] = (),
     report: Callable[[Finished], None] = lambda _: None,
 ) -> int:
