@@ -148,7 +148,7 @@ def _limit(memory: int) -> None:
 
 def _compile(libraries: Iterable[str]) -> None:
     """Imports those that no earlier process has compiled: a confined one cannot keep what it compiles."""
-    for name in libraries:
+    for name in () if sys.dont_write_bytecode else libraries:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.cached is not None and not Path(spec.cached).exists():
             importlib.import_module(name)
