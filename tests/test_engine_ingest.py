@@ -350,10 +350,10 @@ class Many:
                 raise KeyboardInterrupt
 
         report = Report()
-        with Writer(self.index.store) as opened:
+        with Extractor() as extractor, Writer(self.index.store) as opened:
             walk = Walk(self.index.root, "", {*SUFFIXES, ".warc.gz"})
             found = changes(opened.snapshot, walk, report)
-            Update(self.ingest, opened, report, watch).apply(found)
+            Update(self.ingest, extractor, opened, report, watch).apply(found)
         self.index.store.refresh()
         return report
 

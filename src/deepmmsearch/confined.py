@@ -70,6 +70,10 @@ class Worker:
                         pipe.close()
             self._process = None
 
+    def start(self) -> None:
+        """For whoever has something else to do until it is asked."""
+        self._started()
+
     def _exchange(self, request: Mapping[str, Any], content: bytes, seconds: float) -> dict[str, Any] | None:
         """None where the process was killed, perhaps by a kernel without memory before it heard of this."""
         process = self._started()

@@ -35,6 +35,7 @@ from deepmmsearch.index_place import Place
 from deepmmsearch.language.function_words import languages
 from deepmmsearch.notation import without_halves
 from deepmmsearch.progress import Watch, silent
+from deepmmsearch.reading.worker import Extractor
 from deepmmsearch.types import Hit
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ class Index:
         refuse_unnamed(self.settings.vision, self.store.name, self._encoders)
         return image_encoder(self.settings.vision) if self.settings.vision else None
 
-    def _ingest(self, timeout: float = 15.0) -> Ingest:
+    def _ingest(self) -> Ingest:
         texts = None
         if self.settings.ocr:
             from deepmmsearch.reading.ocr import TextReader
@@ -229,7 +230,6 @@ class Index:
             self.settings.passage,
             self.text_encoder,
             self.image_encoder,
-            timeout,
             texts=texts,
             language=self.settings.language,
         )
@@ -259,16 +259,20 @@ class Index:
         changes are to be made."""
 
         def follow(update: Update) -> None:
-            found = changes(update.writer.snapshot, self._walk(self.root), self.report, watch)
+            found = changes(update.writer.snapshot, self._walk(self.root), self.report, watch, update.expect)
             update.apply(wanted(found))
 
         self._change(follow, watch, timeout, log)
         return self.report
 
     def _change(self, work: Callable[[Update], None], watch: Watch, timeout: float, log: Log) -> None:
-        self.report = Report(log=log)
-        with self.store.intact(), self.store.writing() as writer:
-            work(Update(self._ingest(timeout), writer, self.report, watch))
+        self.report, ingesting = Report(log=log), self._ingest()
+        with (
+            Extractor(timeout, texts=ingesting.texts) as extractor,
+            self.store.intact(),
+            self.store.writing() as writer,
+        ):
+            work(Update(ingesting, extractor, writer, self.report, watch))
         self.store.refresh()
 
     def _walk(self, folder: Path) -> Walk:

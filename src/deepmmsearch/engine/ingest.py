@@ -61,7 +61,6 @@ class Ingest:
     passage_size: int = 900
     text_encoder: TextEncoder | None = None
     image_encoder: ImageEncoder | None = None
-    timeout: float = 15.0
     texts: TextReader | None = None
     collections: Mapping[str, Collection] = field(default_factory=lambda: COLLECTIONS)
     language: str | None = None

@@ -47,14 +47,21 @@ class Changes(NamedTuple):
     gone: list[tuple[str, KnownFile]]
 
 
-def changes(snapshot: BackendSnapshot, folder: Iterable[Found], report: Report, watch: Watch = silent) -> Changes:
+def changes(
+    snapshot: BackendSnapshot,
+    folder: Iterable[Found],
+    report: Report,
+    watch: Watch = silent,
+    expect: Callable[[Found], None] = lambda found: None,
+) -> Changes:
     """All that a folder holds against all that the index holds of it, and files that were added from elsewhere. What is
-    as it was is told to the report."""
+    as it was is told to the report, what is not to `expect`, at once."""
     known = snapshot.known_files()
     todo: list[tuple[Found, KnownFile | None]] = []
     for found in tracked(folder, "Looking through the folder", None, watch):
         was = known.pop(page_number(found.file), None)
         if not settled(snapshot, found, was, report):
+            expect(found)
             todo.append((found, was))
     gone: list[tuple[str, KnownFile]] = []
     for was in known.values():
@@ -101,12 +108,18 @@ class Update:
     file. KeyboardInterrupt is raised when what was done until then is committed."""
 
     ingest: Ingest
+    extractor: Extractor
     writer: BackendWriter
     report: Report
     watch: Watch = silent
 
     def __post_init__(self) -> None:
         self._sites = SiteNames(self.ingest.root)
+
+    def expect(self, found: Found) -> None:
+        """Starts the process that reads it, while others are still looked for."""
+        if not found.reason and Path(found.path).suffix.lower() not in PICTURES:
+            self.extractor.start()
 
     def apply(self, changes: Changes) -> None:
         for file, was in changes.gone:
@@ -123,6 +136,7 @@ class Update:
             if (was is not None and was.kind == "skipped") or not settled(
                 self.writer.snapshot, found, was, self.report
             ):
+                self.expect(found)
                 todo.append((found, was))
         self._run(todo)
 
@@ -132,17 +146,16 @@ class Update:
     def _run(self, todo: list[tuple[Found, KnownFile | None]]) -> None:
         todo.sort(key=lambda pair: pair[0].file)
         try:
-            with Extractor(self.ingest.timeout, texts=self.ingest.texts) as extractor:
-                for found, was in tracked(todo, "Indexing", len(todo), self.watch):
-                    self._one(extractor, found, was)
-                    if self.writer.due:
-                        self.writer.commit()
+            for found, was in tracked(todo, "Indexing", len(todo), self.watch):
+                self._one(found, was)
+                if self.writer.due:
+                    self.writer.commit()
         except KeyboardInterrupt:
             self.writer.commit()
             raise
         self.writer.commit()
 
-    def _one(self, extractor: Extractor, found: Found, was: KnownFile | None) -> None:
+    def _one(self, found: Found, was: KnownFile | None) -> None:
         kind = extension(PurePosixPath(found.path).name, self.ingest.collections)
         collection = self.ingest.collections[kind] if kind else None
         reason, stamp = found.reason, found.stamp
@@ -150,9 +163,9 @@ class Update:
         if not reason:
             try:
                 if collection is not None:
-                    self._collection(extractor, collection, found, was, reached)
+                    self._collection(collection, found, was, reached)
                 else:
-                    self._file(extractor, found, was)
+                    self._file(found, was)
                 return
             except Unreadable as error:
                 reason = str(error)
@@ -171,7 +184,7 @@ class Update:
                 self.writer.remove(found.file)
             self.writer.add_file(found.file, "skipped", content, stamp)
 
-    def _file(self, extractor: Extractor, found: Found, was: KnownFile | None) -> None:
+    def _file(self, found: Found, was: KnownFile | None) -> None:
         file = found.file
         content, stamp, modified = _content(found.path)
         sha = hashlib.sha256(content).hexdigest()
@@ -185,7 +198,7 @@ class Update:
             if Path(found.path).suffix.lower() in PICTURES:
                 self.ingest.add_picture(self.writer, file, content, sha)
             else:
-                document = _extracted(lambda: extractor.extract(file, content))
+                document = _extracted(lambda: self.extractor.extract(file, content))
                 document = self._sites.of_file(Path(found.path), document)
                 self.ingest.add_page(self.writer, file, replace(document, date=document.date or modified))
                 charset = document.charset
@@ -197,7 +210,6 @@ class Update:
 
     def _collection(
         self,
-        extractor: Extractor,
         collection: Collection,
         found: Found,
         was: KnownFile | None,
@@ -213,7 +225,7 @@ class Update:
         try:
             entries = collection(path, reached["cursor"])
             for entry in tracked(entries, f"Reading {path.name}", None, self.watch):
-                self._entry(extractor, file, entry)
+                self._entry(file, entry)
                 reached["cursor"] = entry.cursor
                 if self.writer.due:
                     self.writer.add_file(file, "file", reached, 0)
@@ -224,7 +236,7 @@ class Update:
         self.writer.add_file(file, "file", {"sha": _fingerprint(path)}, found.stamp)
         self.report.add(file, new=was is None or "cursor" in held)
 
-    def _entry(self, extractor: Extractor, file: str, entry: CollectionEntry) -> None:
+    def _entry(self, file: str, entry: CollectionEntry) -> None:
         name, reason, origin = f"{file}#{entry.name}", entry.problem, entry.origin
         if not reason:
             try:
@@ -232,7 +244,7 @@ class Update:
                     sha = hashlib.sha256(entry.content).hexdigest()
                     self.ingest.add_picture(self.writer, name, entry.content, sha, file)
                 else:
-                    document = _extracted(lambda: extractor.read(origin, entry.content))
+                    document = _extracted(lambda: self.extractor.read(origin, entry.content))
                     if origin.kind == "html":
                         document = self._sites.of_entry(file, entry.url, document)
                     self.ingest.add_page(self.writer, name, document, file, entry.url)

@@ -66,7 +66,7 @@ def reason_stamp(reason: str) -> int:
 
 def as_text(name: str) -> str:
     """A file's name with each byte that is not UTF-8 written out: `caf\\xe9.md`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def extension(name: str, known: Collection[str]) -> str:
@@ -162,8 +162,10 @@ class Walk:
 
 
 def _left_out(rules: _Rules, parts: tuple[str, ...], is_folder: bool) -> bool:
-    found = (excluded(of_folder, parts[depth:], is_folder) for depth, of_folder in reversed(rules))
-    return next((verdict for verdict in found if verdict is not None), False)
+    for depth, of_folder in reversed(rules):
+        if of_folder and (verdict := excluded(of_folder, parts[depth:], is_folder)) is not None:
+            return verdict
+    return False
 
 
 def named(path: Path, file: str) -> Found:

@@ -85,8 +85,8 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *error: object) -> None:
+        self.close(at_once=any(error))
 
     def add(
         self,
@@ -240,10 +240,12 @@ class Writer:
         self.store.refresh()
         self._begin()
 
-    def close(self) -> None:
-        """Ends writing; what was not committed is gone."""
+    def close(self, at_once: bool = False) -> None:
+        """Ends writing; what was not committed is gone. Segments that are being merged are waited for, unless it is to
+        end `at_once`: if nobody ever did, each file that is added alone would leave one."""
         if self._writer is not None:
-            self._writer.rollback()
+            if at_once or self.pending:
+                self._writer.rollback()
             self._writer.wait_merging_threads()
             self._writer = None
             self.store.keep_written()
