@@ -610,6 +610,9 @@ def main() -> None:
     parser.add_argument("--sets", type=Path, help="folder of further collections with judged questions")
     parser.add_argument("--quick", action="store_true", help="small samples, no dense vectors, no real photographs")
     parser.add_argument("--no-dense", action="store_true", help="without dense vectors (their build takes minutes)")
+    parser.add_argument(
+        "--encoders", nargs="+", default=["minilm"], help="names or folders of text encoders whose vectors are fused"
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to run; all when not given")
     parser.add_argument(
         "--passages", type=int, default=100_000, help="the largest index of the tables of growth and vectors"
@@ -657,7 +660,8 @@ def main() -> None:
         if "dense" in options.only:
             engine_dense.vector_search(5_000 if options.quick else options.passages)
             if real and not (options.quick or options.no_dense):
-                engine_dense.fusion(options.data, work, table.row)
+                for encoder in options.encoders:
+                    engine_dense.fusion(options.data, work, table.row, encoder)
     print(f"\n{table.failed} goals missed." if table.failed else "\nAll goals met.")
     sys.exit(1 if options.strict and table.failed else 0)
 

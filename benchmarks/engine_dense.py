@@ -14,6 +14,7 @@ import json
 import math
 import random
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -23,8 +24,11 @@ import numpy as np
 
 from deepmmsearch.engine import Index, IndexSettings
 from deepmmsearch.engine.cells import Cells
-from deepmmsearch.engine.text_ranking import search
-from deepmmsearch.engine.vectors import vectors_of
+from deepmmsearch.engine.engine_tables import batches
+from deepmmsearch.engine.lancedb_tables import LanceEngine
+from deepmmsearch.engine.table_store import Statistics, parts_table
+from deepmmsearch.engine.text_ranking import DEPTH, search
+from deepmmsearch.engine.vectors import CANDIDATES, vectors_of
 
 DIMENSIONS = 384
 ASKED = 200
@@ -102,11 +106,40 @@ def by_usearch(vectors: np.ndarray) -> Tried:
         yield f"effort {effort}", lambda query: list(graph.search(query.astype(np.float16), 10, threads=1).keys)
 
 
+def by_lancedb(vectors: np.ndarray) -> Tried:
+    yield from in_lancedb(vectors, indexed=0)
+
+
+def compared_by_lancedb(vectors: np.ndarray) -> Tried:
+    yield from in_lancedb(vectors, indexed=len(vectors) + 1)
+
+
+def in_lancedb(vectors: np.ndarray, indexed: int) -> Tried:
+    """As an index in LanceDB asks for passages: more than ten, for the sake of those that have several parts."""
+    with tempfile.TemporaryDirectory() as folder:
+        engine = LanceEngine(f"lancedb://{folder}", folder, read_only=False, indexed=indexed)
+        table = parts_table({"vector": DIMENSIONS})
+        engine.create(table)
+        rows = engine.open(table, Statistics())
+        for some in batches(range(len(vectors)), 20_000):
+            parts = zip(some, vectors[some[0] : some[-1] + 1], strict=True)
+            rows.add([{"id": f"{n:x}", "owners": [f"{n}.md"], "passage": n, "page": n, "vector": v} for n, v in parts])
+        rows.compact()
+        yield (
+            f"{CANDIDATES * DEPTH} asked for",
+            lambda query: [
+                r["passage"] for _, r in rows.nearest("vector", query, CANDIDATES * DEPTH, ["passage"])[:10]
+            ],
+        )
+
+
 ENGINES: dict[str, tuple[Callable[[np.ndarray], Tried], str]] = {
     "deepmmsearch": (ours, "numpy"),
     "exact, numpy": (plain, "numpy"),
     "faiss IVF, SQ8": (by_faiss, "faiss"),
     "usearch HNSW, f16": (by_usearch, "usearch"),
+    "LanceDB, its index": (by_lancedb, "lancedb"),
+    "LanceDB, exact": (compared_by_lancedb, "lancedb"),
 }
 
 
@@ -146,14 +179,18 @@ def figures(found: Found, queries: np.ndarray, right: list[set[int]]) -> tuple[f
     return hits / (10 * len(right)), times[len(times) // 2], times[int(0.95 * len(times))]
 
 
-def fusion(data: Path, work: Path, table: Callable[..., None], sets: Sequence[str] = SETS) -> None:
-    print("\nFusion, MiniLM: nDCG@10 of documents by BM25, by vectors, by both", flush=True)
+def fusion(
+    data: Path, work: Path, table: Callable[..., None], encoder: str = "minilm", sets: Sequence[str] = SETS
+) -> None:
+    named = Path(encoder).name
+    print(f"\nFusion, {named}: nDCG@10 of documents by BM25, by vectors, by both", flush=True)
     for name in sets:
         documents, questions = read_set(data / "ir", name)
         folder = work / f"dense-{name}"
         if not (folder / "pages").is_dir():
             write_set(documents, folder / "pages")
-        index = Index.build(folder / "pages", folder / "index", IndexSettings(dense="minilm"))
+        place = folder / f"index-{named}"
+        index = Index.build(folder / "pages", place, IndexSettings(dense=encoder), encoders=[encoder])
         scores = [alone_and_fused(index, query, relevant) for query, relevant in questions]
         words, vectors, both = (statistics.mean(column) for column in zip(*scores, strict=True))
         table(f"{name}: fused, less the better of both", both - max(words, vectors), -0.01)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import sys
+import time
+import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -99,6 +104,46 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     processes of this run. Making one takes 7 s."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "worlds"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of a server of S3's protocol on this machine: moto's, in a process of its own."""
+    pytest.importorskip("moto.server", reason="moto is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(600):
+                assert server.poll() is None, "moto's server has ended"
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def new_bucket(server: str, environment: pytest.MonkeyPatch) -> str:
+    """The address of a new bucket; its server and keys are in the environment then."""
+    values = {
+        "ACCESS_KEY_ID": "test",
+        "SECRET_ACCESS_KEY": "test",
+        "REGION": "us-east-1",
+        "DEFAULT_REGION": "us-east-1",
+    }
+    for name, value in {**values, "ENDPOINT_URL": server, "ALLOW_HTTP": "true"}.items():
+        environment.setenv(f"AWS_{name}", value)
+    bucket = f"b{uuid.uuid4().hex}"
+    urllib.request.urlopen(urllib.request.Request(f"{server}/{bucket}", method="PUT"), timeout=30).close()
+    return f"s3://{bucket}"
+
+
+@pytest.fixture
+def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    return new_bucket(s3_server, monkeypatch)
 
 
 Offer = Callable[..., Path]

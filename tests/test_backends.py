@@ -22,13 +22,14 @@ from PIL import Image, ImageDraw, ImageOps
 pytest.importorskip("tantivy")
 pytest.importorskip("cv2")
 
+from tests.conftest import new_bucket
 from tests.fake_encoder import WordEncoder
 
-from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.engine import Index, IndexSettings, backend_choice
 from deepmmsearch.engine.engine_tables import Is, Row
 from deepmmsearch.engine.lancedb_tables import LanceEngine
 from deepmmsearch.engine.table_store import Statistics, parts_table
-from deepmmsearch.errors import Failed, UnknownName, UserError
+from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.index_place import Place
 
 SERVER = "DEEPMMSEARCH_TEST_MILVUS"
@@ -49,15 +50,21 @@ def milvus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     database.close()
 
 
-@pytest.fixture(scope="module", params=["local", "lancedb", "milvus"])
-def new_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NewPlace:
-    if request.param == "milvus":
-        server = request.getfixturevalue("milvus")
-        return lambda: f"{server}/t{uuid.uuid4().hex}"
-    if request.param == "lancedb":
+@pytest.fixture(scope="module", params=["local", "lancedb", "milvus", pytest.param("s3", marks=pytest.mark.slow)])
+def new_place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewPlace]:
+    if request.param in ("lancedb", "s3"):
         pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
-        return lambda: f"lancedb://{tmp_path_factory.mktemp('lance') / 'index'}"
-    return lambda: tmp_path_factory.mktemp("local") / "index"
+    if request.param == "s3":
+        with pytest.MonkeyPatch.context() as environment:
+            bucket = new_bucket(request.getfixturevalue("s3_server"), environment)
+            yield lambda: f"{bucket}/{uuid.uuid4().hex}"
+    elif request.param == "milvus":
+        server = request.getfixturevalue("milvus")
+        yield lambda: f"{server}/t{uuid.uuid4().hex}"
+    elif request.param == "lancedb":
+        yield lambda: f"lancedb://{tmp_path_factory.mktemp('lance') / 'index'}"
+    else:
+        yield lambda: tmp_path_factory.mktemp("local") / "index"
 
 
 def _picture(seed: int) -> Image.Image:
@@ -311,8 +318,9 @@ with index.store.writing() as writer:
     {step}
     writer.commit()
 """
+_OUT = "writer._add_pictures = lambda: os._exit(9)"
 STEPS = {
-    "after what was there is out": "writer._add_pictures = lambda: os._exit(9)",
+    "after what was there is out": _OUT,
     "after what is new is in": "writer._let_go = lambda shas: os._exit(9)",
 }
 
@@ -329,6 +337,14 @@ def test_a_killed_writer_loses_nothing_for_good(new_place: NewPlace, own: Path, 
     index = Index.build(own, place)
     assert sorted(_urls(index, "lighthouse")) == ["a.md", "b.md"] and _urls(index, "half") == []
     assert index.stats()["files"] == 2 and index.stats()["passages"] == 2
+
+
+def test_a_server_of_milvus_that_is_too_old_is_told(milvus: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pymilvus import MilvusClient
+
+    monkeypatch.setattr(MilvusClient, "get_server_version", lambda client: "v2.3.5")
+    with pytest.raises(UserError, match=r"is Milvus v2\.3\.5, which has no sparse vectors. Use 2\.4 or later"):
+        Index.build(own, f"{milvus}/old")
 
 
 def test_no_index_is_told(new_place: NewPlace, tmp_path: Path) -> None:
@@ -357,12 +373,46 @@ def test_an_address_holds_no_password(address: str) -> None:
 
 
 def test_unknown_addresses_are_refused() -> None:
-    with pytest.raises(UnknownName, match="lancedb://"):
-        Index.open("lance://x")
-    with pytest.raises(UnknownName, match="lancedb://"):
-        Index.open("LanceDB://x")
+    addresses = ["lance://x", "LanceDB://x", "lancedb:/x", "lancedb:x", "s3:/b/x", "S3:b", "milvus:127.0.0.1:19530"]
+    for address in [*addresses, "http://127.0.0.1/x", "file:///x", "postgres:/x", Path("lancedb://x")]:
+        with pytest.raises(UserError, match=r"not the address of an index. Those begin with lancedb://, s3://"):
+            Index.open(address)
     with pytest.raises(UserError, match="names no place"):
         Index.open("lancedb://")
+
+
+def test_folders_with_colons_in_their_names_are_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("notes:2024", "C:/x", "lancedb", "a b:c/index", "s3", str(tmp_path / "lancedb:" / "x")):
+        assert backend_choice.resolved(name) == backend_choice.resolved(Path(name)) == (tmp_path / name).resolve()
+
+
+@pytest.mark.parametrize("target", ["lancedb:/x", "lance://x", "s3:/bucket"])
+def test_the_command_line_makes_no_folder_of_a_misspelt_address(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    from click.testing import CliRunner
+
+    from deepmmsearch.cli import group
+    from deepmmsearch.compose.recipe import load_recipe
+    from deepmmsearch.compose.tool_settings import ToolSettings
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPMMSEARCH_CONFIG", str(tmp_path / "config.toml"))
+    before = sorted(tmp_path.rglob("*"))
+    for command in (
+        ["build", str(own), "--to", target],
+        ["search", "x", "--index", target],
+        ["stats", "--index", target],
+    ):
+        run = CliRunner().invoke(group, ["index", *command])
+        assert isinstance(run.exception, UserError) and "not the address of an index" in str(run.exception)
+    run = CliRunner().invoke(group, ["config", "set", "index", target])
+    assert isinstance(run.exception, UserError) and "not the address of an index" in str(run.exception)
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "tools.yaml").write_text(f"kind: local\nindex: '{target}'\n")
+    with pytest.raises(UserError, match="not the address of an index"):
+        load_recipe(tmp_path / "tools.yaml", ToolSettings)
 
 
 def test_a_server_that_is_not_there_is_told() -> None:
@@ -520,3 +570,37 @@ def test_what_a_build_adds_is_in_the_indexes_of_words(tmp_path: Path) -> None:
     for name in ("passages", "pages"):
         indexes = lancedb.connect(tmp_path / "tables").open_table(name).list_indices()
         assert indexes and all((i.num_indexed_rows, i.num_unindexed_rows) == (110, 0) for i in indexes)
+
+
+def test_an_index_on_object_storage(s3: str, own: Path) -> None:
+    pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    place = f"{s3}/shared/index"
+    with pytest.raises(UserError, match="index build FOLDER"):
+        Index.open(place)
+    for seed in (1, 2):
+        _picture(seed).save(own / f"{seed}.png")
+    index = Index.build(own, place)
+    reader = Index.open(place)
+    assert _urls(reader, "second lighthouse")[0] == "b.md" and reader.stats()["folder"] == place
+    assert reader.search_image(_picture(1), 1)[0].matched
+    with index.store.writing(), pytest.raises(UserError, match=r"Another process .*is writing"):
+        Index.open(place).add([own / "a.md"])
+    (own / "a.md").write_text("# One\n\nA windmill now.")
+    assert Index.build(own, place).report.changed == 1
+    assert _urls(reader, "windmill") == ["a.md"]
+    # a writer that is killed between taking out and bringing in
+    ended = subprocess.run([sys.executable, "-c", KILLED.replace("{step}", _OUT), place], check=False, timeout=120)
+    assert ended.returncode == 9
+    assert Index.build(own, place).report.added == 1
+    assert _urls(reader, "windmill") == ["a.md"] and _urls(reader, "half") == []
+    reader.remove(["b.md"])
+    assert Index.open(place).stats()["files"] == 3
+
+
+def test_keys_of_object_storage_are_the_environments(s3: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lancedb", reason="the extra lancedb is not installed")
+    with pytest.raises(Failed, match=r"The specified bucket does not exist\. Keys .*AWS_ENDPOINT_URL") as error:
+        Index.open("s3://another-bucket/index")
+    assert len(str(error.value)) < 300
+    with pytest.raises(UserError, match="holds a password or key"):
+        Index.build(own, f"{s3}/index?aws_secret_access_key=abcdefghijkl")

@@ -12,7 +12,7 @@ from deepmmsearch.cli.rows import json_option, print_rows
 from deepmmsearch.errors import UnknownName
 from deepmmsearch.escaping import one_line
 from deepmmsearch.files import write_text
-from deepmmsearch.index_place import is_address
+from deepmmsearch.index_place import is_address, place
 from deepmmsearch.redaction import public_address, public_settings
 from deepmmsearch.streams import echo
 
@@ -86,6 +86,8 @@ def set_command(name: str, value: str) -> None:
               deepmmsearch config set index my-index
     """
     check(name, value)
+    if name == "index":
+        place(value)
     # the file counts in every folder, so a path must not depend on this one
     is_place = name in ("index", "save") and not is_address(value)
     if is_place or (Path(value).exists() and value not in ("none", "local")):

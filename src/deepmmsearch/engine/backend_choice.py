@@ -13,45 +13,43 @@ from typing import Any
 from deepmmsearch.engine.backend import BackendStore
 from deepmmsearch.engine.engine_tables import SUFFIX, TableEngine
 from deepmmsearch.engine.storage import Store
-from deepmmsearch.errors import UnknownName, UserError
-from deepmmsearch.index_place import Place, is_address
+from deepmmsearch.errors import UserError
+from deepmmsearch.index_place import Place, place
 from deepmmsearch.redaction import public_address, without_secrets
 
-OBJECT_STORAGE = ("s3", "gs", "az")
-ENGINES = ("lancedb", *OBJECT_STORAGE, "milvus")
+
+def resolved(given: str | os.PathLike[str]) -> Place:
+    """An address as it is, a folder by its whole path. UserError for what is neither."""
+    found = place(given if isinstance(given, str) else Path(given))
+    return found.resolve() if isinstance(found, Path) else found
 
 
-def resolved(place: str | os.PathLike[str]) -> Place:
-    """An address as it is, a folder by its whole path."""
-    return place if isinstance(place, str) and is_address(place) else Path(place).resolve()
-
-
-def opened(place: Place) -> BackendStore:
+def opened(where: Place) -> BackendStore:
     """UserError when there is no index, or one of another version."""
-    if isinstance(place, Path):
-        if not exists(place) and any(place.glob(f"*{SUFFIX}")):
-            raise UserError(f"The index in {place} is one in LanceDB. Name it as lancedb://{place}")
-        return Store(place)
+    if isinstance(where, Path):
+        if not exists(where) and any(where.glob(f"*{SUFFIX}")):
+            raise UserError(f"The index in {where} is one in LanceDB. Name it as lancedb://{where}")
+        return Store(where)
     from deepmmsearch.engine.table_store import TableStore
 
-    return TableStore(_engine(place, read_only=True))
+    return TableStore(_engine(where, read_only=True))
 
 
-def created(place: Place, settings: Mapping[str, Any]) -> BackendStore:
+def created(where: Place, settings: Mapping[str, Any]) -> BackendStore:
     """A new index. UserError where there is something already."""
-    if isinstance(place, Path):
-        return Store.create(place, settings)
+    if isinstance(where, Path):
+        return Store.create(where, settings)
     from deepmmsearch.engine.table_store import TableStore
 
-    return TableStore.create(_engine(place), settings)
+    return TableStore.create(_engine(where), settings)
 
 
-def exists(place: Place) -> bool:
-    if isinstance(place, Path):
-        return (place / "meta.json").exists()
+def exists(where: Place) -> bool:
+    if isinstance(where, Path):
+        return (where / "meta.json").exists()
     from deepmmsearch.engine import table_store
 
-    engine = _engine(place)
+    engine = _engine(where)
     with engine.intact():
         return table_store.exists(engine)
 
@@ -63,8 +61,6 @@ def _engine(address: str, read_only: bool = False) -> TableEngine:
             "docs/engine.md names the variables."
         )
     scheme, _, rest = address.partition("://")
-    if scheme not in ENGINES:
-        raise UnknownName("kind of index", f"{scheme}://", [f"{engine}://" for engine in ENGINES])
     if not rest.strip("/"):
         raise UserError(f"The address {address} names no place. Give one such as {scheme}://my-index.")
     if scheme == "milvus":

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from deepmmsearch.errors import Failed, UserError
+from deepmmsearch.redaction import without_secrets
 
 Row = dict[str, Any]
 Kind = Literal["key", "number", "list", "text", "bytes", "terms", "vector"]
@@ -198,13 +199,22 @@ def batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
         yield values[start : start + size]
 
 
+_REASONS = re.compile(
+    r'<Message>([^<]{1,200})</Message>|message: \\?"([^"\\]{1,200})|(Failed to get \w{1,20} credentials)'
+    r"|message=([^<>]{1,200})"
+)
+"""Where the servers of object storage, the system and Milvus say what is wrong, among what their clients tell."""
+
+
 @contextmanager
-def told_of(engine: str, address: str) -> Iterator[None]:
-    """What an engine raises, in a sentence."""
+def told_of(engine: str, address: str, hint: str = "") -> Iterator[None]:
+    """What an engine raises, in a sentence; `hint` follows it."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # nearly anything, over an index that was damaged or made up
-        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise Failed(f"The index at {address} cannot be used: {engine} says: {said}") from error
+        found = _REASONS.search(str(error))
+        said = found[found.lastindex or 0] if found else (str(error).splitlines() or [type(error).__name__])[0][:200]
+        told = without_secrets(said.strip().rstrip("."))
+        raise Failed(f"The index at {address} cannot be used: {engine} says: {told}.{hint}") from error

@@ -28,6 +28,10 @@ DIALECT = ConditionDialect(lambda value: "'" + value.replace("'", "''") + "'", "
 KEPT = timedelta(minutes=10)
 """How long a version stays for those who are reading it."""
 TRIES = 5
+_STORAGE = (
+    " Keys and the address of the storage are the environment's (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...): "
+    "docs/engine.md names them."
+)
 FRAGMENTS, APART, APART_TERMS = 16, 1_000, 100
 """Files of a table, and rows that its indexes do not have, up to which it is left as it is. Texts that are not in their
 index are parted into terms again by every query."""
@@ -60,7 +64,7 @@ class LanceEngine:
             self._database = module.connect(uri)
 
     def intact(self) -> AbstractContextManager[None]:
-        return told_of("LanceDB", self.address)
+        return told_of("LanceDB", self.address, "" if self.folder else _STORAGE)
 
     def exists(self, name: str) -> bool:
         found: list[str] = list(self._database.list_tables().tables)

@@ -37,6 +37,7 @@ from deepmmsearch.errors import MissingExtra, UserError
 
 TOKEN = "DEEPMMSEARCH_MILVUS_TOKEN"
 """The variable that holds a token, or user:password."""
+OLDEST = (2, 4)
 K1, B = 1.2, 0.75
 _ESCAPED = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 """Other control characters stand as they are: servers differ in the escapes that they know."""
@@ -91,7 +92,17 @@ class MilvusEngine:
     def exists(self, name: str) -> bool:
         return bool(self._client.has_collection(f"{self._name}_{name}"))
 
+    def _check_version(self) -> None:
+        version = str(self._client.get_server_version())
+        found = re.match(r"v?(\d+)\.(\d+)", version)
+        if found and (int(found[1]), int(found[2])) < OLDEST:
+            oldest = ".".join(map(str, OLDEST))
+            raise UserError(
+                f"The server at {self.address} is Milvus {version}, which has no sparse vectors. Use {oldest} or later."
+            )
+
     def create(self, table: TableShape) -> None:
+        self._check_version()
         kinds = self._module.DataType
         schema = self._module.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         indexes = self._module.MilvusClient.prepare_index_params()
