@@ -120,13 +120,54 @@ def test_training_and_evaluation_know_no_translation() -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["Keine Antwort möglich.", "Ich weiß es nicht.", "No se puede responder", "No lo sé.", "无法回答。", "لا أعرف"],
+    [
+        *(
+            "Keine Antwort möglich.",
+            "Ich weiß es nicht.",
+            "Nicht bekannt",
+            "Das ist mir leider nicht bekannt.",
+            "Keine Ahnung",
+        ),
+        *("Leider weiß ich das nicht.", "Ich kann die Frage nicht beantworten.", "Weiß nicht", "Unbekannt."),
+        *(
+            "No se puede responder",
+            "No lo sé.",
+            "No sé",
+            "No se\u0301",
+            "Lo siento, no lo sé",
+            "Se desconoce",
+            "No hay información",
+        ),
+        *("无法回答。", "我不知道", "不知道。", "抱歉，我不知道。", "没有相关信息", "未知", "我不知道答案", "無法確定"),
+        *("لا أعرف", "لا اعرف.", "عذراً، لا أعرف", "غير معروف", "لا توجد معلومات", "لا أَعْرِفُ", "لا يمكنني تحديد ذلك"),
+        *(
+            "I’m sorry, but I can’t answer that.",
+            "I have no idea",
+            "It cannot be determined.",
+            "Not enough information",
+        ),
+    ],
 )
 def test_no_answer_is_none_in_other_languages(said: str) -> None:
     assert gave_up(said)
 
 
-@pytest.mark.parametrize("said", ["Keine", "Unbekannter Meister", "No", "Sé", "不知道乐队", "Nosferatu", "لا"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("Keine", "Unbekannter Meister", "Keine Antwort ist auch eine Antwort", "Nicht bekannt machen", "Leider"),
+        *("No", "Sé", "Ni una más", "Se busca", "不知道乐队", "未知死亡", "无", "没有", "不明真相"),
+        *(
+            "Nosferatu",
+            "لا",
+            "غير",
+            "لا مفر",
+            "Not Known Records",
+            "Unknown Pleasures",
+            "Sorry",
+        ),
+    ],
+)
 def test_what_only_sounds_like_it_is_an_answer(said: str) -> None:
     assert not gave_up(said)
 

@@ -88,6 +88,10 @@ class ToolError(Exception):
     reads."""
 
 
+class ToolMissing(ToolError):
+    """What was asked for is not offered, or not equipped here: an observation of it is `unavailable`."""
+
+
 class Unreadable(Exception):
     """What a process that reads strangers' files refuses. The message is the reason, in the words of a build's summary
     and of what the policy reads."""

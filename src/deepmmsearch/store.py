@@ -24,7 +24,7 @@ from deepmmsearch.errors import UserError
 from deepmmsearch.files import for_owner, lock_open_file, make_folder, replacing
 from deepmmsearch.notation import parse_json
 from deepmmsearch.sealing import MARK, is_sealed, seal, unseal
-from deepmmsearch.types import Prompt, Question, Trajectory, Turn
+from deepmmsearch.types import Observation, Prompt, Question, Trajectory, Turn
 
 VERSION = 1
 
@@ -33,6 +33,7 @@ FILE = "trajectories.jsonl"
 _HEAD = b'{"version": '
 _SHA = re.compile(r"[0-9a-f]{64}")
 _NAMED = re.compile(r'"([0-9a-f]{64})"')
+_MISSING = re.compile(r"(?:\S+|(?:Text|Image) search) is not available[.,]")
 
 
 def _with_images(row: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +51,13 @@ def _with_states(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
+def _with_unavailable(observation: dict[str, Any]) -> dict[str, Any]:
+    """Once only the error told that a tool was not there."""
+    if "unavailable" not in observation:
+        observation["unavailable"] = bool(_MISSING.match(observation.get("error") or ""))
+    return observation
+
+
 def _with_seconds(turn: dict[str, Any]) -> dict[str, Any]:
     """Seconds and money stood with the turn once, not with what took them: what no call tells is the policy's, and
     before there were calls the money is that of one."""
@@ -64,7 +72,9 @@ def _with_seconds(turn: dict[str, Any]) -> dict[str, Any]:
 
 
 # a class whose fields change gets an upgrade here, so that what was stored before still loads
-CODEC = Codec(upgrades={Question: _with_images, Prompt: _with_states, Turn: _with_seconds})
+CODEC = Codec(
+    upgrades={Question: _with_images, Prompt: _with_states, Observation: _with_unavailable, Turn: _with_seconds}
+)
 
 
 class TrajectoryStore:

@@ -180,7 +180,8 @@ class Call:
 class Observation:
     """What comes back from a tool. An error is data that the policy reads; it never stops the episode. `calls` are in
     the order in which they began. `sentences`: the lines of `text` that tell of hits, with their hits.
-    `summary_error`: why the summariser did not speak, where another spoke in its place."""
+    `summary_error`: why the summariser did not speak, where another spoke in its place. `unavailable`: what was asked
+    for is not offered, or not equipped."""
 
     text: str
     images: tuple[Image, ...] = ()
@@ -191,6 +192,7 @@ class Observation:
     calls: tuple[Call, ...] = ()
     sentences: tuple[Cited, ...] = ()
     summary_error: str | None = None
+    unavailable: bool = False
 
     @property
     def cost(self) -> float:

@@ -93,7 +93,7 @@ class SearchImage:
         if not pictures:
             return refused("The question has no image, use text_search or answer.")
         if tools.image_search is None:
-            return refused("Image search is not available, use text_search or answer.")
+            return refused("Image search is not available, use text_search or answer.", unavailable=True)
         if image_searches(trajectory) >= limits.image_searches:
             return refused(_limit_reached(limits.image_searches))
         if action.picture > len(pictures):

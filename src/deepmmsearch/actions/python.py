@@ -15,7 +15,7 @@ from deepmmsearch.agent.lines import Line, join, unnumbered
 from deepmmsearch.agent.metering import using
 from deepmmsearch.agent.toolbox import Toolbox
 from deepmmsearch.agent.use import ArgumentTool
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolMissing
 from deepmmsearch.types import Observation, Trajectory, Use
 
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n", re.IGNORECASE)
@@ -67,7 +67,7 @@ class RunPython(ArgumentTool[Program]):
 
     async def use(self, arguments: Program, trajectory: Trajectory, tools: Toolbox) -> Observation:
         if tools.interpreter is None:
-            raise ToolError("Programs cannot be run here. Use another tool or answer.")
+            raise ToolMissing("Programs cannot be run here. Use another tool or answer.")
         with using("python", tools.interpreter):
             printed = await tools.interpreter.run(arguments.code, self.seconds)
         # each line of it begins with words of ours: what it prints may say "Error:", or what passes for a hit

@@ -12,7 +12,7 @@ from deepmmsearch.agent.lines import Line, join, unnumbered
 from deepmmsearch.agent.looking import FRAMES, Frame, LookingTool, check_named, look
 from deepmmsearch.agent.metering import using
 from deepmmsearch.agent.toolbox import Toolbox
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolMissing
 from deepmmsearch.types import Observation, Trajectory, Use
 
 
@@ -50,7 +50,7 @@ class ReadText(LookingTool[Inscription]):
 
     async def use(self, arguments: Inscription, trajectory: Trajectory, tools: Toolbox) -> Observation:
         if tools.ocr is None:
-            raise ToolError("Text in pictures cannot be read here. Use another tool or answer.")
+            raise ToolMissing("Text in pictures cannot be read here. Use another tool or answer.")
         part = await look(trajectory, tools, arguments.picture, arguments.region, arguments.box, self.frame)
         with using("ocr", tools.ocr):
             written = await tools.ocr.transcribe(part.image)

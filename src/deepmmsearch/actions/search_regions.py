@@ -17,7 +17,7 @@ from deepmmsearch.agent.metering import using
 from deepmmsearch.agent.regions import named_region
 from deepmmsearch.agent.toolbox import Toolbox, merged
 from deepmmsearch.agent.use import ArgumentTool
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolError, ToolMissing
 from deepmmsearch.types import Hit, Observation, Trajectory, Use
 
 _Box = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
@@ -48,7 +48,7 @@ class SearchRegions(ArgumentTool[Regions]):
     async def use(self, arguments: Regions, trajectory: Trajectory, tools: Toolbox) -> Observation:
         pictures = trajectory.pictures
         if tools.image_search is None:
-            raise ToolError("Image search is not available, use another tool or answer.")
+            raise ToolMissing("Image search is not available, use another tool or answer.")
         if not 0 < arguments.picture <= len(pictures):
             raise ToolError(f"There is no picture {arguments.picture}, the episode has {len(pictures)}.")
         whole = pictures[arguments.picture - 1]

@@ -54,7 +54,7 @@ class SearchText:
 
     async def run(self, action: TextSearch, trajectory: Trajectory, tools: Toolbox, limits: Limits) -> Observation:
         if tools.text_search is None:
-            return refused("Text search is not available, search the image or answer.")
+            return refused("Text search is not available, search the image or answer.", unavailable=True)
         hits = await _hits(tools.text_search, action.query.split("\n"), tools.text_hits)
         found = await read_passages(hits, tools.reader, tools.pages or len(hits), tools.min_passage)
         hits, passages = [p.hit for p in found], [p.text for p in found]

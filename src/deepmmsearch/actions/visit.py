@@ -17,7 +17,7 @@ from deepmmsearch.agent.metering import using
 from deepmmsearch.agent.protocols import Page
 from deepmmsearch.agent.toolbox import Toolbox
 from deepmmsearch.agent.use import ArgumentTool, uses
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolError, ToolMissing
 from deepmmsearch.types import Cited, Hit, Link, Observation, Trajectory, Use
 
 _ADDRESS = re.compile(r"(?:https?|file)://[^\s<>\"'`]+", re.IGNORECASE)
@@ -80,7 +80,7 @@ class Visit(ArgumentTool[Reading]):
 
     async def use(self, arguments: Reading, trajectory: Trajectory, tools: Toolbox) -> Observation:
         if tools.reader is None:
-            raise ToolError("Pages cannot be opened here. Use another tool or answer.")
+            raise ToolMissing("Pages cannot be opened here. Use another tool or answer.")
         url = self._address(arguments, trajectory)
         with using("reader", tools.reader):
             page = await tools.reader.read(url)

@@ -22,7 +22,7 @@ from deepmmsearch.agent.protocols import (
     TextSearchTool,
 )
 from deepmmsearch.agent.table import Tool, paper_tools, tool_name, tool_of
-from deepmmsearch.errors import ToolError
+from deepmmsearch.errors import ToolError, ToolMissing
 from deepmmsearch.types import (
     PAPER_LIMITS,
     Action,
@@ -34,7 +34,6 @@ from deepmmsearch.types import (
     Trajectory,
 )
 
-NOT_AVAILABLE = "is not available"
 QUOTED = "The summariser failed, so these are quotations."
 
 
@@ -113,11 +112,13 @@ class Toolbox:
         tool = tool_of(action, self.offered)
         if tool is None:
             name = tool_name(action)
-            return refused(f"{name} {NOT_AVAILABLE}." if name else "An answer has no observation.")
+            if not name:
+                return refused("An answer has no observation.")
+            return refused(f"{name} is not available.", unavailable=True)
         try:
             return await tool.run(action, trajectory, self, limits)
         except ToolError as error:
-            return refused(one_line(str(error)) or "The tool failed.")
+            return refused(one_line(str(error)) or "The tool failed.", unavailable=isinstance(error, ToolMissing))
         # The one border where an unknown exception of a provider becomes data: an episode outlives its tools.
         except Exception as error:
             return refused(f"The tool failed ({type(error).__name__}). Try another query or answer.")
@@ -177,11 +178,6 @@ def merged(found: Sequence[Sequence[Hit]]) -> list[Hit]:
     return list(first.values())
 
 
-def was_unavailable(observation: Observation | None) -> bool:
-    """Was something asked for that is not there?"""
-    return observation is not None and NOT_AVAILABLE in (observation.error or "")
-
-
-def refused(sentence: str) -> Observation:
+def refused(sentence: str, *, unavailable: bool = False) -> Observation:
     """An error that the policy reads."""
-    return Observation(f"Error: {unnumbered(sentence)}", error=sentence)
+    return Observation(f"Error: {unnumbered(sentence)}", error=sentence, unavailable=unavailable)

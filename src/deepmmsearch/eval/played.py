@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from deepmmsearch.agent.toolbox import was_unavailable
 from deepmmsearch.eval.faults import followed
 from deepmmsearch.eval.run import Judged
 from deepmmsearch.eval.workflows import retrievals
@@ -105,5 +104,5 @@ def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: s
         str(metadata.get("category", "")),
         str(metadata.get("circular", "")),
         frozenset(judge for judge, verdict in verdicts.items() if not verdict.counts),
-        sum(was_unavailable(t.observation) for t in trajectory.turns),
+        sum(t.observation is not None and t.observation.unavailable for t in trajectory.turns),
     )
