@@ -21,7 +21,7 @@ from deepmmsearch.agent.lines import unnumbered
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
-from deepmmsearch.computing import MOST_PRINTED, compute
+from deepmmsearch.computing import MOST_PRINTED, _zones, compute
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.policies.human import HumanPolicy
 from deepmmsearch.prompts import load_prompt
@@ -376,6 +376,11 @@ def test_a_program_that_waits_is_ended() -> None:
             "print(datetime(2024, 5, 1, 12, tzinfo=ZoneInfo('UTC')).isoformat())",
             "2024-05-01T12:00:00+00:00",
         ),
+        (
+            "import zoneinfo, datetime as d\nplace = '/'.join(['Europe', 'Berlin'])\n"
+            "d.datetime(2024, 7, 1, tzinfo=zoneinfo.ZoneInfo(place)).utcoffset() // d.timedelta(hours=1)",
+            "2",
+        ),
         ("from fractions import Fraction as F\nprint(F(1, 3) + F(1, 6))", "1/2"),
         ("import statistics, math\nround(statistics.stdev([2, 4, 9]), 3), math.isqrt(99)", "(3.606, 9)"),
         ("miles = 12.5\nf'{miles * 1.609344:.2f} km'", "'20.12 km'"),
@@ -485,3 +490,10 @@ def test_without_isolation_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         _built(extra=["python"])
     with pytest.raises(ToolError, match="cannot be isolated here"):
         compute("1")
+
+
+@isolated
+@pytest.mark.parametrize("name", ["'../../etc/passwd'", "'/etc/passwd'", "'Europe/../../../etc/passwd'", "'No/Such'"])
+def test_a_name_of_a_time_zone_opens_no_file(name: str) -> None:
+    assert "Error" in compute(f"import zoneinfo\nzoneinfo.ZoneInfo({name})")
+    assert _zones(f"zoneinfo.ZoneInfo({name})") == _zones("zoneinfo") and not _zones(f"open({name})")

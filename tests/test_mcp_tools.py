@@ -147,6 +147,65 @@ def test_what_a_program_prints_beside_its_messages_is_dropped(script: Path, capl
     assert caplog.records == []
 
 
+MUTTERING = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    if asked.get("method") == "initialize":
+        told = {"protocolVersion": asked["params"]["protocolVersion"], "capabilities": {"tools": {}},
+                "serverInfo": {"name": "x", "version": "1"}}
+    elif asked.get("method") == "tools/list":
+        kinds = {"type": "object", "properties": {"form": {"type": "string"}}}
+        told = {"tools": [{"name": "say", "inputSchema": kinds}]}
+    elif asked.get("method") == "tools/call":
+        form = asked["params"]["arguments"]["form"]
+        for each in form.split("|"):
+            print(each.replace("ID", str(asked["id"])), flush=True)
+        continue
+    elif "id" in asked:
+        print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "error": {"code": -32601, "message": "no"}}), flush=True)
+        continue
+    else:
+        continue
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": told}), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def muttering() -> Toolbox:
+    return made({"name": "odd", "command": [sys.executable, "-c", MUTTERING], "tools": ["say"], "timeout": 60})
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        '{"jsonrpc": "2.0", "id": ID, "result": 5}',
+        '{"jsonrpc": "2.0", "id": ID, "result": {"content": [',
+        '{"jsonrpc": "2.0", "id": ID}',
+        '{"jsonrpc": "1.0", "id": ID, "result": {"content": []}}',
+        '{"id": ID, "result": {"content": []}}',
+        '{"jsonrpc": "2.0", "id": ID, "error": "it is broken"}',
+    ],
+)
+def test_a_reply_that_is_no_message_is_told_at_once(muttering: Toolbox, form: str) -> None:
+    assert use(muttering, "mcp_odd_say", form=form).error == (
+        "The MCP server mcp_odd sent a reply that is not a message of MCP."
+    )
+
+
+def test_a_reply_of_another_form_is_told_at_once(muttering: Toolbox) -> None:
+    error = use(muttering, "mcp_odd_say", form='{"jsonrpc": "2.0", "id": ID, "result": {"content": 7}}').error
+    assert error == "The MCP server mcp_odd cannot be used: its answer is not in MCP's form"
+
+
+def test_lines_beside_a_reply_cost_nothing(muttering: Toolbox) -> None:
+    beside = (
+        '{"level": "info", "id": ID}|DEBUG {"jsonrpc": "2.0", "id": ID|{"jsonrpc": "2.0", "method": 5, "id": ID}|[]'
+    )
+    reply = '{"jsonrpc": "2.0", "id": ID, "result": {"content": [{"type": "text", "text": "dry"}]}}'
+    assert use(muttering, "mcp_odd_say", form=f"{beside}|{reply}").text == "Result: dry"
+
+
 def test_what_takes_too_long_is_ended(script: Path) -> None:
     others = lines()
     box = made({"name": "sky", "command": [sys.executable, "-P", str(script)], "tools": ["wait"], "timeout": 0.3})

@@ -16,7 +16,11 @@ import pytest
 pytest.importorskip("httpx2")
 pytest.importorskip("openai")
 
-from deepmmsearch.agent import play
+import lxml.html
+
+from deepmmsearch.actions.visit import Visit
+from deepmmsearch.agent import Toolbox, play
+from deepmmsearch.agent.protocols import Page
 from deepmmsearch.agent.runner import AgentWorkflow, play_safely
 from deepmmsearch.compose.recipe import read_settings
 from deepmmsearch.compose.tool_settings import NetworkSettings, ProviderSettings, ToolSettings
@@ -24,13 +28,22 @@ from deepmmsearch.compose.toolbox import build_toolbox, make_provider
 from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.policies.chat import ChatPolicy
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.redaction import Redaction, public_address, public_settings, secrets_in, without_secrets
+from deepmmsearch.reading.page_links import links_of
+from deepmmsearch.redaction import (
+    Redaction,
+    public_address,
+    public_settings,
+    secrets_in,
+    without_login,
+    without_secrets,
+)
 from deepmmsearch.settings import EndpointSettings, decisive
 from deepmmsearch.store import TrajectoryStore
 from deepmmsearch.testing import ScriptedPolicy
 from deepmmsearch.testing.services import ServiceReply, ServiceRequest, as_json, site
 from deepmmsearch.tools.http import BadStatus, GuardedClient
-from deepmmsearch.types import Limits, Question, Trajectory
+from deepmmsearch.tools.providers.api import hit
+from deepmmsearch.types import Hit, Limits, Question, Trajectory
 from endpoints import endpoint, error, said, streamed
 
 KEY = 'Zx/9q+ä"secret\\0123456789'  # letters that every encoding writes in its own way
@@ -232,3 +245,57 @@ def test_an_address_that_is_none_is_told_without_its_password(address: str) -> N
     with pytest.raises(UserError, match="not the address") as caught:
         ChatPolicy("vlm", address)
     assert "pa55-w0rd" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "kept"),
+    [
+        ("https://user:pw@host.example/a", "https://host.example/a"),
+        ("http://user@host.example:8080", "http://host.example:8080"),
+        ("https://a@b:p@ss@host.example/?q=x@y", "https://host.example/?q=x@y"),
+        ("HTTPS://user:p%40ss@[::1]/", "HTTPS://[::1]/"),
+        ("https:///user:pw@host.example/", "https:///host.example/"),
+        ("https:\\\\user:pw@host.example/", "https:\\\\host.example/"),
+        ("//user:pw@host.example/", "//host.example/"),
+        ("ftp://user:pw@host.example/", "ftp://host.example/"),
+        *((same, same) for same in ("https://host.example/@user", "https://host.example?x=a@b", "mailto:a@b.example")),
+        *((same, same) for same in ("file:///a@b.txt", "doc:1@2", "a@b", "https://host.example/a//b@c", "")),
+    ],
+)
+def test_an_address_from_outside_keeps_no_login(address: str, kept: str) -> None:
+    assert without_login(address) == kept
+
+
+class Careless:
+    """A search, and pages, that tell of addresses with passwords."""
+
+    async def search(self, query: str, k: int) -> list[Hit]:
+        return [Hit("Veld", "https://user:hunter22@a.example/", "The capital of Veld is Moru.")]
+
+    async def read(self, url: str) -> Page:
+        return Page(url, "Veld", "More: https://user:hunter22@b.example/x and so on.")
+
+
+def test_no_login_of_a_hit_is_kept() -> None:
+    box = Toolbox(text_search=Careless(), reader=Careless(), extra=(Visit(),))  # type: ignore[arg-type]
+    steps = (
+        SEARCH,
+        '<reason>r</reason><visit>{"hit": 1}</visit>',
+        '<reason>r</reason><visit>{"link": 2}</visit>',
+        ANSWER,
+    )
+    start = Trajectory(Question("q", "?"), load_prompt("untrained"))
+    played = asyncio.run(play(start, ScriptedPolicy(*steps), box))
+    urls = [[hit.url for hit in turn.observation.hits] for turn in played.turns if turn.observation is not None]
+    assert urls[0] == ["https://a.example/"]
+    assert urls[1] == ["https://a.example/", "https://b.example/x"] and urls[2][0] == "https://b.example/x"
+    assert [turn.observation.error for turn in played.turns if turn.observation is not None] == [None] * 3
+
+
+def test_providers_and_pages_tell_addresses_without_login() -> None:
+    assert hit("t", " https://u:p@a.example/x ", "s", 1, "x").url == "https://a.example/x"
+    page = lxml.html.fromstring("<p><a href='https://u:p@b.example/'>there</a> <a href='//u@c.example/'>here</a></p>")
+    assert [link.url for link in links_of(page, "https://a.example/", "")] == [
+        "https://b.example/",
+        "https://c.example/",
+    ]

@@ -7,7 +7,6 @@ from __future__ import annotations
 import ast
 import importlib
 import os
-import re
 import signal
 import sys
 import threading
@@ -35,7 +34,6 @@ MODULES = (
     *("dataclasses", "typing", "types", "contextlib", "pprint", "uuid"),
 )
 _USED_LATER = ("_strptime", "encodings.ascii", "encodings.latin_1", "encodings.utf_16", "encodings.idna")
-_ZONE = re.compile(r"[\"']([A-Za-z_]+(?:/[\w+-]+){0,2})[\"']")
 
 
 def check_isolation() -> None:
@@ -116,12 +114,13 @@ def _limit(seconds: int, memory: int) -> None:
 
 
 def _zones(program: str) -> list[Any]:
-    """The time zones that the program names, which are remembered as long as somebody has them."""
+    """All time zones, where the program uses any: they are found as long as somebody has them, and however it makes up
+    their names, no file is looked for."""
     found = []
-    for name in dict.fromkeys(_ZONE.findall(program)):
+    for name in zoneinfo.available_timezones() if "zoneinfo" in program.lower() else ():
         try:
             found.append(zoneinfo.ZoneInfo(name))
-        except (ValueError, OSError, KeyError):
+        except (ValueError, OSError):
             continue
     return found
 

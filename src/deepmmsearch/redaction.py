@@ -29,6 +29,8 @@ _OWN_USER = re.compile(
     r"\A(\s*[a-z][a-z\d+.-]+:/{1,3}|)(?:(?<=/)[^/?#]*|[^/?#@:\[\]\\]{1,99}:(?![/\\]|\d*(?:[/?#]|\Z))\S*)@",
     re.IGNORECASE,
 )
+# of one from outside, where everybody who opens it ends its host
+_LOGIN = re.compile(r"\A(\s*(?:https?:[/\\]*|[a-z][a-z\d+.-]*://|//))[^/?#\\]*@", re.IGNORECASE)
 # keys of services by how they begin, and signed tokens
 _KEY = re.compile(
     r"(?<![\w-])(?:(?:sk|pk|hf|tvly|xai|gsk|ghp|jina)[-_][\w-]{16,}|AIza[\w-]{20,}|eyJ[\w-]{10,}\.[\w.-]{20,})"
@@ -46,6 +48,11 @@ def without_secrets(text: str) -> str:
     for named in (_PARAMETER, _SPOKEN):
         text = named.sub(rf"\1{HIDDEN}", text)
     return _KEY.sub(HIDDEN, text)
+
+
+def without_login(address: str) -> str:
+    """An address from outside without the user and the password before its host."""
+    return _LOGIN.sub(r"\1", address)
 
 
 def public_address(address: str) -> str:

@@ -18,6 +18,7 @@ from deepmmsearch.agent.protocols import Page
 from deepmmsearch.agent.toolbox import Toolbox
 from deepmmsearch.agent.use import ArgumentTool, uses
 from deepmmsearch.errors import ToolError, ToolMissing
+from deepmmsearch.redaction import without_login
 from deepmmsearch.types import Cited, Hit, Link, Observation, Trajectory, Use
 
 _ADDRESS = re.compile(r"(?:https?|file)://[^\s<>\"'`]+", re.IGNORECASE)
@@ -127,7 +128,8 @@ class Visit(ArgumentTool[Reading]):
                 raise ToolError('No page was opened yet. Name one, such as {"hit": 1}.')
             return visited[-1].hits[0].url
         wanted = asked.url.strip()
-        known = next((url for url in _named(trajectory) if _alike(url) == _alike(wanted)), None)
+        sought = _alike(without_login(wanted))
+        known = next((url for url in _named(trajectory) if _alike(without_login(url)) == sought), None)
         if known is None and not self.any_address:
             raise ToolError(
                 "This address stands neither in the question nor among the hits, so it is not opened. "
@@ -249,7 +251,7 @@ def _links_in(page: Page, sentences: Sequence[Cited]) -> list[Link]:
     """Those whose words stand in what is shown; of a reader that tells of none, the addresses that are written out."""
     shown = " ".join(one_line(sentence.text) for sentence in sentences)
     if not page.links:
-        written = (list(_readings(found))[-1] for found in _ADDRESS.findall(shown))
+        written = (without_login(list(_readings(found))[-1]) for found in _ADDRESS.findall(shown))
         own = _alike(page.url)
         return [Link(url, url) for url in dict.fromkeys(written) if len(url) <= 2_000 and _alike(url) != own]
     return [link for link in page.links if len(link.text) > 1 and one_line(link.text) in shown]

@@ -23,6 +23,7 @@ from deepmmsearch.agent.protocols import (
 )
 from deepmmsearch.agent.table import Tool, paper_tools, tool_name, tool_of
 from deepmmsearch.errors import ToolError, ToolMissing
+from deepmmsearch.redaction import without_login
 from deepmmsearch.types import (
     PAPER_LIMITS,
     Action,
@@ -95,7 +96,8 @@ class Toolbox:
             left = limits.calls - len(trajectory.turns) - 1
             told = f"Calls left: {left}." if left > 0 else "No call is left, only an answer."
             observation = replace(observation, text=f"{observation.text}\n{told}")
-        return replace(observation, calls=meter.calls)
+        hits = tuple(replace(h, url=without_login(h.url)) if "@" in h.url else h for h in observation.hits)
+        return replace(observation, hits=hits, calls=meter.calls)
 
     async def _in_time(self, action: Action, trajectory: Trajectory, limits: Limits) -> Observation:
         try:

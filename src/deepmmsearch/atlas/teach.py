@@ -1,7 +1,7 @@
 """Teaching material: the oracle's trajectories on training worlds, played through the real engine.
 
-Three kinds of rows: episodes with tools, the same questions answered without tools (by looking or by heart, else giving
-up), and pointing: where in the picture is the flag on the ship?
+Kinds of rows: episodes with tools, the same questions answered without tools (by looking or by heart, else giving
+up), pointing: where in the picture is the flag on the ship? And, if asked for, close-ups: what colour has this sign?
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from PIL.Image import Image
 from deepmmsearch import images
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import AgentWorkflow, run_all
+from deepmmsearch.atlas import wordings as say
+from deepmmsearch.atlas.closeups import closeups
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import correct, with_gold_boxes
 from deepmmsearch.atlas.questions import make_question
@@ -42,7 +44,8 @@ class Lessons:
     `worlds` of `questions` each, and `by_heart` more that need no search: to know a flag is harder than to look it up.
     `careful`: share of what everybody knows by heart that the teacher looks up all the same. `direct`: share of
     questions also asked without tools. `pointing`: share of pictures in which something is pointed at. `max_pixels`: of
-    a picture as the student sees it. `prompt`: the set that episodes are played with.
+    a picture as the student sees it. `prompt`: the set that episodes are played with. `closeups`: signs seen close, in
+    each world.
     """
 
     worlds: int = 16
@@ -54,13 +57,15 @@ class Lessons:
     by_heart: int = 100
     max_pixels: int = 168 * 112
     prompt: str = "atlas"
+    closeups: int = 0
     variant: Variant = USUAL
 
     @property
     def alike(self) -> dict[str, Any]:
         """What worlds have in common that join one folder."""
-        usual, told = ("worlds", "seed", "prompt", "variant"), dict(self.variant.told)
+        usual, told = ("worlds", "seed", "prompt", "closeups", "variant"), dict(self.variant.told)
         told |= {} if self.prompt == "atlas" else {"prompt": self.prompt}
+        told |= {"closeups": self.closeups} if self.closeups else {}
         return {name: value for name, value in vars(self).items() if name not in usual} | told
 
 
@@ -103,6 +108,9 @@ def _world_rows(seed: int, lessons: Lessons, watch: Watch) -> Iterator[Trajector
         for question in questions:
             if rng.random() < lessons.pointing and (row := _pointing(question, lessons.max_pixels)):
                 yield row
+        for number, (shown, text, colour) in enumerate(closeups(seed, "train", lessons.closeups)):
+            asked = Question(f"train{seed}-closeup-{number:05d}", text, images=(_seen(shown, lessons.max_pixels),))
+            yield _told(asked, say.reason_sign(colour), colour)
 
 
 def by_heart(world: World, count: int) -> list[Question]:
@@ -174,5 +182,9 @@ def _pointing(question: Question, max_pixels: int) -> Trajectory | None:
     numbers = ", ".join(str(round(c * scale / 2) * 2) for c in box)
     text = f'{{"label": "{plan["carrier"]}", "bbox_2d": [{numbers}]}}'
     asked = replace(seen, id=f"{question.id}-box", text=grounding_prompt(f"the flag on the {plan['carrier']}"))
-    turn = Turn(Completion(text), Answer(text))
-    return Trajectory(asked, POINTING, turns=(turn,), stop="answer", policy="oracle")
+    return _told(asked, text, text)
+
+
+def _told(question: Question, text: str, answer: str) -> Trajectory:
+    turn = Turn(Completion(text), Answer(answer))
+    return Trajectory(question, POINTING, turns=(turn,), stop="answer", policy="oracle")

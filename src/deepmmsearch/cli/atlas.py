@@ -139,6 +139,13 @@ def make(
     show_default=True,
     help="The prompt set that it is played with.",
 )
+@click.option(
+    "--closeups",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Signs on flags seen close, with their colours, for each world.",
+)
 @variants
 def teach(
     out: Path,
@@ -147,6 +154,7 @@ def teach(
     seed: int,
     careful: float,
     prompt: str,
+    closeups: int,
     language: Tongue,
     asked_in: Tongue | None,
     kinds: Kinds,
@@ -165,7 +173,8 @@ def teach(
     need("Playing worlds", "engine")
     with Bars() as bars:
         variant = Variant(language, asked_in, kinds)
-        teach_worlds(Lessons(worlds, questions, seed, careful, prompt=prompt, variant=variant), out, bars)
+        lessons = Lessons(worlds, questions, seed, careful, prompt=prompt, closeups=closeups, variant=variant)
+        teach_worlds(lessons, out, bars)
 
 
 @command.command()

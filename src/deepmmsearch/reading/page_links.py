@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 from deepmmsearch.reading.document import clean
+from deepmmsearch.redaction import without_login
 from deepmmsearch.types import Link
 
 MAX_LINKS = 300
@@ -22,9 +23,10 @@ def links_of(body: Any, address: str, base: str) -> tuple[Link, ...]:
         if not text or any(a.tag in _MENUS for a in anchor.iterancestors()):
             continue
         try:
-            url = urljoin(urljoin(address, base), anchor.get("href").strip()).partition("#")[0]
+            joined = urljoin(urljoin(address, base), anchor.get("href").strip())
         except ValueError:
             continue
+        url = without_login(joined.partition("#")[0])
         if re.match(r"https?://[^/\s]", url, re.IGNORECASE) and len(url) <= 2_000:
             found.setdefault(url, Link(text, url))
         if len(found) > MAX_LINKS:

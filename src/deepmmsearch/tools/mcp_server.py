@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PIL.Image import Image
+from pydantic import ValidationError
 
 from deepmmsearch.agent.lines import cut, one_line
 from deepmmsearch.agent.metering import calling, received
@@ -23,6 +24,7 @@ from deepmmsearch.agent.protocols import OfferedTool, ToolReply
 from deepmmsearch.errors import MissingExtra, ToolError
 from deepmmsearch.redaction import Redaction
 from deepmmsearch.tools.http import GuardedClient
+from deepmmsearch.tools.mcp_replies import MALFORMED, Replies
 from deepmmsearch.tools.thumbnails import open_image
 
 if TYPE_CHECKING:
@@ -119,6 +121,8 @@ class McpServer:
                 seconds = self.timeout if line.ready.done() else STARTING
             raise ToolError(f"The MCP server {self.name} did not answer within {seconds:g} s.") from None
         except MCPError as error:
+            if error.code == MALFORMED:
+                raise ToolError(f"The MCP server {self.name} sent a reply that is not a message of MCP.") from None
             if error.code == _CLOSED:
                 self._drop(line)
                 raise ToolError(f"The MCP server {self.name} ended before it answered.") from None
@@ -128,7 +132,10 @@ class McpServer:
         except Exception as error:
             self._drop(line)
             cause = _cause(error)
-            said = self._redaction.text(str(cause)) if isinstance(cause, ToolError) else type(cause).__name__
+            if isinstance(cause, ToolError):
+                said = self._redaction.text(str(cause))
+            else:
+                said = "its answer is not in MCP's form" if isinstance(cause, ValidationError) else type(cause).__name__
             raise ToolError(f"The MCP server {self.name} cannot be used: {said}") from None
 
     def _connected(self) -> _Line:
@@ -194,8 +201,8 @@ def program(command: Sequence[str], environ: Mapping[str, str]) -> Opened:
         )
         # what it says there would reach the terminal as it is
         with Path(os.devnull).open("w") as nowhere:
-            async with stdio_client(parameters, errlog=nowhere) as streams:
-                yield streams
+            async with stdio_client(parameters, errlog=nowhere) as (read, write):
+                yield Replies(read), write
 
     return opened
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from deepmmsearch.errors import ToolError
-from deepmmsearch.redaction import Redaction, without_secrets
+from deepmmsearch.redaction import Redaction, without_login, without_secrets
 from deepmmsearch.tools.http import BadReply, BadStatus, Response
 from deepmmsearch.types import Hit
 
@@ -174,7 +174,7 @@ def web_address(value: object) -> str:
     """An http or https address, "" for anything else."""
     if not isinstance(value, str) or not 8 < len(value) <= LONGEST_URL:
         return ""
-    clean = value.strip()
+    clean = without_login(value.strip())
     allowed = clean.lower().startswith(("http://", "https://"))
     return clean if allowed and not re.search(r"[\s\x00-\x1f\x7f<>\"\\]", clean) else ""
 

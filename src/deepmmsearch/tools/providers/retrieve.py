@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from deepmmsearch.redaction import without_login
 from deepmmsearch.tools.providers.api import (
     LONGEST_TITLE,
     LONGEST_URL,
@@ -59,4 +60,10 @@ def _hit(entry: dict[str, Any], rank: int) -> Hit:
     score = number(entry.get("score", document.get("score")))
     # ids of such corpora are often plain numbers; they are kept, because they are all there is to name a source
     name = document.get("url") or document.get("id")
-    return Hit(title, plain(name, LONGEST_URL), plain(text), 1.0 / rank if score is None else score, source="retrieve")
+    return Hit(
+        title,
+        without_login(plain(name, LONGEST_URL)),
+        plain(text),
+        1.0 / rank if score is None else score,
+        source="retrieve",
+    )
