@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import IO, Any
 
@@ -13,10 +14,14 @@ from rich.segment import Segment
 from deepmmsearch.escaping import plain
 from deepmmsearch.streams import PlainStream
 
+_NO_TERMINAL = 10_000
+"""Columns: nothing is wrapped or cut for who reads lines."""
+
 
 class Console(rich.console.Console):
     """No markup, no emoji codes, no highlighting, and nothing in a text that a terminal obeys: styles are given apart
-    from it. `width` in columns, the terminal's where it is None; `quiet` shows nothing."""
+    from it. `width` in columns; where it is None the terminal's, or what COLUMNS says, and in a pipe or a file as much
+    as there is to say. `quiet` shows nothing."""
 
     def __init__(
         self,
@@ -37,6 +42,8 @@ class Console(rich.console.Console):
             emoji=False,
             highlight=False,
         )
+        if width is None and not self.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+            self.width = _NO_TERMINAL
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """What is removed takes no room, so the layout stays."""

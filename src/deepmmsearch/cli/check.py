@@ -89,8 +89,6 @@ def _show(plan: RunPlan, title: str) -> None:
     from deepmmsearch.console import Console
 
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
     console.print(Text(title, "bold"))
     for head, texts, style in (("Missing", plan.missing, "red"), ("To know", plan.notes, "yellow")):
         if texts:

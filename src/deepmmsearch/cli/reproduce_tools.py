@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from deepmmsearch.cli.bars import Bars
+from deepmmsearch.cli.check import dry_run, ready
 from deepmmsearch.console import Console
 from deepmmsearch.errors import need
 
@@ -23,6 +24,7 @@ from deepmmsearch.errors import need
 @click.option("--concurrency", type=click.IntRange(1, 512), default=32, show_default=True, help="Questions at once.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Training jobs at once.")
 @click.argument("overrides", nargs=-1)
+@dry_run
 def command(
     models: tuple[str, ...],
     train: bool,
@@ -32,6 +34,7 @@ def command(
     concurrency: int,
     jobs: int,
     overrides: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Play questions that need zoom, visit or a second image search, with each and without it; and the papers'
     questions about the same world in two languages. Prints shares of right answers with bootstrap 95 % intervals.
@@ -45,33 +48,45 @@ def command(
               deepmmsearch reproduce tools --train
     """
     need("Playing worlds", "engine")
+    from deepmmsearch.bundled import BUNDLED
+    from deepmmsearch.compose.plan import RunPlan
     from deepmmsearch.compose.shipped import shipped_folder
     from deepmmsearch.errors import UserError
     from deepmmsearch.outputs import Output
     from deepmmsearch.reproduce.six_claims import read_models
     from deepmmsearch.reproduce.study import run_jobs
+    from deepmmsearch.reproduce.study_check import check_played, check_study
     from deepmmsearch.reproduce.tool_study import ToolTraining, language_table, play, recipes, tool_table
     from deepmmsearch.show.tabulate import console_table, markdown_table
 
     if overrides and not train:
         raise UserError("Overrides change the fine-tuning, and there is none. Add --train, or leave them out.")
     named = read_models(models) if models else {}
-    # so that training may join what was measured before it
-    Output(out, "reproduce tools").claim({})
+    measured = out / "measured" / f"{seed}-{questions}"
+    plan, training = RunPlan(), None
     if train:
         need("Training", "train")
-        from deepmmsearch.bundled.more_words import extend
-
         here = Path("recipes/atlas/sft_tools.yaml")
         recipe = here if here.is_file() else shipped_folder() / "atlas" / "sft_tools.yaml"
         training = ToolTraining(recipe, out, overrides=overrides)
+        plan = check_study(training, [training.start])
+        tuned = training.jobs()[-1].result
+        named["fine-tuned"] = tuned if tuned.exists() else BUNDLED  # as large as what it becomes
+    check_played(plan, recipes(named, questions, seed, measured, concurrency))
+    ready(plan, "what tools bring", dry_run)
+    # so that training may join what was measured before it
+    Output(out, "reproduce tools").claim({})
+    if training is not None:
+        from deepmmsearch.bundled.more_words import extend
+
+        start = training.start
         # as Ctrl-C does, which reaches the jobs by itself
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with Bars() as bars:
-            run_jobs(training, jobs, bars, "reproduce tools", lambda: extend(training.start))
+            run_jobs(training, jobs, bars, "reproduce tools", lambda: extend(start))
         named["fine-tuned"] = training.jobs()[-1].result
     with Bars() as bars:
-        results = play(recipes(named, questions, seed, out / "measured" / f"{seed}-{questions}", concurrency), bars)
+        results = play(recipes(named, questions, seed, measured, concurrency), bars)
     console, written = Console(), []
     for title, table in (("Tools", tool_table(results)), ("Languages", language_table(results))):
         console.print(console_table(table, title))
