@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from deepmmsearch.policies.chat import ChatPolicy, EndpointError
 from deepmmsearch.policies.chat import chat_policy as chat
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Answer as Said
-from deepmmsearch.types import Completion, Limits, Question, Trajectory
+from deepmmsearch.types import Completion, Limits, Observation, Question, TextSearch, Trajectory, Turn
 from endpoints import Answer, Endpoint, endpoint
 
 SHAPES = [
@@ -26,9 +27,19 @@ SHAPES = [
 ]
 
 
-def start() -> Trajectory:
+def start(shape: dict[str, Any]) -> Trajectory:
+    """`called`: it has called a function before, and thought; `functions` are offered then."""
     question = Question("q", "What is the capital of Norway?", (Image.new("RGB", (56, 56), "red"),))
-    return Trajectory(question, load_prompt("deepmmsearch-r1"))
+    if "called" not in shape:
+        return Trajectory(question, load_prompt("deepmmsearch-r1"))
+    offered = ({"type": "function", "function": {"name": "text_search", "parameters": {"type": "object"}}},)
+    prompt, call = (
+        replace(load_prompt("functions"), functions=offered),
+        '{"name": "text_search", "arguments": {"query": "Norway"}}',
+    )
+    asked = Completion(f"<tool_call>\n{call}\n</tool_call>", thoughts=shape["called"])
+    turn = Turn(asked, TextSearch("Norway"), Observation("[1] The capital of Norway is Oslo."))
+    return Trajectory(question, prompt, turns=(turn,))
 
 
 def played(shape: dict[str, Any]) -> Any:
@@ -41,6 +52,11 @@ def played(shape: dict[str, Any]) -> Any:
             return any(a == b for a, b in pairwise(roles))
         if what == "system":
             return "system" in roles
+        own = [message for message in body["messages"] if message["role"] == "assistant"]
+        if what in ("thoughts", "no thoughts"):
+            return any(bool(m.get("reasoning_content")) is (what == "thoughts") for m in own)
+        if what == "unsigned calls":
+            return any("extra_content" not in call for m in own for call in m.get("tool_calls", ()))
         return name in body and (not most or body[name] > int(most))
 
     def reply(body: dict[str, Any]) -> Answer:
@@ -93,25 +109,25 @@ def test_a_shape_is_what_it_is(shape: dict[str, Any]) -> None:
     with endpoint(played(shape), headers=headers) as server:
         asked = policy(server.url, shape, pieces)
         if "lenient" in wants:
-            return check_lenient(asked, wants)
+            return check_lenient(asked, start(shape), wants)
         if "error" in wants:
             with pytest.raises(EndpointError, match=wants["error"]):
-                asyncio.run(asked.act(start()))
+                asyncio.run(asked.act(start(shape)))
             assert len(server.asked) == wants.get("requests", len(server.asked))
             return None
-        written = asyncio.run(asked.act(start()))
-        check(written, wants, server)
+        written = asyncio.run(asked.act(start(shape)))
+        check(written, wants, server, start(shape).prompt.dialect)
         if streams(shape) and written.text:
             assert "".join(pieces) == written.text
         # what was learnt holds for the next turn
         before = len(server.asked)
         if wants.get("left_out"):
-            asyncio.run(asked.act(start()))
+            asyncio.run(asked.act(start(shape)))
             assert len(server.asked) == before + 1
 
 
-def check(written: Completion, wants: dict[str, Any], server: Endpoint) -> None:
-    action = parse_action(written.text, ended=written.finish == "stop")
+def check(written: Completion, wants: dict[str, Any], server: Endpoint, dialect: str) -> None:
+    action = parse_action(written.text, dialect, ended=written.finish == "stop")
     if "answer" in wants:
         assert action == Said(wants["answer"]), written
     if "action" in wants:
@@ -128,9 +144,9 @@ def check(written: Completion, wants: dict[str, Any], server: Endpoint) -> None:
     assert len(server.asked) == wants.get("requests", len(server.asked))
 
 
-def check_lenient(asked: ChatPolicy, wants: dict[str, Any]) -> None:
+def check_lenient(asked: ChatPolicy, begun: Trajectory, wants: dict[str, Any]) -> None:
     async def last(lenient: bool) -> Trajectory:
-        return [t async for t in episode(start(), asked, Toolbox(), Limits(calls=2), lenient=lenient)][-1]
+        return [t async for t in episode(begun, asked, Toolbox(), Limits(calls=2), lenient=lenient)][-1]
 
     found = asyncio.run(last(lenient=True))
     assert found.turns[-1].action == Said(wants["lenient"], wants.get("formed", True))

@@ -29,7 +29,7 @@ def with_calls(told: Sequence[Message]) -> list[dict[str, Any]]:
             waiting = f"call_{number}"
             function = {"name": read[0], "arguments": json.dumps(read[1], ensure_ascii=False)}
             calls = [{"id": waiting, "type": "function", "function": function}]
-            made.append({"role": "assistant", "content": call[1].strip() or None, "tool_calls": calls})
+            made.append({**message, "content": call[1].strip() or None, "tool_calls": calls})
         elif waiting is not None and message["role"] == "user":
             parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
             text = "".join(part["text"] for part in parts if part["type"] == "text")

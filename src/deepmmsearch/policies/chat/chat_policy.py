@@ -25,12 +25,14 @@ from deepmmsearch.policies.chat.failures import (
     Failures,
     Nonsense,
     ToldInReply,
+    failed_generation,
     is_filtered,
     is_full,
+    is_loading,
     words,
 )
 from deepmmsearch.policies.chat.replies import EndpointReply, begun, cut_at
-from deepmmsearch.policies.chat.requests import BUDGETS, Fit, Wish, openai_messages, smaller
+from deepmmsearch.policies.chat.requests import BUDGETS, THOUGHTS, Fit, Wish, openai_messages, smaller
 from deepmmsearch.policies.connection import KEY_VARIABLE, OFFICIAL, checked_proxy, connect
 from deepmmsearch.redaction import Redaction, public_address, secrets_in
 from deepmmsearch.renderer import Message, messages
@@ -136,7 +138,11 @@ class ChatPolicy:
         thinks = find_dialect(trajectory.prompt.dialect).thinks
         wish = replace(self._wish, functions=trajectory.prompt.functions)
         read = trajectory if self._room is None else folded(trajectory, self._room, self.bounds[1])
-        written = await self._ask(*messages(read), wish, self.on_text, thinks)
+        conversation, pictures = messages(read)
+        turns = [message for message in conversation if message["role"] == "assistant"][-len(read.turns) :]
+        for message, turn in zip(turns, read.turns, strict=False):
+            message |= {THOUGHTS: turn.completion.thoughts}
+        written = await self._ask(conversation, pictures, wish, self.on_text, thinks)
         before = trajectory.turns[-1].completion if trajectory.turns else None
         if before is not None and _is_empty(written) and _is_empty(before):
             raise EndpointError(f"{self.name} wrote nothing twice in a row. {_instead(written)}")
@@ -203,6 +209,8 @@ class ChatPolicy:
                 if (fewer := smaller(said, wish, self._fit.most)) is not None:
                     wish, small = fewer, True
                     continue
+                if (text := failed_generation(error)) is not None:
+                    return Completion(text, remark=f"{self._failures.said(error)}.")
                 if is_full(said):
                     return Completion("", finish="context")
                 if is_filtered(said, getattr(error, "code", None)):
@@ -228,7 +236,8 @@ class ChatPolicy:
             assert on_text is not None
             on_text(piece)
 
-        for attempt in range(self.retries + 1):
+        attempt, loading = 0, self.timeout
+        while True:
             try:
                 if on_text is not None:
                     return await self._stream(body, stop, show)
@@ -238,8 +247,15 @@ class ChatPolicy:
             except ToldInReply as error:
                 if attempt == self.retries or shown or not error.passes:
                     raise
-                await asyncio.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
-        raise AssertionError("the last attempt returns or raises")
+            except self._openai.InternalServerError as error:
+                # a model takes longer to load than the client's retries last
+                if error.status_code != 503 or not is_loading(words(error)) or loading <= 0:
+                    raise
+                loading -= _LONGEST_PAUSE
+                await asyncio.sleep(_LONGEST_PAUSE)
+                continue
+            await asyncio.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
+            attempt += 1
 
     async def _stream(self, body: dict[str, Any], stop: Sequence[str], show: Callable[[str], None]) -> EndpointReply:
         reply, held, stopped = EndpointReply(), "", False

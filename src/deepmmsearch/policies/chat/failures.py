@@ -51,12 +51,18 @@ _BLIND = re.compile(
     re.I,
 )
 _NO_MODEL = re.compile(r"model", re.I)
+_LOADING = re.compile(r"load(ing|ed)\b.{0,40}\bmodel|model\b.{0,80}\b(loading|being loaded)|warming up", re.I)
 _FILTERED = re.compile(r"content[_ ](filter|management)|responsible ?ai|safety (system|filter)", re.I)
 
 
 def is_full(said: str) -> bool:
     """Does a server say that the model's window has no room for the request?"""
     return bool(_FULL.search(said)) and not _ASKS_TOO_MUCH.search(said)
+
+
+def is_loading(said: str) -> bool:
+    """Does a server say that it will answer once its model is loaded?"""
+    return bool(_LOADING.search(said))
 
 
 def is_filtered(said: str, code: str | None) -> bool:
@@ -108,6 +114,11 @@ class Failures:
             return EndpointError(
                 f"{where} answers that it is at another address (HTTP {status}). Give that one, or set "
                 "redirects: true for this endpoint."
+            )
+        if status == 503 and is_loading(said):
+            return EndpointError(
+                f"{where} was still loading its model after {self.timeout:g} s (HTTP 503: {said}). Try again later, or "
+                "raise the timeout."
             )
         if status == 413:
             return EndpointError(
@@ -168,6 +179,14 @@ def words(error: BaseException) -> str:
         inner = body[0].get("error", body[0])
         return str(inner.get("message", inner) if isinstance(inner, dict) else inner)
     return str(error)
+
+
+def failed_generation(error: BaseException) -> str | None:
+    """What the model wrote where the server could not read its call of a function: an error, of Groq's."""
+    body = getattr(error, "body", None)
+    inner = body.get("error", body) if isinstance(body, dict) else None
+    found = inner.get("failed_generation") if isinstance(inner, dict) else None
+    return found if isinstance(found, str) and found.strip() else None
 
 
 def told(error: Any) -> ToldInReply:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deepmmsearch.policies.chat.calling import turn_of
-from deepmmsearch.policies.chat.failures import Nonsense, told
+from deepmmsearch.policies.chat.failures import Nonsense, ToldInReply, told
 from deepmmsearch.thoughts import part_thoughts
 from deepmmsearch.types import Completion, Finish
 
@@ -18,7 +18,8 @@ _ENDS: dict[str, Finish] = {
     **dict.fromkeys(("tool_calls", "function_call", "tool_use"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length"), "length"),
     **dict.fromkeys(("content_filter", "content_filtered", "safety", "recitation", "blocklist"), "filter"),
-    **dict.fromkeys(("prohibited_content", "spii", "guardrail_intervened", "sensitive"), "filter"),
+    **dict.fromkeys(("prohibited_content", "spii", "image_safety", "guardrail_intervened", "sensitive"), "filter"),
+    "model_context_window_exceeded": "context",
     "refusal": "refusal",
 }
 
@@ -108,18 +109,20 @@ class EndpointReply:
         if message is not None:
             piece, thoughts = _parted(getattr(message, "content", None))
             self.text += piece
-            # both names stand in one reply of some servers, with the same text
-            apart = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
-            self.thoughts += thoughts + (apart if isinstance(apart, str) else "")
+            # several of these names stand in one reply of some servers, with the same text
+            apart = (_thought(getattr(message, f"reasoning{end}", None)) for end in ("_content", "", "_details"))
+            self.thoughts += thoughts + next(filter(None, apart), "")
             refusal = getattr(message, "refusal", None)
             self.refusal += refusal if isinstance(refusal, str) else ""
             self._add_functions(message)
         self.ids += [int(i) for i in getattr(choice, "token_ids", None) or ()]
         content = getattr(getattr(choice, "logprobs", None), "content", None)
         self.logprobs += [float(token.logprob) for token in content or ()]
-        self.finish = choice.finish_reason or self.finish
+        self.finish = getattr(choice, "finish_reason", None) or self.finish
         # vLLM tells the string, or the number of the token, that ended a reply
         self.shortened = self.shortened or isinstance(getattr(choice, "stop_reason", None), str)
+        if self.finish == "load":  # Ollama's, which has just read the model
+            raise ToldInReply(503, "it was still loading the model")
         if self.finish == "error":
             raise told(getattr(choice, "error", None) or "it ended the reply with an error of its own")
         return piece
@@ -158,6 +161,15 @@ def begun(text: str, stop: Sequence[str]) -> int:
     longest = max(map(len, stop), default=0)
     lengths = range(min(len(text), longest - 1), 0, -1)
     return next((n for n in lengths if any(words.startswith(text[-n:]) for words in stop)), 0)
+
+
+def _thought(given: Any) -> str:
+    """Thoughts in a field of their own: a text, or parts of a text or its summary. What is encrypted says nothing."""
+    if isinstance(given, str):
+        return given
+    parts = [part for part in given if isinstance(part, dict)] if isinstance(given, list) else []
+    said = (part.get("text") or part.get("summary") for part in parts)
+    return "".join(text for text in said if isinstance(text, str))
 
 
 def _parted(content: Any) -> tuple[str, str]:

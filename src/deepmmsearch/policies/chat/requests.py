@@ -14,6 +14,8 @@ from typing import Any
 from deepmmsearch.renderer import Message
 
 BUDGETS = ("max_tokens", "max_completion_tokens")
+THOUGHTS = "reasoning_content"
+"""Where a turn's thoughts stand in a message. Most servers refuse them, some refuse a turn without them."""
 
 # what may be left out: without it a server answers too, if otherwise
 _SPARED = ("temperature", "stop", "seed", "logprobs", "return_token_ids", "stream_options", "reasoning_effort")
@@ -30,6 +32,13 @@ _NO_SYSTEM = re.compile(
     re.I | re.S,
 )
 _ALTERNATE = re.compile(r"roles must alternate|alternat\w+ (between )?user|consecutive.{0,30}(role|message)", re.I)
+_WANTS_THOUGHTS = re.compile(
+    r"(missing|must|required|need)\b.{0,80}\breasoning_content|reasoning_content\b.{0,80}\b(missing|must|required|need)",
+    re.I | re.S,
+)
+_MUST_NOT = re.compile(r"must not|should not|not (be )?(allowed|supported|passed|included)", re.I)
+# Gemini's word for calls that were recorded without one
+_UNSIGNED = {"google": {"thought_signature": "skip_thought_signature_validator"}}
 # "This model's maximum context length is 4096 tokens ... your request has 900 input tokens"
 _WINDOW = re.compile(r"(?:context (?:length|window|size)|max_model_len)\D{0,40}?(\d{2,9})", re.I)
 _READ = re.compile(r"(\d{1,9})\s+(?:input tokens|(?:tokens )?in (?:the|your) (?:messages|prompt|input))", re.I)
@@ -61,13 +70,16 @@ class Wish:
 @dataclass
 class Fit:
     """What is known of the requests that one endpoint takes for one model. `budget_name`: what it calls the most tokens
-    of a reply, None where it takes no such number; `most`: more it does not allow."""
+    of a reply, None where it takes no such number; `most`: more it does not allow. `signed`: it wants to see its
+    signature on each call; `thoughts`: it wants the model's thoughts back."""
 
     budget_name: str | None = BUDGETS[0]
     most: int | None = None
     spared: set[str] = field(default_factory=set)
     system: bool = True
     alternate: bool = False
+    signed: bool = False
+    thoughts: bool = False
 
     def body(self, model: str | None, told: Sequence[Message], wish: Wish, stream: bool) -> dict[str, Any]:
         """The arguments of the client's `chat.completions.create`. `told`: in OpenAI's form."""
@@ -99,6 +111,12 @@ class Fit:
             return True
         if not self.alternate and _ALTERNATE.search(said):
             self.alternate = True
+            return True
+        if not self.signed and "thought_signature" in said:
+            self.signed = True
+            return True
+        if not self.thoughts and _WANTS_THOUGHTS.search(said) and not _MUST_NOT.search(said):
+            self.thoughts = True
             return True
         named = self._named(sent, said, parameter)
         if named in BUDGETS:
@@ -135,7 +153,19 @@ class Fit:
     def _messages(self, told: Sequence[Message]) -> list[Message]:
         if not self.system and told and told[0]["role"] == "system":
             told = [{**told[0], "role": "user"}, *told[1:]]
-        return list(told) if self.system and not self.alternate else _merged(told)
+        told = [self._completed(message) for message in told]
+        return told if self.system and not self.alternate else _merged(told)
+
+    def _completed(self, message: Message) -> Message:
+        """With what the server wants of the model's own turns beside their words, and without what it does not."""
+        thoughts = message.get(THOUGHTS, "")
+        message = {name: value for name, value in message.items() if name != THOUGHTS}
+        if message["role"] == "assistant" and self.thoughts:
+            # an empty text counts as none
+            message |= {THOUGHTS: thoughts or " "}
+        if self.signed and "tool_calls" in message:
+            message |= {"tool_calls": [{**call, "extra_content": _UNSIGNED} for call in message["tool_calls"]]}
+        return message
 
 
 def smaller(said: str, wish: Wish, most: int | None) -> Wish | None:
@@ -167,7 +197,10 @@ def openai_messages(conversation: Sequence[Message], urls: Sequence[str]) -> lis
             return given[0]["text"]
         return [part(p) for p in given]
 
-    told = [{"role": m["role"], "content": content(m["content"])} for m in conversation]
+    told = [
+        {"role": m["role"], "content": content(m["content"]), **({THOUGHTS: m[THOUGHTS]} if THOUGHTS in m else {})}
+        for m in conversation
+    ]
     if waiting:
         raise ValueError(f"{len(urls)} pictures were given, but {len(waiting)} of them have no image part.")
     return told
