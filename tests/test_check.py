@@ -132,6 +132,7 @@ def test_the_command_tells_kinds_apart_and_exits_with_2(here: Path) -> None:
         ("grpo", "atlas/grpo"),
         ("reproduce", "eval", "--questions", "5"),
         ("reproduce", "train", "--seeds", "1"),
+        ("reproduce", "tools", "--train", "--questions", "5"),
     ],
     ids=lambda command: command[0] + command[1],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import re
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +24,7 @@ from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.evaluation import Evaluation
 from deepmmsearch.dialects import loose_json
 from deepmmsearch.dialects.calls import CallDialect, PlainEnd, WrittenCall
-from deepmmsearch.errors import UserError
+from deepmmsearch.errors import ToolError, UserError
 from deepmmsearch.eval.figures import effort, measure_exactly
 from deepmmsearch.prompt_sources import PromptSource, SourceFile, pickled_text, python_value
 from deepmmsearch.prompts import FOLDER, in_our_words, load_prompt, source_of
@@ -170,8 +171,34 @@ def test_what_we_do_not_have_is_told_and_counted() -> None:
         "python is not available.",
         "visit is not available.",
     ]
+    assert [t.observation and t.observation.unavailable for t in trajectory.turns[:2]] == [True, True]
     row = measure_exactly([trajectory])[0]
     assert row.unavailable == 2 and row.malformed == 0 and effort([row], 9).unavailable == 2
+
+
+def test_words_of_a_tool_that_is_there_do_not_count_as_not_available() -> None:
+    class Sorry:
+        async def search(self, query: str, k: int) -> list[Hit]:
+            raise ToolError("The page is not available.")
+
+    search = "<reason>r</reason><text_search>x</text_search>"
+    start = Trajectory(Question("q", "?"), load_prompt("deepmmsearch-r1"))
+    for box, unavailable in ((Toolbox(text_search=Sorry()), False), (Toolbox(), True)):
+        seen = asyncio.run(play(start, ScriptedPolicy(search, "<reason>r</reason><answer>x</answer>"), box)).turns[0]
+        assert seen.observation is not None and seen.observation.error is not None
+        assert seen.observation.unavailable is unavailable
+    box = Toolbox(extra=(find_tool("python"),))
+    python = asyncio.run(box.execute(Use("python", {"code": "1"}, search=False), start))
+    assert python.unavailable and python.error == "Programs cannot be run here. Use another tool or answer."
+
+
+def test_the_list_of_dialects_is_whole_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    listed = CliRunner().invoke(command, ["list"])
+    assert listed.exit_code == 0, listed.output
+    lines = listed.output.splitlines()
+    assert len(lines) == 1 + len(DIALECTS.names()) and "…" not in listed.output
+    assert all(re.search(r"\bours, its own not fetched\b|\bours\b|\bits own\b", line) for line in lines[1:])
 
 
 def test_parts_of_a_picture_are_shown_and_searched() -> None:

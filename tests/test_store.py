@@ -192,3 +192,22 @@ def test_a_turn_that_was_stored_with_its_seconds_keeps_them(tmp_path: Path) -> N
     (tmp_path / FILE).write_text(json.dumps(line) + "\n")
     old = store.get("q1").turns[0]
     assert (old.seconds, old.cost, old.completion.seconds) == (1.5, 0.001, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "unavailable"),
+    [
+        ("python is not available.", True),
+        ("Text search is not available, search the image or answer.", True),
+        ("The page is not available.", False),
+        (None, False),
+    ],
+)
+def test_what_was_not_available_is_known_of_old_stores(tmp_path: Path, error: str | None, unavailable: bool) -> None:
+    seen = Observation("x", error=error)
+    store = TrajectoryStore(tmp_path)
+    store.append(replace(a_trajectory(), turns=(Turn(Completion("?"), TextSearch("x"), seen),)))
+    line = json.loads((tmp_path / FILE).read_text())
+    del line["trajectory"]["turns"][0]["observation"]["unavailable"]
+    (tmp_path / FILE).write_text(json.dumps(line) + "\n")
+    assert store.get("q1").turns[0].observation == replace(seen, unavailable=unavailable)
