@@ -63,7 +63,8 @@ class Lessons:
     @property
     def alike(self) -> dict[str, Any]:
         """What worlds have in common that join one folder."""
-        usual, told = ("worlds", "seed", "prompt", "closeups", "variant"), dict(self.variant.told)
+        usual = ("worlds", "seed", "prompt", "closeups", "variant")
+        told: dict[str, Any] = dict(self.variant.told)
         told |= {} if self.prompt == "atlas" else {"prompt": self.prompt}
         told |= {"closeups": self.closeups} if self.closeups else {}
         return {name: value for name, value in vars(self).items() if name not in usual} | told
@@ -109,8 +110,8 @@ def _world_rows(seed: int, lessons: Lessons, watch: Watch) -> Iterator[Trajector
             if rng.random() < lessons.pointing and (row := _pointing(question, lessons.max_pixels)):
                 yield row
         for number, (shown, text, colour) in enumerate(closeups(seed, "train", lessons.closeups)):
-            asked = Question(f"train{seed}-closeup-{number:05d}", text, images=(_seen(shown, lessons.max_pixels),))
-            yield _told(asked, say.reason_sign(colour), colour)
+            close = Question(f"train{seed}-closeup-{number:05d}", text, images=(_seen(shown, lessons.max_pixels),))
+            yield _told(close, say.reason_sign(colour), colour)
 
 
 def by_heart(world: World, count: int) -> list[Question]:
