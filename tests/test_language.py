@@ -9,6 +9,7 @@ import pytest
 from deepmmsearch.language.detection import language_of
 from deepmmsearch.language.segmentation import words
 from deepmmsearch.language.stems import terms
+from deepmmsearch.language.word_parts import WordParts, in_parts, parts
 
 
 def _terms(text: str, language: str = "en") -> set[str]:
@@ -129,6 +130,26 @@ def test_a_declared_language_holds_unless_the_words_clearly_say_another() -> Non
     assert language_of("Kattegat 1911", "da-DK") == "da"
     german = "Der Turm wurde von den Wärtern gebaut, und er ist nicht das einzige, was sie an der Küste gebaut haben."
     assert language_of(german, "en") == "de" and language_of(german, "x-unknown") == "de"
+
+
+def test_the_language_of_the_texts_around_counts_where_words_say_little() -> None:
+    french = "La tour a été construite par les gardiens et elle est un musée."
+    assert language_of("A comment on a comment") == "fr"
+    assert language_of("A comment on a comment", around={"en": 90, "fr": 2}) == "en"
+    assert (
+        language_of(french, around={"en": 90}) == "fr"
+        and language_of("A comment on a comment", "fr", {"en": 90}) == "fr"
+    )
+    assert language_of("Önay Sözer", around={"tr": 30, "en": 2}) == "tr"
+    # of another script
+    assert language_of("Quarterly figures", around={"ru": 90}) == "en"
+
+
+def test_parts_of_words_tell_where_a_word_begins_and_ends() -> None:
+    assert parts("Haus") == ["_hau", "haus", "aus_"] and parts("Ö") == ["_o_"]
+    cut = WordParts("de")
+    assert cut.line("Das Haus, 塔") == "_hau haus aus_" and cut.line("Haus-") == cut["Haus"]
+    assert in_parts("de") and not in_parts("en")
 
 
 def test_words_lie_where_they_are_said_to() -> None:

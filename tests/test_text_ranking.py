@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
 import pytest
 
 from deepmmsearch.engine import Index, IndexSettings
+from deepmmsearch.engine.query import understood
 from deepmmsearch.errors import UserError
 
 
@@ -156,3 +158,68 @@ def test_where_titles_stand_is_a_setting_of_the_index(tmp_path: Path) -> None:
     apart = _index(tmp_path / "two", {"a.md": "# Oru\n\nA town."}, IndexSettings(titles="apart"))
     assert Index.open(apart.store.folder).settings.titles == "apart"
     assert usual.digest() != apart.digest()
+
+
+GERMAN = {
+    "court.md": "# Karlsruhe\n\nDas Bundesverfassungsgericht hat seinen Sitz in der Stadt und wurde 1951 gegründet.",
+    "town.md": "# Bruchsal\n\nDie Stadt hat ein Schloss, das im Krieg zerstört und danach wieder aufgebaut wurde.",
+    "farm.md": "# Hof\n\nDer Bauer hat Kühe und Pferde auf seinem Hof, die er im Sommer auf die Wiese treibt.",
+}
+
+
+def test_german_compounds_are_found_by_their_parts(tmp_path: Path) -> None:
+    (tmp_path / "off").mkdir()
+    index = _index(tmp_path, GERMAN)
+    for query in ("Verfassungsgericht", "Bundesgericht", "Wann wurden die Verfassungsgerichte gegründet?"):
+        assert index.search_text(query, 1)[0].url == "court.md"
+    whole = _index(tmp_path / "off", GERMAN, IndexSettings(word_parts="off"))
+    assert not whole.search_text("Verfassungsgericht", 1)
+
+
+def test_words_that_hardly_change_have_no_parts(tmp_path: Path) -> None:
+    index = _index(tmp_path, {"a.md": "# Lighthouse\n\nThe lighthouse was built by the keepers of the harbour."})
+    assert not index.search_text("houseboat", 1)
+    assert not index.store.snapshot().rank({}, {}, 1, None, {"hous": 1.0})
+
+
+def test_an_index_without_parts_of_words_stays_so(tmp_path: Path) -> None:
+    index = _index(tmp_path, GERMAN, IndexSettings(word_parts="off"))
+    digest, meta = index.digest(), index.store.folder / "meta.json"
+    # as it was written before there were parts
+    meta.write_text(json.dumps({k: v for k, v in json.loads(meta.read_text()).items() if k != "word_parts"}))
+    old = Index.open(index.store.folder)
+    assert old.settings.word_parts == "off" and old.digest() == digest
+    (tmp_path / "pages" / "new.md").write_text("# Neu\n\nDie Feuerwehr hat einen Turm.")
+    built = Index.build(tmp_path / "pages", index.store.folder, IndexSettings())
+    assert built.search_text("Feuerwehr", 1) and not built.search_text("Verfassungsgericht", 1)
+    with pytest.raises(UserError, match="setting word_parts is 'some'"):
+        IndexSettings(word_parts="some")
+
+
+def test_where_titles_are_apart_words_have_no_parts(tmp_path: Path) -> None:
+    index = _index(tmp_path, GERMAN, IndexSettings(titles="apart"))
+    assert not index.search_text("Verfassungsgericht", 1)
+    assert not index.store.snapshot().rank({}, {}, 1, None, {"fass": 1.0})
+
+
+def test_a_short_text_is_in_the_language_of_those_around_it(tmp_path: Path) -> None:
+    pages = {f"{n}.md": f"# Report {n}\n\nThe paper is on the sorting of lists by a machine." for n in range(40)}
+    pages["short.md"] = "# Comment on sorting\n\nComment on lists"
+    pages["fr.md"] = "# Tri\n\nLe papier est sur le tri des listes par une machine et il a été écrit dans la ville."
+    languages = _index(tmp_path, pages).store.snapshot().tags("language:")
+    assert languages == {"en": 41, "fr": 1}
+
+
+def test_capitals_after_a_sentence_make_no_name(index: Index) -> None:
+    asked = understood(index.store.snapshot(), "old mills built in 1803. The brothers, I think! Who were they")
+    assert not asked.small and "the" not in asked.terms
+    assert "who" in understood(index.store.snapshot(), "songs that The Who played in London").small
+
+
+def test_a_word_of_every_passage_says_nothing(tmp_path: Path) -> None:
+    index = _index(tmp_path, {f"{n}.md": f"# Ship {n}\n\nA ship of {n} tons." for n in range(40)})
+    snapshot = index.store.snapshot()
+    ((common, _),) = snapshot.rank({"ship": 1.0}, {}, 1)
+    ((rare, _),) = snapshot.rank({"17": 1.0}, {}, 1)
+    assert common < 0.03 < 3 < rare
+    assert max(snapshot.rank_pages({"ship": 1.0}, 1).values()) < 0.03

@@ -110,6 +110,12 @@ def command() -> None:
     help="Words of a title count as the text's that they precede, or for each word the better of title and text does.  "
     "[default: repeated]",
 )
+@click.option(
+    "--word-parts",
+    type=click.Choice(["auto", "off"]),
+    help="Find words of languages that change them, German or Arabic, by parts of four letters as well.  "
+    "[default: auto]",
+)
 @click.option("--ocr", is_flag=True, default=None, help="Read what is written in pictures and on scanned pages.")
 @_exclude_option
 @_hidden_option
@@ -124,6 +130,7 @@ def build(
     passage_prefix: str | None,
     passage: int | None,
     titles: str | None,
+    word_parts: str | None,
     ocr: bool | None,
     exclude: tuple[str, ...],
     hidden: bool | None,
@@ -148,6 +155,7 @@ def build(
         "query_prefix": query_prefix,
         "passage_prefix": passage_prefix,
         "titles": titles,
+        "word_parts": word_parts,
         "ocr": ocr,
     }
     given = {name: value for name, value in given.items() if value is not None}

@@ -67,7 +67,12 @@ class BackendSnapshot(Protocol):
     def count(self, kind: str) -> int: ...
 
     def rank(
-        self, terms: Mapping[str, float], small: Mapping[str, float], limit: int, conditions: Conditions | None = None
+        self,
+        terms: Mapping[str, float],
+        small: Mapping[str, float],
+        limit: int,
+        conditions: Conditions | None = None,
+        parts: Mapping[str, float] | None = None,
     ) -> Ranked: ...
 
     def rank_pages(self, terms: Mapping[str, float], limit: int) -> dict[int, float]: ...
@@ -150,6 +155,7 @@ class BackendStore(Protocol):
     meta: dict[str, Any]
     stemmed: bool
     titles_apart: bool
+    in_parts: bool
 
     @property
     def name(self) -> str: ...

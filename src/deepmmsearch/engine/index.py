@@ -25,7 +25,7 @@ from deepmmsearch.engine.encoders import (
 )
 from deepmmsearch.engine.fusion import fuse
 from deepmmsearch.engine.ingest import SUFFIXES, Ingest
-from deepmmsearch.engine.page_terms import APART, REPEATED
+from deepmmsearch.engine.page_terms import APART, AUTO, OFF, REPEATED
 from deepmmsearch.engine.query import matched, understood
 from deepmmsearch.engine.storage import Record
 from deepmmsearch.engine.update import Changes, Update, changes
@@ -57,6 +57,8 @@ class IndexSettings:
     passage: the longest passage, in characters (SHORTEST to LONGEST). stem: words are found by their stems.
     language: of all pages (ISO 639-1); None = of each as it says itself, else as its words tell.
     titles: "repeated" before the text, or "apart": a field of its own, where the better of both counts for a word.
+    word_parts: "auto" = in languages that change their words, these are found by parts of four letters as well, where
+    titles are repeated; "off". An index that was made without them stays so.
     query_prefix, passage_prefix: what `dense` reads before each text; None = as its model or family has it, and kept
     as it was then.
     ocr: what is written in pictures and on scanned pages is read.
@@ -71,10 +73,11 @@ class IndexSettings:
     ocr: bool = False
     language: str | None = None
     titles: str = REPEATED
+    word_parts: str = AUTO
 
     def __post_init__(self) -> None:
         kinds: dict[str, tuple[type, ...]] = {"passage": (int,), "stem": (bool,), "ocr": (bool,)}
-        kinds["titles"] = (str,)
+        kinds |= dict.fromkeys(("titles", "word_parts"), (str,))
         kinds |= dict.fromkeys(("dense", "vision", "query_prefix", "passage_prefix", "language"), (str, type(None)))
         for name, allowed in kinds.items():
             if type(getattr(self, name)) not in allowed:
@@ -88,6 +91,8 @@ class IndexSettings:
             )
         if self.titles not in (REPEATED, APART):
             raise UserError(f"The index setting titles is {self.titles!r}. Known are: {REPEATED}, {APART}.")
+        if self.word_parts not in (AUTO, OFF):
+            raise UserError(f"The index setting word_parts is {self.word_parts!r}. Known are: {AUTO}, {OFF}.")
         if self.dense is None and (self.query_prefix or self.passage_prefix):
             raise UserError("A prefix is given, but no encoder that reads it. Name one as dense.")
 
@@ -121,6 +126,7 @@ class Index:
         self.report = report or Report()
         self._encoders = encoders
         values = {key: value for key, value in store.meta.items() if key not in ("format", "root", "selection")}
+        values.setdefault("word_parts", OFF)  # there were none
         with store.intact():
             self.settings = IndexSettings.read(values)
             self.selection = Selection.read(store.meta.get("selection"))
@@ -177,6 +183,8 @@ class Index:
             index = cls.open(place, [*encoders, *filter(None, named)])
             if settings is not None and settings.dense == index.settings.dense:
                 settings = settings.with_prefixes(index.settings.query_prefix, index.settings.passage_prefix)
+            if settings is not None and settings.word_parts == AUTO:
+                settings = replace(settings, word_parts=index.settings.word_parts)
             if settings is not None and settings != index.settings:
                 raise UserError(
                     f"The index in {place} was built with other settings ({_differences(index.settings, settings)}). "
@@ -412,6 +420,8 @@ class Index:
         settings = asdict(self.settings)
         # unset, they change nothing: an index without vectors has the digest that it had before there were prefixes
         settings = {k: v for k, v in settings.items() if v is not None or not k.endswith("_prefix")}
+        if settings["word_parts"] == OFF or settings["titles"] == APART:
+            del settings["word_parts"]
         if settings["titles"] == REPEATED:
             del settings["titles"]
         return hashlib.sha256(json.dumps([settings, files]).encode("utf-8", "surrogatepass")).hexdigest()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from deepmmsearch.engine.page_tags import page_tags
@@ -11,10 +12,13 @@ from deepmmsearch.language.detection import language_of
 from deepmmsearch.language.function_words import function_words
 from deepmmsearch.language.segmentation import is_run, words
 from deepmmsearch.language.stems import Terms
+from deepmmsearch.language.word_parts import WordParts, in_parts
 from deepmmsearch.notation import without_halves
 
 REPEATED, APART = "repeated", "apart"
 """Where the words of titles stand: before the text, or in a field of their own."""
+AUTO, OFF = "auto", "off"
+"""Whether words are found by their parts as well: by the language of their page, or never."""
 # how often a title counts before the text: a name, and one of more words than NAME
 SHORT_TITLE, LONG_TITLE, NAME = 8, 2, 4
 SHOWN_BELOW = " > "
@@ -36,7 +40,7 @@ class AnalysedPassage(NamedTuple):
     """`words` and `small` (function words) are terms parted by blanks. `title`: of the page, with
     the headings above the passage. With the first passage of a page: `whole`, the terms of all of it, and `spelled`,
     how words are written that no earlier page had. `date`: YYYYMMDD, 0 for none. `name`: the terms of the title where
-    titles are apart."""
+    titles are apart; `parts`: those of words, where they are found by them."""
 
     passage: NewPassage
     title: str
@@ -48,14 +52,20 @@ class AnalysedPassage(NamedTuple):
     whole: str = ""
     spelled: str = ""
     name: str = ""
+    parts: str = ""
 
 
 class PageAnalysis:
-    """Of the pages of one writer: keeps the terms of the words that it has met."""
+    """Of the pages of one writer: keeps the terms of the words that it has met. `languages`: how many passages in each
+    the index has before; `in_parts`: words are found by their parts as well."""
 
-    def __init__(self, stemmed: bool, titles_apart: bool = False) -> None:
-        self._stemmed, self._titles_apart = stemmed, titles_apart
+    def __init__(
+        self, stemmed: bool, languages: Mapping[str, int], titles_apart: bool = False, in_parts: bool = False
+    ) -> None:
+        self._stemmed, self._titles_apart, self._in_parts = stemmed, titles_apart, in_parts
+        self._languages = Counter(languages)
         self._analysed: dict[str, Terms] = {}
+        self._parts: dict[str, WordParts] = {}
 
     def passages(
         self,
@@ -70,7 +80,9 @@ class PageAnalysis:
         """In order; `file`: the one on the disk, `language` and `date` as the page names them. `names`: words by which
         it is found as well, once, where it does not say them itself."""
         title, texts = without_halves(title), [without_halves(passage.text) for passage in passages]
-        spoken = language_of("\n".join(texts), language)
+        # titles apart, pages are read as they were before there were others to tell by
+        spoken = language_of("\n".join(texts), language, None if self._titles_apart else self._languages)
+        self._languages[spoken] += len(texts)
         analysed = self._analysed.get(spoken)
         if analysed is None:
             # of its own: what is new to this writer is what its pages tell of how words are written
@@ -94,14 +106,23 @@ class PageAnalysis:
         whole = "" if self._titles_apart else " ".join([heading, *(line for line, _ in lines)]) + beside
         spelled = " ".join(set(analysed.fresh))
         analysed.fresh.clear()
+        cut = self._cut(spoken)
         for passage, text, (line, small) in zip(passages, texts, lines, strict=True):
             path = [] if self._titles_apart else _below(title, map(without_halves, passage.path))
             held = set(line.split())
             above = (term for term in analysed.line(" ".join(path))[0].split() if term not in held)
             said_here = " ".join(filter(None, [f"{heading} {line}", *dict.fromkeys(above)])) + beside
             shown = SHOWN_BELOW.join([title, *path])
-            yield AnalysedPassage(passage, shown, text, said_here, small, tags, day, whole, spelled, name)
+            parts = cut.line(f"{shown} {text}") if cut is not None else ""
+            yield AnalysedPassage(passage, shown, text, said_here, small, tags, day, whole, spelled, name, parts)
             beside = whole = spelled = ""
+
+    def _cut(self, language: str) -> WordParts | None:
+        if not (self._in_parts and in_parts(language)):
+            return None
+        if language not in self._parts:
+            self._parts[language] = WordParts(language)
+        return self._parts[language]
 
 
 def _below(title: str, path: Iterable[str]) -> list[str]:

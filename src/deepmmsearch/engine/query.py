@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, pairwise
 
 from deepmmsearch.engine.backend import BackendSnapshot
 from deepmmsearch.engine.corrections import corrected
 from deepmmsearch.engine.page_tags import LANGUAGE
 from deepmmsearch.engine.query_language import ParsedQuery, parsed
-from deepmmsearch.engine.storage import Conditions
+from deepmmsearch.engine.storage import Conditions, rareness
+from deepmmsearch.language import word_parts
 from deepmmsearch.language.function_words import function_words
-from deepmmsearch.language.segmentation import is_run, words
+from deepmmsearch.language.segmentation import Word, is_run, words
 from deepmmsearch.language.stems import ENGLISH, Terms, spelling, terms
 
 MOST_TERMS = 64
@@ -23,13 +23,15 @@ FEW = 4
 """Words of a query so short that its function words may be meant."""
 SMALL = 0.3
 """Their weight then."""
+PARTS = 0.5
+"""The weight of parts of words beside the words."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is said without operators; its terms with weights, those of function words apart, in `small`. `phrases`
-    are looked for in the text of what is found; `replaced` are the words that no page has, each with the one that is
-    searched for instead."""
+    """What is said without operators; its terms with weights, those of function words apart, in `small`, and `parts`
+    of its words where the index has them. `phrases` are looked for in the text of what is found; `replaced` are the
+    words that no page has, each with the one that is searched for instead."""
 
     words: str
     terms: Mapping[str, float]
@@ -38,21 +40,24 @@ class Query:
     phrases: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     replaced: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 def understood(snapshot: BackendSnapshot, text: str) -> Query:
     """Any text is a query. Terms count as often as they are said; of more than 64, those that say most are kept."""
     asked = parsed(text)
-    said = [word.text for word in words(asked.words)]
+    found = list(words(asked.words))
+    said = [word.text for word in found]
     spoken = _languages(snapshot)
     # told by the query itself where the index has several
     own = max(spoken, key=lambda language: sum(token.lower() in function_words(language) for token in said))
-    importance = _importance(said, function_words(own), 0.0 if snapshot.store.titles_apart else SMALL)
+    importance = _importance(asked.words, found, function_words(own), 0.0 if snapshot.store.titles_apart else SMALL)
 
     def frequency(word: str) -> int:
         return max(map(snapshot.frequency, _forms(snapshot, word, spoken)), default=0)
 
-    weights, small, replaced = Counter[str](), Counter[str](), dict[str, str]()
+    in_parts = snapshot.store.in_parts and word_parts.in_parts(own)
+    weights, small, replaced, parts = Counter[str](), Counter[str](), dict[str, str](), Counter[str]()
     for token, weight in zip(said, importance, strict=True):
         if weight:
             forms = _forms(snapshot, token, spoken)
@@ -66,10 +71,13 @@ def understood(snapshot: BackendSnapshot, text: str) -> Query:
             if function:
                 small[function] += weight  # type: ignore[assignment]
                 weights[function] += weight  # type: ignore[assignment]
+            elif in_parts and not is_run(token):
+                for part in word_parts.parts(token):
+                    parts[part] += PARTS  # type: ignore[assignment]
     if len(weights) > MOST_TERMS:
         weights = _telling(snapshot, weights)
     conditions = _conditions(snapshot, asked, spoken) if asked.filters else None
-    return Query(asked.words, weights, small, conditions, asked.phrases, asked.without, replaced)
+    return Query(asked.words, weights, small, conditions, asked.phrases, asked.without, replaced, parts)
 
 
 def _conditions(snapshot: BackendSnapshot, asked: ParsedQuery, spoken: tuple[str, ...]) -> Conditions:
@@ -135,18 +143,29 @@ def _said(text: str) -> str:
     return "".join(token if is_run(token) else f" {token} " for token in said).replace("  ", " ")
 
 
-def _importance(said: list[str], function: frozenset[str], least: float) -> list[float]:
+def _importance(text: str, found: list[Word], function: frozenset[str], least: float) -> list[float]:
     """The weight of each word: nothing for function words, unless there are no others, the query is short (they have
     the `least` then), or capitals make a name of one."""
+    said = [word.text for word in found]
     small = [token.lower() in function for token in said]
     if all(small):
         return [1.0] * len(said)
     cased = any(token.islower() for token, is_small in zip(said, small, strict=True) if not is_small)
     least = least if len(said) <= FEW else 0.0
+    opening = [True, *(_ends(one.text, text[one.end : other.start]) for one, other in pairwise(found))]
+
+    def is_name(token: str, opens: bool) -> bool:
+        return cased and token[0].isupper() and (not opens or token.isupper()) and token != "I"
+
     return [
-        least if is_small and not (token[0].isupper() and (position or token.isupper()) and cased) else 1.0
-        for position, (token, is_small) in enumerate(zip(said, small, strict=True))
+        least if is_small and not is_name(token, opens) else 1.0
+        for token, is_small, opens in zip(said, small, opening, strict=True)
     ]
+
+
+def _ends(word: str, after: str) -> bool:
+    """Does a sentence end with this word? St. and Dr. end none."""
+    return not after.isspace() and (("." in after and len(word) > 3) or any(sign in after for sign in "?!:;"))
 
 
 def _languages(snapshot: BackendSnapshot) -> tuple[str, ...]:
@@ -174,20 +193,15 @@ def _forms(snapshot: BackendSnapshot, token: str, spoken: tuple[str, ...]) -> di
             weights.update(dict.fromkeys(alike, 1.0))
             continue
         frequencies = {term: snapshot.frequency(term) for term in alike}
-        together = _idf(snapshot, sum(frequencies.values()))
-        weights |= {term: together / _idf(snapshot, frequency) for term, frequency in frequencies.items() if frequency}
+        together = rareness(sum(frequencies.values()), snapshot.documents)
+        known = {term: frequency for term, frequency in frequencies.items() if frequency}
+        weights |= {term: together / rareness(frequency, snapshot.documents) for term, frequency in known.items()}
     return weights
-
-
-def _idf(snapshot: BackendSnapshot, frequency: int) -> float:
-    """BM25's, never nothing."""
-    total = max(snapshot.documents, frequency)
-    return math.log(1 + (total - frequency + 0.5) / (frequency + 0.5))
 
 
 def _telling(snapshot: BackendSnapshot, weights: Mapping[str, float]) -> Counter[str]:
     def says(term: str) -> float:
         frequency = snapshot.frequency(term)
-        return weights[term] * _idf(snapshot, frequency) if frequency else 0.0
+        return weights[term] * rareness(frequency, snapshot.documents) if frequency else 0.0
 
     return Counter({term: weights[term] for term in sorted(weights, key=says, reverse=True)[:MOST_TERMS]})

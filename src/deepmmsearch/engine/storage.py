@@ -10,6 +10,7 @@ writer. Many processes read while one writes; a second writer is refused.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import threading
@@ -25,7 +26,7 @@ import numpy as np
 from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.checksums import damaged, keep_seen, read_seen, written
-from deepmmsearch.engine.page_terms import APART
+from deepmmsearch.engine.page_terms import APART, AUTO, OFF
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.errors import Failed, MissingExtra, UserError
 from deepmmsearch.files import replacing, write_json
@@ -112,6 +113,8 @@ def _schema() -> Any:
     # and of the title where that is apart
     for name in ("words", "whole", "name"):
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="freq")
+    # of the words in languages that change them: parts of words
+    builder.add_text_field("parts", tokenizer_name="whitespace", index_option="freq")
     # function words; and with a page's first passage how words are written that no earlier page had
     for name in ("small", "spelled"):
         builder.add_text_field(name, tokenizer_name="whitespace", index_option="basic")
@@ -155,6 +158,7 @@ class Store:
         self.arrays = folder / "arrays"
         self.stemmed = bool(self.meta.get("stem", True))
         self.titles_apart = self.meta.get("titles") == APART
+        self.in_parts = self.meta.get("word_parts", OFF) == AUTO and not self.titles_apart
         self._links: TemporaryDirectory[str] | None = None
         with intact(folder):
             seen = read_seen(folder)
@@ -342,8 +346,11 @@ class Snapshot:
         content: dict[str, Any] = manifest.content if manifest else {"segments": [], "next_id": 0}
         self.segments = tuple(Segment.from_json(s) for s in content["segments"])
         self.next_id = int(content["next_id"])
-        # how many passages were ever added, and of how many terms
-        self.texts = tuple(map(int, content.get("texts", (0, 0))))
+        # how many passages were ever added, of how many terms and parts of words, and of how many pages
+        texts, terms, parts, pages = map(int, (*content.get("texts", (0, 0)), 0, 0)[:4])
+        self.texts = texts, terms, parts, pages
+        passages = self.count("passage") if not store.titles_apart else 0
+        self._counted = {"words": passages, "whole": passages * pages // texts if texts else 0}
         self._loaded: dict[str, dict[str, np.ndarray] | None] = {}
         # derived structures (a search tree over descriptors) live as long as the arrays they are made of
         self.derived: dict[str, Any] = {}
@@ -378,7 +385,7 @@ class Snapshot:
 
     @property
     def documents(self) -> int:
-        return int(self.searcher.num_docs)
+        return self._counted["words"] or int(self.searcher.num_docs)
 
     # what searches vectors and pictures reads snapshots itself
     def vectors(self) -> Vectors | None:
@@ -449,17 +456,23 @@ class Snapshot:
         return int(self.searcher.search(query, 1, count=True).count)
 
     def rank(
-        self, terms: Mapping[str, float], small: Mapping[str, float], limit: int, conditions: Conditions | None = None
+        self,
+        terms: Mapping[str, float],
+        small: Mapping[str, float],
+        limit: int,
+        conditions: Conditions | None = None,
+        parts: Mapping[str, float] | None = None,
     ) -> Ranked:
-        """Passages by BM25 of their weighted terms and function words (`small`), unread."""
-        parts = [(self._occur.Should, self._best(term, weight)) for term, weight in terms.items()]
-        parts += [(self._occur.Should, self._term("small", term, weight)) for term, weight in small.items()]
+        """Passages by BM25 of their weighted terms, function words (`small`) and parts of words, unread."""
+        asked = [(self._occur.Should, self._best(term, weight)) for term, weight in terms.items()]
+        asked += [(self._occur.Should, self._term("small", term, weight)) for term, weight in small.items()]
+        asked += [(self._occur.Should, self._term("parts", part, weight)) for part, weight in (parts or {}).items()]
         if conditions is not None:
             either = (
-                self._query.boolean_query(parts) if parts else self._query.term_query(self.schema, "kind", "passage")
+                self._query.boolean_query(asked) if asked else self._query.term_query(self.schema, "kind", "passage")
             )
-            parts = [(self._occur.Must, either), *self._conditions(conditions)]
-        return self._search(self._query.boolean_query(parts), limit) if parts and limit > 0 else []
+            asked = [(self._occur.Must, either), *self._conditions(conditions)]
+        return self._search(self._query.boolean_query(asked), limit) if asked and limit > 0 else []
 
     def _conditions(self, given: Conditions) -> Iterator[tuple[Any, Any]]:
         """What each passage must be or must not be, without a score of its own."""
@@ -514,6 +527,9 @@ class Snapshot:
         return self._query.disjunction_max_query(either, TIE)
 
     def _term(self, field: str, term: str, weight: float) -> Any:
+        if among := self._counted.get(field):
+            frequency = self.searcher.doc_freq(field, term)
+            weight *= rareness(frequency, among) / rareness(frequency, self._most)
         query = self._query.term_query(self.schema, field, term, index_option="basic" if field == "small" else "freq")
         return query if weight == 1 else self._query.boost_query(query, weight)
 
@@ -555,6 +571,12 @@ class Snapshot:
     def _search(self, query: Any, limit: int) -> Ranked:
         found: Ranked = self.searcher.search(query, min(limit, self._most), count=False).hits
         return found
+
+
+def rareness(frequency: int, documents: int) -> float:
+    """BM25's idf, never nothing."""
+    documents = max(documents, frequency)
+    return math.log(1 + (documents - frequency + 0.5) / (frequency + 0.5))
 
 
 def _text(stored: bytes | None) -> str:

@@ -34,7 +34,7 @@ from deepmmsearch.engine.engine_tables import (
     unzipped,
 )
 from deepmmsearch.engine.fusion import dense_share
-from deepmmsearch.engine.page_terms import APART
+from deepmmsearch.engine.page_terms import APART, OFF
 from deepmmsearch.engine.storage import (
     ALL,
     FILE_KINDS,
@@ -219,11 +219,12 @@ class TableStore:
                 "again at another address."
             )
         self.stemmed = bool(self.meta.get("stem", True))
-        self.titles_apart = False
+        self.titles_apart = self.in_parts = False
 
     @classmethod
     def create(cls, engine: TableEngine, settings: Mapping[str, Any]) -> TableStore:
-        """A new, empty index. UserError where there is one, and for titles that are to be apart."""
+        """A new, empty index, without parts of words. UserError where there is one, and for titles that are to be
+        apart."""
         if settings.get("titles") == APART:
             raise UserError(
                 f"An index at {engine.address} has no titles apart. Build one in a folder, or leave that out."
@@ -237,7 +238,7 @@ class TableStore:
                 engine.create(table)
             state = engine.open(STATE, Statistics())
             # the last one makes it an index
-            values = {WRITER: "", COMMIT: "0", META: json.dumps({"format": FORMAT, **settings})}
+            values = {WRITER: "", COMMIT: "0", META: json.dumps({"format": FORMAT, **settings, "word_parts": OFF})}
             state.replace([{"id": name, "content": value} for name, value in values.items()])
         return cls(engine)
 
@@ -384,7 +385,12 @@ class TableSnapshot:
         )
 
     def rank(
-        self, terms: Mapping[str, float], small: Mapping[str, float], limit: int, conditions: Conditions | None = None
+        self,
+        terms: Mapping[str, float],
+        small: Mapping[str, float],
+        limit: int,
+        conditions: Conditions | None = None,
+        parts: Mapping[str, float] | None = None,
     ) -> Ranked:
         where = list(_where(conditions)) if conditions is not None else []
         rows = self._rows(PASSAGES.name)

@@ -23,6 +23,7 @@ import numpy as np
 
 from deepmmsearch.engine.descriptors import CODE, CODE_GREY
 from deepmmsearch.engine.engine_tables import Has, Is, Row, TableRows, batches
+from deepmmsearch.engine.page_tags import LANGUAGE
 from deepmmsearch.engine.page_terms import NewPassage, PageAnalysis
 from deepmmsearch.engine.storage import FILE_KINDS, page_number
 from deepmmsearch.engine.table_pictures import GRIDS, PICTURES, picture_rows
@@ -125,11 +126,11 @@ class TableWriter:
             store.refresh()
             self._state = store.opened(STATE.name)
             self._lease = Lease(self._state, store.name)
-            self._analysis = PageAnalysis(store.stemmed)
             self._commits = 0
             try:
                 self._recover()
                 self._begin()
+                self._analysis = PageAnalysis(store.stemmed, store.snapshot().tags(LANGUAGE))
             except BaseException:
                 self._lease.give_back()
                 raise

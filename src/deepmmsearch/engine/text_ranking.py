@@ -38,7 +38,7 @@ def search(
 def rank(snapshot: BackendSnapshot, query: Query, depth: int) -> tuple[Ranked, list[int], bool]:
     """The best passages, the numbers of their pages, and whether these are all there are. To a passage's BM25 its
     page's is added: that of its whole text, in which the words of a question meet that one passage has not."""
-    ranked = snapshot.rank(query.terms, query.small, depth, query.conditions)
+    ranked = snapshot.rank(query.terms, query.small, depth, query.conditions, query.parts)
     complete = len(ranked) < depth
     if query.phrases or query.without:
         ranked = [found for found in ranked if _holds(snapshot, query, found)]

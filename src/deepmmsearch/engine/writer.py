@@ -14,6 +14,7 @@ import numpy as np
 
 from deepmmsearch.disk import refusal
 from deepmmsearch.engine import segments as seg
+from deepmmsearch.engine.page_tags import LANGUAGE
 from deepmmsearch.engine.page_terms import NewPassage, PageAnalysis
 from deepmmsearch.engine.segments import Segment
 from deepmmsearch.engine.storage import Store, file_ref, page_number, tantivy_module
@@ -44,7 +45,6 @@ class Writer:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self._analysis = PageAnalysis(store.stemmed, store.titles_apart)
         if store.read_only:
             raise Failed(f"The index in {store.folder} cannot be written: its folder is read-only. Copy it first.")
         try:
@@ -59,6 +59,9 @@ class Writer:
             raise UserError(f"The index in {store.folder} cannot be written: {error}") from error
         store.refresh()
         self._begin()
+        self._analysis = PageAnalysis(
+            store.stemmed, self.snapshot.tags(LANGUAGE), titles_apart=store.titles_apart, in_parts=store.in_parts
+        )
         seg.remove_orphans(store.arrays, {s.name for s in self._segments})
 
     def _begin(self) -> None:
@@ -72,7 +75,7 @@ class Writer:
         self._new: dict[str, list[int]] = {}  # the rows of each file of which something was added
         self._bytes = 0
         self._since = time.monotonic()
-        self._texts, self._terms = self.snapshot.texts
+        self._texts, self._terms, self._parts, self._pages = self.snapshot.texts
         self.pending = 0
 
     @property
@@ -104,7 +107,8 @@ class Writer:
         this one, with which it goes. `caption`: what names a picture."""
         # BM25 takes the mean length of all documents: whatever is no text must not change it, where titles are in it
         mean = self._terms // self._texts if self._texts and not self.store.titles_apart else 0
-        texts = {"url": url, "ref": ref, "words": NO_TEXT * mean, "whole": NO_TEXT * mean}
+        none, no_parts = NO_TEXT * mean, NO_TEXT * (self._parts // self._texts if self._texts else 0)
+        texts = {"url": url, "ref": ref, "words": none, "whole": none, "parts": no_parts}
         texts["caption"] = self.store.caption_terms(caption)
         document = _document(kind, (file, within), content, texts)
         if stamp is not None:
@@ -127,11 +131,13 @@ class Writer:
         well, once, where it does not say them itself."""
         page = page_number(file)
         analysed = self._analysis.passages(within or file, url, title, passages, language, date, names)
+        self._pages += bool(passages)
         for position, own in enumerate(analysed):
             fields = {"url": url, "words": own.words, "small": own.small, "whole": own.whole, "spelled": own.spelled}
-            fields["name"] = own.name
+            fields |= {"name": own.name, "parts": own.parts}
             self._texts += 1
             self._terms += own.words.count(" ") + 1
+            self._parts += own.parts.count(" ") + bool(own.parts)
             place, row = own.passage.place, own.passage.row
             document = _document("passage", (file, within), {"place": place} if place else {}, fields)
             for tag in own.tags:
@@ -231,7 +237,7 @@ class Writer:
         manifest = {
             "segments": [s.to_json() for s in self._segments],
             "next_id": self._next_id,
-            "texts": [self._texts, self._terms],
+            "texts": [self._texts, self._terms, self._parts, self._pages],
         }
         self._writer.delete_documents_by_term("kind", "manifest")
         self.add("manifest", "", manifest)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import cache
 
 from deepmmsearch.language.function_words import function_words, languages
@@ -32,9 +34,10 @@ _OF_RUNS = (
 )
 
 
-def language_of(text: str, declared: str | None = None) -> str:
+def language_of(text: str, declared: str | None = None, around: Mapping[str, int] | None = None) -> str:
     """An ISO 639-1 code. What the text declares (`en`, `pt-BR`) holds unless its words clearly say another one; a text
-    that says nothing is taken for English, or for the first language of its script."""
+    that says nothing is taken for English, or for the first language of its script. `around`: how many texts that it
+    stands among have each language; the rarer one is there, the more of a text's words must say it."""
     sample = normal_form("NFKC", text[:_READ])
     tokens = sample.lower().split()
     if not sample.isascii() and len(run := "".join(_RUN.findall(sample))) > _RUN_SHARE * sum(map(len, tokens)):
@@ -46,6 +49,11 @@ def language_of(text: str, declared: str | None = None) -> str:
     named = _known(declared)
     # the order of the languages decides between equals, English first
     best = max(languages(), key=lambda language: votes[language])
+    if around and not named:
+        usual = max(around, key=lambda language: around[language])
+        ahead = votes[best] - votes[usual]
+        if ahead < _doublings(around[usual], around.get(best, 0)) / 2 and _is_written(usual, tokens):
+            return usual
     if votes[best] < _ENOUGH:
         return named or _of_script(tokens)
     if named and not (votes[best] >= _SURE and votes[best] > _MUCH_MORE * votes[named]):
@@ -79,10 +87,22 @@ def _known(declared: str | None) -> str | None:
     return code if code in languages() else None
 
 
+def _doublings(more: int, fewer: int) -> float:
+    return math.log2((more + 1) / (fewer + 1))
+
+
+def _is_written(language: str, tokens: list[str]) -> bool:
+    """Are most words in a script of this language?"""
+    return language in scripts().get(_commonest_script(tokens), ())
+
+
 def _of_script(tokens: list[str]) -> str:
+    return next(iter(scripts().get(_commonest_script(tokens), {ENGLISH: ""})))
+
+
+def _commonest_script(tokens: list[str]) -> str:
     counted = Counter(script_of(token) for token in tokens)
-    script = counted.most_common(1)[0][0] if counted else ""
-    return next(iter(scripts().get(script, {ENGLISH: ""})))
+    return counted.most_common(1)[0][0] if counted else ""
 
 
 def _language_of_runs(run: str) -> str:
