@@ -7,7 +7,7 @@ TOOLS := .venv/tools
 # what installs this checkout itself
 BUILD := hatchling editables
 
-.PHONY: demo serve test test-slow test-harness test-vllm fuzz check-recipes lint install-run install-dev bench lock resolve audit clean
+.PHONY: demo serve test test-slow test-harness test-vllm bench-vllm fuzz check-recipes lint install-run install-dev bench lock resolve audit clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
@@ -58,6 +58,10 @@ test-vllm:
 	if [ $$status = 124 ]; then \
 		echo "The tests of vLLM did not come to their end in $(VLLM_SECONDS) s; none had failed."; exit; \
 	fi; exit $$status
+
+# How fast that vLLM plays beside the samplers in the process, and beside TRL's asynchronous worker
+bench-vllm: build/harness/vllm/.done
+	PYTHONPATH=tests/real_vllm/torchvision_ops build/harness/vllm/bin/python benchmarks/rollouts.py --vllm --skip-stock
 
 build/harness/vllm/.done: dependencies/vllm.txt $(TOOLS)/.done
 	$(PYTHON) -m venv --clear $(@D)

@@ -17,6 +17,9 @@ processor time of the loop together with the waits, as they would pass if nobody
 loop with a clock of its own skips the waits that nothing is computed in; the other two never compute and wait at the
 same time, so that their waits are added.
 
+`--vllm` adds a vLLM server on the same cores, which samples for our loop and for the worker of TRL's asynchronous GRPO,
+which reads no pictures; `make bench-vllm` installs it.
+
 Needs: pip install 'deepmmsearch[train]'
 """
 
@@ -31,8 +34,9 @@ import os
 import random
 import selectors
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +57,7 @@ from deepmmsearch.policies.local.checkpoint import load_checkpoint
 from deepmmsearch.policies.local.queue import BatchRow
 from deepmmsearch.policies.local.slots import SlotCounts
 from deepmmsearch.prompts import load_prompt
-from deepmmsearch.types import Completion, Hit, Limits, Question, Trajectory, Turn
+from deepmmsearch.types import Completion, Hit, Limits, Policy, Question, Trajectory, Turn
 
 MEDIAN, P95 = 0.3, 1.5
 LOOK = "<reason>look</reason><img_search><img></img_search>"
@@ -160,7 +164,7 @@ class FixedSlots(FixedLength, SlotPolicy):
 class Scripted:
     """Samples with a policy, then looks, reads until all calls are used, and answers."""
 
-    def __init__(self, policy: LocalPolicy, calls: int) -> None:
+    def __init__(self, policy: Policy, calls: int) -> None:
         self.policy, self.calls = policy, calls
 
     async def act(self, trajectory: Trajectory) -> Completion:
@@ -195,7 +199,7 @@ class Skipping(selectors.DefaultSelector):
         return found
 
 
-def ours(load: Load, policy: LocalPolicy, loop: Callable[[], OwnClock] | None = None) -> list[Trajectory]:
+def ours(load: Load, policy: Policy, loop: Callable[[], OwnClock] | None = None) -> list[Trajectory]:
     """The ordinary episodes, side by side."""
     prompt, said, limits = load_prompt("atlas"), Scripted(policy, load.calls), Limits(calls=load.calls)
 
@@ -345,9 +349,9 @@ def check(load: Load, played: list[Trajectory] | None) -> None:
         assert trajectory.stop == "answer" and sampled == [load.tokens] * (load.calls + 1), (trajectory.stop, sampled)
 
 
-def timed(run: Callable[..., Any], load: Load, policy: LocalPolicy) -> tuple[float, float]:
-    """Seconds on the wall and on the processor."""
-    if isinstance(policy, SlotPolicy):
+def timed(run: Callable[..., Any], load: Load, policy: Any) -> tuple[float, float]:
+    """Seconds on the wall and on the processor, of this process."""
+    if not isinstance(policy, FixedLocal):
         policy.reset()
     wall, busy = time.perf_counter(), time.process_time()
     played = run(load, policy)
@@ -386,25 +390,36 @@ def waits_behind_barriers(load: Load) -> float:
     return total
 
 
-def compare(load: Load, threads: int, skip_stock: bool, shared: bool) -> dict[str, Any]:
+def compare(load: Load, threads: int, skip_stock: bool, shared: bool, vllm: str | None) -> dict[str, Any]:
     measure = counted if shared else timed
     local, slots = (make(kind, load.tokens, 1 if shared else threads) for kind in (FixedLocal, FixedSlots))
     for policy in (local, slots):
         timed(ours, Load.draw(2, 2, load.tokens).instant, policy)
     compute = {"local": measure(ours, load.instant, local)[0], "slots": measure(ours, load.instant, slots)[0]}
-    ideal = max(min(compute.values()), load.longest)
-    loops: dict[str, tuple[Callable[..., Any], LocalPolicy]] = {
+    loops: dict[str, tuple[Callable[..., Any], Any]] = {
         "ours, SlotPolicy": (ours, slots),
         "ours, LocalPolicy": (ours, local),
         "barrier, 8 tool threads, SlotPolicy": (barrier, slots),
         "barrier, 8 tool threads, LocalPolicy": (barrier, local),
     }
     if not skip_stock:
-        loops["stock TRL tool loop"] = (stock, local)
+        loops["TRL's built-in tool loop"] = (stock, local)
+    if vllm is not None:
+        from vllm_peers import FixedServer
+
+        server = FixedServer(vllm, local)
+        timed(ours, Load.draw(2, 2, load.tokens).instant, server)
+        compute["vLLM"] = measure(ours, load.instant, server)[0]
+        loops["ours, vLLM on the same cores"] = (ours, server)
+    ideal = max(min(compute.values()), load.longest)
     found = {}
     for name, (run, policy) in loops.items():
         found[name] = measure(run, load, policy)
         print(f"{name}: {found[name][0]:.1f} s", flush=True)
+    if vllm is not None:
+        from vllm_peers import asynchronous
+
+        found["TRL's asynchronous worker, vLLM, no pictures"] = asynchronous(load, vllm), math.nan
     return {
         "trajectories": len(load.waits),
         "tokens per turn": load.tokens,
@@ -423,11 +438,12 @@ def show(result: dict[str, Any]) -> None:
     print(f"{result['trajectories']} trajectories, {CALLS} tool calls each, {result['tokens per turn']} tokens a turn")
     print(f"all waits together {waits:.1f} s, those of the slowest trajectory {longest:.1f} s")
     alone = ", ".join(f"{name} {value:.1f} s" for name, value in result["compute alone"].items())
-    print(f"compute alone: {alone}; ideal {ideal:.1f} s\n")
+    print(f"compute alone: {alone}; ideal {ideal:.1f} s; load of the machine {result['load'][0]:.1f}\n")
     best = min(value for name, value in seconds.items() if name.startswith("ours"))
-    print(f"{'loop':40}{'seconds':>9}{'cpu s':>8}{'/ ideal':>9}{'/ ours':>8}")
+    print(f"{'loop':46}{'seconds':>9}{'cpu s':>8}{'/ ideal':>9}{'/ ours':>8}{'rollouts/s':>12}")
     for name, value in seconds.items():
-        print(f"{name:40}{value:9.1f}{result['processor seconds'][name]:8.1f}{value / ideal:9.2f}{value / best:8.2f}")
+        busy, speed = result["processor seconds"][name], result["trajectories"] / value
+        print(f"{name:46}{value:9.1f}{busy:8.1f}{value / ideal:9.2f}{value / best:8.2f}{speed:12.2f}")
 
 
 def compare_kept(quick: bool) -> list[dict[str, Any]]:
@@ -458,6 +474,17 @@ def show_kept(rows: list[dict[str, Any]]) -> None:
         print(f"{sizes}{local:13.1f}{slots:13.1f}{local / slots:7.2f}   {read}")
 
 
+@contextmanager
+def vllm_or_nothing(wanted: bool) -> Iterator[str | None]:
+    if not wanted:
+        yield None
+        return
+    from vllm_peers import vllm_server
+
+    with vllm_server() as url:
+        yield url
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="16 trajectories instead of 64")
@@ -466,15 +493,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="processor cores to use")
     parser.add_argument("--shared", action="store_true", help="the machine is busy: count processor time and waits")
     parser.add_argument("--skip-stock", action="store_true", help="without TRL's loop, which takes longest")
+    parser.add_argument("--vllm", action="store_true", help="with a vLLM server, which must be installed")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     arguments = parser.parse_args()
+    if arguments.vllm and arguments.shared:
+        parser.error("--shared counts this process alone, and vLLM is another. Leave one of them out.")
     result: Any
     if arguments.kept:
         result = compare_kept(arguments.quick)
         show_kept(result)
     else:
         load = Load.draw(4 if arguments.quick else 16, 4, arguments.tokens)
-        result = compare(load, arguments.threads, arguments.skip_stock, arguments.shared)
+        with vllm_or_nothing(arguments.vllm) as vllm:
+            result = compare(load, arguments.threads, arguments.skip_stock, arguments.shared, vllm)
+        result["load"] = os.getloadavg()
         show(result)
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

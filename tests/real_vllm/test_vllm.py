@@ -7,13 +7,10 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +22,7 @@ import yaml
 pytest.importorskip("vllm", reason="make test-vllm runs this in vLLM's environment")
 
 import torch
+from benchmarks.vllm_server import ENVIRONMENT, WINDOW, started
 from tests.vllm_protocol import Served, check_protocol, check_weights
 
 from deepmmsearch.agent.runner import AgentWorkflow, run_all
@@ -47,21 +45,7 @@ from deepmmsearch.types import Observation, Policy, TextSearch, Trajectory, Turn
 
 pytestmark = pytest.mark.vllm
 
-HERE = Path(__file__).parent
-WINDOW, QUESTIONS = 2048, 50
-START_SECONDS = 900.0
-ENVIRONMENT = {
-    "PYTHONPATH": str(HERE / "torchvision_ops"),
-    "VLLM_SERVER_DEV_MODE": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_NO_USAGE_STATS": "1",
-    "OMP_NUM_THREADS": "1",
-    "HF_HUB_OFFLINE": "1",
-    # compiling takes longer than everything else here
-    "TORCHDYNAMO_DISABLE": "1",
-    "VLLM_USE_AOT_COMPILE": "0",
-}
+QUESTIONS = 50
 
 
 @pytest.fixture(scope="session")
@@ -72,44 +56,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = load_checkpoint(str(BUNDLED), torch.float32)
     save_merged(checkpoint, checkpoint.model, folder)
     return folder
-
-
-@contextmanager
-def started(model: Path, log: Path) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(model)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--served-model-name", "atlas"]
-    command += ["--max-model-len", str(WINDOW), "--enforce-eager", "--enable-scale-out"]
-    # alone it would take half precision, whatever the checkpoint's is
-    command += ["--dtype", "float32"]
-    command += ["--logprobs-mode", "processed_logprobs", "--max-logprobs", "-1"]
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, env=os.environ | ENVIRONMENT, stdout=file, stderr=file, start_new_session=True
-        )
-    try:
-        until = time.monotonic() + START_SECONDS
-        while not _answers(url):
-            assert process.poll() is None and time.monotonic() < until, log.read_text(errors="replace")[-3000:]
-            time.sleep(1)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url + "/health", timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="session")
