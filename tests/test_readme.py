@@ -68,12 +68,18 @@ def test_the_tree_in_the_readme_is_the_one_on_the_disk() -> None:
             assert f"src/deepmmsearch/{name}" in listed, f"README does not list src/deepmmsearch/{name}"
 
 
-RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.parent.name != "accelerate")
+# of other programs: those of accelerate, and of verl all but how its episodes are played
+RECIPES = sorted(
+    path
+    for path in (ROOT / "recipes").rglob("*.yaml")
+    if path.parent.name not in ("accelerate", "verl") or path.stem == "episodes"
+)
 
 
 def recipe_model(recipe: Path) -> Any:
     """The settings that a recipe is read as: by its folder, else by what it is called after."""
     from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
+    from deepmmsearch.compose.agent_loop_recipe import AgentLoopRecipe
     from deepmmsearch.compose.data_build import DataRecipe
     from deepmmsearch.compose.eval_recipe import EvalRecipe
     from deepmmsearch.compose.serving import ServeRecipe
@@ -81,6 +87,7 @@ def recipe_model(recipe: Path) -> Any:
     from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
 
     by_folder = {"tools": ToolSettings, "data": DataRecipe, "eval": EvalRecipe, "serve": ServeRecipe}
+    by_folder |= {"verl": AgentLoopRecipe}
     by_name = {"base": PretrainRecipe, "sft": FineTuning, "grpo": AnyExperiment}
     return by_folder.get(recipe.parent.name) or by_name[recipe.stem.split("_")[0]]
 

@@ -13,7 +13,7 @@ import pytest
 from deepmmsearch.cli import group
 from deepmmsearch.compose.flow import makers, makes, reads
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.recipe_kinds import ACCELERATE, KINDS, kind_of
+from deepmmsearch.compose.recipe_kinds import KINDS, kind_of, other_program
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.errors import UserError
 from deepmmsearch.settings import Recipe
@@ -26,7 +26,7 @@ def loaded() -> dict[str, Recipe]:
     found = {}
     for name, path in shipped_recipes().items():
         row = read_yaml(path.read_text(encoding="utf-8"))
-        if ACCELERATE not in row:
+        if other_program(row) is None:
             found[name] = load_recipe(path, kind_of(row, name).model)
     return found
 
@@ -83,7 +83,7 @@ def test_the_kind_is_told_by_what_stands_in_it() -> None:
     kinds = {
         name: kind_of(read_yaml(shipped_recipes()[name].read_text(encoding="utf-8")), name).name for name in RECIPES
     }
-    by_folder = {"tools": "tools", "data": "data", "eval": "eval", "serve": "serve"}
+    by_folder = {"tools": "tools", "data": "data", "eval": "eval", "serve": "serve", "verl": "episodes"}
     for name, kind in kinds.items():
         folder, stem = name.split("/")
         assert kind == by_folder.get(folder, {"base": "pretrain"}.get(stem, stem.split("_")[0]))

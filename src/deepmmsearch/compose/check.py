@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
+from deepmmsearch.compose.agent_loop_recipe import AgentLoopRecipe
 from deepmmsearch.compose.check_parts import Parts, StandIn
-from deepmmsearch.compose.check_play import check_build, check_evaluation, check_harness, check_serve, narrowed
+from deepmmsearch.compose.check_play import (
+    check_build,
+    check_evaluation,
+    check_harness,
+    check_loop,
+    check_serve,
+    narrowed,
+)
 from deepmmsearch.compose.check_training import check_grpo, check_pretrain, check_sft
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.estimate import UNKNOWN_PARAMETERS, Tempo, episodes
@@ -59,6 +67,8 @@ def check_recipe(
             check_pretrain(recipe, parts)
         case HarnessRecipe():
             check_harness(recipe, parts)
+        case AgentLoopRecipe():
+            check_loop(recipe, parts)
         case ServeRecipe():
             check_serve(recipe, parts)
         case LocalToolSettings() | ProviderToolSettings():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deepmmsearch.compose.check_parts import Parts
+from deepmmsearch.compose.agent_loop_recipe import AgentLoopRecipe
+from deepmmsearch.compose.check_parts import Parts, StandIn
 from deepmmsearch.compose.data_build import DataRecipe, PlayerSettings
 from deepmmsearch.compose.estimate import TEXT_SEARCHES, WORLD_QUESTION, Tempo, Work, episodes, judged
 from deepmmsearch.compose.eval_recipe import (
@@ -27,6 +28,7 @@ from deepmmsearch.compose.tool_settings import LocalToolSettings, NoToolSettings
 from deepmmsearch.data.published import find_benchmark
 from deepmmsearch.data.recipe import AgainstTable, AtlasSeeds, ModelTaxonomy, SearchByRollouts
 from deepmmsearch.errors import UnknownName
+from deepmmsearch.policies.agent_card import AgentCard
 from deepmmsearch.settings import LimitSettings
 from deepmmsearch.types import Policy
 
@@ -198,6 +200,18 @@ def check_harness(recipe: HarnessRecipe, parts: Parts) -> None:
         prompt_for(trained_prompt(policy), not isinstance(tools, NoToolSettings), recipe.prompt)
     tempo = parts.tempo(recipe.policy)
     parts.plan.does(episodes("a question", 1, tempo, tools, parts.plan.assumed, limits=recipe.limits, concurrency=1))
+
+
+def check_loop(recipe: AgentLoopRecipe, parts: Parts) -> None:
+    """The model is named in verl's configuration, and so are the questions: the estimate is of one."""
+    parts.judge(recipe.judge)
+    tools = parts.tools(recipe.tools, StandIn("verl's model", AgentCard()))
+    with parts.plan.trying():
+        prompt_for(None, not isinstance(tools, NoToolSettings), recipe.prompt)
+    tempo, assumed = Tempo(endpoint="verl's"), parts.plan.assumed
+    parts.plan.does(episodes("a question", 1, tempo, tools, assumed, limits=recipe.limits, concurrency=1))
+    if (work := judged("judge", 1, recipe.judge, 1)) is not None:
+        parts.plan.does(work)
 
 
 def check_serve(recipe: ServeRecipe, parts: Parts) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.recipe_kinds import ACCELERATE, kind_of
+from deepmmsearch.compose.recipe_kinds import kind_of, other_program
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.compose.tool_settings import CacheSettings, ReplaySettings
 from deepmmsearch.compose.training_recipes import AtlasExperiment, Experiment, FineTuning
@@ -77,7 +77,7 @@ def makers() -> dict[Path, str]:
     found: dict[Path, str] = {}
     for name, path in shipped_recipes().items():
         row = read_yaml(path.read_text(encoding="utf-8"))
-        if ACCELERATE in row:
+        if other_program(row):
             continue
         kind = kind_of(row, str(path))
         recipe: Recipe = load_recipe(path, kind.model)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
+from deepmmsearch.compose.agent_loop_recipe import AgentLoopRecipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.harness_recipe import HarnessRecipe
@@ -41,6 +42,7 @@ KINDS = (
     RecipeKind("eval", "eval", EvalRecipe, _any("workflows", "benchmarks")),
     RecipeKind("data", "data build", DataRecipe, _any("seeds", "teacher")),
     RecipeKind("pretrain", "pretrain", PretrainRecipe, _any("vision", "scenes", "joint")),
+    RecipeKind("episodes", "check", AgentLoopRecipe, _any("episodes")),
     RecipeKind(
         "grpo",
         "grpo",
@@ -51,21 +53,31 @@ KINDS = (
     RecipeKind("sft", "sft", FineTuning, _any("lora", "trl", "evaluate_on", "data")),
     RecipeKind("tools", "ask IMAGE QUESTION --tools", ToolSettings, _any("text", "image", "index", "kind")),
 )
-ACCELERATE = "compute_environment"
+_OTHERS = {
+    "accelerate": "accelerate launch --config_file",
+    "verl": "python -m verl.trainer.main_ppo --config-path FOLDER --config-name NAME",
+}
+
+
+def other_program(row: Any) -> str | None:
+    """The program whose configuration it is, where it is not a recipe."""
+    if isinstance(row, list) or "actor_rollout_ref" in row:
+        return "verl"
+    return "accelerate" if "compute_environment" in row else None
 
 
 def kind_of(row: Mapping[str, Any], source: str) -> RecipeKind:
     """Raises UserError for settings that are of no kind of recipe."""
+    if (program := other_program(row)) is not None:
+        raise UserError(f"{source} is a configuration of {program}. Use it with: {_OTHERS[program]}")
     for kind in KINDS:
         if kind.marked(row):
             return kind
-    if ACCELERATE in row:
-        raise UserError(f"{source} is a configuration of accelerate. Use it with: accelerate launch --config_file")
     listed = ", ".join(kind.name for kind in KINDS)
     raise UserError(f"{source} is not a recipe: its settings ({', '.join(row)}) belong to none of {listed}.")
 
 
 def kind_of_file(path: Path) -> str:
-    """The kind's name, or `accelerate`."""
+    """The kind's name, or the program whose configuration it is."""
     row = read_yaml(path.read_text(encoding="utf-8"))
-    return "accelerate" if ACCELERATE in row else kind_of(row, str(path)).name
+    return other_program(row) or kind_of(row, str(path)).name

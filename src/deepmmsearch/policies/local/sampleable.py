@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing import Any, Protocol
+
+from transformers import PreTrainedTokenizerBase
 
 from deepmmsearch.policies.local.families import Family
 
 
-def window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+class Stated(Protocol):
+    """What a model says of itself, with or without weights."""
+
+    @property
+    def config(self) -> Any: ...
+    @property
+    def generation_config(self) -> Any: ...
+
+
+def window(model: Stated, tokenizer: PreTrainedTokenizerBase) -> int:
     longest = int(getattr(model.config.get_text_config(), "max_position_embeddings", 0) or 32768)
     # tokenizers without a limit say 1e30
     return min(longest, int(tokenizer.model_max_length)) if tokenizer.model_max_length < 1e9 else longest
 
 
-def end_ids(model: PreTrainedModel, end_of_turn: int) -> frozenset[int]:
+def end_ids(model: Stated, end_of_turn: int) -> frozenset[int]:
     stated = model.generation_config.eos_token_id if model.generation_config else None
     return frozenset([end_of_turn, *(stated if isinstance(stated, list) else [stated] if stated is not None else [])])
 
 
-def banned_ids(model: PreTrainedModel, family: Family, ends: frozenset[int], image_id: int | None) -> list[int]:
+def banned_ids(model: Stated, family: Family, ends: frozenset[int], image_id: int | None) -> list[int]:
     """What would break the conversation if it were sampled: placeholders, the start of a turn, padding, and rows of the
     embedding that are no token."""
     config, tokenizer = model.config, family.tokenizer

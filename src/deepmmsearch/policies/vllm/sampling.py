@@ -23,7 +23,7 @@ CountTokens = Callable[[Image], int]
 class Sampling:
     """`context` bounds prompt and completion together, in tokens. `banned` are the ids that would break a conversation
     (placeholders, the start of a turn, rows that are no token), `ends` those that end a turn:
-    `policies.local.checkpoint.banned_ids` and `end_ids` name them for a model. `temperature` 0 is greedy.
+    `policies.local.sampleable.banned_ids` and `end_ids` name them for a model. `temperature` 0 is greedy.
 
     The seed of a turn is made of `seed`, the question's id, its `metadata["rollout"]` and the turn's number, as in
     `LocalPolicy`; but vLLM's sums depend on who shares the batch, so a rollout does not repeat to the last bit.
@@ -52,8 +52,13 @@ class Sampling:
             "seed": int.from_bytes(hashlib.sha256(place.encode()).digest()[:7], "big"),
             "logprobs": 0,
             "stop_token_ids": list(self.ends),
-            "logit_bias": {str(i): NEVER for i in self.banned} or None,
+            "logit_bias": {str(i): bias for i, bias in self.bias.items()} or None,
         }
+
+    @property
+    def bias(self) -> dict[int, float]:
+        """What is added to the logits of the tokens that are ruled out."""
+        return dict.fromkeys(self.banned, NEVER)
 
     def completion(
         self, renderer: Renderer, ids: Sequence[int], logprobs: Sequence[float], reason: str, prompt: int
