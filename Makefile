@@ -78,7 +78,7 @@ VERL_SECONDS ?= 900
 test-verl:
 	-timeout $(VERL_INSTALL_SECONDS) $(MAKE) build/harness/verl/.loop
 	if ! [ -e build/harness/verl/.loop ]; then echo "verl and vLLM could not be installed; their tests were not run."; exit; fi; \
-	PYTHONPATH=tests/real_vllm/torchvision_ops timeout -s INT -k 60 $(VERL_SECONDS) \
+	PYTHONPATH=tests/real_vllm/torchvision_ops:tests/real_verl/vllm_name timeout -s INT -k 60 $(VERL_SECONDS) \
 		build/harness/verl/bin/python -m pytest -s -m verl tests/real_verl; status=$$?; \
 	if [ $$status = 124 ]; then echo "The tests of verl did not come to their end in $(VERL_SECONDS) s."; exit; fi; exit $$status
 

@@ -96,6 +96,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     tools = {
         "index": str(worlds.index(worlds.worlds[0])),
         "grounding": "none",
+        # pictures in the middle of a conversation
+        "thumbnails": True,
+        "image_hits": 2,
         "recorder": {"mode": "cache", "cassette": str(folder / "tools.sqlite")},
     }
     recipe = {
@@ -105,7 +108,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "judge": {"rule": "exact"},
     }
     (folder / "episodes.yaml").write_text(yaml.safe_dump(recipe))
-    paths = os.pathsep.join([str(HERE), str(HERE.parent / "real_vllm" / "torchvision_ops")])
+    paths = os.pathsep.join([str(HERE), str(HERE / "vllm_name"), str(HERE.parent / "real_vllm" / "torchvision_ops")])
     environment = {
         "PYTHONPATH": paths,
         "OMP_NUM_THREADS": "1",
@@ -132,6 +135,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made.server = ray.remote(CpuServer).remote(config.actor_rollout_ref.rollout, config.actor_rollout_ref.model)
     try:
         ray.get(made.server.start.remote(), timeout=300)
+    except BaseException:
+        ray.shutdown()
+        raise
+    try:
         balancer = ray.remote(GlobalRequestLoadBalancer).remote({"cpu": made.server})
         made.client = LLMServerClient(config, balancer)
         files = [str(folder / "questions.parquet")]
@@ -246,7 +253,7 @@ def test_pictures_have_their_placeholders_and_positions_are_the_models_own(playe
         own, _ = model.model.get_rope_index(ids, (ids == image).int(), **given)
         assert torch.equal(own[:, 0], row.positions[1:])
         assert torch.equal(row.positions[0], torch.arange(len(row.ids)))
-    print("rows with several pictures:", several)
+    assert several
 
 
 def test_sampler_and_trainer_agree(played: Played, model: Any) -> None:
