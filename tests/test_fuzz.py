@@ -266,7 +266,7 @@ def read_recipe(path: Path) -> None:
 
     names = {"eval": "eval", "data": "data", "tools": "tools", "atlas": "pretrain", "serve": "serve"}
     wanted = names.get(path.name.partition("-")[0], "grpo" if "grpo" in path.name else "sft")
-    wanted = {"atlas-sft.yaml": "sft", "atlas-sft_tools.yaml": "sft", "atlas-grpo.yaml": "grpo"}.get(path.name, wanted)
+    wanted = next((kind for kind in ("sft", "grpo") if path.name.startswith(f"atlas-{kind}")), wanted)
     load_recipe(path, next(kind.model for kind in KINDS if kind.name == wanted))
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import random
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from deepmmsearch.atlas.closeups import closeup_questions, each_closeup
+from deepmmsearch.atlas.drawing.flags import COLOURS
 from deepmmsearch.atlas.tool_questions import TOOL_KINDS
 from deepmmsearch.compose.evaluation import change
 from deepmmsearch.eval.figures import EXACT, Results
@@ -71,6 +77,7 @@ def test_languages_are_compared_question_by_question() -> None:
 def test_training_worlds_share_no_seed_and_the_data_are_what_the_recipe_says(tmp_path: Path) -> None:
     *lessons, tuned = ToolTraining(Path("recipes/atlas/sft_tools.yaml"), tmp_path).jobs()
     given = [dict(zip(job.command[2::2], job.command[3::2], strict=True)) for job in lessons]
+    assert [g.get("--closeups") for g in given] == [None, "120"]
     seeds = [range(int(g["--seed"]), int(g["--seed"]) + int(g["--worlds"])) for g in given]
     assert len({seed for each in seeds for seed in each}) == sum(map(len, seeds))
     recipe = (Path(__file__).parent.parent / "recipes/atlas/sft_tools.yaml").read_text(encoding="utf-8")
@@ -91,3 +98,32 @@ def test_more_words_leave_those_that_were_there(tmp_path: Path) -> None:
         ids = new.encode(text)
         assert new.unk_token_id not in ids and len(ids) <= 2 * len(text.split()) + 2
         assert "".join(new.decode(ids).split()) == "".join(text.split())
+
+
+def test_a_closeup_tells_where_its_sign_is() -> None:
+    for close in islice(each_closeup(random.Random(3), "eval"), 12):
+        at = tuple(int(share * side) for share, side in zip(close.centre, close.image.size, strict=True))
+        assert close.image.getpixel(at) == COLOURS[close.colour]
+        assert close.scene.size == close.bare.size and close.scene != close.bare
+    first, second = (list(closeup_questions(7, "train", 4)) for _ in range(2))
+    assert first == second and [colour in COLOURS for _, _, colour in first] == [True] * 4
+
+
+def test_a_tower_learns_signs_and_the_rest_of_the_model_stays(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from deepmmsearch.bundled import BUNDLED
+    from deepmmsearch.bundled.pretrain_recipe import StageSettings
+    from deepmmsearch.bundled.sign_stage import labels, teach_signs
+    from deepmmsearch.policies.local.checkpoint import load_checkpoint
+
+    close = list(islice(each_closeup(random.Random(3), "eval"), 3))
+    alike = [each._replace(image=Image.new("RGB", (84, 56))) for each in close]
+    told = labels(alike, 28).view(3, 6)
+    assert ((told > 0).sum(dim=1) == 1).all()
+    assert [int(row.max()) for row in told] == [1 + list(COLOURS).index(each.colour) for each in close]
+    teach_signs(BUNDLED, tmp_path / "start", tmp_path / "log", StageSettings(steps=2, batch=4, warmup=1))
+    said = [json.loads(line) for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines()]
+    assert 0 <= said[-1]["right"] <= 1 and said[-1]["scenes moved"] > 0
+    old, new = (load_checkpoint(folder, torch.float32).model.state_dict() for folder in (BUNDLED, tmp_path / "start"))
+    moved = {name for name in old if not torch.equal(old[name], new[name])}
+    assert moved and all("visual" in name for name in moved)

@@ -20,7 +20,7 @@ from deepmmsearch import images
 from deepmmsearch.agent import Toolbox
 from deepmmsearch.agent.runner import AgentWorkflow, run_all
 from deepmmsearch.atlas import wordings as say
-from deepmmsearch.atlas.closeups import closeups
+from deepmmsearch.atlas.closeups import closeup_questions
 from deepmmsearch.atlas.oracle import OraclePolicy
 from deepmmsearch.atlas.play import correct, with_gold_boxes
 from deepmmsearch.atlas.questions import make_question
@@ -109,7 +109,7 @@ def _world_rows(seed: int, lessons: Lessons, watch: Watch) -> Iterator[Trajector
         for question in questions:
             if rng.random() < lessons.pointing and (row := _pointing(question, lessons.max_pixels)):
                 yield row
-        for number, (shown, text, colour) in enumerate(closeups(seed, "train", lessons.closeups)):
+        for number, (shown, text, colour) in enumerate(closeup_questions(seed, "train", lessons.closeups)):
             close = Question(f"train{seed}-closeup-{number:05d}", text, images=(_seen(shown, lessons.max_pixels),))
             yield _told(close, say.reason_sign(colour), colour)
 

@@ -69,7 +69,7 @@ def command(
         here = Path("recipes/atlas/sft_tools.yaml")
         recipe = here if here.is_file() else shipped_folder() / "atlas" / "sft_tools.yaml"
         training = ToolTraining(recipe, out, overrides=overrides)
-        plan = check_study(training, [training.start])
+        plan = check_study(training, [training.words, training.start])
         tuned = training.jobs()[-1].result
         named["fine-tuned"] = tuned if tuned.exists() else BUNDLED  # as large as what it becomes
     check_played(plan, recipes(named, questions, seed, measured, concurrency))
@@ -78,12 +78,18 @@ def command(
     Output(out, "reproduce tools").claim({})
     if training is not None:
         from deepmmsearch.bundled.more_words import extend
+        from deepmmsearch.bundled.sign_stage import teach_signs
 
-        start = training.start
+        words, start = training.words, training.start
+
+        def begin() -> None:
+            extend(words)
+            teach_signs(words, start, out / "signs.log.jsonl")
+
         # as Ctrl-C does, which reaches the jobs by itself
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with Bars() as bars:
-            run_jobs(training, jobs, bars, "reproduce tools", lambda: extend(start))
+            run_jobs(training, jobs, bars, "reproduce tools", begin)
         named["fine-tuned"] = training.jobs()[-1].result
     with Bars() as bars:
         results = play(recipes(named, questions, seed, measured, concurrency), bars)

@@ -38,40 +38,38 @@ ORACLE = "oracle"
 
 @dataclass(frozen=True)
 class ToolTraining:
-    """The model's way: training worlds of each kind, and one fine-tuning on all of them. `worlds` of `questions` each;
-    `start`: the bundled model with more words (`bundled.more_words`)."""
+    """The model's way: training worlds, and one fine-tuning on all of them. `words`: the bundled model with more words
+    (`bundled.more_words`); `start`: the same with a tower that sees signs (`bundled.sign_stage`), made before the jobs.
+    """
 
     recipe: Path
     out: Path
-    worlds: int = 3
     questions: int = 300
     overrides: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> Path:
+        return self.out / "words"
 
     @property
     def start(self) -> Path:
         return self.out / "start"
 
     def jobs(self) -> list[Job]:
-        told = {
-            "usual": (),
-            "tools": ("--kinds", "tools"),
-            "velic": ("--language", "velic"),
-            "from-english": ("--language", "velic", "--asked-in", "english"),
-            "from-velic": ("--asked-in", "velic"),
-        }
         # more of what it has never done
+        told = {"usual": (1, ()), "tools": (5, ("--kinds", "tools", "--closeups", "120"))}
         lessons = [
-            self._teach(name, number, self.worlds + 2 * (name == "tools"), options)
-            for number, (name, options) in enumerate(told.items())
+            self._teach(name, 5 * FIRST_WORLD + 100 * number, worlds, options)
+            for number, (name, (worlds, options)) in enumerate(told.items())
         ]
         data = ",".join(str(self.out / name) for name in told)
         given = (f"model={self.start}", f"data=[{data}]", f"output={self.out / 'sft'}", *self.overrides)
         tuned = Job("sft", ("sft", str(self.recipe), *given), self.out / "sft" / "merged", tuple(told))
         return [*lessons, tuned]
 
-    def _teach(self, name: str, number: int, worlds: int, options: Sequence[str]) -> Job:
-        first, folder = 5 * FIRST_WORLD + 100 * number, self.out / name
+    def _teach(self, name: str, first: int, worlds: int, options: Sequence[str]) -> Job:
+        folder = self.out / name
         given = ("--seed", str(first), "--worlds", str(worlds), "--out", str(folder), *options)
         command = ("atlas", "teach", "--prompt", "atlas-tools", "--questions", str(self.questions), *given)
         return Job(name, command, folder / f"world-{first + worlds - 1}.json")
