@@ -17,7 +17,7 @@ from deepmmsearch.errors import need
 @click.option(
     "--model", "models", multiple=True, metavar="NAME=FOLDER", help="A checkpoint to play too; several may be given."
 )
-@click.option("--train", is_flag=True, help="Make training worlds and fine-tune the bundled model for it first.")
+@click.option("--train", is_flag=True, help="Make training worlds and fine-tune the bundled model for the tools first.")
 @click.option("--questions", type=click.IntRange(1), default=200, show_default=True, help="Of each kind of world.")
 @click.option("--seed", type=int, default=7, show_default=True, help="The world they are about.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/tools"), show_default=True)
@@ -40,7 +40,7 @@ def command(
     questions about the same world in two languages. Prints shares of right answers with bootstrap 95 % intervals.
 
     The oracle plays, which is the upper bound, and what --model names. With --train the bundled model is fine-tuned
-    for all of it (recipes/atlas/sft_tools.yaml, which OVERRIDES change) and plays too. An interrupted run continues
+    for the tools (recipes/atlas/sft_tools.yaml, which OVERRIDES change) and plays too. An interrupted run continues
     where it stopped. The tables are written to OUT/tools.md.
 
     \b

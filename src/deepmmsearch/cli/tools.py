@@ -63,7 +63,7 @@ def check(
     """Make one real call of the provider NAME and show how long it took, what it found and what it cost.
 
     With NAME `grounding`: let a model find what was drawn, and say in which dialect it writes boxes. The settings are a
-    policy's (base_url=..., model=...); without them it is the bundled model.
+    policy's (base_url=..., model=...); without them it is the bundled model, which points at flags alone.
 
     \b
     Example:  deepmmsearch tools check brave
@@ -207,6 +207,11 @@ def _check_boxes(given: Mapping[str, Any]) -> None:
         table.add_row(dialect, *(f"{one.overlaps[dialect]:.2f}" for one in located))
     console.print(table)
     found, known = fitting(located), box_dialect(getattr(policy, "model_type", ""))
+    if found is None and not given.keys() & {"base_url", "model"}:
+        raise UserError(
+            "The bundled model points at flags alone, and no flag is drawn here. Name the model to try: base_url=... "
+            "of an endpoint, or model=FOLDER."
+        )
     if found is None:
         raise UserError(
             "None of the dialects puts its boxes where the targets are. Ground with another model (grounding: {kind: "
