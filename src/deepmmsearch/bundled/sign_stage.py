@@ -76,7 +76,7 @@ def teach_signs(source: Path, folder: Path, log: Path, stage: StageSettings = SI
     visual: Any = model.model.visual
     before = copy.deepcopy(visual).eval()
     module = nn.ModuleDict({"visual": visual, "heads": nn.Linear(visual.config.out_hidden_size, 1 + len(COLOURS))})
-    named = [(name, p.requires_grad_(True)) for name, p in module.named_parameters()]
+    named = list(module.requires_grad_(True).named_parameters())
     optims, made = optimizers(named, stage), _Batches("train", f"signs {seed}", family, stage.batch)
     started, seen = time.monotonic(), 0.0
     for step in range(stage.steps):
@@ -84,7 +84,7 @@ def teach_signs(source: Path, folder: Path, log: Path, stage: StageSettings = SI
         loss, right = _loss(module, batch, family)
         if scenes:
             loss = loss + KEEP * _moved(visual, before, scenes, family)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         update(named, optims, schedule(step, stage), 1)
         seen = right if not step else 0.9 * seen + 0.1 * right
         if (step + 1) % 20 == 0:
