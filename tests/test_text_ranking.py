@@ -176,6 +176,16 @@ def test_german_compounds_are_found_by_their_parts(tmp_path: Path) -> None:
     assert not whole.search_text("Verfassungsgericht", 1)
 
 
+def test_a_compound_is_found_by_its_parts_among_pages_in_other_languages(tmp_path: Path) -> None:
+    english = {
+        f"{n}.md": f"# Town {n}\n\nThe court of the town was built in 19{n} by the people." for n in range(10, 18)
+    }
+    index = _index(tmp_path, {**GERMAN, **english})
+    for query in ("Verfassungsgericht", "What is the Verfassungsgericht?"):
+        assert index.search_text(query, 1)[0].url == "court.md"
+    assert index.search_text("court of Town 12", 1)[0].url == "12.md"
+
+
 def test_words_that_hardly_change_have_no_parts(tmp_path: Path) -> None:
     index = _index(tmp_path, {"a.md": "# Lighthouse\n\nThe lighthouse was built by the keepers of the harbour."})
     assert not index.search_text("houseboat", 1)

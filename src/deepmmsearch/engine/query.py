@@ -56,13 +56,17 @@ def understood(snapshot: BackendSnapshot, text: str) -> Query:
     def frequency(word: str) -> int:
         return max(map(snapshot.frequency, _forms(snapshot, word, spoken)), default=0)
 
-    in_parts = snapshot.store.in_parts and word_parts.in_parts(own)
+    # a word that no page has may be one of a compound, in whichever language
+    in_parts, unknown_in_parts = (
+        snapshot.store.in_parts and any(map(word_parts.in_parts, languages)) for languages in ((own,), spoken)
+    )
     weights, small, replaced, parts = Counter[str](), Counter[str](), dict[str, str](), Counter[str]()
     for token, weight in zip(said, importance, strict=True):
         if weight:
             forms = _forms(snapshot, token, spoken)
             function = terms(own, snapshot.store.stemmed).small.get(token)
-            if not function and not is_run(token) and not frequency(token):
+            unknown = not function and not is_run(token) and not frequency(token)
+            if unknown:
                 if token not in replaced and (other := corrected(snapshot, token, frequency)):
                     replaced[token] = other
                 forms = _forms(snapshot, replaced[token], spoken) if token in replaced else forms
@@ -71,7 +75,7 @@ def understood(snapshot: BackendSnapshot, text: str) -> Query:
             if function:
                 small[function] += weight  # type: ignore[assignment]
                 weights[function] += weight  # type: ignore[assignment]
-            elif in_parts and not is_run(token):
+            elif (in_parts or (unknown_in_parts and unknown and token not in replaced)) and not is_run(token):
                 for part in word_parts.parts(token):
                     parts[part] += PARTS  # type: ignore[assignment]
     if len(weights) > MOST_TERMS:
