@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ PER_PAGE = 10
 FIRST = 10_000
 QUERIES = 60
 ADDED = 24
+MERGED = 8
+"""Segments that tantivy makes one of."""
 BM25S_MOST = 200_000
 """Passages: beyond that its building takes more memory than this benchmark should."""
 
@@ -154,20 +157,53 @@ def ours_used(work: Path, known: Sequence[str]) -> dict[str, float]:
     before = resident()
     figures |= asked(index.search_text, known)
     figures["memory"] = resident() - before
-    more = list(pages(ADDED * PER_PAGE, known[::-1]))
-    new = [work / "more" / f"{number}.md" for number in range(ADDED)]
-    new[0].parent.mkdir(exist_ok=True)
-    added = []
-    for path, (title, paragraphs) in zip(new, more, strict=True):
-        path.write_text(f"# {title}\n\n" + "\n\n".join(paragraphs), encoding="utf-8")
-        added.append(clock(lambda path=path: index.add([path])))
-    removed = [clock(lambda path=path: index.remove([path])) for path in new[:9]]
+    new = written(work / "more", ADDED, known[::-1])
+    added = [clock(partial(index.add, [path])) for path in new]
+    removed = [clock(partial(index.remove, [path])) for path in new[:9]]
+    # the first one compiles what was not
+    commands = [clock(partial(added_by_command, work, path)) for path in new[:9]][1:]
+    tenth = sorted((work / "pages").rglob("*.md"))[::10]
+    before = seconds()
+    index.remove(tenth)
     return figures | {
         "add": statistics.median(added),
         # some of them merge segments
         "slowest": max(added),
+        "command": statistics.median(commands),
         "delete": statistics.median(removed),
+        "deleting": (seconds() - before) / len(tenth),
     }
+
+
+def written(folder: Path, count: int, known: Sequence[str]) -> list[Path]:
+    folder.mkdir(exist_ok=True)
+    for number, (title, paragraphs) in enumerate(pages(count * PER_PAGE, known)):
+        (folder / f"{number}.md").write_text(f"# {title}\n\n" + "\n\n".join(paragraphs), encoding="utf-8")
+    return [folder / f"{number}.md" for number in range(count)]
+
+
+def added_by_command(work: Path, path: Path) -> None:
+    """As a user adds it, the start of the process included."""
+    command = [sys.executable, "-m", "deepmmsearch", "index", "add", str(path), "--index", str(work / "index")]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(command, capture_output=True, check=True, env=kept)
+
+
+def ours_merged(work: Path, count: int, known: Sequence[str]) -> dict[str, float]:
+    """What it costs to make one segment of eight, each of which fits in memory."""
+    from deepmmsearch.engine import Index, writer
+    from deepmmsearch.engine.page_terms import NewPassage
+
+    writer.HEAP = 48_000_000 + 4_000 * count // MERGED
+    (work / "none").mkdir()
+    index = Index.prepare(work / "none", work / "merged")
+    with index.store.writing() as opened:
+        for part in range(MERGED):
+            for number, (title, paragraphs) in enumerate(pages(count // MERGED, known)):
+                opened.add_page(f"{part}/{number}", "", title, [NewPassage(text) for text in paragraphs])
+            opened.commit()
+        before = seconds()
+    return {"merging": (seconds() - before) / count}
 
 
 def sqlite_figures(work: Path, count: int, known: Sequence[str]) -> dict[str, float]:
@@ -284,7 +320,10 @@ SHOWN = (
     ("bytes", "bytes each", 0),
     ("add", "add s", 3),
     ("slowest", "slowest", 3),
+    ("command", "command s", 3),
     ("delete", "delete s", 3),
+    ("deleting", "ms a file", 2),
+    ("merging", "merge us", 1),
     ("again", "s again", 2),
 )
 
@@ -293,7 +332,9 @@ def shown(name: str, count: int, figures: dict[str, float]) -> str:
     values = dict(figures)
     values["build"] = count / figures["build"]
     values["bytes"] = figures["bytes"] / count
-    values["open"] = figures["open"] * 1e3
+    for key, times in (("open", 1e3), ("deleting", 1e3), ("merging", 1e6)):
+        if key in figures:
+            values[key] = figures[key] * times
     cells = [f"{values[key]:,.{places}f}" if key in values else "" for key, _, places in SHOWN]
     return f"  {name:13} {count:>10,} " + " ".join(f"{cell:>9}" for cell in cells)
 
@@ -313,8 +354,9 @@ def growth(work: Path, data: Path | None, most: int, first: int, row: Callable[.
                 continue
             figures = measured(name, place, count, data)
             if figures is not None and name == "ours":
-                used = measured("ours, used", place, count, data)
-                figures = figures | used if used is not None else None
+                for more in ("ours, used", "ours, merged"):
+                    found = measured(more, place, count, data) if figures is not None else None
+                    figures = figures | found if figures is not None and found is not None else None
             if figures is not None:
                 print(shown(name, count, figures), flush=True)
                 if name == "ours":
@@ -323,10 +365,13 @@ def growth(work: Path, data: Path | None, most: int, first: int, row: Callable[.
         count *= 10
     for count, figures in steps:
         row(f"{count:,} passages: adding one file, s", figures["add"], 0.3, True)
+        row(f"{count:,} passages: the command that adds it, s", figures["command"], 0.3, True)
     for (small, before), (large, after) in pairwise(steps):
         times = large / small
         for key, words in (("build", "building"), ("again", "building again"), ("bytes", "disk"), ("p50_6", "a query")):
             row(f"{large:,} against {small:,}: {words}, each", after[key] / before[key] / times, 1.3, True)
+        for key, words in (("add", "adding a file"), ("deleting", "deleting a file"), ("merging", "merging a passage")):
+            row(f"{large:,} against {small:,}: {words}", after[key] / before[key], 1.3, True)
 
 
 def main() -> None:
@@ -341,6 +386,8 @@ def main() -> None:
         figures = ours_built(options.work, options.count, known)
     elif options.what == "ours, used":
         figures = ours_used(options.work, known)
+    elif options.what == "ours, merged":
+        figures = ours_merged(options.work, options.count, known)
     else:
         figures = PEERS[options.what](options.work, options.count, known)
     print(json.dumps(figures))

@@ -100,6 +100,22 @@ def test_the_other_process_gives_the_same_pixels(name: str) -> None:
     assert images.digest(images.load(content, side=32)) == images.digest(decoding.reduced(here, 32))
 
 
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_large_photograph_is_decoded_at_about_the_size_that_is_asked_for(turned: int) -> None:
+    ramp = np.add.outer(np.arange(1200), np.arange(1600))[..., None] * [0.05, 0.09, 0.02]
+    content = encode(Image.fromarray(ramp.astype(np.uint8)), "JPEG", exif=exif(turned))
+    whole = decoding.decode(content, "it", 10**7, images.FORMATS)
+    assert whole.size == ((1600, 1200) if turned == 1 else (1200, 1600))
+    part = decoding.decode(content, "it", 10**7, images.FORMATS, side=300)
+    assert sorted(part.size) == [300, 400]
+    loaded, same = images.load(content, side=300), decoding.reduced(whole, 300)
+    assert loaded.size == same.size
+    assert abs(np.asarray(loaded, float) - np.asarray(same, float)).mean() < 1
+    # what is too large is told by the size that the file has
+    with pytest.raises(UserError, match="1600 x 1200"):
+        decoding.decode(content, "it", 10**6, images.FORMATS, side=300)
+
+
 # --- hostile
 
 

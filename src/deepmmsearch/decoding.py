@@ -31,8 +31,9 @@ _PLUGINS = ("Avif", "Bmp", "Gif", "Jpeg", "Mpo", "Png", "Tiff", "WebP")
 _BAND = 256  # rows that are worked on at once
 
 
-def decode(content: bytes, label: str, max_pixels: int, formats: tuple[str, ...]) -> Image.Image:
-    """The picture as upright RGB, alpha on white, first frame. `label` stands in messages.
+def decode(content: bytes, label: str, max_pixels: int, formats: tuple[str, ...], side: int = 0) -> Image.Image:
+    """The picture as upright RGB, alpha on white, first frame. `label` stands in messages; with `side`, a JPEG both
+    of whose sides are at least twice that is decoded at a half, quarter or eighth of its size, in half the time.
 
     Raises UserError when it is truncated or damaged, of none of the `formats`, has more than `max_pixels` pixels or
     MAX_FRAMES frames, or would be gone over too often (all told by its header, before anything is decoded).
@@ -44,6 +45,8 @@ def decode(content: bytes, label: str, max_pixels: int, formats: tuple[str, ...]
         with _opened(content, label, max_pixels, formats) as image:
             check_size(image.size, max_pixels, label)
             _check_container(image, content, label, max_pixels)
+            if side:
+                image.draft(None, (side, side))
             return upright_rgb(image, label)
 
 
@@ -152,7 +155,7 @@ def _from_numbers(image: Image.Image) -> Image.Image:
 
 def _answered(request: Mapping[str, Any], content: bytes) -> dict[str, Any]:
     try:
-        picture = decode(content, request["label"], request["max_pixels"], tuple(request["formats"]))
+        picture = decode(content, request["label"], request["max_pixels"], tuple(request["formats"]), request["side"])
     except UserError as error:
         return {"refused": str(error)}
     if request["side"]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,18 +46,25 @@ def cv2_module() -> Any:
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """OpenCV and BLAS on one thread for the time of a call: on busy cores more threads are many times slower."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:
-        raise MissingExtra("Image search", "engine") from None
     cv2 = cv2_module()
+    pools = _thread_pools(len(sys.modules))
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        with threadpool_limits(1):
+        with pools.limit(limits=1):
             yield
     finally:
         cv2.setNumThreads(before)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(modules: int) -> Any:
+    """Looked for again, which takes 2 ms, when more has been imported (`modules`)."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        raise MissingExtra("Image search", "engine") from None
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True)
@@ -163,15 +172,16 @@ def lab(image: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(converted - np.array([50, 0, 0], np.float32), np.float32)
 
 
-def local_features(image: np.ndarray, limit: int) -> Features:
-    """The strongest SIFT features (Lowe 2004). Small pictures are enlarged first: a crop has few features else."""
+def local_features(image: np.ndarray, limit: int, side: int = SIDE) -> Features:
+    """The strongest SIFT features (Lowe 2004) of the picture scaled to `side`, whose square is what it costs. Small
+    pictures are enlarged: a crop has few features else."""
     cv2 = cv2_module()
     height, width = image.shape[:2]
-    factor = min(MAX_UPSCALE, SIDE / max(height, width))
+    factor = min(MAX_UPSCALE, side / max(height, width))
     scaled = image
-    if factor > 1.05:
+    if abs(factor - 1) > 0.05:
         size = (round(width * factor), round(height * factor))
-        scaled = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+        scaled = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC if factor > 1 else cv2.INTER_AREA)
     grey = cv2.cvtColor(scaled, cv2.COLOR_RGB2GRAY)
     sift = cv2.SIFT_create(nfeatures=limit, contrastThreshold=0.03)
     points, descriptors = sift.detectAndCompute(grey, None)

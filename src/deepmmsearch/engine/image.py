@@ -24,7 +24,8 @@ from deepmmsearch.engine.align import Placement, Scene, Template
 from deepmmsearch.engine.decision import Candidate
 from deepmmsearch.engine.picture_segment import PARTS, PictureSegment
 
-GALLERY_FEATURES = 300
+# of three quarters of a query's side: crops show what stands in a picture larger, and the square is what features cost
+GALLERY_FEATURES, GALLERY_SIDE = 300, 384
 QUERY_FEATURES = 500
 WINDOWED = 3_000  # pictures up to which all are looked for by colour windows
 CLOSE = 0.25  # share of the most votes that a picture needs to be proposed
@@ -59,7 +60,7 @@ class Match:
 
 def picture_row(pixels: np.ndarray, embedding: np.ndarray | None = None) -> dict[str, Any]:
     """What the store keeps of a picture; ragged values wrapped in a list (store.add_row)."""
-    features = d.local_features(pixels, GALLERY_FEATURES)
+    features = d.local_features(pixels, GALLERY_FEATURES, GALLERY_SIDE)
     vector = d.global_vector(pixels)
     row: dict[str, Any] = {
         "vector": vector.astype(np.float16),
