@@ -27,6 +27,7 @@ from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
     from deepmmsearch.engine.build_report import Log, Report
+    from deepmmsearch.reading.worker import Extractor
     from deepmmsearch.types import Hit
 
 # engine.exclusions', which brings more than a help text needs
@@ -145,9 +146,6 @@ def build(
               deepmmsearch index build my-documents --exclude drafts/
               deepmmsearch index build my-documents --to lancedb://shared-index
     """
-    from deepmmsearch.engine import Index, IndexSettings
-    from deepmmsearch.engine.encoders import KNOWN
-
     given: dict[str, Any] = {
         "dense": dense,
         "vision": vision,
@@ -159,11 +157,22 @@ def build(
         "ocr": ocr,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    settings = IndexSettings(**given) if given else None
     start = time.perf_counter()
-    with Bars() as bars, _logged(log) as logged, _kept(out, source):
+    with _started() as extractor, Bars() as bars, _logged(log) as logged, _kept(out, source):
+        from deepmmsearch.engine import Index, IndexSettings
+        from deepmmsearch.engine.encoders import KNOWN
+
+        settings = IndexSettings(**given) if given else None
         index = Index.build(
-            source, out, settings, bars, encoders=encoders, exclude=exclude or None, hidden=hidden, log=logged
+            source,
+            out,
+            settings,
+            bars,
+            encoders=encoders,
+            exclude=exclude or None,
+            hidden=hidden,
+            log=logged,
+            extractor=extractor,
         )
     _summary(index.report, time.perf_counter() - start)
     for name in filter(None, (dense, vision)):
@@ -182,11 +191,11 @@ def add(paths: tuple[Path, ...], folder: Place, log: Path | None, encoders: tupl
     \b
     Example:  deepmmsearch index add notes.md photos/ --index index
     """
-    from deepmmsearch.engine import Index
-
     start = time.perf_counter()
-    with Bars() as bars, _logged(log) as logged:
-        report = Index.open(folder, encoders).add(paths, bars, logged)
+    with _started() as extractor, Bars() as bars, _logged(log) as logged:
+        from deepmmsearch.engine import Index
+
+        report = Index.open(folder, encoders).add(paths, bars, logged, extractor)
     _summary(report, time.perf_counter() - start)
 
 
@@ -406,6 +415,15 @@ def _kept(out: Place, source: Path) -> Iterator[None]:
         line = shlex.join(["deepmmsearch", "index", "build", str(source), "--out", str(out)])
         echo(f"{held['files']:,} files ({held['passages']:,} passages) are in the index. Go on with: {line}", err=True)
         raise
+
+
+def _started() -> Extractor:
+    """The process that reads files, which starts while the engine is imported."""
+    from deepmmsearch.reading.worker import Extractor
+
+    extractor = Extractor()
+    extractor.start()
+    return extractor
 
 
 def _summary(report: Report, seconds: float) -> None:

@@ -145,23 +145,23 @@ class Index:
         folder: str | os.PathLike[str],
         settings: IndexSettings | None = None,
         watch: Watch = silent,
-        timeout: float = 15.0,
         encoders: Collection[str] = (),
         exclude: Sequence[str] | None = None,
         hidden: bool | None = None,
         log: Log = unlogged,
+        extractor: Extractor | None = None,
     ) -> Index:
         """Index a folder, or bring its index up to date: what changed is read again, what vanished is removed.
 
         Settings of an existing index are kept when none are given; others than its own are a UserError. `encoders` as
         for `open`, beside those in the settings. `exclude` (patterns like those of .gitignore) and `hidden` (whether
         names that begin with a dot are indexed): instead of what the index keeps.
-        `timeout`: seconds that the extraction of one page may take. The outcome is in `.report`. KeyboardInterrupt
-        leaves an index of what was done until then; the next build goes on.
+        `extractor`: what reads the files, with other limits or started already. The outcome is in `.report`.
+        KeyboardInterrupt leaves an index of what was done until then; the next build goes on.
         """
         index = cls.prepare(source, folder, settings, encoders)
         index.select(exclude, hidden)
-        index.update(watch, timeout, log)
+        index.update(watch, log, extractor=extractor)
         return index
 
     @classmethod
@@ -259,36 +259,44 @@ class Index:
     def update(
         self,
         watch: Watch = silent,
-        timeout: float = 15.0,
         log: Log = unlogged,
         wanted: Callable[[Changes], Changes] = lambda found: found,
+        extractor: Extractor | None = None,
     ) -> Report:
-        """Brings the index up to date with its folder; `watch`, `timeout`, `log` as for `build`. `wanted`: which of the
-        changes are to be made."""
+        """Brings the index up to date with its folder; `watch`, `log`, `extractor` as for `build`. `wanted`: which of
+        the changes are to be made."""
 
         def follow(update: Update) -> None:
             found = changes(update.writer.snapshot, self._walk(self.root), self.report, watch, update.expect)
             update.apply(wanted(found))
 
-        self._change(follow, watch, timeout, log)
+        self._change(follow, watch, log, extractor)
         return self.report
 
-    def _change(self, work: Callable[[Update], None], watch: Watch, timeout: float, log: Log) -> None:
+    def _change(self, work: Callable[[Update], None], watch: Watch, log: Log, extractor: Extractor | None) -> None:
         self.report, ingesting = Report(log=log), self._ingest()
         with (
-            Extractor(timeout, texts=ingesting.texts) as extractor,
+            extractor or Extractor() as reading,
             self.store.intact(),
             self.store.writing() as writer,
         ):
-            work(Update(ingesting, extractor, writer, self.report, watch))
+            reading.texts = ingesting.texts
+            work(Update(ingesting, reading, writer, self.report, watch))
         self.store.refresh()
 
     def _walk(self, folder: Path) -> Walk:
         base = self._ingest_id(folder)
         return Walk(folder, "" if base == "." else base, SUFFIXES, self.selection, self.store.place)
 
-    def add(self, paths: Iterable[str | os.PathLike[str]], watch: Watch = silent, log: Log = unlogged) -> Report:
-        """Add or replace files, or all files of folders. UserError for a path that does not exist."""
+    def add(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        watch: Watch = silent,
+        log: Log = unlogged,
+        extractor: Extractor | None = None,
+    ) -> Report:
+        """Add or replace files, or all files of folders; `extractor` as for `build`. UserError for a path that does not
+        exist."""
         files: list[Found] = []
         for given in map(_absolute, paths):
             if given.is_dir():
@@ -299,7 +307,7 @@ class Index:
                 raise UserError(f"{given} is of a kind that is not indexed. Known: {', '.join(sorted(SUFFIXES))}.")
             else:
                 files.append(named(given, self._ingest_id(given)))
-        self._change(lambda update: update.add(found for found in files if found.file), watch, 15.0, log)
+        self._change(lambda update: update.add(found for found in files if found.file), watch, log, extractor)
         return self.report
 
     def remove(self, names: Iterable[str | os.PathLike[str]]) -> int:

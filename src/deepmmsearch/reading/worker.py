@@ -33,12 +33,12 @@ class Extractor(Worker):
         texts: TextReader | None = None,
     ) -> None:
         super().__init__("deepmmsearch.reading.worker", timeout, wall, memory)
-        self._texts = texts
+        self.texts = texts
 
     def close(self) -> None:
         super().close()
-        if self._texts is not None:
-            self._texts.close()
+        if self.texts is not None:
+            self.texts.close()
 
     def extract(self, path: str, content: bytes) -> Document:
         """A file, by its extension. Raises as `ask` does."""
@@ -52,9 +52,9 @@ class Extractor(Worker):
         except Unreadable as error:
             from deepmmsearch.reading.pdf import SCAN
 
-            if self._texts is None or not str(error).startswith(SCAN):
+            if self.texts is None or not str(error).startswith(SCAN):
                 raise
-            return self._texts.scan(origin, content)
+            return self.texts.scan(origin, content)
         try:
             shown = tuple(_showings(answer["pictures"], answer[CONTENT]))
             url, date, language = (
