@@ -234,3 +234,15 @@ def test_windows_are_bounded(flags: list[Image.Image]) -> None:
     few, _ = align.windows(scene, 1_000)
     assert len(few) < len(many) == len(grids) and grids.shape[1] == align.CELLS**2 * 3
     assert image.GALLERY_FEATURES <= 500
+
+
+def test_features_of_a_detailed_picture_cost_less_and_a_plain_one_keeps_all_of_its_own() -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (90, 120, 3), np.uint8)
+    detailed = np.asarray(Image.fromarray(noise).resize((720, 540), Image.Resampling.BICUBIC))
+    plain = descriptors.pixels(flag(random.Random(5)))
+    row, whole = picture_row(descriptors.pixels(Image.fromarray(detailed))), picture_row(plain)
+    assert row["size"].max() == image.GALLERY_SIDE and len(row["points"][0]) == image.GALLERY_FEATURES
+    assert whole["size"].max() == descriptors.SIDE
+    expected = descriptors.local_features(plain, image.GALLERY_FEATURES)
+    assert len(expected.points) < image.GALLERY_FEATURES
+    assert np.array_equal(whole["points"][0], expected.points)

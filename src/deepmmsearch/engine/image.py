@@ -61,6 +61,8 @@ class Match:
 def picture_row(pixels: np.ndarray, embedding: np.ndarray | None = None) -> dict[str, Any]:
     """What the store keeps of a picture; ragged values wrapped in a list (store.add_row)."""
     features = d.local_features(pixels, GALLERY_FEATURES, GALLERY_SIDE)
+    if len(features.points) < GALLERY_FEATURES:  # of a plain picture each counts
+        features = d.local_features(pixels, GALLERY_FEATURES)
     vector = d.global_vector(pixels)
     row: dict[str, Any] = {
         "vector": vector.astype(np.float16),
