@@ -31,7 +31,8 @@ test-slow: install-dev
 # installed, or not within HARNESS_SECONDS, is left out, and its test says so.
 HARNESS_SECONDS ?= 1800
 test-harness: install-dev
-	-timeout $(HARNESS_SECONDS) $(MAKE) --keep-going build/harness/verl/.done build/harness/factory/.done build/harness/lmms/.done
+	-timeout $(HARNESS_SECONDS) $(MAKE) --keep-going build/harness/s3/.done build/harness/verl/.done \
+		build/harness/factory/.done build/harness/lmms/.done
 	$(BIN)/python -m pytest -q -rs -m harness tests/harness
 
 # transformers is the newest that verl takes; torch and torchvision of the others belong together
@@ -39,6 +40,7 @@ build/harness/verl/.done: PACKAGES = '$(TORCH)' 'verl==0.9.1'
 build/harness/factory/.done: PACKAGES = 'torch==2.14.1' 'torchvision==0.29.1' 'llamafactory==0.9.5'
 # lmms-eval 0.7 looks into filelock, which later versions moved
 build/harness/lmms/.done: PACKAGES = 'torch==2.14.1' 'torchvision==0.29.1' 'lmms-eval==0.7.3' 'filelock<3.29' '.[chat]'
+build/harness/s3/.done: PACKAGES = 'moto[server]>=5.2,<6' '.[chat,data,storage]'
 build/harness/%/.done: pyproject.toml
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(firstword $(PACKAGES))
@@ -141,10 +143,11 @@ lock: $(TOOLS)/.done
 	$(LOCK) dependencies/tools.in
 	$(WITHOUT_TORCH) > dependencies/tools.txt
 
-# vLLM, which is in no lock, can be installed beside everything else; verl can in an environment of its own.
+# vLLM and the clients of object storage, which are in no lock, can be installed beside everything else; verl can in an
+# environment of its own.
 resolve: $(TOOLS)/.done
 	$(TOOLS)/bin/uv pip compile --quiet --universal --python-version 3.11 pyproject.toml --extra all --extra dev --extra vllm \
-		-o /dev/null
+		--extra storage -o /dev/null
 	$(TOOLS)/bin/uv pip compile --quiet --python-version 3.12 pyproject.toml --extra verl -o /dev/null
 
 # Known vulnerabilities, licences, and the software bill of materials in build/sbom.json.

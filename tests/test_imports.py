@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("prompt_sources",),
     ("arguments", "registry", "codec", "filenames", "files", "index_place", "settings", "confined", "computing"),
     ("decoding",),
-    ("images", "outputs", "console", "sealing"),
+    ("images", "outputs", "console", "sealing", "object_storage"),
     ("agent",),
     ("actions", "dialects", "prompts"),
     ("renderer", "store"),

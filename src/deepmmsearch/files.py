@@ -14,9 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from deepmmsearch.errors import UserError
+
 if sys.platform != "win32":
     import fcntl
 
+_ADDRESS = re.compile(r"(s3|gs|gcs|hf|https?|memory|file):/")
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part")
 
 
@@ -26,7 +29,12 @@ def for_owner(path: str, flags: int) -> int:
 
 
 def make_folder(folder: Path, *, private: bool = False) -> None:
-    """With the folders above it. `private`: for its owner alone, if it is new."""
+    """With the folders above it. `private`: for its owner alone, if it is new. Raises UserError for an address."""
+    if _ADDRESS.match(folder.as_posix()):
+        raise UserError(
+            f"{folder} is an address, where a file or folder of this machine is needed. Give one; a run is put up to "
+            "object storage with --out ADDRESS of `deepmmsearch eval` and `deepmmsearch data build`."
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(0o700 if private else 0o777, exist_ok=True)
 

@@ -1,5 +1,5 @@
-"""Programs of others read what we write, and ask what we offer: verl 0.9, LLaMA-Factory 0.9 and lmms-eval 0.7, each in
-an environment of its own under build/harness (`make test-harness`)."""
+"""Programs of others read what we write, and ask what we offer: verl 0.9, LLaMA-Factory 0.9, lmms-eval 0.7 and a server
+of S3's protocol, each in an environment of its own under build/harness (`make test-harness`)."""
 
 from __future__ import annotations
 
@@ -159,3 +159,9 @@ metadata: [{{version: 0.0}}]
     (found,) = (tmp_path / "out").rglob("*_results.json")
     assert json.loads(found.read_text())["results"]["colours"]["exact_match,none"] == pytest.approx(2 / 3, abs=1e-3)
     assert len((tmp_path / "played" / "trajectories.jsonl").read_text().splitlines()) == 3
+
+
+def test_runs_and_data_sets_in_s3(tmp_path: Path) -> None:
+    told = run(["env", f"PYTHONPATH={HERE.parent}", python("s3"), str(HERE / "s3_child.py"), str(tmp_path)], tmp_path)
+    parts = [line for line in told.splitlines() if line.startswith("OK ")]
+    assert parts == ["OK evaluations", "OK killed", "OK large", "OK refusals", "OK keys"]

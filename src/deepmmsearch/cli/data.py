@@ -12,6 +12,7 @@ from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
 from deepmmsearch.cli.part_options import cluster_of, part_options
 from deepmmsearch.cli.rows import json_option, print_rows
+from deepmmsearch.cli.storage_options import READ, folders, out_option, working_copy, written_to
 from deepmmsearch.errors import MissingExtra
 from deepmmsearch.escaping import one_line
 from deepmmsearch.streams import echo
@@ -95,8 +96,8 @@ def _source_options(call: Any) -> Any:
             help="Draw so many; 0 takes all.  [default: 2000 of infoseek and evqa, else all]",
         ),
         click.option("--split", help="Which split.  [default: the one that is evaluated]"),
-        click.option("--images", type=PLACE, help="Folder with the pictures, where they are elsewhere."),
-        click.option("--path", type=PLACE, help="Local files of the benchmark, instead of the Hub."),
+        click.option("--images", type=READ, help="Folder with the pictures, where they are elsewhere."),
+        click.option("--path", type=READ, help="Local files of the benchmark, instead of the Hub."),
     ):
         call = option(call)
     return call
@@ -221,7 +222,11 @@ def _open(
     name: str, path: Path | None, images: Path | None, split: str | None, sample: int | None, seed: int
 ) -> QuestionSet:
     from deepmmsearch.data.published import open_questions
+    from deepmmsearch.object_storage.filesystems import address_of
+    from deepmmsearch.object_storage.local_copies import local_copy
 
+    # a name is not a path: only an address is changed
+    name = str(local_copy(name)) if address_of(name) else name
     return open_questions(name, path=path, images=images, split=split, sample=sample, seed=seed)
 
 
@@ -247,6 +252,7 @@ def _print_report(console: Console, report: LoadReport) -> None:
 @click.argument("overrides", nargs=-1)
 @click.option("--retry-errors", is_flag=True, help="Play again the episodes that ended in an error in an earlier run.")
 @part_options
+@out_option
 @dry_run
 def build(
     recipe: Path,
@@ -256,6 +262,7 @@ def build(
     address: str | None,
     workers: int | None,
     worker_gpus: float | None,
+    out: str | None,
     dry_run: bool,
 ) -> None:
     """Build a training set as RECIPE says: seeds, a teacher's episodes, judged, labelled, without duplicates, balanced.
@@ -268,15 +275,18 @@ def build(
               deepmmsearch data build recipes/data/atlas.yaml --part 3/8
               deepmmsearch data merge runs/data/atlas runs/data/atlas.part-*
               deepmmsearch data build recipes/data/atlas.yaml --ray local --workers 8
+              deepmmsearch data build recipes/data/atlas.yaml --out s3://bucket/atlas
     """
     from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.data_build import DataRecipe, build_of, run_build, run_part
     from deepmmsearch.console import Console
+    from deepmmsearch.outputs import WHOLE
 
     cluster = cluster_of(part, address, workers, worker_gpus)
     settings = open_recipe(recipe, DataRecipe, overrides)
     ready(settings, recipe, dry_run)
-    with Bars() as bars:
+    folder = build_of(settings, part or WHOLE).output
+    with Bars() as bars, working_copy(folder, out, part, bars):
         if part is not None and part.of > 1:
             stages = run_part(settings, part, bars, retry_errors=retry_errors)
         elif cluster is not None:
@@ -287,7 +297,6 @@ def build(
             built = run_build(settings, bars, retry_errors=retry_errors)
     if part is not None and part.of > 1:
         _print_stages(Console(), stages)
-        folder = build_of(settings, part).output
         echo(f"Part {part} is in {folder}. Put the parts together with: deepmmsearch data merge OUT PARTS")
     else:
         _print_built(Console(), built)
@@ -298,7 +307,7 @@ def build(
 @click.argument("parts", nargs=-1, required=True, type=PLACE)
 def merge(out: Path, parts: tuple[Path, ...]) -> None:
     """Put PARTS, folders that `deepmmsearch data build RECIPE --part I/N` wrote, together into OUT, and make the data
-    set once no part is missing. Nobody is asked anything.
+    set once no part is missing. Nobody is asked anything. PARTS may lie in object storage.
 
     \b
     Example:  deepmmsearch data merge runs/data/atlas runs/data/atlas.part-*
@@ -307,7 +316,7 @@ def merge(out: Path, parts: tuple[Path, ...]) -> None:
     from deepmmsearch.data.build_parts import merge_builds
 
     with Bars() as bars:
-        merged = merge_builds(out, parts, bars)
+        merged = merge_builds(out, folders(parts), bars)
     echo(f"{len(merged.came):,} shards are new in {out}, or further than they were")
     if merged.built is None:
         named = ", ".join(merged.missing[:8]) + (" ..." if len(merged.missing) > 8 else "")
@@ -349,12 +358,12 @@ def _print_stages(console: Console, stages: Sequence[Mapping[str, Any]]) -> None
 
 
 @command.command()
-@click.argument("source", type=PLACE)
+@click.argument("source", type=READ)
 @click.argument("out", type=PLACE)
 @click.option("--to", required=True, metavar="verl|sharegpt|store|parquet", help="What to write.")
 @click.option("--split", help="Which split to read.  [default: train; of a benchmark the one that is evaluated]")
-@click.option("--images", type=PLACE, help="Folder with pictures that rows may name, besides the file's own.")
-@click.option("--path", type=PLACE, help="Local files of the benchmark, instead of the Hub.")
+@click.option("--images", type=READ, help="Folder with pictures that rows may name, besides the file's own.")
+@click.option("--path", type=READ, help="Local files of the benchmark, instead of the Hub.")
 @click.option("--sample", type=click.IntRange(min=1), help="Draw so many questions.  [default: all]")
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the sample.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many questions, the first.")
@@ -373,19 +382,21 @@ def convert(
     files; or the questions of a benchmark, by its name.
 
     OUT is a file for verl and sharegpt, a folder for store and parquet. A folder of questions is what
-    `deepmmsearch grpo` reads.
+    `deepmmsearch grpo` reads. SOURCE and OUT may be addresses in object storage.
 
     \b
     Example:  deepmmsearch data convert runs/data/atlas/dataset questions.parquet --to verl
               deepmmsearch data convert runs/atlas/teacher sharegpt/atlas.json --to sharegpt
               deepmmsearch data convert fvqa-train runs/paper/fvqa_train --to parquet
               deepmmsearch data convert infoseek runs/infoseek --to parquet --path infoseek_data --sample 500
+              deepmmsearch data convert s3://bucket/atlas/dataset s3://bucket/questions.parquet --to verl
     """
     from deepmmsearch.console import Console
     from deepmmsearch.data.exchange import Chosen, write_as
 
     try:
-        count, report = write_as(source, out, to, split, images, Chosen(path, sample, seed, limit))
+        with written_to(out) as place:
+            count, report = write_as(source, place, to, split, images, Chosen(path, sample, seed, limit))
     except ModuleNotFoundError as error:
         raise MissingExtra("Converting", "data") from error
     if report.dropped or report.notes:
@@ -394,7 +405,7 @@ def convert(
 
 
 @command.command()
-@click.argument("source", type=PLACE)
+@click.argument("source", type=READ)
 @click.argument("out", type=PLACE)
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many articles, the first.")
 def corpus(source: Path, out: Path, limit: int | None) -> None:

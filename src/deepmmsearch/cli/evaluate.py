@@ -12,6 +12,7 @@ import click
 from deepmmsearch.cli.bars import Bars
 from deepmmsearch.cli.check import dry_run, ready
 from deepmmsearch.cli.part_options import cluster_of, part_options
+from deepmmsearch.cli.storage_options import folders, out_option, working_copy
 from deepmmsearch.streams import echo
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def command() -> None:
 @click.option("--seed", type=int, help="Draws the sample.  [default: the recipe's]")
 @click.option("--limit", type=click.IntRange(min=1), help="Play only the first so many of each benchmark.")
 @part_options
+@out_option
 @click.option("--retry-errors", is_flag=True, help="Play again what failed in an earlier run.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, .md and .json.")
 @dry_run
@@ -60,6 +62,7 @@ def play_command(
     address: str | None,
     workers: int | None,
     worker_gpus: float | None,
+    out: str | None,
     retry_errors: bool,
     report: bool,
     dry_run: bool,
@@ -76,10 +79,11 @@ def play_command(
               deepmmsearch eval recipes/eval/atlas.yaml --part 3/8
               deepmmsearch eval merge runs/eval/atlas runs/eval/atlas.part-*
               deepmmsearch eval recipes/eval/atlas.yaml --ray local --workers 8
+              deepmmsearch eval recipes/eval/atlas.yaml --out s3://bucket/atlas
     """
     from deepmmsearch.cli.recipe_file import open_recipe
     from deepmmsearch.compose.eval_recipe import EvalRecipe
-    from deepmmsearch.compose.evaluate import play_recipe
+    from deepmmsearch.compose.evaluate import part_of, play_recipe
     from deepmmsearch.outputs import WHOLE
 
     cluster = cluster_of(part, address, workers, worker_gpus)
@@ -88,7 +92,8 @@ def play_command(
     given = {name: value for name, value in given.items() if value is not None}
     loaded = loaded.model_copy(update={"benchmarks": [b.model_copy(update=given) for b in loaded.benchmarks]})
     ready(loaded, recipe, dry_run, only=only, benchmarks=benchmarks)
-    with Bars() as bars:
+    mine = part_of(loaded, part or WHOLE)
+    with Bars() as bars, working_copy(mine.output, out, part, bars):
         if cluster is not None:
             from deepmmsearch.scale.ray_workers import play_on_ray
 
@@ -96,10 +101,10 @@ def play_command(
         else:
             play = partial(play_recipe, part=part or WHOLE)
         run = play(loaded, only=only, benchmarks=benchmarks, retry_errors=retry_errors, watch=bars)
-    if report and part is None:
-        from deepmmsearch.cli.report import write_all
+        if report and part is None:
+            from deepmmsearch.cli.report import write_all
 
-        write_all([run], loaded.output, echo=echo)
+            write_all([run], loaded.output, echo=bars)
 
 
 @command.command()
@@ -108,7 +113,7 @@ def play_command(
 @click.option("--report/--no-report", default=True, show_default=True, help="Write report.html, .md and .json.")
 def merge(out: Path, parts: tuple[Path, ...], report: bool) -> None:
     """Put PARTS, folders that `deepmmsearch eval RECIPE --part I/N` wrote, together into OUT. What OUT holds already is
-    not added again.
+    not added again. PARTS may lie in object storage.
 
     \b
     Example:  deepmmsearch eval merge runs/eval/atlas runs/eval/atlas.part-*
@@ -117,7 +122,7 @@ def merge(out: Path, parts: tuple[Path, ...], report: bool) -> None:
     from deepmmsearch.eval.run import EvalRun
     from deepmmsearch.eval.run_parts import merge_runs, missing
 
-    added = merge_runs(out, parts)
+    added = merge_runs(out, folders(parts))
     echo(f"{added['trajectories']:,} trajectories and {added['verdicts']:,} verdicts are new in {out}")
     run = EvalRun(out)
     for line in missing(run):

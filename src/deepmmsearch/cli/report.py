@@ -40,7 +40,8 @@ def command(
     examples: int,
     show_encrypted: bool,
 ) -> None:
-    """Write report.html, report.md and report.json of the evaluations in the folders RUNS.
+    """Write report.html, report.md and report.json of the evaluations in the folders RUNS, which may lie in object
+    storage.
 
     Several runs are put together, such as those of two checkpoints on the same questions. The page holds everything in
     itself and loads nothing.
@@ -51,14 +52,19 @@ def command(
     """
     from deepmmsearch.eval.report import PAGES
     from deepmmsearch.eval.run import FILE, EvalRun
+    from deepmmsearch.object_storage.filesystems import address_of
+    from deepmmsearch.object_storage.local_copies import local_copy
     from deepmmsearch.outputs import Output
 
-    for folder in runs:
+    if out is None and address_of(runs[0]):
+        raise UserError(f"A report is written to a folder of this machine. Give --out FOLDER beside {runs[0]}.")
+    folders = [local_copy(run) for run in runs]
+    for folder in folders:
         if not (folder / FILE).is_file():
             raise UserError(f"{folder} holds no evaluation (no {FILE}). Run: deepmmsearch eval RECIPE")
     if out is not None and out not in runs:
         Output(out, "report", makes=PAGES, private=True).claim({})
-    opened = [EvalRun(folder) for folder in runs]
+    opened = [EvalRun(folder) for folder in folders]
     write_all(opened, out or runs[0], judge, title or "", examples, echo, encrypted=show_encrypted)
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from deepmmsearch.cli import defaults
 from deepmmsearch.cli.entries import LAST, Entry, find_entry, read_entries
 from deepmmsearch.cli.rows import json_option, print_rows
+from deepmmsearch.cli.storage_options import READ
 from deepmmsearch.console import Console
 from deepmmsearch.errors import UserError
 from deepmmsearch.escaping import one_line
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("place", metavar="[DIR]", envvar=defaults.variable("save"), type=click.Path(path_type=Path))
+@click.argument("place", metavar="[DIR]", envvar=defaults.variable("save"), type=READ)
 @click.argument("id", metavar="[ID]", required=False)
 @json_option
 @click.option("--tokens", is_flag=True, help="Show every token; those that count for the loss are green.")
@@ -35,8 +36,8 @@ def command(place: Path, id: str | None, as_json: bool, tokens: bool, model: str
     """List the questions stored in the folder DIR, newest last, or show one of them: ID is its id, the beginning of its
     id, or the word last.
 
-    DIR is a folder that `ask --save`, `demo`, `eval` or training wrote. Without DIR, the folder is the one set as save
-    with `deepmmsearch config`.
+    DIR is a folder that `ask --save`, `demo`, `eval` or training wrote, or its address in object storage. Without DIR,
+    the folder is the one set as save with `deepmmsearch config`.
 
     \b
     Example:  deepmmsearch show asked

@@ -23,6 +23,7 @@ from deepmmsearch.compose.estimate import UNKNOWN_PARAMETERS, Tempo, episodes
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.flow import makes
 from deepmmsearch.compose.harness_recipe import HarnessRecipe
+from deepmmsearch.compose.local_inputs import with_local_inputs
 from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.recipe_kinds import KINDS
 from deepmmsearch.compose.serving import ServeRecipe
@@ -49,6 +50,7 @@ def check_recipe(
     """
     if isinstance(recipe, EvalRecipe):
         recipe = narrowed(recipe, only, benchmarks)
+    recipe = with_local_inputs(recipe)
     plan = RunPlan()
     parts = Parts(plan, network, size=size)
     if isinstance(recipe, Recipe):

@@ -18,6 +18,7 @@ from deepmmsearch.compose.cassettes import with_own_cassettes
 from deepmmsearch.compose.endpoints import chat_model
 from deepmmsearch.compose.judges import JudgeSettings, RuleJudgeSettings, build_judge
 from deepmmsearch.compose.keys import keys_of
+from deepmmsearch.compose.local_inputs import with_local_inputs
 from deepmmsearch.compose.policies import (
     LocalPolicySettings,
     OraclePolicySettings,
@@ -113,6 +114,7 @@ def build_of(recipe: DataRecipe, part: RunPart) -> DataRecipe:
 
 def composed(whole: DataRecipe, part: RunPart = WHOLE) -> tuple[BuildSettings, Makers]:
     """What a build is made of. Raises UserError where the judge cannot be made."""
+    whole = with_local_inputs(whole)
     recipe = build_of(whole, part)
     own_world = isinstance(recipe.seeds, AtlasSeeds)
     judges = Judges(recipe.judge)

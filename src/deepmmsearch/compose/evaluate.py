@@ -10,11 +10,13 @@ from typing import Any
 from deepmmsearch.compose.cassettes import with_own_cassettes
 from deepmmsearch.compose.eval_recipe import BenchmarkSettings, EvalRecipe
 from deepmmsearch.compose.evaluation import ORACLE, Evaluation, Task, limited
+from deepmmsearch.compose.local_inputs import with_local_inputs
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.eval.run import COMMAND, EvalRun, Finished, evaluate, raise_if_all_failed
 from deepmmsearch.outputs import WHOLE, Output, RunPart
 from deepmmsearch.progress import Step, Watch, silent, tracked
 from deepmmsearch.redaction import public_settings
+from deepmmsearch.settings import decisive
 
 RETRIED = ("timeout", "run_calls", "run_money")
 """Settings that may be others where what failed is played again: they decide whether an episode fails, and no more."""
@@ -117,10 +119,12 @@ def check_output(
         if name not in recipe.workflows:
             raise UnknownName("workflow in the recipe", name, recipe.workflows)
     chosen = [name for name in recipe.workflows if not only or name in only]
-    opened = limited(recipe.benchmarks, benchmarks)
-    # of the whole: that a part has cassettes of its own does not make it another run
-    made_with = Evaluation(recipe).made_with(chosen, opened)
-    mine = part_of(recipe, part)
+    whole = with_local_inputs(recipe)
+    opened = limited(whole.benchmarks, benchmarks)
+    # of the whole: that a part has cassettes of its own does not make it another run; nor does it where copies lie
+    made_with = Evaluation(whole).made_with(chosen, opened)
+    made_with |= {f"benchmarks.{b.title}": decisive(b) for b in limited(recipe.benchmarks, benchmarks)}
+    mine = part_of(whole, part)
     Output(mine.output, COMMAND).expect({"timeout": mine.timeout}, made_with, RETRIED if retry_errors else ())
     return Planned(mine, Evaluation(mine), chosen, opened, made_with)
 

@@ -17,6 +17,7 @@ from deepmmsearch.agent.protocols import Grounder
 from deepmmsearch.atlas.play import play_worlds
 from deepmmsearch.atlas.worlds import Worlds
 from deepmmsearch.compose.judges import build_judge
+from deepmmsearch.compose.local_inputs import with_local_inputs
 from deepmmsearch.compose.policies import choose_prompt, policy_grounder
 from deepmmsearch.compose.toolbox import build_toolbox, try_tools
 from deepmmsearch.compose.training_recipes import AtlasExperiment, DataExperiment, Experiment, FineTuning
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 def run_sft(recipe: FineTuning, report: Watch = silent) -> SftResult:
     """Fine-tunes; with `evaluate_on` the policy of the moment plays, greedy."""
+    recipe = with_local_inputs(recipe)
     Output(recipe.output, SFT).expect(made_with(recipe), {})
     settings = sft_settings(recipe)
     check_start(recipe.model)
@@ -83,6 +85,7 @@ def run_sft(recipe: FineTuning, report: Watch = silent) -> SftResult:
 
 def run_grpo(recipe: AtlasExperiment | DataExperiment, report: Watch = silent) -> GrpoResult:
     """Everything that can be checked is checked before the model is loaded."""
+    recipe = with_local_inputs(recipe)
     Output(recipe.output, GRPO).expect(made_with(recipe), {})
     grpo_settings(recipe)
     check_start(recipe.model, recipe.adapter, recipe.rollouts)

@@ -18,6 +18,7 @@ from deepmmsearch.children import Child, ParentPipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.keys import keys_of
+from deepmmsearch.compose.local_inputs import storage_keys
 from deepmmsearch.data.dataset import Built
 from deepmmsearch.data.recipe import DATASET
 from deepmmsearch.errors import Failed, UserError, need
@@ -67,7 +68,7 @@ def _on_ray(cluster: Cluster, play: Callable[..., object], recipe: Recipe, *aske
     need("Working on Ray", "ray")
     if cluster.address != LOCAL:
         _reach(cluster.address)
-    keys = tuple(sorted(set(keys_of(recipe))))
+    keys = tuple(sorted({*keys_of(recipe), *storage_keys(recipe)}))
     # how a cluster is reached, and the token that it wants
     of_ray = () if cluster.address == LOCAL else tuple(name for name in os.environ if name.startswith("RAY_"))
     with Child(_drive, cluster, keys, play, (recipe, *asked), keys=(*keys, *of_ray)) as driver:
