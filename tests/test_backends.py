@@ -31,6 +31,7 @@ from deepmmsearch.engine.lancedb_tables import LanceEngine
 from deepmmsearch.engine.table_store import Statistics, parts_table
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.index_place import Place
+from deepmmsearch.types import Link
 
 SERVER = "DEEPMMSEARCH_TEST_MILVUS"
 """The variable that names a server of Milvus, such as milvus://127.0.0.1:19530, in place of milvus-lite."""
@@ -98,7 +99,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).write_text(text, encoding="utf-8")
     for seed in range(4):
         _picture(seed).save(root / f"shapes {seed}.png")
-    (root / "gallery.md").write_text("# Shapes\n\n![A heap of blocks](<shapes 2.png>)\n")
+    (root / "gallery.md").write_text(
+        "# Shapes\n\n![A heap of blocks](<shapes 2.png>)\n\n[Beside them](notes/mill.txt)\n"
+    )
     return root
 
 
@@ -170,6 +173,10 @@ def test_what_does_not_fit_is_not_found(index: Index, query: str) -> None:
 def test_hostile_queries_are_words(index: Index, query: str) -> None:
     assert index.search_text(query) is not None
     assert index.stats()["passages"] == 8
+
+
+def test_reads_where_a_page_leads(index: Index) -> None:
+    assert index.read("gallery.md").links == (Link("Beside them", "notes/mill.txt"),)
 
 
 def test_reads_a_page_by_any_name(index: Index) -> None:

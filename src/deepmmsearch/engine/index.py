@@ -25,11 +25,12 @@ from deepmmsearch.engine.encoders import (
 )
 from deepmmsearch.engine.fusion import fuse
 from deepmmsearch.engine.ingest import SUFFIXES, Ingest
+from deepmmsearch.engine.linked_pages import links_of_page
 from deepmmsearch.engine.page_terms import APART, AUTO, OFF, REPEATED
 from deepmmsearch.engine.query import matched, understood
 from deepmmsearch.engine.storage import Record
 from deepmmsearch.engine.update import Changes, Update, changes
-from deepmmsearch.engine.walk import Found, Selection, Walk, extension, named
+from deepmmsearch.engine.walk import Found, Selection, Walk, extension, file_url, named, url_file
 from deepmmsearch.errors import Failed, UnknownName, UserError
 from deepmmsearch.index_place import Place
 from deepmmsearch.language.function_words import languages
@@ -240,6 +241,8 @@ class Index:
             self.image_encoder,
             texts=texts,
             language=self.settings.language,
+            # records beside the passages change their scores, if only a little: the bundled model learnt from these
+            links=self.settings.titles == REPEATED,
         )
 
     def select(self, exclude: Sequence[str] | None = None, hidden: bool | None = None) -> None:
@@ -408,7 +411,7 @@ class Index:
         with self.store.intact():
             snapshot = self.store.snapshot()
             records = [r for r in snapshot.find("url", url) if r.kind == "passage"]
-            for file in (ingest.url_file(url), url):  # as it is cited, as it is shown
+            for file in (url_file(url), url):  # as it is cited, as it is shown
                 records = records or [r for r in snapshot.find("file", file) if r.kind == "passage"]
             if not records and "#" in url:  # a part of a page is read as the page
                 return self.read(url.partition("#")[0])
@@ -416,10 +419,11 @@ class Index:
             if not files:
                 raise UserError(f"No page of the index has the address {url}.")
             if len(files) > 1:
-                each = ", ".join(map(ingest.file_url, files[:5]))
+                each = ", ".join(map(file_url, files[:5]))
                 raise UserError(f"{len(files)} pages of the index name the address {url}. Read one as a file: {each}.")
             own = sorted(records, key=lambda r: int(r.content["position"]))
-            return Page(url, own[0].content["title"], "\n".join(r.content["text"] for r in own))
+            links = links_of_page(snapshot, files[0], own[0].content["url"])
+            return Page(url, own[0].content["title"], "\n".join(r.content["text"] for r in own), links=links)
 
     def digest(self) -> str:
         """sha256 over the settings and what is in every file: two indexes of the same have the same."""
@@ -505,7 +509,7 @@ def _addresses(snapshot: BackendSnapshot, pages: Sequence[tuple[str, str]]) -> l
     """Where pages of the index (url, file) are cited and read: the address that a page names, but its own file's where
     another one names the same. Who is right cannot be told."""
     claimed = snapshot.claimed(pages)
-    return [ingest.file_url(file) if (url, file) in claimed else url for url, file in pages]
+    return [file_url(file) if (url, file) in claimed else url for url, file in pages]
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

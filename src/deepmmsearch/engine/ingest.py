@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from deepmmsearch.engine.backend import BackendWriter
 from deepmmsearch.engine.chunks import Chunk, Outline, passages
 from deepmmsearch.engine.encoders import ImageEncoder, TextEncoder
+from deepmmsearch.engine.linked_pages import keep_links
 from deepmmsearch.engine.page_terms import NewPassage
 from deepmmsearch.engine.storage import Record, page_number
-from deepmmsearch.engine.walk import as_text
+from deepmmsearch.engine.walk import as_text, file_url
 from deepmmsearch.errors import Failed, Unreadable, UserError
 from deepmmsearch.reading.collection import Collection
 from deepmmsearch.reading.document import Document, Showing
@@ -55,7 +56,7 @@ class _Own(NamedTuple):
 @dataclass(frozen=True)
 class Ingest:
     """How files become documents: `root` is the folder that file ids and urls are relative to. `texts` reads what is
-    written in pictures."""
+    written in pictures. `links`: where pages lead is kept."""
 
     root: Path
     passage_size: int = 900
@@ -64,6 +65,7 @@ class Ingest:
     texts: TextReader | None = None
     collections: Mapping[str, Collection] = field(default_factory=lambda: COLLECTIONS)
     language: str | None = None
+    links: bool = True
 
     def file_id(self, path: Path) -> str:
         """Relative to the root in POSIX form, or absolute for files outside of it; text, whatever bytes a name has."""
@@ -112,6 +114,8 @@ class Ingest:
             writer.remove(file)
         found += [(picture.place, passage) for picture in own for passage in picture.said]
         self._add_passages(writer, file, url, document, found, within)
+        if found and self.links:
+            keep_links(writer, file, document.links, within)
         for picture in own:
             writer.add_picture(picture.name, picture.sha, picture.row, within or file)
         for showing, targets in shown:
@@ -232,16 +236,6 @@ def _is_file(path: Path) -> bool:
 
 def _normal(path: PurePosixPath) -> str:
     return PurePosixPath(os.path.normpath(path)).as_posix()
-
-
-def file_url(file: str) -> str:
-    """A file's own address: relative to the indexed folder, or a file URL for one outside of it."""
-    return Path(file).as_uri() if PurePosixPath(file).is_absolute() else quote(file)
-
-
-def url_file(url: str) -> str:
-    """The inverse of `file_url`."""
-    return unquote(url.removeprefix("file://"))
 
 
 def decoded(content: bytes, side: int = 0) -> Image.Image:

@@ -7,8 +7,9 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+from urllib.parse import quote, unquote
 
 from deepmmsearch.engine.exclusions import IGNORE_FILE, Pattern, excluded, patterns, read_ignore_file
 from deepmmsearch.errors import UserError
@@ -200,3 +201,13 @@ def _refused_link(link: Path, root: Path) -> str | None:
     if not lies_in(link, root):
         return "a link out of the folder"
     return "a link to a folder" if link.is_dir() else None
+
+
+def file_url(file: str) -> str:
+    """A file's own address: relative to the indexed folder, or a file URL for one outside of it."""
+    return Path(file).as_uri() if PurePosixPath(file).is_absolute() else quote(file)
+
+
+def url_file(url: str) -> str:
+    """The inverse of `file_url`."""
+    return unquote(url.removeprefix("file://"))

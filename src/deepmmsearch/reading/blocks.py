@@ -8,9 +8,13 @@ from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from deepmmsearch.reading.document import EMPTY_ALT, Document, Heading, Showing, clean
+from deepmmsearch.redaction import without_login
+from deepmmsearch.types import Link
 
 MAX_PICTURES = 500
+MAX_LINKS = 300
 _LEAST_CAPTION = 20
+_OTHER_SCHEME = re.compile(r"(?!https?://)[a-z][a-z\d+.-]{0,20}:", re.I)
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 
 
@@ -21,6 +25,7 @@ class Blocks:
         self._texts: list[str] = []
         self._close: list[bool] = []
         self._headings: list[Heading] = []
+        self._links: dict[str, Link] = {}  # by address
         self._pictures: list[tuple[str, str, int]] = []  # src, title, number of the block that shows it
 
     def add(self, text: str, close: bool = False) -> None:
@@ -62,6 +67,18 @@ class Blocks:
             title = "" if EMPTY_ALT.match(title) else clean(title)
             self._pictures.append((src, title[:300], len(self._texts)))
 
+    def link(self, text: str, target: str) -> None:
+        """Where words of a text lead, as it is written."""
+        target, text = without_login(target.strip().partition("#")[0]), clean(text)
+        if (
+            target
+            and text
+            and len(target) <= 2_000
+            and not _OTHER_SCHEME.match(target)
+            and len(self._links) < MAX_LINKS
+        ):
+            self._links.setdefault(target, Link(text[:200], target))
+
     @property
     def first_heading(self) -> str:
         """ "" where there is none."""
@@ -77,7 +94,16 @@ class Blocks:
             Showing(src, alt, self._near(block, headed)[:400], 2.0 if alt else 0.0)
             for src, alt, block in self._pictures
         )
-        return Document(title, _CONTROL.sub("", text), url, shown, tuple(self._headings), date, language)
+        return Document(
+            title,
+            _CONTROL.sub("", text),
+            url,
+            shown,
+            tuple(self._headings),
+            date,
+            language,
+            links=tuple(self._links.values()),
+        )
 
     def heads(self, text: str, level: int) -> None:
         """A line that was added already is a heading."""

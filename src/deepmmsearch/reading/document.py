@@ -52,8 +52,8 @@ class Document:
     """`url` is the canonical one that the page itself names, for a page on the web one of the same site; `headings`
     in their order, each as it stands in the text; `date` (YYYY-MM-DD) and `language` ("en") are what it says of
     itself. `marks` say where parts of the text begin that can be cited by themselves: (offset, fragment of an address),
-    such as (0, "page=1"). `charset`: the encoding that was guessed, "" where it is told or UTF-8. `links`: of a page on
-    the web, what its main text leads to. `site`: its site's name, which its title had."""
+    such as (0, "page=1"). `charset`: the encoding that was guessed, "" where it is told or UTF-8. `links`: what the
+    main text leads to, for a file as it is written. `site`: its site's name, which its title had."""
 
     title: str
     text: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesParser
@@ -52,7 +53,7 @@ def _saved_page(origin: Origin, message: Message, address: str) -> Document:
         if (part := pictures.get(shown.src)) is not None:
             text.show(shown.title, _bytes(part))
     document = text.document(page.title, language=page.language)
-    return Document(**{**vars(document), "url": page.url or canonical("", address)})
+    return replace(document, url=page.url or canonical("", address), links=page.links)
 
 
 def _message(message: Message, text: Composition, depth: int) -> None:

@@ -182,6 +182,7 @@ class _Inline:
         line = ""
         hidden = ""
         after_picture = False
+        opened: list[tuple[str, int, int]] = []  # links: where they lead, the number of the line and where they begin
         closings = [m[1].lower() for t in tokens if t.type == "html_inline" and (m := _CLOSING_TAG.match(t.content))]
         for n, token in enumerate(tokens):
             if hidden:
@@ -200,6 +201,14 @@ class _Inline:
                 case "html_inline":
                     said, hidden = self._tag(token.content, line[-1:], closings)
                     line += said
+                case "link_open":
+                    opened.append((str(token.attrGet("href") or ""), len(lines), len(line)))
+                case "link_close" if opened:
+                    target, number, start = opened.pop()
+                    self._blocks.link(" ".join([*lines[number:], line])[start:], target)
+                case "wiki_link":
+                    line += token.content
+                    self._blocks.link(token.content, str(token.attrGet("src") or ""))
                 case "math_inline" | "math_inline_double":
                     line += f"{token.markup}{token.content}{token.markup}"
                 case _:

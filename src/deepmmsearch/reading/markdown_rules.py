@@ -157,7 +157,8 @@ def _wiki(state: StateInline, silent: bool) -> bool:
     if found[1] and re.search(r"\.\w{2,5}$", target):
         alt = "" if _NUMBERS.fullmatch(said.replace("x", "")) else said
         return _push(state, len(found[0]), silent, "picture", alt, target)
-    return _push(state, len(found[0]), silent, "text", said or target.lstrip("#^").replace("#", " > "))
+    shown = said or target.lstrip("#^").replace("#", " > ")
+    return _push(state, len(found[0]), silent, "wiki_link", shown, target)
 
 
 def _within_word(state: StateInline) -> bool:

@@ -59,7 +59,7 @@ def from_html(origin: Origin, content: bytes) -> Document:
     date = _date(deepcopy(tree))
     keep_main(tree, body, title)
     text = "\n".join(lines_of(body)) or (f"{FOR_ENGINES}\n{articles}" if articles else "")
-    links = links_of(body, origin.address, base) if origin.address else ()
+    links = links_of(body, origin.address, base)
     title, site = without_name(title, names, called)
     return Document(
         title,
