@@ -491,6 +491,9 @@ def test_an_engine_has_no_titles_apart(tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     with pytest.raises(UserError, match="has no titles apart"):
         Index.build(tmp_path / "pages", f"lancedb://{tmp_path / 'index'}", IndexSettings(titles="apart"))
+    with pytest.raises(UserError):
+        Index.build(tmp_path / "pages", f"lancedb://{tmp_path / 'index'}", IndexSettings(dense="nobody/no-such-model"))
+    assert not (tmp_path / "index").exists(), "what is refused leaves nothing behind"
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,10 @@ def test_words_that_were_searched_for_stand_apart(query: str, text: str, found: 
 def test_of_a_long_text_the_part_with_the_words_is_shown() -> None:
     parts = excerpt("harbour", f"{LONG} The harbour is deep. {LONG}")
     assert parts[1::2] == ["harbour"] and parts[0].startswith("…") and parts[-1].endswith("…")
-    assert len("".join(parts)) <= LONGEST + 2
-    assert excerpt("", LONG) == [LONG[:LONGEST] + "…"]
+    assert len("".join(parts)) <= LONGEST
+    assert excerpt("", LONG) == [LONG[: LONGEST - 1] + "…"]
+    assert excerpt("", "a" * LONGEST) == ["a" * LONGEST]
+    assert excerpt("", "a" * (LONGEST + 1)) == ["a" * (LONGEST - 1) + "…"]
 
 
 def test_markup_stays_text_in_one_line() -> None:

@@ -225,7 +225,13 @@ def test_a_build_tells_what_encodings_it_guessed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("written", "day"),
-    [("2021/5/3", "2021-05-03"), ("2021.05.03", "2021-05-03"), ("2021-5-3 10:00", "2021-05-03"), ("9999-99-99", None)],
+    [
+        *[("2021/5/3", "2021-05-03"), ("2021.05.03", "2021-05-03"), ("2021-5-3 10:00", "2021-05-03")],
+        *[("3 May 2021", "2021-05-03"), ("May 3rd, 2021", "2021-05-03"), ("3. Mai 2021", "2021-05-03")],
+        *[("Mon, 03 May 2021 10:00:00 +0000", "2021-05-03"), ("2021年5月3日", "2021-05-03")],
+        *[("2021", "2021-01-01"), ("2021-05", "2021-05-01"), ("9999-99-99", None), ("03/05/2021", None)],
+        *[("soon", None), ("20210", None), ("May <b>'", None)],
+    ],
 )
 def test_days_above_a_page_as_people_write_them(written: str, day: str | None) -> None:
     assert extract("a.md", f"---\ndate: {written}\n---\nText.".encode()).date == day

@@ -261,3 +261,24 @@ def test_a_page_of_much_is_read_in_time(content: str) -> None:
     start = time.process_time()
     assert read(Origin("html", "x"), content.encode()).text
     assert time.process_time() - start < 20  # a second or less, where nothing grows faster than the page
+
+
+def test_an_article_in_pieces_is_whole() -> None:
+    """Trafilatura takes one of them."""
+    words = "ship crane ferry pier boat quay mast rope sail anchor lamp bell net buoy keel deck oar hull tide".split()
+    said = [f"The {', the '.join(f'{word}{n}' for word in words)} of the year." for n in range(40)]
+    piece = '<div class="chunk"><div class="grid"><div class="item article__body">{}</div></div></div>'
+    pieces = [piece.format("".join(f"<p>{line}</p>" for line in said[n : n + 10])) for n in range(0, 40, 10)]
+    head = '<title>Ships</title><meta property="og:type" content="article">'
+    note = '<div class="ad"><div><p>Buy the boats of Lim now.</p></div></div>'
+    text = page(f"<div>{note.join(pieces)}</div>", head).text
+    assert all(line in text for line in said) and "Lim" not in text
+
+
+def test_the_tables_of_an_article_are_its_own() -> None:
+    said = "".join(f"<p>In {1800 + n} the harbour of Oru took in {n} ships of every kind.</p>" for n in range(9))
+    rows = "".join(f"<tr><td>{n}</td><td>Ship {n}</td><td>{7 * n}</td></tr>" for n in range(30))
+    table = f"<table><tr><th>Pos.</th><th>Ship</th><th>Points</th></tr>{rows}</table>"
+    head = '<title>Ships</title><meta property="og:type" content="article">'
+    text = page(f"<div class='text'>{said}{table}{said}</div>", head).text
+    assert "Pos.: 7 | Ship: Ship 7 | Points: 49" in text

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +54,24 @@ class LanceEngine:
 
     def __init__(self, address: str, uri: str, read_only: bool, indexed: int = INDEXED) -> None:
         self.address, self._indexed = address, indexed
-        module = lancedb_module()
+        self._connect = partial(lancedb_module().connect, uri)
         self.folder = None if "://" in uri else Path(uri).resolve()
-        # connecting makes the folder
         if read_only and self.folder is not None and not self.folder.is_dir():
             raise UserError(
                 f"There is no index at {address}. Make one with: deepmmsearch index build FOLDER --to {address}"
             )
-        with self.intact():
-            self._database = module.connect(uri)
+
+    @cached_property
+    def _database(self) -> Any:
+        # makes the folder, so it waits until something is to be in it
+        return self._connect()
 
     def intact(self) -> AbstractContextManager[None]:
         return told_of("LanceDB", self.address, "" if self.folder else _STORAGE)
 
     def exists(self, name: str) -> bool:
+        if self.folder is not None and not self.folder.is_dir():
+            return False
         found: list[str] = list(self._database.list_tables().tables)
         return name in found
 

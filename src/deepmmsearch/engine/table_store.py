@@ -232,7 +232,8 @@ class TableStore:
         with engine.intact():
             if exists(engine):
                 raise UserError(f"There is an index at {engine.address} already.")
-            if engine.folder is not None and any(path.suffix != SUFFIX for path in engine.folder.iterdir()):
+            made = engine.folder is not None and engine.folder.is_dir()
+            if engine.folder is not None and made and any(path.suffix != SUFFIX for path in engine.folder.iterdir()):
                 raise UserError(f"{engine.folder} exists and is not an index in LanceDB. Choose a new or empty folder.")
             for table in (STATE, STATISTICS, RECORDS, PASSAGES, PAGES):
                 engine.create(table)

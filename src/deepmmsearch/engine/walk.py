@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 from deepmmsearch.engine.exclusions import IGNORE_FILE, Pattern, excluded, patterns, read_ignore_file
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import lies_in
+from deepmmsearch.reading.file_kinds import TEXT_NAME
 
 # the patterns that hold in a folder, each with the depth of the folder that they are relative to; the last count most
 _Rules = tuple[tuple[int, tuple[Pattern, ...]], ...]
@@ -71,14 +72,15 @@ def as_text(name: str) -> str:
 
 
 def extension(name: str, known: Collection[str]) -> str:
-    """By which the kind of a file is told, in small letters: the longest known one (`.warc.gz`), "" for none."""
+    """By which the kind of a file is told, in small letters: the longest known one (`.warc.gz`), "" for none.
+    `README` and its like count as `.txt`."""
     lowered = name.lower()
     start = lowered.find(".", 1)
     while start > 0:
         if lowered[start:] in known:
             return lowered[start:]
         start = lowered.find(".", start + 1)
-    return ""
+    return ".txt" if ".txt" in known and TEXT_NAME.fullmatch(name) else ""
 
 
 def refused(file: str, path: str, reason: str) -> Found:

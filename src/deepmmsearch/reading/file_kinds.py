@@ -6,6 +6,10 @@ in a process of its own.
 
 from __future__ import annotations
 
+import gzip
+import io
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -62,6 +66,9 @@ class FileKind:
     is_text: bool = False
 
 
+# sections of the manual, as its files end
+_MANUAL = (*(f".{n}" for n in range(1, 10)), ".1p", ".3p", ".3pm", ".1ssl", ".3ssl", ".5ssl", ".7ssl", ".3perl", ".man")
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -78,6 +85,7 @@ KINDS = {
         FileKind("text", (".txt", ".text", ".log"), 8_000_000, Later("plain_text.from_text"), is_text=True),
         FileKind("asciidoc", (".adoc", ".asciidoc", ".asc"), 8_000_000, Later("asciidoc.from_asciidoc"), is_text=True),
         FileKind("org", (".org",), 8_000_000, Later("org.from_org"), is_text=True),
+        FileKind("manual", _MANUAL, 4_000_000, Later("manual_page.from_manual_page"), is_text=True),
         FileKind("svg", (".svg",), 8_000_000, Later("vector_picture.from_svg")),
         FileKind("pdf", (".pdf",), 64_000_000, Later("pdf.from_pdf"), 4),
         FileKind("docx", (".docx", ".docm", ".dotx"), 64_000_000, Later("docx.from_docx"), 2),
@@ -96,20 +104,30 @@ KINDS = {
     )
 }
 _BY_SUFFIX = {suffix: kind for kind in KINDS.values() for suffix in kind.suffixes}
-PAGES = tuple(_BY_SUFFIX)
+_PACKED = ".gz"
+PAGES = (*_BY_SUFFIX, *(f"{s}{_PACKED}" for s, kind in _BY_SUFFIX.items() if kind.is_text or kind.name == "html"))
 """The extensions of what is read as a page."""
+TEXT_NAME = re.compile(
+    r"(readme|licen[cs]e|copying|copyright|notice|changelog|changes|news|history|release[_-]?notes|authors|contributors"
+    r"|contributing|maintainers|credits|thanks|acknowledge?ments|install|faq|todo)(-\w{1,20})?"
+    r"(\.(debian|amd64|source|lesser|lib|old|orig|emacs|linux|windows|macos|unix|packagers?|dev|mit|bsd|gpl|apache)){0,2}"
+    r"(\.gz)?",
+    re.I,
+)
+"""Files that are text, though no extension says so: `README`, `LICENSE-MIT`, `changelog.Debian.gz`."""
 READERS = tuple(dict.fromkeys(kind.read.module for kind in KINDS.values()))
 """The modules that `read` imports when it needs them."""
 
 
 def file_origin(path: str, content: bytes) -> Origin:
     """By its extension. Raises Unreadable for what is empty or too large."""
-    kind = _BY_SUFFIX[PurePosixPath(path).suffix.lower()]
+    name = path[: -len(_PACKED)] if path.lower().endswith(_PACKED) else path
+    kind = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower(), KINDS["text"])
     if not content.strip():
         raise Unreadable("empty file")
     if len(content) > kind.largest:
         raise Unreadable(f"larger than {kind.largest // 1_000_000} MB")
-    return Origin(kind.name, readable_name(path))
+    return Origin(kind.name, readable_name(name))
 
 
 def page_origin(url: str, declared: str, charset: str, content: bytes, longest: int) -> Origin:
@@ -137,12 +155,25 @@ def read(origin: Origin, content: bytes) -> Document:
         # main text comes early, and trafilatura takes seconds for more
         content = content[: KINDS["html"].largest if origin.kind == "html" else 4 * origin.longest]
     kind = KINDS[origin.kind]
+    if content.startswith(b"\x1f\x8b") and not origin.address:
+        content = _unpacked(content, kind.largest)
     document: Document = _decoded(kind.read, origin, content) if kind.is_text else kind.read(origin, content)
     text = document.text[: origin.longest]
     text = text.rstrip() if document.marks else text.strip()  # which count from the text's beginning
     if not text.strip() and (origin.address or not document.pictures):
         raise Unreadable("no text found" + ("; it may be made by scripts" if origin.kind == "html" else ""))
     return replace(document, title=document.title[:300], text=text)
+
+
+def _unpacked(content: bytes, most: int) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        try:
+            found = file.read(most + 1)
+        except (OSError, EOFError, zlib.error):
+            raise Unreadable("a damaged gzip file") from None
+    if len(found) > most:
+        raise Unreadable(f"unpacks to more than {most // 1_000_000} MB")
+    return found
 
 
 def _decoded(reader: Later, origin: Origin, content: bytes) -> Document:

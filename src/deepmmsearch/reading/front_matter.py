@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 from deepmmsearch.reading.document import clean
@@ -16,7 +17,8 @@ _NAMES = {
     "language": ("lang", "language", "locale"),
 }
 _WORDS = ("description", "summary", "excerpt", "aliases", "tags", "keywords", "categories")
-_DAY = re.compile(r"(\d{4})([-/.])(0?[1-9]|1[0-2])\2(0?[1-9]|[12]\d|3[01])(?!\d)")
+_DAY = re.compile(r"(\d{4})(?:([-/.])|\s?年\s?)(0?[1-9]|1[0-2])(?:\2|\s?月\s?)(0?[1-9]|[12]\d|3[01])(?!\d)")
+_YEAR = re.compile(r"((?:19|20)\d\d)(?:[-/.](0?[1-9]|1[0-2]))?")
 
 
 class FrontMatter:
@@ -27,9 +29,25 @@ class FrontMatter:
         self.title, self.url, date, self.language = (
             next((", ".join(known[name]) for name in names if known.get(name)), "") for names in _NAMES.values()
         )
-        day = _DAY.match(date)
-        self.date = f"{day[1]}-{day[3]:>02}-{day[4]:>02}" if day else None
+        self.date = _day(date)
         self.words = [f"{name}: {', '.join(known[name])}" for name in _WORDS if known.get(name)]
+
+
+def _day(date: str) -> str | None:
+    """2021/5/3, 3 May 2021; 2021-05 and 2021 count by their first day."""
+    if day := _DAY.match(date):
+        return f"{day[1]}-{day[3]:>02}-{day[4]:>02}"
+    if year := _YEAR.fullmatch(date):
+        return f"{year[1]}-{year[2] or '1':>02}-01"
+    if len(date) > 40 or not any(map(str.isalpha, date)):
+        return None  # 03/05/2021 is one day here and another one there
+    from htmldate import find_date
+
+    try:
+        found: str | None = find_date(f"<meta name='date' content='{escape(date)}'><p></p>", extensive_search=False)
+    except Exception:  # as over pages
+        return None
+    return found
 
 
 def split_front_matter(text: str) -> tuple[FrontMatter, str]:

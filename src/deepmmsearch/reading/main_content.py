@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from deepmmsearch.errors import MissingExtra
@@ -53,6 +55,7 @@ WEIGHTS = {
 ARTICLE_TOLD, ARTICLE_UNTOLD, OTHER, STRUCTURED = -0.5, 2.5, 0.5, -0.5
 SHORT = 1_000  # characters of which each sentence counts
 LIST = -1.5  # the least mean value of a list on a page of much structure
+ALIKE = 0.2  # of all that is marked up alike
 MUCH_STRUCTURE = 0.25  # of a page's own text
 _NEVER = ("nav", "footer")
 _LISTS = ("ul", "ol", "dl", "table")
@@ -184,6 +187,8 @@ class _Page:
         values = [self._value(number) for number in range(len(self.runs))]
         if article is not None:
             stay = [self._of_article(number, value, article) for number, value in enumerate(values)]
+            self._keep_alike(stay, values)
+            self._keep_tables(stay)
         elif self._clean_main(values) is not None:
             stay = [self._in_main(run) for run in self.runs]
         else:
@@ -199,6 +204,34 @@ class _Page:
         if run.block.tag == "h1" and run.text in title and self.whole.text > SHORT:
             return False  # told as the title
         return value >= (ARTICLE_TOLD if run.told else ARTICLE_UNTOLD) and (run.told or self._told_near(number) >= 0.5)
+
+    def _keep_alike(self, stay: list[bool], values: list[float]) -> None:
+        """Of an article in several pieces trafilatura may take one: the others are marked up as that one is."""
+        forms = [self._form(run.block) for run in self.runs]
+        told, whole = Counter[tuple[str, ...]](), Counter[tuple[str, ...]]()
+        for run, form in zip(self.runs, forms, strict=True):
+            told[form] += run.size * run.told
+            whole[form] += run.size
+        for number, form in enumerate(forms):
+            alike = told[form] >= max(SHORT / 2, ALIKE * whole[form])
+            stay[number] = stay[number] or (alike and values[number] >= OTHER)
+
+    def _form(self, block: Any) -> tuple[str, ...]:
+        """How an element and the two around it are marked up."""
+        return tuple(f"{e.tag} {e.get('class') or ''}" for e in (block, *islice(block.iterancestors(), 2)))
+
+    def _keep_tables(self, stay: list[bool]) -> None:
+        """Those that stand among what trafilatura has of an article."""
+        of: dict[Any, list[int]] = {}
+        for number, run in enumerate(self.runs):
+            table = next((e for e in (run.block, *run.block.iterancestors()) if e.tag == "table"), None)
+            if table is not None and self.around[run.block].furniture < 0.5:
+                of.setdefault(table, []).append(number)
+        for table, numbers in of.items():
+            beside, own = self.around[table.getparent()], self.around[table]
+            if beside.told - own.told >= 0.5 * (beside.text - own.text) > 0 and own.linked < 0.3 * own.text:
+                for number in numbers:
+                    stay[number] = True
 
     def _is_structured(self, values: list[float]) -> bool:
         likely = [run for run, value in zip(self.runs, values, strict=True) if value >= LIST]

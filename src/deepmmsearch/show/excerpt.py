@@ -22,7 +22,8 @@ def excerpt(query: str, text: str) -> list[str]:
     found = list(_found(query[:_ASKED], line))
     first = found[0][0] if found else 0
     begin = line.rfind(" ", 0, first - _BEFORE) + 1 if first > LONGEST - _BEFORE else 0
-    end = min(len(line), begin + LONGEST)
+    room = LONGEST - (begin > 0)  # beside the ellipses
+    end = len(line) if len(line) - begin <= room else begin + room - 1
     parts, at = [], begin
     for start, stop in found:
         if at <= start and stop <= end:
