@@ -263,6 +263,11 @@ def test_a_page_of_much_is_read_in_time(content: str) -> None:
     assert time.process_time() - start < 20  # a second or less, where nothing grows faster than the page
 
 
+def test_headings_may_be_told_by_their_role() -> None:
+    body = "<div role='heading' aria-level='3'>Fares</div><p>Paid on board.</p><p role=heading>Town</p><p>Old.</p>"
+    assert page(f"<main>{body}</main>").headings == (("Fares", 3), ("Town", 2))
+
+
 def test_an_article_in_pieces_is_whole() -> None:
     """Trafilatura takes one of them."""
     words = "ship crane ferry pier boat quay mast rope sail anchor lamp bell net buoy keel deck oar hull tide".split()

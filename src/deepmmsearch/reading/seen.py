@@ -42,7 +42,7 @@ def remove(element: Any) -> None:
 
 
 def keep_seen(tree: Any) -> None:
-    """Takes everything else out."""
+    """Takes everything else out, and gives headings that are told as such alone the elements of headings."""
     for formula in list(tree.iter("math")):
         _as_tex(formula)
     for cell in tree.iter("td", "th"):
@@ -52,6 +52,9 @@ def keep_seen(tree: Any) -> None:
                 cell.set(name, "1")
     for frames in list(tree.iter("noframes")):
         frames.text = re.sub(r"<[^<>]{0,500}>", " ", frames.text or "")
+    for heading in tree.xpath(".//*[@role='heading'][not(self::h1 or self::h2 or self::h3 or self::h4)]"):
+        level = (heading.get("aria-level") or "").strip()
+        heading.tag = f"h{level if level in tuple('123456') else 2}"
     doomed = []
     for element in tree.iter():
         if not isinstance(element.tag, str) or element.tag in _NEVER or _footnote_mark(element):
