@@ -84,6 +84,7 @@ def test_asciidoc_is_read_as_it_is_meant() -> None:
     document = extract("a.adoc", ADOC.encode())
     lines = document.text.splitlines()
     assert (document.title, document.date) == ("Oru Manual", "2023-04-05")
+    assert [link.url for link in document.links] == ["https://x.example/y"]
     assert document.headings == (("Oru Manual", 1), ("Install on Linux", 2))
     assert "The Harbour has two quays and __init__, wrapped by an editor somewhere in the middle of the" in lines[4]
     kept = ["$ run Vec<u8>", "== no heading", "Steps", "First of all", "Second step", "CPU: The processor."]
@@ -102,6 +103,7 @@ def test_org_is_read_as_it_is_meant() -> None:
         (("Install", 1), ("Code", 2)),
     )
     assert "Some italic words with a link and __init__, wrapped by an editor in the middle of" in document.text
+    assert [(link.text, link.url) for link in document.links] == [("a link", "https://x.example")]
     kept = ["def go(self):  # a * b", "    * no heading", "First of all", "Second", "Port: Hale | Depth: 7 m"]
     assert [line for line in lines if line in kept] == kept
     assert not any("comment" in line or "passwd" in line or "abc" in line for line in lines)

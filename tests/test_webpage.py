@@ -263,6 +263,13 @@ def test_a_page_of_much_is_read_in_time(content: str) -> None:
     assert time.process_time() - start < 20  # a second or less, where nothing grows faster than the page
 
 
+def test_a_term_keeps_its_own_colon_and_a_quotation_its_line() -> None:
+    body = "<dl><dt>Parameters<span>:</span></dt><dd>name</dd><dt>Port</dt><dd>Hale</dd></dl>"
+    quoted = "<blockquote><div><cite>Agnes wrote:</cite>It stops.</div></blockquote><p>Says <cite>she</cite>.</p>"
+    said = ["Parameters: name", "Port: Hale", "Agnes wrote:", "It stops.", "Says she."]
+    assert lines(f"<main>{body}{quoted}</main>") == said
+
+
 def test_headings_may_be_told_by_their_role() -> None:
     body = "<div role='heading' aria-level='3'>Fares</div><p>Paid on board.</p><p role=heading>Town</p><p>Old.</p>"
     assert page(f"<main>{body}</main>").headings == (("Fares", 3), ("Town", 2))

@@ -154,7 +154,10 @@ class _Reader:
             self._blocks.picture(found["src"], _first(found["alt"]))
             return " "
         if found["target"]:
-            return _first(found["said"]).rstrip("^") or (found["url"] or "") + found["target"]
+            target = (found["url"] or "") + found["target"]
+            said = _first(found["said"]).rstrip("^") or target
+            self._blocks.link(said, target)
+            return said
         for name in ("called", "anchor", "inner", "code", "marked"):
             if found[name]:
                 return found[name].strip()

@@ -129,6 +129,7 @@ class _Reader:
         if _PICTURE.fullmatch(target):
             self._blocks.picture(target.removeprefix("./"), said or "")
             return said or " "
+        self._blocks.link(said or target, target)
         return said or target
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from deepmmsearch.reading.document import SPACES
@@ -96,6 +97,8 @@ class _Writer:
             self._definition(element)
         elif tag in HEADINGS:
             self._lines([heading_of(element)])
+        elif tag == "cite" and any(above.tag == "blockquote" for above in islice(element.iterancestors(), 2)):
+            self._lines(lines_of(element))  # forums write so whom they quote
         elif tag in BLOCKS:
             self._end_line()
             self.inside(element)
@@ -125,7 +128,8 @@ class _Writer:
         before = element.getprevious()
         lines = lines_of(element)
         if lines and before is not None and before.tag == "dt" and not lines[0].startswith("\x00"):
-            self._pieces.append(": ")
+            # Sphinx writes `Parameters:`
+            self._pieces.append(" " if "".join(before.itertext()).rstrip().endswith((":", "：")) else ": ")
         else:
             self._end_line()
         for line in lines:
