@@ -34,6 +34,7 @@ from deepmmsearch.normal_forms import normal_form
 from deepmmsearch.notation import parse_json
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.reading.document import Heading
+from deepmmsearch.reading.manual_page import from_manual_page
 from deepmmsearch.reading.markdown import from_markdown
 from deepmmsearch.reading.plain_text import from_text
 from deepmmsearch.reading.rst import from_rst
@@ -371,6 +372,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "sentences": lambda t: [split_sentences(t), split_line(" ".join(t.split()))],
     "words": terms,
     "extractive summary": lambda t: asyncio.run(_summarised(t)),
+    "manual page": lambda t: [from_manual_page(f".TH {t}\n.{t}\n{x}", "a") for x in (t, f".Op {t}", f".TS\n{t}")],
     "passages of an index": lambda t: passages(t, outline=Outline([Heading("a")])),
     "summary": lambda t: read_citations(t, 5),
     "passages to summarise": lambda t: fenced("text", t, t, [t]),
