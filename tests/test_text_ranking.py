@@ -186,6 +186,13 @@ def test_a_compound_is_found_by_its_parts_among_pages_in_other_languages(tmp_pat
     assert index.search_text("court of Town 12", 1)[0].url == "12.md"
 
 
+def test_a_very_long_query_is_not_cut_into_parts(tmp_path: Path) -> None:
+    snapshot = _index(tmp_path, GERMAN).store.snapshot()
+    assert understood(snapshot, "Verfassungsgericht der Stadt").parts
+    many = " ".join(f"die {a}{b}{c}igkeiten" for a in "bdfgk" for b in "aeiou" for c in "lmnrst")
+    assert not understood(snapshot, many).parts and understood(snapshot, many).words == many
+
+
 def test_words_that_hardly_change_have_no_parts(tmp_path: Path) -> None:
     index = _index(tmp_path, {"a.md": "# Lighthouse\n\nThe lighthouse was built by the keepers of the harbour."})
     assert not index.search_text("houseboat", 1)

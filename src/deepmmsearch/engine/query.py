@@ -25,6 +25,8 @@ SMALL = 0.3
 """Their weight then."""
 PARTS = 0.5
 """The weight of parts of words beside the words."""
+MOST_PARTS = 256
+"""A query of more has words enough to be found by those alone."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def understood(snapshot: BackendSnapshot, text: str) -> Query:
                     parts[part] += PARTS  # type: ignore[assignment]
     if len(weights) > MOST_TERMS:
         weights = _telling(snapshot, weights)
+    if len(parts) > MOST_PARTS:
+        parts.clear()
     conditions = _conditions(snapshot, asked, spoken) if asked.filters else None
     return Query(asked.words, weights, small, conditions, asked.phrases, asked.without, replaced, parts)
 
