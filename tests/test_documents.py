@@ -311,6 +311,7 @@ CONTENTS = {
     "a.rtf": rb"{\rtf1 A ferry.\par}",
     "a.adoc": b"= Ferries\n\nA ferry.",
     "a.org": b"* Ferries\nA ferry.",
+    "a.1": b".TH FERRY 1\n.SH NAME\nferry \\- cross it",
     "a.svg": b'<svg xmlns="http://www.w3.org/2000/svg"><text>A ferry</text></svg>',
     "a.msg": msg({"0037": "A ferry"}, {}, {"__substg1.0_3707001F": "list.txt".encode("utf-16-le")}),
 }
