@@ -57,13 +57,13 @@ def test_how_weights_are_sent() -> None:
 
 
 def test_how_an_engine_in_the_process_is_started() -> None:
-    """Ours is TRL's, with a dtype."""
+    """Ours is TRL's, with a dtype, and prompts that are read at once on a CPU."""
     theirs = inspect.getsource(generation.VLLMGeneration._init_vllm)
     (call,) = re.findall(r"LLM\((.*?)\n            \)", theirs, re.S)
     asked = set(re.findall(r"^ +(\w+)=", call, re.M))
     (call,) = re.findall(r"LLM\((.*?)\n            \)", inspect.getsource(colocated.colocated_engine), re.S)
     ours = set(re.findall(r"^ +(\w+)=", call, re.M))
-    assert ours - asked == {"dtype"}
+    assert ours - asked == {"dtype", "enable_chunked_prefill"}
     assert asked - ours == {"tensor_parallel_size", "quantization", "trust_remote_code"}
     # the rest of what ours does for a round
     rounds = inspect.getsource(generation.VLLMGeneration)

@@ -36,6 +36,8 @@ def colocated_engine(trainer: GRPOTrainer, source: str, dtype: str) -> Any:
                 max_model_len=args.vllm_max_model_length,
                 max_num_seqs=args.per_device_train_batch_size * args.steps_per_generation,
                 max_num_batched_tokens=BATCHED_TOKENS,
+                # on a CPU a seeded request whose prompt is read in parts ends vLLM 0.30; None is its own choice
+                enable_chunked_prefill=False if accelerator.device.type == "cpu" else None,
                 gpu_memory_utilization=args.vllm_gpu_memory_utilization,
                 enable_sleep_mode=args.vllm_enable_sleep_mode,
                 model_impl=args.vllm_model_impl,
