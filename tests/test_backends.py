@@ -219,8 +219,9 @@ def test_what_changes_is_replaced_and_what_goes_is_removed(new_place: NewPlace, 
     assert (report.added, report.changed, report.removed) == (1, 1, 1)
     assert _urls(index, "lighthouse") == [] and sorted(_urls(index, "windmill")) == ["a.md", "c.md"]
     assert index.remove(["c.md"]) == 1 and _urls(index, "windmill") == ["a.md"]
-    with pytest.raises(UserError, match="is not in the index"):
-        index.remove(["' OR '1'='1"])
+    for name in ("' OR '1'='1", "%", "caf\udce9.md", '" or id != "'):
+        with pytest.raises(UserError, match="is not in the index"):
+            index.remove([name])
     index.add([own / "a.md"])
     assert index.stats()["files"] == 1 and Index.open(place).digest() == index.digest()
 
@@ -347,8 +348,12 @@ def test_a_killed_writer_loses_nothing_for_good(new_place: NewPlace, own: Path, 
 
 
 def test_a_server_of_milvus_that_is_too_old_is_told(milvus: str, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pymilvus import MilvusClient
+    from pymilvus import MilvusClient, MilvusException
 
+    def refused(client: object, *given: object, **options: object) -> None:
+        raise MilvusException(1100, "create index on 104 field is not supported")
+
+    monkeypatch.setattr(MilvusClient, "create_collection", refused)
     monkeypatch.setattr(MilvusClient, "get_server_version", lambda client: "v2.3.5")
     with pytest.raises(UserError, match=r"is Milvus v2\.3\.5, which has no sparse vectors. Use 2\.4 or later"):
         Index.build(own, f"{milvus}/old")
@@ -564,6 +569,22 @@ def test_many_vectors_have_an_index_that_is_used(lance: LanceEngine) -> None:
         right += len({row["passage"] for _, row in found[:10]} & set(exact))
         assert found[0][0] == pytest.approx(1, abs=0.01) and found[0][1]["passage"] == exact[0]
     assert right >= 0.98 * 300
+
+
+def test_an_index_of_vectors_in_many_pieces_is_made_anew(lance: LanceEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepmmsearch.engine.lancedb_tables.APART", 10)
+    monkeypatch.setattr("deepmmsearch.engine.lancedb_tables.SEGMENTS", 2)
+    table = parts_table({"vector": 16})
+    lance.create(table)
+    rows = lance.open(table, Statistics())
+    vectors, pieces = _vectors(800), []
+    for first, last in [(0, 600), (600, 650), (650, 700), (700, 750), (750, 752)]:
+        rows.add(_parts(vectors[first:last], first))
+        rows.compact()
+        (index,) = lance._database.open_table("parts").list_indices()
+        pieces.append((index.num_segments, index.num_unindexed_rows))
+    assert pieces == [(1, 0), (2, 0), (3, 0), (1, 0), (1, 2)]
+    assert rows.nearest("vector", vectors[740], 10, ["passage"])[0][1]["passage"] == 740
 
 
 def _indexed(lance: LanceEngine) -> dict[str, tuple[str, int]]:

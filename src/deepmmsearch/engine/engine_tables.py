@@ -201,7 +201,7 @@ def batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 
 _REASONS = re.compile(
     r'<Message>([^<]{1,200})</Message>|message: \\?"([^"\\]{1,200})|(Failed to get \w{1,20} credentials)'
-    r"|message=([^<>]{1,200})"
+    r"|message=([^<>]{1,200}?)\)?>"
 )
 """Where the servers of object storage, the system and Milvus say what is wrong, among what their clients tell."""
 

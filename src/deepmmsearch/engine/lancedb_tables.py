@@ -36,6 +36,10 @@ _STORAGE = (
 FRAGMENTS, APART, APART_TERMS = 16, 1_000, 100
 """Files of a table, and rows that its indexes do not have, up to which it is left as it is. Texts that are not in their
 index are parted into terms again by every query."""
+SHARE = 50
+"""Of the rows one in so many may be outside of an index that is not of words."""
+SEGMENTS = 32
+"""Pieces of an index of vectors, each of what one compaction brought; where there are more, it is made anew."""
 FILTERED, INDEXED = 10_000, 50_000
 """Rows from which columns that are filtered by have indexes, and vectors too."""
 
@@ -195,7 +199,7 @@ class LanceRows:
         self, column: str, vector: np.ndarray, limit: int, columns: Sequence[str], where: Where = ()
     ) -> list[tuple[float, Row]]:
         query = self._opened.search(np.asarray(vector, np.float32), vector_column_name=column, query_type="vector")
-        query = query.distance_type("cosine").select([*columns, "_distance"]).limit(limit).refine_factor(4)
+        query = query.distance_type("cosine").select([*columns, "_distance"]).limit(limit).refine_factor(1)
         if where:
             query = query.where(DIALECT.written(where), prefilter=True)
         return [(1.0 - float(row.pop("_distance")), row) for row in query.to_arrow().to_pylist()]
@@ -203,12 +207,13 @@ class LanceRows:
     def compact(self) -> bool:
         indexes = self._opened.list_indices()
         rows = self._opened.count_rows()
-        missing = self._missing({column for index in indexes for column in index.columns}, rows)
-        apart = any(self._is_apart(index) for index in indexes)
+        sound = [index for index in indexes if (index.num_segments or 0) <= SEGMENTS or index.index_type == "FTS"]
+        missing = self._missing({column for index in sound for column in index.columns}, rows)
+        apart = any(_is_apart(index, rows) for index in indexes)
         if not missing and not apart and self._opened.stats()["fragment_stats"]["num_fragments"] <= FRAGMENTS:
             return False
         for name, config in missing.items():
-            self._opened.create_index(name, config=config, replace=False)
+            self._opened.create_index(name, config=config, replace=True)
         for attempt in range(TRIES):
             try:
                 self._opened.optimize(cleanup_older_than=KEPT)
@@ -218,10 +223,6 @@ class LanceRows:
                     time.sleep(0.1 * 2**attempt)
         # what is not compacted is found all the same, and the next writer tries again
         return True
-
-    def _is_apart(self, index: Any) -> bool:
-        most = APART_TERMS if index.index_type == "FTS" else APART
-        return int(index.num_unindexed_rows or 0) > most
 
     def _missing(self, has: set[str], rows: int) -> dict[str, Any]:
         """Indexes that the table is large enough for, by their columns."""
@@ -237,3 +238,8 @@ class LanceRows:
                 case "vector" if rows >= self._indexed:
                     wanted[name] = IvfHnswSq(distance_type="cosine")
         return {name: config for name, config in wanted.items() if name not in has}
+
+
+def _is_apart(index: Any, rows: int) -> bool:
+    most = APART_TERMS if index.index_type == "FTS" else max(APART, rows // SHARE)
+    return int(index.num_unindexed_rows or 0) > most

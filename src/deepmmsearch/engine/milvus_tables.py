@@ -102,7 +102,6 @@ class MilvusEngine:
             )
 
     def create(self, table: TableShape) -> None:
-        self._check_version()
         kinds = self._module.DataType
         schema = self._module.MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False)
         indexes = self._module.MilvusClient.prepare_index_params()
@@ -125,9 +124,13 @@ class MilvusEngine:
         # each collection has vectors
         schema.add_field(TERMS, kinds.SPARSE_FLOAT_VECTOR)
         indexes.add_index(TERMS, index_type="SPARSE_INVERTED_INDEX", metric_type="IP")
-        self._client.create_collection(
-            f"{self._name}_{table.name}", schema=schema, index_params=indexes, consistency_level="Strong"
-        )
+        try:
+            self._client.create_collection(
+                f"{self._name}_{table.name}", schema=schema, index_params=indexes, consistency_level="Strong"
+            )
+        except self._module.MilvusException:
+            self._check_version()
+            raise
 
     def open(self, table: TableShape, statistics: TermStatistics) -> TableRows:
         return MilvusRows(self._client, f"{self._name}_{table.name}", table.columns, statistics)
