@@ -116,11 +116,11 @@ class SentenceEncoder:
         tokenizer = getattr(self._model, "tokenizer", None)
         if not callable(tokenizer):  # static embeddings
             return 1.0
-        tokens = tokenizer.tokenize(query)
-        unknown = tokens.count(tokenizer.unk_token)
-        spelled = sum(map(bool, map(_letters, tokens)))
-        # an unknown token may stand for a whole word
-        each = _letters(query) / max(1, spelled) if 2 * unknown <= spelled else 0.0
+        spelled = [_letters(token) for token in tokenizer.tokenize(query) if token != tokenizer.unk_token]
+        # an unknown token stands for a whole word, of a script without blanks for a whole sentence
+        if 2 * sum(spelled) < _letters(query):
+            return 0.0
+        each = sum(spelled) / max(1, sum(map(bool, spelled)))
         return min(1.0, max(0.0, (each - SPELLED) / (WORDS - SPELLED)))
 
     def _encoded(self, encode: Callable[..., Any], texts: Sequence[str], prefix: str) -> np.ndarray:

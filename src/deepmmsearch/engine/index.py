@@ -330,6 +330,8 @@ class Index:
         return removed
 
     def _files(self, snapshot: BackendSnapshot, name: str) -> set[str]:
+        if name != without_halves(name):  # no index holds such a name
+            return set()
         files = {record.file for record in snapshot.find("url", name) if record.kind == "passage"}
         for identity in {name, self._ingest_id(name), self._ingest_id(self.root / name)}:
             files.update(snapshot.files_below(identity))

@@ -357,8 +357,6 @@ class TableSnapshot:
         return Record(row["kind"], row["file"], json.loads(row["content"]), score)
 
     def known_file(self, file: str) -> KnownFile | None:
-        if file != without_halves(file):
-            return None
         where: list[Condition] = [Is("file", [file]), Is("kind", FILE_KINDS)]
         found = self._rows(RECORDS.name).find(where, RECORDED, 1)
         return _known(found[0]) if found else None
@@ -369,8 +367,6 @@ class TableSnapshot:
 
     def files_below(self, folder: str) -> list[str]:
         start = folder.rstrip("/")
-        if start != without_halves(start):
-            return []
         where: list[Condition] = [Is("kind", FILE_KINDS), Between("file", f"{start}/", f"{start}0")]  # 0 comes after /
         return [row["file"] for row in self._rows(RECORDS.name).find(where, ["file"])]
 
