@@ -24,7 +24,7 @@ from deepmmsearch.errors import Failed, MissingExtra, UserError
 from deepmmsearch.eval.run import EvalRun
 from deepmmsearch.object_storage.filesystems import address_of, filesystem, inner_path, speaking
 from deepmmsearch.object_storage.local_copies import copies, local_copy
-from deepmmsearch.object_storage.remote_folders import MANIFEST, Piece, RemoteFolder
+from deepmmsearch.object_storage.remote_folders import MANIFEST, FilePiece, RemoteFolder
 from deepmmsearch.object_storage.working_copy import WorkingCopy, put_new
 from endpoints import Endpoint, endpoint, said
 from part_runs import write_eval_recipe
@@ -298,9 +298,7 @@ def test_parts_are_merged_from_object_storage(tmp_path: Path, server: Endpoint, 
         done("eval", recipe, "--part", f"{number}/2", "--out", address)
     told = done("eval", "merge", tmp_path / "merged", f"{address}.part-*", "--no-report")
     assert "5 trajectories and 5 verdicts are new" in told and "none of the parts" not in told
-    assert "Nothing that deepmmsearch wrote matches" in str(
-        run("eval", "merge", tmp_path / "m", f"{address}.x*").exception
-    )
+    assert "No folder that was put up matches" in str(run("eval", "merge", tmp_path / "m", f"{address}.x*").exception)
 
 
 def test_a_data_set_is_built_into_and_read_from_object_storage(tmp_path: Path, server: Endpoint, address: str) -> None:
@@ -368,7 +366,7 @@ def test_a_piece_is_read_whole_or_not_at_all(tmp_path: Path, address: str) -> No
     remote = RemoteFolder(address)
     manifest = remote.manifest()
     assert manifest is not None
-    piece: Piece = manifest.files["images/a.png"][0]
+    piece: FilePiece = manifest.files["images/a.png"][0]
     remote.put(piece.object, b"damaged")
     with pytest.raises(Failed, match="damaged"):
         local_copy(address)

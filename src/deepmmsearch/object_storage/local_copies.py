@@ -32,7 +32,7 @@ def local_copy(place: str | Path) -> Path:
 
 
 def matching(place: str | Path) -> list[str | Path]:
-    """The folders that deepmmsearch wrote there whose addresses match one with `*` in it; else the place alone."""
+    """The folders with a manifest whose addresses match one with `*` in it; else the place alone."""
     address = address_of(place)
     if address is None or "*" not in address:
         return [place]
@@ -40,7 +40,7 @@ def matching(place: str | Path) -> list[str | Path]:
     with speaking(address):
         found = sorted(fs.glob(f"{path}/{MANIFEST}"))
     if not found:
-        raise UserError(f"Nothing that deepmmsearch wrote matches {address}. Check the address.")
+        raise UserError(f"No folder that was put up matches {address}. Check the address.")
     return [fs.unstrip_protocol(name.removesuffix(f"/{MANIFEST}")) for name in found]
 
 

@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Piece:
+class FilePiece:
     """Of a file, in the object of this name."""
 
     object: str
@@ -38,7 +38,7 @@ class Piece:
 class Manifest:
     """`files`: by their paths, the pieces of each in order. `id`: of this state of the folder."""
 
-    files: Mapping[str, tuple[Piece, ...]] = field(default_factory=dict)
+    files: Mapping[str, tuple[FilePiece, ...]] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -59,9 +59,9 @@ class RemoteFolder:
         try:
             found = json.loads(raw)
             if found["version"] > _VERSION:
-                raise UserError(f"A newer version of deepmmsearch wrote {self.address}. Update.")
+                raise UserError(f"A newer version of deepmmsearch made {self.address}. Update.")
             files = {
-                str(name): tuple(Piece(str(p["object"]), int(p["size"]), str(p["sha256"])) for p in pieces)
+                str(name): tuple(FilePiece(str(p["object"]), int(p["size"]), str(p["sha256"])) for p in pieces)
                 for name, pieces in found["files"].items()
             }
             return Manifest(files, str(found["id"]))
@@ -107,7 +107,7 @@ class RemoteFolder:
                         "manifest says. Run again."
                     )
 
-    def _read(self, piece: Piece) -> Iterator[bytes]:
+    def _read(self, piece: FilePiece) -> Iterator[bytes]:
         with speaking(self.address), self.fs.open(f"{self.path}/{inner_path(piece.object)}", "rb") as source:
             while data := source.read(_CHUNK):
                 yield data

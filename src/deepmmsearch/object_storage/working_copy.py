@@ -16,7 +16,7 @@ from typing import Any, Self
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.files import write_json
 from deepmmsearch.object_storage.filesystems import inner_path
-from deepmmsearch.object_storage.remote_folders import Manifest, Piece, RemoteFolder, digest_of_file, object_name
+from deepmmsearch.object_storage.remote_folders import FilePiece, Manifest, RemoteFolder, digest_of_file, object_name
 from deepmmsearch.progress import Watch, silent
 
 EVERY = 60.0
@@ -44,7 +44,7 @@ class WorkingCopy:
     def __init__(self, folder: Path, address: str, watch: Watch = silent, every: float = EVERY) -> None:
         self.folder, self.remote, self._watch, self._every = folder, RemoteFolder(address), watch, every
         self._manifest: Manifest | None = None
-        self._known: dict[str, tuple[Any, tuple[Piece, ...]]] = {}
+        self._known: dict[str, tuple[Any, tuple[FilePiece, ...]]] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._put_up_again_and_again, daemon=True)
 
@@ -93,7 +93,7 @@ class WorkingCopy:
     def _refuse_foreign(self) -> None:
         if self.remote.holds_anything():
             raise UserError(
-                f"There is something at {self.remote.address} that deepmmsearch did not write. Give another address."
+                f"There is something at {self.remote.address} that this program did not write. Give another address."
             )
 
     def _put_up(self, steady: bool = False) -> None:
@@ -139,7 +139,7 @@ class WorkingCopy:
                 if piece.object not in named:
                     self.remote.remove(piece.object)
 
-    def _whole(self, path: Path, former: Manifest) -> tuple[Piece, ...] | None:
+    def _whole(self, path: Path, former: Manifest) -> tuple[FilePiece, ...] | None:
         """None where it was removed or replaced meanwhile."""
         name = self._name(path)
         try:
@@ -149,7 +149,7 @@ class WorkingCopy:
             size, sha256 = path.stat().st_size, digest_of_file(path)
             pieces = former.files.get(name, ())
             if [(piece.size, piece.sha256) for piece in pieces] != [(size, sha256)]:
-                pieces = (Piece(object_name(name, sha256, bool(pieces)), size, sha256),)
+                pieces = (FilePiece(object_name(name, sha256, bool(pieces)), size, sha256),)
                 self.remote.put(pieces[0].object, path)
             if _stamp(path) != stamp:
                 return None
@@ -158,16 +158,16 @@ class WorkingCopy:
         self._known[name] = stamp, pieces
         return pieces
 
-    def _text(self, path: Path, text: bytes, former: Manifest) -> tuple[Piece, ...]:
+    def _text(self, path: Path, text: bytes, former: Manifest) -> tuple[FilePiece, ...]:
         name, sha256 = self._name(path), _digest(text)
         pieces = former.files.get(name, ())
         if [(piece.size, piece.sha256) for piece in pieces] == [(len(text), sha256)]:
             return pieces
-        piece = Piece(object_name(name, sha256, bool(pieces)), len(text), sha256)
+        piece = FilePiece(object_name(name, sha256, bool(pieces)), len(text), sha256)
         self.remote.put(piece.object, text)
         return (piece,)
 
-    def _grown(self, path: Path, end: int, former: Manifest) -> tuple[Piece, ...]:
+    def _grown(self, path: Path, end: int, former: Manifest) -> tuple[FilePiece, ...]:
         """The pieces that are there, where the file begins with them, and one for what is new."""
         name = self._name(path)
         pieces = former.files.get(name, ())
@@ -182,7 +182,7 @@ class WorkingCopy:
             file.seek(there)
             while there < end:
                 data = file.read(min(_PIECE, end - there))
-                piece = Piece(object_name(name, _digest(data), taken), len(data), _digest(data))
+                piece = FilePiece(object_name(name, _digest(data), taken), len(data), _digest(data))
                 self.remote.put(piece.object, data)
                 pieces, there, taken = (*pieces, piece), there + len(data), True
         self._known[name] = same_file, pieces
@@ -249,7 +249,7 @@ def _whole_lines(path: Path) -> int:
     return 0
 
 
-def _begins_with(path: Path, end: int, pieces: tuple[Piece, ...]) -> bool:
+def _begins_with(path: Path, end: int, pieces: tuple[FilePiece, ...]) -> bool:
     place = 0
     for piece in pieces:
         if place + piece.size > end or digest_of_file(path, place, piece.size) != piece.sha256:
