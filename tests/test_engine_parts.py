@@ -127,7 +127,7 @@ def test_what_is_written_in_pictures_is_found_where_the_index_reads_it(
     assert plain.search_text("Wanda Pohl") == []
     (reason,) = plain.report.skipped
     assert reason == "a scan without text; index build --ocr reads it"
-    monkeypatch.setattr("deepmmsearch.engine.index.TextReader", Told)
+    monkeypatch.setattr("deepmmsearch.reading.ocr.TextReader", Told)
     index = Index.build(root, tmp_path / "index", IndexSettings(ocr=True))
     assert {hit.url for hit in index.search_text("Wanda Pohl", 9)} == {
         *("plaque.png", "report.docx", "year%20book.pdf#page=5")
