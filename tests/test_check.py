@@ -15,7 +15,7 @@ from commands import run
 from deepmmsearch.compose.check import check_recipe
 from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.recipe_kinds import ACCELERATE, kind_of
+from deepmmsearch.compose.recipe_kinds import kind_of, other_program
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.errors import UserError
 from deepmmsearch.strict_yaml import read_yaml
@@ -25,7 +25,7 @@ for module in ("torch", "trl", "peft", "pyarrow", "imagehash", "datasets", "tant
 
 ROOT = Path(__file__).parent.parent
 ROWS = {name: read_yaml(path.read_text(encoding="utf-8")) for name, path in shipped_recipes().items()}
-NAMES = [name for name, row in ROWS.items() if ACCELERATE not in row]
+NAMES = [name for name, row in ROWS.items() if other_program(row) is None]
 # what a machine may lack: inputs, keys, extras, a GPU, room
 LACKING = re.compile(
     r" is not there\. |^No key for |needs the extra ddgs|needs a package that no extra|is not on this machine|"

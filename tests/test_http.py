@@ -661,6 +661,8 @@ KNOWN = {
     "testing.services": {"http"},  # a service for tests, which listens on this machine
     "testing.contract.provider": {"ssl"},  # how its client is told to believe that service
     "object_storage.filesystems": {"fsspec"},  # to the address the user names, with the vendors' own clients
+    "scale.verl.episode_player": {"from_pretrained"},  # the checkpoint that verl loads
+    "tools.mcp_replies": {"anyio"},  # the pipes of a program on this machine
     "scale.ray_workers": {"socket", "create_connection"},  # whether anything answers at the address that Ray is to use
     "bundled.pretrain": {"socket"},  # finds a free port for the processes of one training on this machine
 }

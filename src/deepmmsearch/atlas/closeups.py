@@ -23,7 +23,7 @@ ROUNDS = 6
 """Other signs on the same flags: a scene takes longer to draw than its signs."""
 
 
-class Closeup(NamedTuple):
+class SignCloseup(NamedTuple):
     """`image`: of one flag; `centre`: the place of its sign, in shares of the width and the height. `scene`: where the
     flag was cut from, with its signs; `bare`: without."""
 
@@ -35,7 +35,7 @@ class Closeup(NamedTuple):
     bare: Image
 
 
-def each_closeup(rng: random.Random, split: Split) -> Iterator[Closeup]:
+def each_closeup(rng: random.Random, split: Split) -> Iterator[SignCloseup]:
     """Endless."""
     while True:
         bare, placed = draw_scene(rng, [random_flag(rng, split) for _ in range(rng.choice([2, 3, 4]))])
@@ -49,7 +49,7 @@ def each_closeup(rng: random.Random, split: Split) -> Iterator[Closeup]:
                 without, shown = (images.crop(each, box, Toolbox.crop_padding) for each in (bare, scene))
                 left, top, right, bottom = ImageChops.difference(without, shown).getbbox() or (0, 0, *shown.size)
                 centre = (left + right) / 2 / shown.width, (top + bottom) / 2 / shown.height
-                yield Closeup(shown, place.carrier, colours[place.carrier], centre, scene, bare)
+                yield SignCloseup(shown, place.carrier, colours[place.carrier], centre, scene, bare)
 
 
 def closeup_questions(seed: int, split: Split, count: int) -> Iterator[tuple[Image, str, str]]:

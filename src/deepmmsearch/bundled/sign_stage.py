@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from deepmmsearch.atlas.closeups import Closeup, each_closeup
+from deepmmsearch.atlas.closeups import SignCloseup, each_closeup
 from deepmmsearch.atlas.drawing.flags import COLOURS
 from deepmmsearch.atlas.names import Split
 from deepmmsearch.bundled.pretrain_recipe import StageSettings
@@ -39,9 +39,9 @@ class _Batches:
     def __init__(self, split: Split, seed: str, family: Family, size: int) -> None:
         self._rng, self._family, self._size = random.Random(seed), family, size
         self._drawn = each_closeup(self._rng, split)
-        self._kept: dict[tuple[int, int], list[Closeup]] = {}
+        self._kept: dict[tuple[int, int], list[SignCloseup]] = {}
 
-    def next(self) -> tuple[list[Image], list[Closeup]]:
+    def next(self) -> tuple[list[Image], list[SignCloseup]]:
         """The scenes are those that were drawn for it, each once: none where enough was left over."""
         scenes: dict[int, Image] = {}
         while not any(len(kept) >= self._size for kept in self._kept.values()):
@@ -55,7 +55,7 @@ class _Batches:
         return [self._family.view(scene) for scene in scenes.values()], batch
 
 
-def labels(batch: list[Closeup], cell: int) -> Tensor:
+def labels(batch: list[SignCloseup], cell: int) -> Tensor:
     """[pictures x parts]: 0 for a part without the sign's centre, else 1 + its colour."""
     width, height = (side // cell for side in batch[0].image.size)
     told = torch.zeros(len(batch), height, width, dtype=torch.long)
@@ -105,7 +105,7 @@ def _features(visual: Any, pictures: list[Image], family: Family) -> Tensor:
     return found
 
 
-def _loss(module: nn.ModuleDict, batch: list[Closeup], family: Family) -> tuple[Tensor, float]:
+def _loss(module: nn.ModuleDict, batch: list[SignCloseup], family: Family) -> tuple[Tensor, float]:
     """And the share of signs whose colour is told where they are."""
     told = labels(batch, family.bounds[2])
     logits = module["heads"](_features(module["visual"], [each.image for each in batch], family))

@@ -43,12 +43,7 @@ KINDS = (
     RecipeKind("data", "data build", DataRecipe, _any("seeds", "teacher")),
     RecipeKind("pretrain", "pretrain", PretrainRecipe, _any("vision", "scenes", "joint")),
     RecipeKind("episodes", "check", AgentLoopRecipe, _any("episodes")),
-    RecipeKind(
-        "grpo",
-        "grpo",
-        AnyExperiment,
-        lambda row: _any("atlas", "rollouts", "reward")(row) or {"model", "tools"} <= set(row),
-    ),
+    RecipeKind("grpo", "grpo", AnyExperiment, _of_grpo),
     RecipeKind("harness", "python -m lmms_eval --model deepmmsearch", HarnessRecipe, _any("policy", "trajectories")),
     RecipeKind("sft", "sft", FineTuning, _any("lora", "trl", "evaluate_on", "data")),
     RecipeKind("tools", "ask IMAGE QUESTION --tools", ToolSettings, _any("text", "image", "index", "kind")),

@@ -17,8 +17,8 @@ from typing import Any
 from deepmmsearch.agent.protocols import LanguageModel
 from deepmmsearch.errors import ToolError, UnknownName, UserError
 from deepmmsearch.escaping import escape_observation
+from deepmmsearch.judge.giving_up import gave_up
 from deepmmsearch.judge.normalisation import is_correct
-from deepmmsearch.judge.refusals import gave_up
 from deepmmsearch.judge.verdict import GAVE_UP, NO_ANSWER, JudgeError, Verdict
 from deepmmsearch.prompts import JUDGE_PROMPTS, judge_prompt
 from deepmmsearch.thoughts import without_thoughts

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 from deepmmsearch.judge import formulas, naming, options, yesno
 from deepmmsearch.judge.dates import Date, find_dates
+from deepmmsearch.judge.giving_up import gave_up
 from deepmmsearch.judge.mentions import WEEKDAY, same_date, same_quantity
 from deepmmsearch.judge.numerals import plain
 from deepmmsearch.judge.quantities import Quantity, find_quantities, prepared
-from deepmmsearch.judge.refusals import gave_up
 from deepmmsearch.judge.sentences import said_in
 from deepmmsearch.judge.spelling import Phrase, aligned, read
 from deepmmsearch.judge.statement import LONGEST, answered, leads_to, readings, typeset, undenied

@@ -55,7 +55,7 @@ class EpisodePlayer:
         if not parts.family.grids:
             raise UserError(
                 f"{source!r} is a {parts.config.model_type} model, but verl's loop plays those whose pictures are "
-                "grids of patches. Give a Qwen2-VL, Qwen2.5-VL or Qwen3-VL, or train with: deepmmsearch grpo"
+                "grids of patches. Give a Qwen2-VL, Qwen2.5-VL or Qwen3-VL, or train with: deepmmsearch grpo RECIPE"
             )
         self._parts = parts = _seen_within(parts, recipe.episodes.max_pixels)
         self._renderer = parts.renderer()

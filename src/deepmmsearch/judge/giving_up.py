@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from deepmmsearch.normal_forms import normal_form
 
 # Each matches from the beginning. Words that may also begin an answer ("Unknown Pleasures", "No", "不知道乐队") count
 # only where nothing follows them: END
@@ -75,4 +76,4 @@ def gave_up(answer: str | None) -> bool:
     """No answer, or one that says that there is none ("Unable to answer due to lack of relevant information")."""
     if answer is None or not any(map(str.isalnum, answer)):
         return True
-    return bool(_GIVE_UP.match(unicodedata.normalize("NFC", answer).translate(_TYPED)))
+    return bool(_GIVE_UP.match(normal_form("NFC", answer).translate(_TYPED)))
