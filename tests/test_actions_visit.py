@@ -133,6 +133,25 @@ def test_an_address_of_a_hit_or_of_the_question_is_opened(question: str, url: st
     assert site.asked == [url if "c.example" in url else VELD.url], "the address that was named, not the policy's"
 
 
+@pytest.mark.parametrize("led_to", ["https://intra.example/x", "https://intra.example/start"])
+def test_a_page_is_opened_with_the_login_that_the_user_gave_each_time(led_to: str) -> None:
+    named = "https://me:pw-12345@intra.example/x"
+    page = replace(VELD, url=led_to.replace("//", "//me:pw-12345@"), text=f"{LONG.text}\n{led_to}", links=())
+    box, site = tools()
+    site.pages[named] = page
+    elsewhere = replace(VELD, url="https://intra.example/y")
+    site.pages[elsewhere.url] = elsewhere
+    trajectory = begun(f"What does {named} say?", replace(SEARCHED, observation=Observation("[1] y", hits=HITS)))
+    for asked in ({"url": named}, {"part": 2}, {"part": 1}, {"url": "https://intra.example/x"}, {"find": "Line 9"}):
+        seen, trajectory = opened(asked, trajectory, box)
+        assert seen.error is None and site.asked[-1] == named
+        assert "pw-12345" not in seen.text + repr(seen.hits)
+    found = Observation("[1] y", hits=(Hit("y", elsewhere.url), Hit("x", "https://intra.example/x")))
+    trajectory = trajectory.then(replace(SEARCHED, observation=found), Limits())
+    assert opened({"hit": 1}, trajectory, box)[0].error is None and site.asked[-1] == elsewhere.url
+    assert opened({"hit": 2}, trajectory, box)[0].error is None and site.asked[-1] == named
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -19,7 +19,7 @@ from deepmmsearch.agent.toolbox import Toolbox
 from deepmmsearch.agent.use import ArgumentTool, uses
 from deepmmsearch.errors import ToolError, ToolMissing
 from deepmmsearch.redaction import without_login
-from deepmmsearch.types import Cited, Hit, Link, Observation, Trajectory, Use
+from deepmmsearch.types import Cited, Hit, Link, Observation, Question, Trajectory, Use
 
 _ADDRESS = re.compile(r"(?:https?|file)://[^\s<>\"'`]+", re.IGNORECASE)
 _AFTER = ".,;:!?)]}»”’。，、；：！？）】」』"
@@ -114,7 +114,20 @@ class Visit(ArgumentTool[Reading]):
         )
 
     def _address(self, asked: Reading, trajectory: Trajectory) -> str:
-        """Raises ToolError for what there is not, or may not be opened."""
+        """With the user's own login where he named this page with one. Raises ToolError for what there is not, or may
+        not be opened."""
+        with_login = [url for url in _written(trajectory.question) if without_login(url) != url]
+        if with_login and asked.hit is asked.url is asked.link is None:
+            # what was asked for, and not where that led to: the login belongs to the former
+            before = next(_earlier(trajectory, self.name), None)
+            again = self._address(self._checked(before[0].arguments), before[1]) if before else ""
+            if again in with_login:
+                return again
+        address = self._plain_address(asked, trajectory)
+        sought = _alike(without_login(address))
+        return next((url for url in with_login if _alike(without_login(url)) == sought), address)
+
+    def _plain_address(self, asked: Reading, trajectory: Trajectory) -> str:
         visited = [observation for observation in uses(trajectory, self.name) if observation.hits]
         if asked.hit is not None:
             return _address_of(_last_hits(trajectory, self.name), asked.hit, "hit", "the last search")
@@ -178,6 +191,14 @@ def _observations(trajectory: Trajectory) -> Iterator[tuple[str, Observation]]:
             yield turn.action.tool if isinstance(turn.action, Use) else "", turn.observation
 
 
+def _earlier(trajectory: Trajectory, tool: str) -> Iterator[tuple[Use, Trajectory]]:
+    """The uses of a tool that brought something, each with what was before it; the last one first."""
+    for number, turn in reversed(list(enumerate(trajectory.turns))):
+        action, seen = turn.action, turn.observation
+        if isinstance(action, Use) and action.tool == tool and seen is not None and seen.error is None and seen.hits:
+            yield action, replace(trajectory, turns=trajectory.turns[:number])
+
+
 def _last_hits(trajectory: Trajectory, own: str) -> Sequence[Hit]:
     found = [observation.hits for tool, observation in _observations(trajectory) if observation.hits and tool != own]
     return found[-1] if found else ()
@@ -187,7 +208,11 @@ def _named(trajectory: Trajectory) -> Iterator[str]:
     """The addresses that may be opened: those of hits and links, and those that the user wrote."""
     for _, observation in _observations(trajectory):
         yield from (hit.url for hit in observation.hits if hit.url)
-    question = trajectory.question
+    yield from _written(trajectory.question)
+
+
+def _written(question: Question) -> Iterator[str]:
+    """The addresses that the user wrote."""
     for text in (question.text, *(exchange.question for exchange in question.history)):
         for found in _ADDRESS.findall(text):
             yield from _readings(found)
@@ -252,6 +277,6 @@ def _links_in(page: Page, sentences: Sequence[Cited]) -> list[Link]:
     shown = " ".join(one_line(sentence.text) for sentence in sentences)
     if not page.links:
         written = (without_login(list(_readings(found))[-1]) for found in _ADDRESS.findall(shown))
-        own = _alike(page.url)
+        own = _alike(without_login(page.url))
         return [Link(url, url) for url in dict.fromkeys(written) if len(url) <= 2_000 and _alike(url) != own]
     return [link for link in page.links if len(link.text) > 1 and one_line(link.text) in shown]
