@@ -161,6 +161,48 @@ async def test_rows_of_verls_dataset_become_questions() -> None:
         asked({"raw_prompt": [{"role": "system", "content": "Hello."}], "index": 7, **rewarded})
 
 
+ASKED = [{"role": "user", "content": "Whose flag?"}]
+REWARDED = {"reward_model": {"ground_truth": "Veld"}, "data_source": "x", "index": 7}
+
+
+def test_a_row_of_somebody_elses_data_may_have_any_index() -> None:
+    assert asked({"raw_prompt": ASKED, **REWARDED, "index": "a17"}).id == "a17"
+    assert asked({"raw_prompt": ASKED, **REWARDED, "index": "17"}).id == "x-000017"
+    ours = {"id": "q-3", "metadata": '{"answer_type": "string"}'}
+    assert asked({"raw_prompt": tuple(ASKED), **REWARDED, "index": "9" * 5000, "extra_info": ours}).id == "q-3"
+
+
+def parted(*parts: Any) -> dict[str, Any]:
+    return {"raw_prompt": [{"role": "user", "content": list(parts)}]}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"extra_info": {"metadata": "{broken"}}, "metadata is not JSON"),
+        ({"extra_info": {"metadata": "[1]"}}, "metadata is not a JSON object"),
+        ({"raw_prompt": None}, "Set data.return_raw_chat=true"),
+        ({"raw_prompt": "Whose flag?"}, "not a list of messages"),
+        ({"raw_prompt": []}, "no question"),
+        ({"raw_prompt": ["Whose flag?"]}, "has no role"),
+        ({"raw_prompt": [{"role": "user", "content": None}]}, "neither a text nor a list"),
+        ({"raw_prompt": [{"role": "user", "content": " "}]}, "last question is empty"),
+        (parted({"text": "Whose flag?"}), "has no type"),
+        (parted({"type": "text"}), "has no text"),
+        (parted({"type": "image"}), "has no image"),
+        (parted({"type": "image", "image": "no/such.png"}), "Row 7"),
+        (parted({"type": "video", "video": "a.mp4"}, {"type": "text", "text": "Who?"}), "type 'video'"),
+        (parted({"type": "image_url", "image_url": {"url": "https://a.example"}}), "type 'image_url'"),
+        ({"reward_model": None}, "no accepted answer"),
+        ({"reward_model": {"ground_truth": " ", "candidate_answers": "[]"}}, "no accepted answer"),
+        ({"reward_model": "Veld"}, "reward_model is not an object"),
+    ],
+)
+def test_a_row_that_cannot_be_asked_or_rewarded_is_refused(row: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        asked({"raw_prompt": ASKED, **REWARDED, **row})
+
+
 def test_what_is_recorded_is_the_nodes_own(tmp_path: Path) -> None:
     llm = {"kind": "llm", "model": "m", "recorder": {"cassette": str(tmp_path / "judge.sqlite")}}
     tools = {"index": "index", "grounding": "none", "recorder": {"cassette": str(tmp_path / "tools.sqlite")}}

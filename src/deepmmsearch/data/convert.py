@@ -110,7 +110,7 @@ def verl_question(row: Row, number: int) -> Question:
     draft = fvqa(row, number)
     extra = row.get("extra_info")
     extra = extra if isinstance(extra, Mapping) else {}
-    metadata = parse_json(extra["metadata"]) if isinstance(extra.get("metadata"), str) else dict(draft.metadata)
+    metadata = _own_metadata(extra["metadata"]) if isinstance(extra.get("metadata"), str) else dict(draft.metadata)
     said = [(role, text) for role, text in map(role_and_content, row["prompt"]) if role != "system"][:-1]
     history = tuple(
         Exchange(asked, answered)
@@ -126,6 +126,16 @@ def verl_question(row: Row, number: int) -> Question:
         metadata,
         history,
     )
+
+
+def _own_metadata(text: str) -> dict[str, Any]:
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        raise Skip("extra_info.metadata is not JSON", f"its extra_info.metadata is not JSON: {error}"[:160]) from None
+    if not isinstance(found, dict):
+        raise Skip("extra_info.metadata is not an object", "its extra_info.metadata is not a JSON object")
+    return found
 
 
 def write_sharegpt(played: Iterable[Trajectory | Question], path: Path) -> int:
