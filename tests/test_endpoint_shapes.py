@@ -20,7 +20,7 @@ from deepmmsearch.policies.chat import chat_policy as chat
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.types import Answer as Said
 from deepmmsearch.types import Completion, Limits, Observation, Question, TextSearch, Trajectory, Turn
-from endpoints import Answer, Endpoint, endpoint
+from endpoints import Answer, Endpoint, as_json, endpoint
 
 SHAPES = [
     json.loads(line) for line in (Path(__file__).parent / "endpoint_shapes.jsonl").read_text("utf-8").splitlines()
@@ -92,14 +92,68 @@ def policy(url: str, shape: dict[str, Any], pieces: list[str]) -> ChatPolicy:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
     async def at_once(seconds: float) -> None:
-        return None
+        now[0] += seconds
 
     import openai._base_client as client
 
     monkeypatch.setattr(chat.asyncio, "sleep", at_once)
+    monkeypatch.setattr(chat, "monotonic", lambda: now[0])
     monkeypatch.setattr(client.anyio, "sleep", at_once)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Loading model",
+        "Model Qwen/Qwen2.5-VL-7B-Instruct is currently loading",
+        "The model is still loading, please wait.",
+        "llm server loading model",
+        "Service unavailable: the model is being loaded (error 503).",
+        "Request failed: model m is loading",
+        "Model loading in progress",
+        "The server is warming up.",
+        "Not ready yet: still loading the weights",
+    ],
+)
+def test_who_loads_the_model_is_asked_until_the_time_is_over(said: str) -> None:
+    def reply(body: dict[str, Any]) -> Answer:
+        return as_json({"error": {"message": said}}, 503)
+
+    with endpoint(reply) as server:
+        asked = ChatPolicy("vlm", server.url, timeout=60, retries=0)
+        with pytest.raises(EndpointError, match="was still loading its model after 60 s"):
+            asyncio.run(asked.act(start({})))
+        assert len(server.asked) > 5
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Failed loading the model: CUDA out of memory",
+        "Servers are overloaded; please try another model.",
+        "Error loading model: no such file",
+        "Loading the model failed.",
+        "The loaded model crashed",
+        "No model is loaded. Load one first.",
+        "An error occurred while loading the model",
+        "Could not finish loading the model",
+        "Model loading is disabled on this server",
+        "The model was unloaded",
+        "Still downloading the model list",
+    ],
+)
+def test_who_cannot_load_the_model_is_not_waited_for(said: str) -> None:
+    def reply(body: dict[str, Any]) -> Answer:
+        return as_json({"error": {"message": said}}, 503)
+
+    with endpoint(reply) as server:
+        with pytest.raises(EndpointError, match=r"refused the request \(HTTP 503\)") as told:
+            asyncio.run(ChatPolicy("vlm", server.url, timeout=60, retries=0).act(start({})))
+        assert said.rstrip(".") in str(told.value) and len(server.asked) == 1
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=[f"{s['server']}: {s['shape']}" for s in SHAPES])

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -227,7 +228,7 @@ class ChatPolicy:
         self, body: dict[str, Any], stop: Sequence[str], on_text: Callable[[str], None] | None
     ) -> EndpointReply:
         """One reply; an error that stands in it is asked again like one that stands in the status, unless a part of the
-        reply was shown already."""
+        reply was shown already. Where the model is being loaded, it is asked for up to `timeout` seconds."""
         shown = False
 
         def show(piece: str) -> None:
@@ -236,7 +237,7 @@ class ChatPolicy:
             assert on_text is not None
             on_text(piece)
 
-        attempt, loading = 0, self.timeout
+        attempt, began = 0, monotonic()
         while True:
             try:
                 if on_text is not None:
@@ -244,17 +245,19 @@ class ChatPolicy:
                 reply = EndpointReply()
                 reply.fill(await self._connected().chat.completions.create(**body))
                 return reply
-            except ToldInReply as error:
-                if attempt == self.retries or shown or not error.passes:
+            except (ToldInReply, self._openai.InternalServerError) as error:
+                told = error if isinstance(error, ToldInReply) else None
+                status = error.status if isinstance(error, ToldInReply) else error.status_code
+                pause = min(0.5 * 2 ** min(attempt, 9), _LONGEST_PAUSE)
+                if status == 503 and not shown and is_loading(words(error)):
+                    # a model takes longer to load than retries last
+                    waited = monotonic() - began
+                    if waited >= self.timeout:
+                        raise self._failures.loading(error, waited) from None
+                    pause = min(pause, self.timeout - waited)
+                elif told is None or attempt >= self.retries or shown or not told.passes:
                     raise
-            except self._openai.InternalServerError as error:
-                # a model takes longer to load than the client's retries last
-                if error.status_code != 503 or not is_loading(words(error)) or loading <= 0:
-                    raise
-                loading -= _LONGEST_PAUSE
-                await asyncio.sleep(_LONGEST_PAUSE)
-                continue
-            await asyncio.sleep(min(0.5 * 2**attempt, _LONGEST_PAUSE))
+            await asyncio.sleep(pause)
             attempt += 1
 
     async def _stream(self, body: dict[str, Any], stop: Sequence[str], show: Callable[[str], None]) -> EndpointReply:

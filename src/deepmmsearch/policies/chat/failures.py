@@ -51,7 +51,19 @@ _BLIND = re.compile(
     re.I,
 )
 _NO_MODEL = re.compile(r"model", re.I)
-_LOADING = re.compile(r"load(ing|ed)\b.{0,40}\bmodel|model\b.{0,80}\b(loading|being loaded)|warming up", re.I)
+# that it loads now: not that it could not, was overloaded or unloaded, or that something happened while it did
+_LOADING = re.compile(
+    r"(\A|[.:;,!(-]\s*|\b(is|are|still|currently|now|busy|server)\s+)(re)?loading\b[^.;:]{0,40}\b(model|weights|checkpoint)"
+    r"|\bmodel\b.{0,80}\b((is|are|still|currently|now)\s+((still|currently|now)\s+)*(re)?loading|being (re)?loaded)\b"
+    r"|\A(the )?model( \S+)? loading( in progress|\s*([,.;!…]|\Z))|\bwarming up\b",
+    re.I | re.S,
+)
+_NOT_LOADED = re.compile(
+    r"out of memory|\boom\b|no such file"
+    r"|(loading|loaded|warming up)\b.{0,80}\b(fail\w*|disabled|abort\w*|cancel\w*|error(?! \d))\b"
+    r"|(loading|loaded)\b.{0,80}\bnot (found|allowed|supported|permitted)",
+    re.I | re.S,
+)
 _FILTERED = re.compile(r"content[_ ](filter|management)|responsible ?ai|safety (system|filter)", re.I)
 
 
@@ -62,7 +74,7 @@ def is_full(said: str) -> bool:
 
 def is_loading(said: str) -> bool:
     """Does a server say that it will answer once its model is loaded?"""
-    return bool(_LOADING.search(said))
+    return bool(_LOADING.search(said)) and not _NOT_LOADED.search(said)
 
 
 def is_filtered(said: str, code: str | None) -> bool:
@@ -115,11 +127,6 @@ class Failures:
                 f"{where} answers that it is at another address (HTTP {status}). Give that one, or set "
                 "redirects: true for this endpoint."
             )
-        if status == 503 and is_loading(said):
-            return EndpointError(
-                f"{where} was still loading its model after {self.timeout:g} s (HTTP 503: {said}). Try again later, or "
-                "raise the timeout."
-            )
         if status == 413:
             return EndpointError(
                 f"{where} takes no request of this size (HTTP 413: {said}). Lower max_pixels of this endpoint, or "
@@ -148,6 +155,13 @@ class Failures:
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
         after = str(headers.get("retry-after", ""))
         return f" It asks to wait {after} s." if re.fullmatch(r"\d{1,6}", after) else ""
+
+    def loading(self, error: BaseException, waited: float) -> EndpointError:
+        """For a model that did not come in `waited` seconds."""
+        return EndpointError(
+            f"{self.where} was still loading its model after {waited:.0f} s ({self.said(error)}). Try again later, or "
+            "raise the timeout."
+        )
 
     def not_found(self, error: Exception) -> EndpointError:
         """Where no other model of that endpoint is known."""
