@@ -13,9 +13,10 @@ import pytest
 
 from commands import run
 from deepmmsearch.compose.check import check_recipe
+from deepmmsearch.compose.other_programs import other_program
 from deepmmsearch.compose.plan import RunPlan
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.recipe_kinds import kind_of, other_program
+from deepmmsearch.compose.recipe_kinds import kind_of
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.errors import UserError
 from deepmmsearch.strict_yaml import read_yaml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from deepmmsearch.cli import group
 from deepmmsearch.compose.flow import makers, makes, reads
+from deepmmsearch.compose.other_programs import other_program
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.recipe_kinds import KINDS, kind_of, other_program
+from deepmmsearch.compose.recipe_kinds import KINDS, kind_of
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.errors import UserError
 from deepmmsearch.settings import Recipe
@@ -93,3 +96,47 @@ def test_the_kind_is_told_by_what_stands_in_it() -> None:
         kind_of({"compute_environment": "LOCAL_MACHINE"}, "x.yaml")
     with pytest.raises(UserError, match="belong to none of serve, eval, data, pretrain"):
         kind_of({"colour": "red"}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("check verl/agent_loop", "configuration of verl, not a recipe. Name it to verl: .*agent_loop_config_path="),
+        ("check verl/sync_4x8", "configuration of verl, not a recipe. Use it with: .*--config-name sync_4x8"),
+        ("grpo verl/agent_loop", "configuration of verl"),
+        ("grpo verl/sync_4x8", "configuration of verl"),
+        ("eval verl/async_4x8", "configuration of verl"),
+        ("sft accelerate/fsdp2_8", "configuration of accelerate"),
+        ("grpo verl/episodes", "recipe of kind episodes. verl plays by it: .*data.episodes=verl/episodes"),
+        ("eval verl/episodes", "recipe of kind episodes"),
+        ("sft eval/atlas", "recipe of kind eval. Use it with: deepmmsearch eval eval/atlas"),
+        ("eval tools/searxng", "recipe of kind tools. Use it with: deepmmsearch ask IMAGE QUESTION --tools"),
+    ],
+)
+def test_what_a_command_cannot_use_is_told_with_what_can(words: str, told: str) -> None:
+    ran = CliRunner().invoke(group, words.split())
+    assert ran.exit_code != 0 and re.search(told, str(ran.exception) + ran.output)
+
+
+def test_a_recipe_that_is_wrong_is_told_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("- a\n- b\n")
+    ran = CliRunner().invoke(group, ["check", str(tmp_path / "mine.yaml")])
+    assert "holds no settings" in str(ran.exception) + ran.output
+    (tmp_path / "mine.yaml").write_text("episodes: {max_new_tokens: 64}\ncolour: red\n")
+    ran = CliRunner().invoke(group, ["eval", str(tmp_path / "mine.yaml")])
+    assert "colour" in str(ran.exception) + ran.output
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("verl/sync_4x8", "It needs qwen2.5-vl-7b.yaml beside it. Use it with: python -m verl.trainer.main_ppo"),
+        ("verl/qwen2.5-vl-7b", "c.yaml. Use it with: python -m verl.trainer.main_ppo"),
+        ("verl/agent_loop", "agent_loop_config_path="),
+        ("accelerate/fsdp2_8", "accelerate launch --config_file"),
+        ("verl/episodes", "Check it with: deepmmsearch check"),
+    ],
+)
+def test_a_copy_is_told_how_it_is_used(name: str, told: str, tmp_path: Path) -> None:
+    ran = CliRunner().invoke(group, ["recipes", "copy", name, str(tmp_path / "c.yaml")], catch_exceptions=False)
+    assert told in ran.output and ("deepmmsearch check" in ran.output) is (name == "verl/episodes")

@@ -12,15 +12,37 @@ from typing import Any
 from deepmmsearch.cli.defaults import commands, config_file, variables
 from deepmmsearch.compose.keys import key_uses
 from deepmmsearch.compose.recipe import load_recipe
+from deepmmsearch.errors import UserError
 from deepmmsearch.files import write_json
 from deepmmsearch.streams import echo
 
 
 def open_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> Any:
     """The recipe as `load_recipe` reads it; where keys go that never went there is told on stderr."""
-    loaded = load_recipe(path, model, overrides, variables(), commands())
+    try:
+        loaded = load_recipe(path, model, overrides, variables(), commands())
+    except UserError:
+        _refuse_other_kind(path, model)
+        raise
     tell_keys(loaded)
     return loaded
+
+
+def _refuse_other_kind(path: Path, model: Any) -> None:
+    """Raises UserError for a recipe that is right, but of another command."""
+    from deepmmsearch.compose.recipe import read_recipe, read_settings
+    from deepmmsearch.compose.recipe_kinds import kind_of
+    from deepmmsearch.compose.shipped import find_recipe
+
+    found = find_recipe(path)
+    try:
+        row = read_recipe(found, dict)
+        kind = kind_of(row, str(found))
+        read_settings(row, kind.model, str(found))
+    except UserError:
+        return
+    if kind.model is not model:
+        raise UserError(f"{found} is a recipe of kind {kind.name}. {kind.used(path)}")
 
 
 def tell_keys(settings: Any) -> None:

@@ -71,9 +71,11 @@ def copy(name: str, out: Path | None) -> None:
     \b
     Example:  deepmmsearch recipes copy eval/atlas mine.yaml
     """
+    from deepmmsearch.compose.other_programs import how_used, other_program
     from deepmmsearch.compose.shipped import find_recipe
     from deepmmsearch.errors import UserError
     from deepmmsearch.files import write_text
+    from deepmmsearch.strict_yaml import read_yaml
 
     found = find_recipe(name)
     target = out or Path(found.name)
@@ -83,7 +85,9 @@ def copy(name: str, out: Path | None) -> None:
         raise UserError(f"{target} is there already. Give another file: deepmmsearch recipes copy {name} FILE")
     target.parent.mkdir(parents=True, exist_ok=True)
     write_text(target, found.read_text(encoding="utf-8"))
-    echo(f"Wrote {target}. Check it with: deepmmsearch check {target}")
+    row = read_yaml(found.read_text(encoding="utf-8"))
+    told = how_used(row, target) if other_program(row) else f"Check it with: deepmmsearch check {target}"
+    echo(f"Wrote {target}. {told}")
 
 
 def _about(path: Path) -> str:

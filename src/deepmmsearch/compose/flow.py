@@ -8,8 +8,9 @@ from typing import Any
 
 from deepmmsearch.bundled.pretrain_recipe import PretrainRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
+from deepmmsearch.compose.other_programs import other_program
 from deepmmsearch.compose.recipe import load_recipe
-from deepmmsearch.compose.recipe_kinds import kind_of, other_program
+from deepmmsearch.compose.recipe_kinds import kind_of
 from deepmmsearch.compose.shipped import shipped_recipes
 from deepmmsearch.compose.tool_settings import CacheSettings, ReplaySettings
 from deepmmsearch.compose.training_recipes import AtlasExperiment, Experiment, FineTuning

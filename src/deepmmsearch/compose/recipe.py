@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from deepmmsearch.compose.keys import refuse_commands, refuse_others
+from deepmmsearch.compose.other_programs import refuse_other_program
 from deepmmsearch.compose.shipped import find_recipe
 from deepmmsearch.errors import UnknownName, UserError, all_of
 from deepmmsearch.settings import FOREIGN, KIND, UNKNOWN, choices, inner, names
@@ -65,6 +66,7 @@ def read_recipe(path: Path, model: Any, overrides: Sequence[str] = ()) -> dict[s
     # also of bytes that are not text
     except ValueError as error:
         raise UserError(f"{path} is not YAML that can be read: {error}.") from None
+    refuse_other_program(row, path)
     if not isinstance(row, dict):
         raise UserError(f"{path} holds no settings. Expected lines such as `output: runs/mine`.")
     for override in overrides:

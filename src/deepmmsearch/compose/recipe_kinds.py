@@ -12,6 +12,7 @@ from deepmmsearch.compose.agent_loop_recipe import AgentLoopRecipe
 from deepmmsearch.compose.data_build import DataRecipe
 from deepmmsearch.compose.eval_recipe import EvalRecipe
 from deepmmsearch.compose.harness_recipe import HarnessRecipe
+from deepmmsearch.compose.other_programs import other_program, refuse_other_program
 from deepmmsearch.compose.serving import ServeRecipe
 from deepmmsearch.compose.tool_settings import ToolSettings
 from deepmmsearch.compose.training_recipes import AnyExperiment, FineTuning
@@ -27,6 +28,18 @@ class RecipeKind:
     command: str
     model: Any
     marked: Callable[[Mapping[str, Any]], bool]
+
+    def used(self, path: Path) -> str:
+        """How a recipe of this kind is used, in the words of a message."""
+        if self.name == "episodes":
+            named = path.absolute() if path.is_file() else path
+            return (
+                f"verl plays by it: python -m verl.trainer.main_ppo data.episodes={named} ... "
+                f"Check it with: deepmmsearch check {path}"
+            )
+        if self.name == "harness":
+            return f"Use it with: {self.command} --model_args recipe={path}"
+        return f"Use it with: deepmmsearch {self.command} {path}"
 
 
 def _any(*names: str) -> Callable[[Mapping[str, Any]], bool]:
@@ -48,23 +61,11 @@ KINDS = (
     RecipeKind("sft", "sft", FineTuning, _any("lora", "trl", "evaluate_on", "data")),
     RecipeKind("tools", "ask IMAGE QUESTION --tools", ToolSettings, _any("text", "image", "index", "kind")),
 )
-_OTHERS = {
-    "accelerate": "accelerate launch --config_file",
-    "verl": "python -m verl.trainer.main_ppo --config-path FOLDER --config-name NAME",
-}
-
-
-def other_program(row: Any) -> str | None:
-    """The program whose configuration it is, where it is not a recipe."""
-    if isinstance(row, list) or "actor_rollout_ref" in row:
-        return "verl"
-    return "accelerate" if "compute_environment" in row else None
 
 
 def kind_of(row: Mapping[str, Any], source: str) -> RecipeKind:
     """Raises UserError for settings that are of no kind of recipe."""
-    if (program := other_program(row)) is not None:
-        raise UserError(f"{source} is a configuration of {program}. Use it with: {_OTHERS[program]}")
+    refuse_other_program(row, Path(source))
     for kind in KINDS:
         if kind.marked(row):
             return kind
