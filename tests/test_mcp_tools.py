@@ -34,6 +34,7 @@ from deepmmsearch.prompts import load_prompt
 from deepmmsearch.testing import HOSTILE_TEXTS
 from deepmmsearch.tools.cassette import Cassette
 from deepmmsearch.tools.http import GuardedClient
+from deepmmsearch.tools.mcp_replies import replied_to
 from deepmmsearch.tools.mcp_server import McpServer, address
 from deepmmsearch.tools.recorded import RecordedToolServer
 from deepmmsearch.tools.recorder import Recorder
@@ -185,12 +186,45 @@ def muttering() -> Toolbox:
         '{"jsonrpc": "1.0", "id": ID, "result": {"content": []}}',
         '{"id": ID, "result": {"content": []}}',
         '{"jsonrpc": "2.0", "id": ID, "error": "it is broken"}',
+        '{"jsonrpc": "2.0", "result": {"content": [{"id": 1, "method": 2}]}, "id": ID,}',
     ],
 )
 def test_a_reply_that_is_no_message_is_told_at_once(muttering: Toolbox, form: str) -> None:
     assert use(muttering, "mcp_odd_say", form=form).error == (
         "The MCP server mcp_odd sent a reply that is not a message of MCP."
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ('{"jsonrpc":"2.0","result":{"content":[{"id":1}]},"id":5,}', 5),
+        ('{"jsonrpc":"2.0","result":{"content":[{"id":1}]},}', None),
+        ('{"jsonrpc":"2.0","result":"\\"id\\":1, \\"id\\": 1","a":"id","id" : 5', 5),
+        ('{"jsonrpc":"2.0","id":5,"result":{"content":[}', 5),
+        ('{"jsonrpc":"2.0","result":{"content":]],"id":1}', None),
+        ('{"jsonrpc":"2.0","result":{}} {"id":1}', None),
+        ('{"jsonrpc":"2.0","result":"\\"id\\": 1', None),
+        ('{"jsonrpc":"2.0","id":5,"id":6,}', None),
+        ('{"jsonrpc":"2.0","id":5.5,}', None),
+        ('{"jsonrpc":"2.0","id":"5",}', None),
+        (']{"jsonrpc":"2.0","id":5}', None),
+    ],
+)
+def test_whom_a_broken_reply_answers_is_at_its_outermost_level(line: str, asked: int | None) -> None:
+    assert replied_to(line) == asked
+
+
+@pytest.mark.parametrize("begun", ['{"', '{"\\', '{"a"' + " ", '{"a" :' + " ", '{"a\\"', "{" + '"', "{" + "[", "{}]"])
+def test_a_long_broken_reply_is_read_in_one_go(begun: str) -> None:
+    assert replied_to(begun[:-1] + begun[-1] * 400_000) is None
+    assert replied_to('{"' + '\\"' * 400_000) is None
+
+
+@pytest.mark.parametrize("code", [-32700, -32000, -32601])
+def test_an_error_of_the_server_is_told_in_its_words(muttering: Toolbox, code: int) -> None:
+    form = f'{{"jsonrpc": "2.0", "id": ID, "error": {{"code": {code}, "message": "no rain here"}}}}'
+    assert use(muttering, "mcp_odd_say", form=form).error == "The MCP server mcp_odd refuses: no rain here"
 
 
 def test_a_reply_of_another_form_is_told_at_once(muttering: Toolbox) -> None:

@@ -3,6 +3,7 @@ memory and local file systems. tests/harness asks a server of S3's protocol."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -100,6 +101,12 @@ def test_a_key_that_a_client_says_is_not_shown(monkeypatch: pytest.MonkeyPatch) 
     assert "ConnectionError: signed with ***, refused" in str(problem.value)
 
 
+def test_a_key_id_of_a_file_in_the_home_is_not_shown() -> None:
+    with pytest.raises(Failed) as problem, speaking("s3://b/a"):
+        raise PermissionError("InvalidAccessKeyId: AKIAFROMHOMEFILE12345")
+    assert "InvalidAccessKeyId: ***)" in str(problem.value)
+
+
 def test_a_missing_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     import fsspec.core
 
@@ -111,7 +118,7 @@ def test_a_missing_client_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         filesystem("s3://bucket/a")
 
 
-@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "", ".ssh/key", "a\\b", "c:/x", "a/\0"])
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "", ".ssh/key", "a\\b", "c:/x", "a/\0", "a/\ud800"])
 def test_names_lead_nowhere_else(name: str) -> None:
     with pytest.raises(UserError):
         inner_path(name)
@@ -129,6 +136,64 @@ def test_a_manifest_of_somebody_else_writes_nowhere_else(tmp_path: Path, address
     with pytest.raises(Failed, match="is being changed, or is damaged"):
         local_copy(address)
     assert not list(tmp_path.rglob("owned"))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "[" * 200_000,
+        '{"version": 1, "id": "i", "files": {"a": [{"object": "a", "size": 1e400, "sha256": "%s"}]}}',
+        '{"version": 1, "id": "i", "files": {"a": [{"object": "a", "size": ' + "9" * 5000 + ', "sha256": "%s"}]}}',
+        '{"version": 1, "id": "i", "files": {"a\\ud800": [{"object": "a", "size": 1, "sha256": "%s"}]}}',
+        '{"version": 1, "id": "i", "files": {"a": [{"object": "a\\ud800", "size": 1, "sha256": "%s"}]}}',
+        '{"version": 1, "id": "i", "files": {"a": [{"object": "a", "size": -1, "sha256": "%s"}]}}',
+        '{"version": 1, "id": "i", "files": {"a": [{"object": "b", "size": 1, "sha256": "a/b"}]}}',
+        b"\xff\xfe{",
+    ],
+)
+def test_a_damaged_manifest_is_told(tmp_path: Path, address: str, written: str | bytes) -> None:
+    data = written if isinstance(written, bytes) else written.replace("%s", "0" * 64).encode()
+    RemoteFolder(address).put(MANIFEST, data)
+    with pytest.raises(UserError, match=r"cannot be read\. Another program wrote it|not a name that is written here"):
+        local_copy(address)
+
+
+@pytest.mark.parametrize("given", ["s3:///", "gs://", "file:///", "hf:////"])
+def test_an_address_of_nothing_is_told(given: str) -> None:
+    with pytest.raises(UserError, match=r"names no bucket and no folder\. Write it like \w+://bucket/folder"):
+        address_of(given)
+
+
+def test_an_address_that_is_not_in_object_storage_is_told() -> None:
+    problem = run("data", "show", "https://me:geheim@h/x.parquet").exception
+    assert isinstance(problem, UserError)
+    assert str(problem).startswith("https://h/x.parquet is an address that questions are not read from. Download")
+
+
+@pytest.mark.parametrize("within", ["asked/trajectories.jsonl", "asked"])
+def test_a_manifest_above_hides_nothing_of_others(address: str, within: str) -> None:
+    remote = RemoteFolder(address)
+    with_ = {"trajectories.jsonl": b"mine", "run.json": b"mine too"}
+    for name, data in with_.items():
+        remote.put(f"user/asked/{name}", data)
+    remote.put("theirs.jsonl", b"theirs")
+    for named in ("notes.txt", "user/asked/trajectories.jsonl"):
+        piece = {"object": "theirs.jsonl", "size": 6, "sha256": hashlib.sha256(b"theirs").hexdigest()}
+        remote.put(MANIFEST, json.dumps({"version": 1, "id": "i", "files": {named: [piece]}}).encode())
+        found = local_copy(f"{address}/user/{within}")
+        assert (files(found) if found.is_dir() else {found.name: found.read_bytes()}).items() <= with_.items()
+    assert "There is nothing at" in str(run("show", f"{address}/user/nothing").exception)
+
+
+def test_a_manifest_above_tells_of_what_was_put_up_with_it(tmp_path: Path, address: str) -> None:
+    for lines in (3, 2, 4):
+        with WorkingCopy(tmp_path / "run/a", address):
+            fill(tmp_path / "run/a/within", lines)
+    # what a killed run left, which no manifest names
+    RemoteFolder(address).put("within/trajectories.0123456789abcdef.jsonl", b"left")
+    assert files(local_copy(f"{address}/within")) == files(tmp_path / "run/a/within")
+    for name, data in files(tmp_path / "run/a/within").items():
+        assert local_copy(f"{address}/within/{name}").read_bytes() == data
 
 
 def test_a_folder_that_grows_is_put_up_and_brought_back(tmp_path: Path, address: str) -> None:

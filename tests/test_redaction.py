@@ -128,6 +128,25 @@ def test_an_address_is_shown_without_what_is_secret_in_it(address: str, shown: s
     assert public_settings({"a": [{"url": address, "n": 1}]}) == {"a": [{"url": shown or address, "n": 1}]}
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "AKIAIOSFODNN7EXAMPLE",
+        "ASIAY34FZKBOKMUTVV7A",
+        "GOOGTS7C7FUP3AIRVJTE2BCD",
+        "GOOG1EXAMPLE234567ABCDEFGHIJKLMNOPQRSTUVWXYZ234567ABCDEFGHIJKL",
+    ],
+)
+def test_an_access_key_id_is_hidden(key: str) -> None:
+    assert without_secrets(f"<AWSAccessKeyId>{key}</AWSAccessKeyId>") == "<AWSAccessKeyId>***</AWSAccessKeyId>"
+    assert without_secrets(f"Credential={key}/20260101/auto") == "Credential=***/20260101/auto"
+
+
+def test_words_are_not_access_key_ids() -> None:
+    text = "ASIA, AKIA, GOOGLE, GOOGLECLOUDSTORAGEBUCKET, GOOGLE_APPLICATION_CREDENTIALS, NAKIAIOSFODNN7EXAMPLE"
+    assert without_secrets(text) == text
+
+
 # Services that repeat what they were sent
 
 

@@ -33,7 +33,9 @@ _OWN_USER = re.compile(
 _LOGIN = re.compile(r"\A(\s*(?:https?:[/\\]*|[a-z][a-z\d+.-]*://|//))[^/?#\\]*@", re.IGNORECASE)
 # keys of services by how they begin, and signed tokens
 _KEY = re.compile(
-    r"(?<![\w-])(?:(?:sk|pk|hf|tvly|xai|gsk|ghp|jina)[-_][\w-]{16,}|AIza[\w-]{20,}|eyJ[\w-]{10,}\.[\w.-]{20,})"
+    r"(?<![\w-])(?:(?:sk|pk|hf|tvly|xai|gsk|ghp|jina)[-_][\w-]{16,}|AIza[\w-]{20,}|eyJ[\w-]{10,}\.[\w.-]{20,}"
+    # access key ids of AWS and of Google's HMAC; GOOG with letters alone may begin a word
+    r"|A[KS]IA[A-Z\d]{12,}|GOOG(?=[A-Z]*\d)[A-Z\d]{16,})"
 )
 # a part of an address that no person chose
 _RANDOM = re.compile(

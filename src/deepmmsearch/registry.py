@@ -11,6 +11,7 @@ that says so runs that module.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,11 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from deepmmsearch.errors import UnknownName, UserError
+from deepmmsearch.redaction import public_address
 
 T = TypeVar("T")
+ADDRESS = re.compile(r"[a-z][a-z\d+.-]+:/", re.IGNORECASE)
+"""How one begins, also where it was taken for a path: no name and no module does."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,12 @@ class Registry(Generic[T]):
         Raises UnknownName with the nearest name; UserError when it cannot be imported or is not of the form, when two
         packages offer one name, and when nothing is installed in the group.
         """
+        if ADDRESS.match(name):
+            needed = "a name or module:name" if code else "a name"
+            raise UserError(
+                f"The {self.kind} {public_address(name)!r} is an address, where {needed} is needed. "
+                f"Known: {', '.join(self.names())}."
+            )
         if code and ":" in name:
             return self._load(EntryPoint(name, name, self.group), "", " Is it installed, or on PYTHONPATH?")
         return cast(T, _found(self, name, tuple(sys.path)))

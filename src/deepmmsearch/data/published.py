@@ -12,7 +12,8 @@ from deepmmsearch.data import general, knowledge, layouts
 from deepmmsearch.data.benchmark import SAMPLE, Benchmark, Hub, QuestionSet
 from deepmmsearch.data.own import open_own
 from deepmmsearch.errors import UserError
-from deepmmsearch.registry import Registry
+from deepmmsearch.redaction import public_address
+from deepmmsearch.registry import ADDRESS, Registry
 
 _LMMS = "the code of lmms-eval that reads it"
 _CARD = "its card on the Hub"
@@ -250,6 +251,11 @@ def find_benchmark(name: str) -> Benchmark | None:
     if name not in BENCHMARKS.names():
         if own.exists():
             return None
+        if ADDRESS.match(name):
+            raise UserError(
+                f"{public_address(name)} is an address that questions are not read from. Download the file and give "
+                "its path, or give an address in object storage, such as s3://bucket/questions.parquet."
+            )
         if ":" not in name and (own.suffix or len(own.parts) > 1):
             raise UserError(f"There is no file or folder {own}. Known benchmarks: {', '.join(BENCHMARKS.names())}.")
     return BENCHMARKS.find(name, code=True)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepmmsearch.errors import Failed, MissingExtra, UserError
+from deepmmsearch.notation import without_halves
 from deepmmsearch.redaction import Redaction, without_secrets
 
 SECRET = (
@@ -22,17 +23,21 @@ SECRET = (
 )
 VARIABLES = (*SECRET, "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION", "HF_ENDPOINT")
 """What reaches the storage, beside what lies in files of the user's home."""
-_ADDRESS = re.compile(r"(s3|gs|gcs|hf|memory|file):/+([^/].*)", re.IGNORECASE | re.DOTALL)
+_ADDRESS = re.compile(r"(s3|gs|gcs|hf|memory|file):/+(.*)", re.IGNORECASE | re.DOTALL)
 _SAID = 200
 
 
 def address_of(place: str | Path) -> str | None:
     """The address that a place is, also where it was taken for a path, which has one slash less; None for a place on
-    this machine. Raises UserError for one that holds a key or password."""
+    this machine. Raises UserError for one that names nothing, or holds a key or password."""
     found = _ADDRESS.fullmatch(str(place))
     if found is None:
         return None
     scheme, rest = found[1].lower(), found[2].rstrip("/")
+    if not rest:
+        raise UserError(f"{scheme}:/// names no bucket and no folder. Write it like {scheme}://bucket/folder.")
+    if rest != without_halves(rest):
+        raise UserError(f"{scheme}://{without_halves(rest)} has letters that are not UTF-8. Check the address.")
     if "?" in rest or "::" in rest or (scheme != "hf" and "@" in rest.partition("/")[0]):
         raise UserError(
             f"An address such as {scheme}://bucket/folder holds no key, password or parameter. Keys come from the "
@@ -87,7 +92,7 @@ def inner_path(name: str) -> Path:
     """A relative path, as one to write to. Raises UserError for one that could lead elsewhere: it was written by
     whoever wrote there."""
     parts = PurePosixPath(name).parts
-    odd = name.startswith("/") or not parts or any(part in ("..", ".") or set(part) & set("\\:\0") for part in parts)
-    if odd or any(part.startswith(".") for part in parts):
+    odd = name.startswith("/") or not parts or name != without_halves(name)
+    if odd or any(part.startswith(".") or set(part) & set("\\:\0") for part in parts):
         raise UserError(f"A file in object storage is called {name[:120]!r}, which is not a name that is written here.")
     return Path(*parts)

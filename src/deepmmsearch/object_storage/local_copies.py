@@ -12,7 +12,7 @@ from pathlib import Path
 from deepmmsearch.errors import UserError
 from deepmmsearch.files import locked, make_folder, replacing, write_json
 from deepmmsearch.object_storage.filesystems import address_of, filesystem, inner_path, speaking
-from deepmmsearch.object_storage.remote_folders import MANIFEST, Manifest, RemoteFolder
+from deepmmsearch.object_storage.remote_folders import MANIFEST, Manifest, RemoteFolder, object_name
 
 _STATE = ".state.json"
 _ABOVE = 3
@@ -50,25 +50,34 @@ def copies() -> Path:
 
 
 def _manifest_over(address: str) -> tuple[RemoteFolder, Manifest, str] | None:
-    """The folder that the address is or lies in, and where in it; None where no manifest tells."""
+    """The folder that the address is or lies in, and where in it; None where no manifest tells.
+
+    A manifest above tells of what was put up with it alone: of files that consist of objects beside their own names.
+    All else at the address is somebody else's, and so is what another manifest would have read in its place.
+    """
     scheme, _, rest = address.partition("://")
     parts = rest.split("/")
     for above in range(min(_ABOVE + 1, len(parts) - 1 if scheme in ("s3", "gs", "gcs") else len(parts))):
         folder = RemoteFolder(f"{scheme}://{'/'.join(parts[: len(parts) - above])}")
         if (manifest := folder.manifest()) is not None:
-            return folder, manifest, "/".join(parts[len(parts) - above :])
+            within = "/".join(parts[len(parts) - above :])
+            return (folder, manifest, within) if not within or _put_up_with(manifest, within) else None
     return None
 
 
+def _put_up_with(manifest: Manifest, within: str) -> bool:
+    files = manifest.at(within)
+    return bool(files) and all(
+        piece.object == name or (Path(name).name and piece.object == object_name(name, piece.sha256, True))
+        for name, pieces in files.items()
+        for piece in pieces
+    )
+
+
 def _copy_within(folder: RemoteFolder, manifest: Manifest, within: str) -> Path:
-    wanted = {
-        name: "".join(piece.sha256 for piece in pieces)
-        for name, pieces in manifest.files.items()
-        if not within or name == within or name.startswith(f"{within}/")
-    }
+    wanted = {name: "".join(piece.sha256 for piece in pieces) for name, pieces in manifest.at(within).items()}
     if not wanted:
-        place = f"{folder.address}/{within}" if within else folder.address
-        raise UserError(f"There is nothing at {place} yet. Check the address, or wait for what writes there.")
+        raise _nothing_at(folder.address)
     with _place_of(folder.address) as home:
         _renew(home, wanted, lambda name, place: folder.fetch(manifest, name, place), within)
         return home / within if within else home
@@ -85,7 +94,7 @@ def _copy_plain(address: str) -> Path:
             found = {name.removeprefix(f"{path}/"): info for name, info in fs.find(path, detail=True).items()}
     found = {name: info for name, info in found.items() if not any(part[:1] == "." for part in name.split("/"))}
     if not found:
-        raise UserError(f"There is nothing at {address}. Check the address.")
+        raise _nothing_at(address)
     wanted = {name: hashlib.sha256(str(info).encode()).hexdigest() for name, info in found.items()}
 
     def fetch(name: str, place: Path) -> None:
@@ -95,6 +104,10 @@ def _copy_plain(address: str) -> Path:
     with _place_of(address) as home:
         _renew(home.parent if alone else home, wanted, fetch)
         return home
+
+
+def _nothing_at(address: str) -> UserError:
+    return UserError(f"There is nothing at {address} yet. Check the address, or wait for what writes there.")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -18,11 +19,13 @@ from typing import Any
 
 from deepmmsearch.errors import Failed, UserError
 from deepmmsearch.files import replacing
+from deepmmsearch.notation import parse_json
 from deepmmsearch.object_storage.filesystems import filesystem, inner_path, speaking
 
 MANIFEST = "deepmmsearch-manifest.json"
 _VERSION = 1
 _CHUNK = 1 << 20
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Manifest:
     files: Mapping[str, tuple[FilePiece, ...]] = field(default_factory=dict)
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
+    def at(self, within: str) -> Mapping[str, tuple[FilePiece, ...]]:
+        """The files at a path in the folder and below it; all where it is empty."""
+        if not within:
+            return self.files
+        return {n: pieces for n, pieces in self.files.items() if n == within or n.startswith(f"{within}/")}
+
 
 class RemoteFolder:
     """Raises MissingExtra, UserError, Failed where nothing answers."""
@@ -57,15 +66,17 @@ class RemoteFolder:
             except (FileNotFoundError, NotADirectoryError):
                 return None
         try:
-            found = json.loads(raw)
+            found = parse_json(raw.decode("utf-8"))
             if found["version"] > _VERSION:
                 raise UserError(f"A newer version of deepmmsearch made {self.address}. Update.")
             files = {
-                str(name): tuple(FilePiece(str(p["object"]), int(p["size"]), str(p["sha256"])) for p in pieces)
+                name: tuple(FilePiece(str(p["object"]), int(p["size"]), str(p["sha256"])) for p in pieces)
                 for name, pieces in found["files"].items()
             }
+            if any(p.size < 0 or not _SHA256.fullmatch(p.sha256) for pieces in files.values() for p in pieces):
+                raise ValueError
             return Manifest(files, str(found["id"]))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise UserError(f"{self.address}/{MANIFEST} cannot be read. Another program wrote it.") from None
 
     def commit(self, manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,10 +12,11 @@ if TYPE_CHECKING:
     from mcp.shared._stream_protocols import ReadStream
     from mcp.shared.message import SessionMessage
 
-_ID = re.compile(r'"id"\s*:\s*(\d{1,15})\b')
-_PART = re.compile(r'"(jsonrpc|id|method|result|error)"\s*:')
-MALFORMED = -32700
-"""JSON-RPC's parse error."""
+# a string, whether it is a name, and the number that follows it; it backtracks nowhere, and takes a string without end
+_TOKEN = re.compile(r'"((?:[^"\\]+|\\.)*+)"?(\s*+:(?:\s*+(\d{1,15})(?=\s*+[,}]|\s*+\Z))?)?|[{}\[\]]', re.DOTALL)
+_ENDS = {"{": "}", "[": "]"}
+NOT_A_MESSAGE = object()
+"""What the error that is ours alone holds as its data: a server's own may have any code and words."""
 
 
 class Replies:
@@ -26,14 +28,14 @@ class Replies:
 
     async def receive(self) -> SessionMessage | Exception:
         from mcp.shared.message import SessionMessage
-        from mcp_types import ErrorData, JSONRPCError
+        from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError
 
         while True:
             item = await self._stream.receive()
             if not isinstance(item, Exception):
                 return item
             if (asked := replied_to(_line(item))) is not None:
-                said = ErrorData(code=MALFORMED, message="its reply is not a message of MCP")
+                said = ErrorData(code=PARSE_ERROR, message="its reply is not a message of MCP", data=NOT_A_MESSAGE)
                 return SessionMessage(JSONRPCError(jsonrpc="2.0", id=asked, error=said))
 
     async def aclose(self) -> None:
@@ -61,11 +63,31 @@ class Replies:
 
 def replied_to(line: str) -> int | None:
     """The number of the request that a line which is no message means to answer; None where it means none."""
-    parts = set(_PART.findall(line[:200])) if line.lstrip().startswith("{") else set()
-    found = _ID.search(line)
-    if found is None or "method" in parts or not parts & {"jsonrpc", "result", "error"}:
+    names, ids = set[str](), set[str | None]()
+    for name, number in _outermost(line):
+        names.add(name)
+        if name == "id":
+            ids.add(number)
+    if "method" in names or not names & {"jsonrpc", "result", "error"} or len(ids) != 1:
         return None
-    return int(found[1])
+    (asked,) = ids
+    return None if asked is None else int(asked)
+
+
+def _outermost(line: str) -> Iterator[tuple[str, str | None]]:
+    """The names of the object that a line begins with, and the whole numbers that they stand for, as far as it can be
+    told what lies in what."""
+    if not line.lstrip().startswith("{"):
+        return
+    open_ends: list[str] = []
+    for found in _TOKEN.finditer(line):
+        if (mark := found[0]) in _ENDS:
+            open_ends.append(_ENDS[mark])
+        elif mark in _ENDS.values():
+            if open_ends.pop() != mark or not open_ends:
+                return
+        elif len(open_ends) == 1 and found[2]:
+            yield found[1], found[3]
 
 
 def _line(error: Exception) -> str:

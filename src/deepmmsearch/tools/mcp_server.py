@@ -24,7 +24,7 @@ from deepmmsearch.agent.protocols import OfferedTool, ToolReply
 from deepmmsearch.errors import MissingExtra, ToolError
 from deepmmsearch.redaction import Redaction
 from deepmmsearch.tools.http import GuardedClient
-from deepmmsearch.tools.mcp_replies import MALFORMED, Replies
+from deepmmsearch.tools.mcp_replies import NOT_A_MESSAGE, Replies
 from deepmmsearch.tools.thumbnails import open_image
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ MOST_TOOLS, MOST_PICTURES = 500, 4
 LONGEST_REPLY, LONGEST_SCHEMA, LARGEST_PICTURE = 200_000, 200_000, 10_000_000
 STARTING = 60.0
 """Seconds for a program to start and for a server to greet."""
-_CLOSED = -32000
+_CLOSED, _CLOSING = -32000, ("Connection closed", "SSE stream ")
+"""What the SDK says of a connection that is gone; of other words with this code a server is the author."""
 
 
 class McpServer:
@@ -121,9 +122,9 @@ class McpServer:
                 seconds = self.timeout if line.ready.done() else STARTING
             raise ToolError(f"The MCP server {self.name} did not answer within {seconds:g} s.") from None
         except MCPError as error:
-            if error.code == MALFORMED:
+            if error.data is NOT_A_MESSAGE:
                 raise ToolError(f"The MCP server {self.name} sent a reply that is not a message of MCP.") from None
-            if error.code == _CLOSED:
+            if error.code == _CLOSED and error.message.startswith(_CLOSING):
                 self._drop(line)
                 raise ToolError(f"The MCP server {self.name} ended before it answered.") from None
             said = cut(one_line(self._redaction.text(error.message)), 500)
