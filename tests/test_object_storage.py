@@ -185,6 +185,13 @@ def test_a_manifest_above_hides_nothing_of_others(address: str, within: str) -> 
     assert "There is nothing at" in str(run("show", f"{address}/user/nothing").exception)
 
 
+def test_a_folder_of_others_below_a_run_is_read(tmp_path: Path, address: str) -> None:
+    with WorkingCopy(tmp_path / "run", address):
+        fill(tmp_path / "run")
+    RemoteFolder(address).put("extra/mine.jsonl", b'{"question": "Who?", "answers": ["Ada"]}\n')
+    assert "1 loaded" in done("data", "show", f"{address}/extra")
+
+
 def test_a_manifest_above_tells_of_what_was_put_up_with_it(tmp_path: Path, address: str) -> None:
     for lines in (3, 2, 4):
         with WorkingCopy(tmp_path / "run/a", address):

@@ -142,6 +142,11 @@ def test_an_access_key_id_is_hidden(key: str) -> None:
     assert without_secrets(f"Credential={key}/20260101/auto") == "Credential=***/20260101/auto"
 
 
+def test_an_address_that_was_taken_for_a_path_holds_no_password() -> None:
+    given = f"There is nothing at {Path('https://me:pa55word@h/x')}, nor at s3:/a/b@c, nor at https:/h/@me."
+    assert without_secrets(given) == "There is nothing at https:/h/x, nor at s3:/a/b@c, nor at https:/h/@me."
+
+
 def test_words_are_not_access_key_ids() -> None:
     text = "ASIA, AKIA, GOOGLE, GOOGLECLOUDSTORAGEBUCKET, GOOGLE_APPLICATION_CREDENTIALS, NAKIAIOSFODNN7EXAMPLE"
     assert without_secrets(text) == text

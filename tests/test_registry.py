@@ -96,5 +96,7 @@ def test_code_is_run_only_where_it_is_allowed(offer: Offer) -> None:
     for wrong in ("their_own:gone", "their_missing:x", ":", "a:", ":b", "a b:c", "their_own:greet:x"):
         with pytest.raises(UserError, match=r"cannot be imported \(.*\)\. Is it installed, or on PYTHONPATH\?$"):
             GREETINGS.find(wrong, code=True)
+    with pytest.raises(UserError, match=r"'s3:' cannot be imported \(it is not written as module:name\)"):
+        GREETINGS.find("s3:", code=True)
     with pytest.raises(UserError, match=r"^The greeting 'https://h/x' is an address, where a name or module:name is"):
         GREETINGS.find("https://me:pw@h/x", code=True)

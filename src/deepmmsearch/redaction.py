@@ -18,7 +18,8 @@ LEAST = 8
 LONGEST = 256
 
 _NAMES = "key|token|secret|sig|auth|pass|pwd|credential|session|jwt|sas"
-_USER = re.compile(r"(?<=//)[^/\s\"'<>]*@")
+# a path has one slash less
+_USER = re.compile(r"(?:(?<=//)|(?<=http:/)|(?<=https:/))[^/\s\"'<>]*@")
 _PARAMETER = re.compile(rf"([?&;#][\w.%-]{{0,40}}(?:{_NAMES})[\w.%-]{{0,40}}=)[^&\s\"'#]+", re.IGNORECASE)
 _SPOKEN = re.compile(
     r"(\s(?:api[_-]?key|key|token|access_token|auth|password|signature|sig)\s*[=:]\s*|\bbearer\s+)[^&\s\"']+",

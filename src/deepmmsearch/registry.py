@@ -67,9 +67,9 @@ class Registry(Generic[T]):
             found = entry.load()
         # Anything may happen while somebody else's module is imported; it must not take the others down.
         except Exception as error:
-            raise UserError(
-                f"The {self.kind} {name!r}{origin} cannot be imported ({type(error).__name__}: {error}).{missing}"
-            ) from None
+            written = EntryPoint.pattern.match(entry.value)
+            why = f"{type(error).__name__}: {error}" if written else "it is not written as module:name"
+            raise UserError(f"The {self.kind} {name!r}{origin} cannot be imported ({why}).{missing}") from None
         if not (isinstance(found, self.form) if isinstance(self.form, type) else self.form(found)):
             raise UserError(f"The {self.kind} {name!r}{origin} is not {self.expected}.")
         return cast(T, found)

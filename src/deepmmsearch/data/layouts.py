@@ -36,7 +36,8 @@ def open_table(path: Path, split: str) -> LocalRows:
 def find_annotations(folder: Path, *words: str) -> Path | None:
     """The one table of the folder whose name holds all of `words`. Raises UserError when several do."""
     kinds = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".pq")
-    tables = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in kinds)
+    files = (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    tables = sorted(p for p in files if p.suffix.lower() in kinds)
     named = [p for p in tables if all(word.lower() in p.name.lower() for word in words)]
     chosen = named or (tables if len(tables) == 1 else [])
     if len(chosen) > 1:
