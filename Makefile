@@ -40,7 +40,8 @@ build/harness/verl/.done: PACKAGES = '$(TORCH)' 'verl==0.9.1'
 build/harness/factory/.done: PACKAGES = 'torch==2.14.1' 'torchvision==0.29.1' 'llamafactory==0.9.5'
 # lmms-eval 0.7 looks into filelock, which later versions moved
 build/harness/lmms/.done: PACKAGES = 'torch==2.14.1' 'torchvision==0.29.1' 'lmms-eval==0.7.3' 'filelock<3.29' '.[chat]'
-build/harness/s3/.done: PACKAGES = 'moto[server]>=5.2,<6' '.[chat,data,storage]'
+# pip looks for hours for the boto3 that both moto and s3fs take
+build/harness/s3/.done: PACKAGES = 'boto3==1.43.117' 'moto[server]==5.2.5' 's3fs==2026.9.0' '.[chat,data,storage]'
 build/harness/%/.done: pyproject.toml
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(firstword $(PACKAGES))
