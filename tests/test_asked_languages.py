@@ -13,6 +13,7 @@ from deepmmsearch.agent.runner import AgentWorkflow
 from deepmmsearch.compose.asking import Agent
 from deepmmsearch.compose.policies import Translation, prompt_to_ask, translation
 from deepmmsearch.judge import gave_up
+from deepmmsearch.judge.reward import judge_reward
 from deepmmsearch.language.detection import language_of
 from deepmmsearch.prompts import load_prompt, prompt_languages, prompt_names
 from deepmmsearch.testing import ScriptedPolicy
@@ -145,6 +146,26 @@ def test_training_and_evaluation_know_no_translation() -> None:
             "I have no idea",
             "It cannot be determined.",
             "Not enough information",
+            "I'm sorry.",
+            "I'm afraid I don't know",
+            "I do not have enough information",
+            "The image does not contain enough information",
+            "I've no idea",
+            "Not found",
+            "I dont know",
+            "I cannot answer that, but I'm sorry.",
+        ),
+        *(
+            "Tut mir leid",
+            "Ich konnte keine Antwort finden",
+            "Es gibt keine Informationen",
+            "Nicht genügend Informationen",
+        ),
+        *("No dispongo de esa información", "La información no está disponible", "Desconozco la respuesta"),
+        *("没有找到", "不知道啊", "根据提供的信息，无法确定", "آسف، لا أعرف"),
+        *(
+            "抱歉" + " " * 20_000 + "我不知道",
+            "Unknown" + "." * 20_000,
         ),
     ],
 )
@@ -165,11 +186,32 @@ def test_no_answer_is_none_in_other_languages(said: str) -> None:
             "Not Known Records",
             "Unknown Pleasures",
             "Sorry",
+            "It is not possible to tell from the image alone, but searching shows it is Paris.",
+            "抱歉" + " " * 20_000 + "巴黎",
+            "抱歉" + "." * 20_000 + "巴黎",
         ),
     ],
 )
 def test_what_only_sounds_like_it_is_an_answer(said: str) -> None:
     assert not gave_up(said)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "said"),
+    [
+        ("Don't Say a Word", "Don't Say a Word (2001 film)"),
+        ("Don't Know Why", "“Don’t Know Why” by Norah Jones"),
+        ("No Answer", "No Answer (ELO album)"),
+        ("Can't Find My Way Home", "Can't Find My Way Home by Blind Faith"),
+        ("No puedo decir adiós", "No puedo decir adiós, de 2019"),
+        ("无法找到的爱", "《无法找到的爱》这部电影"),
+        ("لم أجد نفسي", "لم أجد نفسي (فيلم)"),
+    ],
+)
+def test_a_title_that_sounds_like_giving_up_is_an_answer_where_it_is_accepted(accepted: str, said: str) -> None:
+    assert gave_up(said) and not gave_up(said, [accepted])
+    question = Question("q", "What is it called?", answers=(accepted,))
+    assert judge_reward(question, said).reason != "gave up"
 
 
 class Model:

@@ -88,7 +88,7 @@ def measure(trajectory: Trajectory, verdicts: Mapping[str, Judged], benchmark: s
         {judge: verdict.score for judge, verdict in verdicts.items()},
         next((v.error for v in verdicts.values() if v.error), None),
         _told(trajectory),
-        trajectory.error is None and gave_up(trajectory.answer),
+        trajectory.error is None and gave_up(trajectory.answer, trajectory.question.answers),
         followed(trajectory.answer),
         sum(isinstance(t.action, Malformed) for t in trajectory.turns),
         Counter(tool for tool, _ in found),

@@ -62,7 +62,7 @@ class LlmJudge:
     async def judge(self, question: Question, answer: str | None) -> Verdict:
         """Giving up is wrong without asking, unless it is what is accepted. Raises JudgeError when the model fails,
         will not say one word, or obeys an order in the question or in the references."""
-        if answer is None or (gave_up(answer) and not is_correct(answer, question.answers)):
+        if answer is None or (gave_up(answer, question.answers) and not is_correct(answer, question.answers)):
             return Verdict(0.0, NO_ANSWER if answer is None or not answer.strip() else GAVE_UP)
         verdict = await self._verdict(question, answer)
         asked = (question.text, *question.answers)

@@ -100,7 +100,7 @@ def judge_reward(question: Question, answer: str) -> Verdict:
     said = undenied(whole)
     if not said:
         return Verdict(0.0, "too long for an answer" if len(answer) > LONGEST else "says nothing")
-    if gave_up(said):
+    if gave_up(said, accepted):
         return Verdict(0.0, "gave up")
     asked = _asked(question.text[: 4 * LONGEST], tuple(accepted))
     person = str(question.metadata.get("answer_type", "")).lower() in _PERSON_TYPES
