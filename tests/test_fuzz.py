@@ -21,10 +21,12 @@ import pytest
 
 from data_files import picture, picture_bytes, write_json, write_lines, write_picture
 from deepmmsearch import images
+from deepmmsearch.compose.recipe_kinds import other_program
 from deepmmsearch.decoding import decode
 from deepmmsearch.errors import ToolError, Unreadable, UserError
 from deepmmsearch.prompts import load_prompt
 from deepmmsearch.store import TrajectoryStore
+from deepmmsearch.strict_yaml import read_yaml
 from deepmmsearch.types import (
     Answer,
     Call,
@@ -256,7 +258,7 @@ def read_rows(path: Path) -> None:
 
 def write_recipes(folder: Path) -> None:
     for path in sorted((ROOT / "recipes").rglob("*.yaml")):
-        if path.parent.name != "accelerate":
+        if other_program(read_yaml(path.read_text(encoding="utf-8"))) is None:
             shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
 
 
@@ -264,7 +266,14 @@ def read_recipe(path: Path) -> None:
     from deepmmsearch.compose.recipe import load_recipe
     from deepmmsearch.compose.recipe_kinds import KINDS
 
-    names = {"eval": "eval", "data": "data", "tools": "tools", "atlas": "pretrain", "serve": "serve"}
+    names = {
+        "eval": "eval",
+        "data": "data",
+        "tools": "tools",
+        "atlas": "pretrain",
+        "serve": "serve",
+        "verl": "episodes",
+    }
     wanted = names.get(path.name.partition("-")[0], "grpo" if "grpo" in path.name else "sft")
     wanted = next((kind for kind in ("sft", "grpo") if path.name.startswith(f"atlas-{kind}")), wanted)
     load_recipe(path, next(kind.model for kind in KINDS if kind.name == wanted))

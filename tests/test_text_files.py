@@ -106,6 +106,13 @@ def test_marks_and_utf_8_are_no_guess(mark: str) -> None:
 def test_latin_1_is_what_windows_writes() -> None:
     assert decode("“5 €” – no".encode("cp1252"), "iso-8859-1") == ("“5 €” – no", "")
     assert decode("caf\xe9".encode("latin-1")).guessed == "windows-1252, a weak guess"
+    quoted = "“Well,” said the mayor’s wife – “it’s the opposition’s idea.” “No…”, she’d say, “it isn’t.” "
+    prices = "Größe: 5 € – Höhe: 3 € – Gewicht: 7 € – Länge: 9 € – Schlüssel: 2 € – Füße: 4 €. "
+    italian = "L’attività è già più che utile: così la città avrà libertà, perché è lì. "
+    for text in (quoted * 3, prices * 3, italian * 4):
+        assert decode(text.encode("cp1252")).text == text
+    for text in ("Schöne Mädchen größer als die schönsten Bären.", "L'été à la plage, où l'élève préférait la forêt."):
+        assert decode((text * 20).encode("cp850")).text == text * 20
     for text in ("Straße und Grüße aus Köln", "L'été à la plage", "O coração está à direita"):
         assert decode(text.encode("cp1252")).text == text
 

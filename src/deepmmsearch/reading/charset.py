@@ -31,9 +31,8 @@ _OF_THE_WEB = {
 _NEVER = ("utf-7", "hz")
 _SAMPLE = 100_000
 _WEAK = 0.15
-_COMMON = re.compile(r"cp(125\d|874|932|949)|iso8859-\d+|koi8-[ru]|gb18030|big5hkscs|euc\S+|shift_jis\S*")
-# so few accents fit many alphabets: a text of DOS or of an old Macintosh shows itself in more
-_FEW = 6
+_COMMON = re.compile(r"cp(125\d|874|932|949)|iso8859-([256789]|15)|koi8-[ru]|gb18030|big5hkscs|euc\S+|shift_jis\S*")
+_IN_A_WORD = re.compile(r"[^\W\d_][“„”«»¿¡§€°][^\W\d_]")
 _WESTERN = frozenset("àâäáãåæçéèêëíìîïñóòôöõøœúùûüýßÀÂÄÁÃÅÆÇÉÈÊËÍÎÏÑÓÔÖÕØŒÚÜ€–—‘’“”„…«»¿¡°§")
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -100,8 +99,9 @@ def _guessed(content: bytes) -> Decoded:
 
 
 def _may_be_western(sample: bytes) -> bool:
-    letters = [letter for letter in sample.decode("cp1252", "replace") if letter > "\x7f"]
-    return len(letters) < _FEW and _WESTERN.issuperset(letters)
+    """Texts of DOS and of an old Macintosh hold other signs then, or quotation marks within words."""
+    text = sample.decode("cp1252", "replace")
+    return _WESTERN.issuperset(letter for letter in text if letter > "\x7f") and not _IN_A_WORD.search(text)
 
 
 def _decoded(content: bytes, name: str) -> str | None:

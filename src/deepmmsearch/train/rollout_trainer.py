@@ -99,7 +99,8 @@ class RolloutTrainer(GRPOTrainer):
         """TRL's, in one event loop for all rounds: connections of tools, judges and samplers are kept from round to
         round."""
         # an engine that starts draws numbers, so it does before those of a checkpoint are taken up
-        self._generation()
+        if self.use_vllm:
+            self._generation()
         try:
             return super().train(*args, **kwargs)
         finally:
