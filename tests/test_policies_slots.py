@@ -30,7 +30,8 @@ def pair(family: str = "qwen2_5_vl", *, slots: int = 64, **settings: Any) -> tup
     """Both policies on one model."""
     tokenizer = tiny_tokenizer()
     model, processor = tiny_model(tokenizer, family), tiny_processor()
-    settings = {"max_new_tokens": 12, **settings}
+    # no draw of this seed lies within 1e-5 of the border between two tokens: sums in another order move it by 3e-6
+    settings = {"max_new_tokens": 12, "seed": 4, **settings}
     policies = (
         SlotPolicy(model, tokenizer, processor, slots=slots, **settings),
         LocalPolicy(model, tokenizer, processor, **settings),
@@ -217,7 +218,7 @@ async def test_bad_episodes_and_cancelled_ones_leave_the_others_alone() -> None:
 
 
 async def test_what_fails_in_the_model_reaches_every_episode_and_passes() -> None:
-    slots, local = pair(temperature=0.9)
+    slots, local = pair(temperature=0.9, seed=0)
     working = slots._read
     calls = iter(range(1000))
 
