@@ -139,6 +139,35 @@ def test_a_manifest_of_somebody_else_writes_nowhere_else(tmp_path: Path, address
 
 
 @pytest.mark.parametrize(
+    "named", ["../../home/precious.txt", "/home/precious.txt", "images/../../x", "way/precious.txt"]
+)
+def test_a_manifest_of_somebody_else_removes_nothing_elsewhere(tmp_path: Path, named: str) -> None:
+    address, precious = f"file://{tmp_path}/there/mine", tmp_path / "home/precious.txt"
+    precious.parent.mkdir()
+    precious.write_text("mine")
+    with WorkingCopy(tmp_path / "run", address):
+        fill(tmp_path / "run")
+    (tmp_path / "there/mine/way").symlink_to(precious.parent)
+    manifest = tmp_path / "there/mine" / MANIFEST
+    found = json.loads(manifest.read_text())
+    found["files"]["zz.json"] = [{"object": named, "size": 1, "sha256": "0" * 64}]
+    manifest.write_text(json.dumps(found))
+    before = files(tmp_path / "there")
+    refused = pytest.raises((UserError, Failed), match=r"not a name that is written here|leads out of that folder")
+    with refused, WorkingCopy(tmp_path / "run", address):
+        fill(tmp_path / "run", 2)
+    assert precious.read_text() == "mine"
+    assert before.keys() <= files(tmp_path / "there").keys()
+    for write in (
+        lambda: RemoteFolder(address).put(named, b"x"),
+        lambda: RemoteFolder(address).remove(["run.json", named]),
+    ):
+        with pytest.raises(UserError):
+            write()
+    assert precious.read_text() == "mine" and "run.json" in files(tmp_path / "there/mine")
+
+
+@pytest.mark.parametrize(
     "written",
     [
         "[" * 200_000,
@@ -330,12 +359,12 @@ def test_what_others_put_there_is_read(tmp_path: Path, address: str) -> None:
     remote = RemoteFolder(address)
     remote.put("questions.jsonl", b'{"question": "Who?", "answers": ["Ada"]}\n')
     remote.put("images/a.png", b"picture")
-    remote.put(".gitattributes", b"hidden")
+    remote.fs.pipe_file(f"{remote.path}/.gitattributes", b"hidden")
     assert set(files(local_copy(address))) == {"questions.jsonl", "images/a.png"}
     assert "Who?" in done("data", "show", f"{address}/questions.jsonl")
     # renewed where it changed there, and what is gone is gone
     remote.put("questions.jsonl", b'{"question": "Whose flag?", "answers": ["Ada"]}\n')
-    remote.remove("images/a.png")
+    remote.remove(["images/a.png"])
     assert "Whose flag?" in done("data", "show", f"{address}/questions.jsonl")
     assert set(files(local_copy(address))) == {"questions.jsonl"}
     assert "There is nothing at" in str(run("data", "show", f"{address}/nothing.jsonl").exception)

@@ -12,7 +12,7 @@ import json
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -86,7 +86,7 @@ class RemoteFolder:
 
     def put(self, name: str, data: bytes | Path) -> None:
         """An object, whole: bytes, or what is in a file."""
-        place = f"{self.path}/{name}"
+        place = self._place(name)
         with speaking(self.address):
             if "file" in _protocols(self.fs):
                 with replacing(Path(place), durable=True) as draft:
@@ -96,9 +96,12 @@ class RemoteFolder:
             else:
                 self.fs.put_file(str(data), place)
 
-    def remove(self, name: str) -> None:
+    def remove(self, names: Iterable[str]) -> None:
+        """Objects; none of them where one is not in the folder."""
+        places = [self._place(name) for name in names]
         with speaking(self.address):
-            self.fs.rm_file(f"{self.path}/{name}")
+            for place in places:
+                self.fs.rm_file(place)
 
     def holds_anything(self) -> bool:
         with speaking(self.address):
@@ -119,9 +122,16 @@ class RemoteFolder:
                     )
 
     def _read(self, piece: FilePiece) -> Iterator[bytes]:
-        with speaking(self.address), self.fs.open(f"{self.path}/{inner_path(piece.object)}", "rb") as source:
+        with speaking(self.address), self.fs.open(self._place(piece.object), "rb") as source:
             while data := source.read(_CHUNK):
                 yield data
+
+    def _place(self, name: str) -> str:
+        """Raises UserError for what is not in the folder, through a link neither."""
+        place = f"{self.path}/{inner_path(name).as_posix()}"
+        if "file" in _protocols(self.fs) and not Path(place).parent.resolve().is_relative_to(Path(self.path).resolve()):
+            raise UserError(f"{self.address}/{name} leads out of that folder through a link. Remove the link.")
+        return place
 
 
 def digest_of_file(path: Path, first: int = 0, size: int | None = None) -> str:

@@ -129,15 +129,14 @@ class WorkingCopy:
             self._commit(Manifest(files), former)
 
     def _commit(self, manifest: Manifest, former: Manifest | None = None) -> None:
+        named, old = _objects(manifest), _objects(former or Manifest())
+        for name in old:
+            inner_path(name)
         self._remember(manifest.id, *([former.id] if former else []))
         self.remote.commit(manifest)
         self._manifest = manifest
         self._remember(manifest.id)
-        named = {piece.object for pieces in manifest.files.values() for piece in pieces}
-        for pieces in former.files.values() if former else ():
-            for piece in pieces:
-                if piece.object not in named:
-                    self.remote.remove(piece.object)
+        self.remote.remove(sorted(old - named))
 
     def _whole(self, path: Path, former: Manifest) -> tuple[FilePiece, ...] | None:
         """None where it was removed or replaced meanwhile."""
@@ -201,6 +200,10 @@ class WorkingCopy:
             return list(found["ids"]) if found["address"] == self.remote.address else []
         except (OSError, ValueError, KeyError, TypeError):
             return []
+
+
+def _objects(manifest: Manifest) -> set[str]:
+    return {piece.object for pieces in manifest.files.values() for piece in pieces}
 
 
 def _files(folder: Path) -> Iterator[Path]:
