@@ -84,6 +84,29 @@ def test_training_worlds_share_no_seed_and_the_data_are_what_the_recipe_says(tmp
     assert all(f"runs/tools/{name}" in recipe for name in tuned.after)
 
 
+def test_what_training_takes_and_makes_is_told_before(tmp_path: Path) -> None:
+    pytest.importorskip("trl")
+    from deepmmsearch.bundled.sign_stage import SIGNS
+    from deepmmsearch.cli.atlas import teach
+    from deepmmsearch.reproduce.study_check import SIGN_PICTURES, TAUGHT_QUESTIONS, check_tool_training
+
+    assert next(option for option in teach.params if option.name == "questions").default == TAUGHT_QUESTIONS
+    assert SIGNS.steps * SIGNS.batch == SIGN_PICTURES
+    recipe = Path(__file__).parent.parent / "recipes/atlas/sft_tools.yaml"
+    training = ToolTraining(recipe, tmp_path / "out")
+    plan = check_tool_training(training)
+    assert not plan.missing
+    works = {work.name: work for work in plan.work}
+    assert list(works) == ["signs", "usual", "tools", "sft: training"]
+    assert 150 < works["signs"].seconds < 300 and works["sft: training"].questions == 320 * 16
+    assert {training.words, training.start} <= set(plan.makes)
+    shorter = ToolTraining(recipe, tmp_path / "out", overrides=("trl.max_steps=32",))
+    tenth = check_tool_training(shorter).work[-1]
+    assert tenth.seconds == pytest.approx(works["sft: training"].seconds / 10)
+    training.start.mkdir(parents=True)
+    assert [work.name for work in check_tool_training(training).work] == ["usual", "tools", "sft: training"]
+
+
 def test_more_words_leave_those_that_were_there(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from deepmmsearch.atlas import velic

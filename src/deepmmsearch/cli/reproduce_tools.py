@@ -55,7 +55,7 @@ def command(
     from deepmmsearch.outputs import Output
     from deepmmsearch.reproduce.six_claims import read_models
     from deepmmsearch.reproduce.study import run_jobs
-    from deepmmsearch.reproduce.study_check import check_played, check_study
+    from deepmmsearch.reproduce.study_check import check_played, check_tool_training
     from deepmmsearch.reproduce.tool_study import ToolTraining, language_table, play, recipes, tool_table
     from deepmmsearch.show.tabulate import console_table, markdown_table
 
@@ -69,7 +69,7 @@ def command(
         here = Path("recipes/atlas/sft_tools.yaml")
         recipe = here if here.is_file() else shipped_folder() / "atlas" / "sft_tools.yaml"
         training = ToolTraining(recipe, out, overrides=overrides)
-        plan = check_study(training, [training.words, training.start])
+        plan = check_tool_training(training)
         tuned = training.jobs()[-1].result
         named["fine-tuned"] = tuned if tuned.exists() else BUNDLED  # as large as what it becomes
     check_played(plan, recipes(named, questions, seed, measured, concurrency))

@@ -9,6 +9,8 @@ from typing import Any
 from deepmmsearch.bundled.pretrain_recipe import LessonStageSettings, PretrainRecipe, StageSettings
 from deepmmsearch.compose.check_parts import Parts, StandIn
 from deepmmsearch.compose.estimate import (
+    SMALL,
+    SMALL_SHARE,
     UNKNOWN_QUESTIONS,
     WORLD_QUESTION,
     Tempo,
@@ -40,22 +42,31 @@ def check_sft(recipe: FineTuning, parts: Parts) -> None:
     if recipe.evaluate_on is not None and recipe.evaluate_every:
         parts.engine()
     rows = tokens = 0.0
+    coming = [folder for folder in recipe.data if folder in parts.gone]
     for folder in recipe.data:
-        if folder in parts.gone:
-            plan.assumed.add("What is not there yet is not counted.")
+        if folder in coming:
             continue
         with plan.trying():
             count, each = _trajectories(folder)
             rows, tokens = rows + count, tokens + count * each
     if recipe.sample is not None and rows:
         rows, tokens = min(rows, recipe.sample), tokens * min(1, recipe.sample / rows)
-    if settings is None or not rows:
+    if settings is None:
         return
+    parameters = parts.parameters(recipe.model)
     batch = settings.per_device_train_batch_size * settings.gradient_accumulation_steps * settings.world_size
+    if not rows and coming and settings.max_steps > 0:
+        rows, each = settings.max_steps * batch, TRAJECTORY * (SMALL_SHARE if 0 < parameters < SMALL else 1)
+        tokens = rows * each
+        plan.assumed.add(f"A trajectory that is not there yet has {each:,.0f} tokens.")
+    elif coming:
+        plan.assumed.add("What is not there yet is not counted.")
+    if not rows:
+        return
     epochs = settings.max_steps * batch / rows if settings.max_steps > 0 else settings.num_train_epochs
     plan.assumed.add("A token of a stored trajectory is four characters.")
-    tokens *= epochs
-    plan.work.append(training("training", rows * epochs, tokens, parts.parameters(recipe.model), 4, plan.assumed))
+    work = training("training", rows * epochs, tokens * epochs, parameters, 4, plan.assumed, recipe.threads)
+    plan.work.append(work)
 
 
 def check_grpo(recipe: AtlasExperiment | DataExperiment, parts: Parts) -> None:

@@ -163,11 +163,21 @@ def judged(name: str, answers: float, settings: object, concurrency: int) -> Wor
     )  # fmt: skip
 
 
-def training(name: str, rows: float, tokens: float, parameters: float, operations: float, assumed: Assumptions) -> Work:
-    """`operations`: floating-point operations a parameter and token."""
+def training(
+    name: str,
+    rows: float,
+    tokens: float,
+    parameters: float,
+    operations: float,
+    assumed: Assumptions,
+    threads: int | None = None,
+) -> Work:
+    """`operations`: floating-point operations a parameter and token; `threads`: cores that are used, where there is no
+    GPU (None: all)."""
     assumed.add(f"Training takes {operations:g} operations a parameter and token.")
-    assumed.add(f"This machine reaches {speed():.0e} operations a second.")
-    return Work(name, rows, read=tokens, seconds=operations * parameters * tokens / speed())
+    used = speed(threads)
+    assumed.add(f"This machine reaches {used:.0e} operations a second{' in training' if threads else ''}.")
+    return Work(name, rows, read=tokens, seconds=operations * parameters * tokens / used)
 
 
 def parameters_of(source: str | Path) -> float | None:
@@ -182,14 +192,15 @@ def parameters_of(source: str | Path) -> float | None:
     return float(named[1]) * 1e9 if named else None
 
 
-def speed() -> float:
-    """Floating-point operations a second of this machine, roughly."""
+def speed(threads: int | None = None) -> float:
+    """Floating-point operations a second of this machine, roughly; of so many cores of it, where it has no GPU."""
     if find_spec("torch") is not None:
         from deepmmsearch.policies.devices import count_gpus
 
         if gpus := count_gpus():
             return GPU * gpus
-    return CORE * (os.cpu_count() or 1)
+    cores = os.cpu_count() or 1
+    return CORE * min(threads or cores, cores)
 
 
 def pages_of(tools: ToolSettings | None) -> float:
