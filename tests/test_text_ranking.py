@@ -186,6 +186,21 @@ def test_a_compound_is_found_by_its_parts_among_pages_in_other_languages(tmp_pat
     assert index.search_text("court of Town 12", 1)[0].url == "12.md"
 
 
+def test_parts_that_unrelated_words_share_find_nothing(tmp_path: Path) -> None:
+    pages = {
+        "pipe.md": "# Rohre\n\nDie Leitung im Keller ist alt, und ihre Wartung kostet den Besitzer viel Geld.",
+        "bank.md": "# Bank\n\nDer Berater nimmt die Zahlung an und schreibt die Quittung mit der Hand.",
+        "wood.md": "# Wald\n\nIm Wald steht ein Motor, der seit der Negierung des Vertrags nicht mehr läuft.",
+        "rain.md": "# Regel\n\nDie Regel gilt in der ganzen Gegend, solange die Rinde trennt.",
+        "court.md": "# Karlsruhe\n\nDer Bundesgerichtshof hat seinen Sitz in der Stadt, in der ein Zahnarzt wohnt.",
+    }
+    index = _index(tmp_path, {**pages, "en.md": "# Town\n\nThe town was built by the people of the river in May."})
+    unrelated = "Heizung Motte Versicherung Computer Wal Rente lieutenant Garage".split()
+    assert [query for query in unrelated if index.search_text(query)] == []
+    for query in ("Gericht", "Gerichte", "Zahn"):
+        assert [hit.url for hit in index.search_text(query)] == ["court.md"]
+
+
 def test_a_very_long_query_is_not_cut_into_parts(tmp_path: Path) -> None:
     snapshot = _index(tmp_path, GERMAN).store.snapshot()
     assert understood(snapshot, "Verfassungsgericht der Stadt").parts

@@ -73,6 +73,7 @@ class BackendSnapshot(Protocol):
         limit: int,
         conditions: Conditions | None = None,
         parts: Mapping[str, float] | None = None,
+        akin: Sequence[tuple[Sequence[str], int]] | None = None,
     ) -> Ranked: ...
 
     def rank_pages(self, terms: Mapping[str, float], limit: int) -> dict[int, float]: ...

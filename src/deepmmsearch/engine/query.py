@@ -33,7 +33,8 @@ MOST_PARTS = 256
 class Query:
     """What is said without operators; its terms with weights, those of function words apart, in `small`, and `parts`
     of its words where the index has them. `phrases` are looked for in the text of what is found; `replaced` are the
-    words that no page has, each with the one that is searched for instead."""
+    words that no page has, each with the one that is searched for instead; `akin` are those by which a
+    passage without any term may be found."""
 
     words: str
     terms: Mapping[str, float]
@@ -43,6 +44,7 @@ class Query:
     without: tuple[str, ...] = ()
     replaced: Mapping[str, str] = field(default_factory=dict)
     parts: Mapping[str, float] = field(default_factory=dict)
+    akin: tuple[word_parts.Kinship, ...] = ()
 
 
 def understood(snapshot: BackendSnapshot, text: str) -> Query:
@@ -62,6 +64,7 @@ def understood(snapshot: BackendSnapshot, text: str) -> Query:
     in_parts, unknown_in_parts = (
         snapshot.store.in_parts and any(map(word_parts.in_parts, languages)) for languages in ((own,), spoken)
     )
+    akin = list[word_parts.Kinship]()
     weights, small, replaced, parts = Counter[str](), Counter[str](), dict[str, str](), Counter[str]()
     for token, weight in zip(said, importance, strict=True):
         if weight:
@@ -78,14 +81,16 @@ def understood(snapshot: BackendSnapshot, text: str) -> Query:
                 small[function] += weight  # type: ignore[assignment]
                 weights[function] += weight  # type: ignore[assignment]
             elif (in_parts or (unknown_in_parts and unknown and token not in replaced)) and not is_run(token):
+                akin.append(word_parts.Kinship(token, next(iter(terms(own, snapshot.store.stemmed).asked(token)), "")))
                 for part in word_parts.parts(token):
                     parts[part] += PARTS  # type: ignore[assignment]
     if len(weights) > MOST_TERMS:
         weights = _telling(snapshot, weights)
     if len(parts) > MOST_PARTS:
         parts.clear()
+        akin.clear()
     conditions = _conditions(snapshot, asked, spoken) if asked.filters else None
-    return Query(asked.words, weights, small, conditions, asked.phrases, asked.without, replaced, parts)
+    return Query(asked.words, weights, small, conditions, asked.phrases, asked.without, replaced, parts, tuple(akin))
 
 
 def _conditions(snapshot: BackendSnapshot, asked: ParsedQuery, spoken: tuple[str, ...]) -> Conditions:
@@ -143,6 +148,12 @@ def holds(title: str, text: str, query: Query) -> bool:
         return any(_said(phrase) in part for part in said)
 
     return all(map(has, query.phrases)) and not any(has(p) for p in query.without if len(list(words(p))) > 1)
+
+
+def is_akin(title: str, text: str, query: Query) -> bool:
+    """Has a passage a word that is akin to one of a query?"""
+    said = word_parts.spellings(title, text)
+    return any(kinship.is_in(said) for kinship in query.akin)
 
 
 def _said(text: str) -> str:

@@ -462,11 +462,22 @@ class Snapshot:
         limit: int,
         conditions: Conditions | None = None,
         parts: Mapping[str, float] | None = None,
+        akin: Sequence[tuple[Sequence[str], int]] | None = None,
     ) -> Ranked:
-        """Passages by BM25 of their weighted terms, function words (`small`) and parts of words, unread."""
-        asked = [(self._occur.Should, self._best(term, weight)) for term, weight in terms.items()]
-        asked += [(self._occur.Should, self._term("small", term, weight)) for term, weight in small.items()]
-        asked += [(self._occur.Should, self._term("parts", part, weight)) for part, weight in (parts or {}).items()]
+        """Passages by BM25 of their weighted terms, function words (`small`) and parts of words, unread. Each has a
+        term; with `akin` (parts, and how many of them it must have at least) those that have none, but so many parts
+        of a group."""
+        should, new = self._occur.Should, self._query
+        asked = [(should, self._best(term, weight)) for term, weight in terms.items()]
+        asked += [(should, self._term("small", term, weight)) for term, weight in small.items()]
+        counted = [(should, self._term("parts", part, weight)) for part, weight in (parts or {}).items()]
+        if akin is not None:
+            groups = [self._at_least(group, least) for group, least in akin]
+            either = new.const_score_query(new.boolean_query([(should, group) for group in groups]), 0.0)
+            without = [(self._occur.MustNot, new.boolean_query(asked))] if asked else []
+            asked = [(self._occur.Must, either), *without, *counted] if groups else []
+        elif counted and asked:
+            asked = [(self._occur.Must, new.boolean_query(asked)), *counted]
         if conditions is not None:
             either = (
                 self._query.boolean_query(asked) if asked else self._query.term_query(self.schema, "kind", "passage")
@@ -493,6 +504,10 @@ class Snapshot:
             kind, latest = tantivy_module().FieldType.Unsigned, given.before or 99_991_231
             dates = new.range_query(self.schema, "date", kind, given.after or 1, latest, include_upper=False)
             yield must, new.const_score_query(dates, 0.0)
+
+    def _at_least(self, parts: Sequence[str], least: int) -> Any:
+        every = [(self._occur.Should, self._term("parts", part, 1.0)) for part in dict.fromkeys(parts)]
+        return self._query.boolean_query(every, minimum_number_should_match=min(least, len(every)))
 
     def _either(self, forms: Sequence[str]) -> Any:
         """One of the forms, among the words or the function words."""

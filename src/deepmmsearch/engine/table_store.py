@@ -392,7 +392,10 @@ class TableSnapshot:
         limit: int,
         conditions: Conditions | None = None,
         parts: Mapping[str, float] | None = None,
+        akin: Sequence[tuple[Sequence[str], int]] | None = None,
     ) -> Ranked:
+        if akin is not None:  # there are no parts
+            return []
         where = list(_where(conditions)) if conditions is not None else []
         rows = self._rows(PASSAGES.name)
         if not terms and not small:

@@ -11,7 +11,7 @@ from typing import Any
 from deepmmsearch.engine.backend import BackendSnapshot, DenseRanking
 from deepmmsearch.engine.encoders import TextEncoder
 from deepmmsearch.engine.fusion import fuse
-from deepmmsearch.engine.query import Query, holds, understood
+from deepmmsearch.engine.query import Query, holds, is_akin, understood
 from deepmmsearch.engine.storage import FoundPassage, Ranked
 from deepmmsearch.notation import without_halves
 
@@ -40,6 +40,12 @@ def rank(snapshot: BackendSnapshot, query: Query, depth: int) -> tuple[Ranked, l
     page's is added: that of its whole text, in which the words of a question meet that one passage has not."""
     ranked = snapshot.rank(query.terms, query.small, depth, query.conditions, query.parts)
     complete = len(ranked) < depth
+    if query.akin:
+        alone = _by_parts(snapshot, query, depth)
+        complete = complete and len(alone) < depth
+        least = ranked[-1][0] if len(ranked) == depth else 0.0
+        alone = [found for found in alone if found[0] > least and _is_akin(snapshot, query, found)]
+        ranked = sorted(ranked + alone, key=lambda found: -found[0])[:depth]
     if query.phrases or query.without:
         ranked = [found for found in ranked if _holds(snapshot, query, found)]
     pages = snapshot.columns("page", ranked)
@@ -51,6 +57,17 @@ def rank(snapshot: BackendSnapshot, query: Query, depth: int) -> tuple[Ranked, l
     names = [snapshot.passage(*found).file if snapshot.store.titles_apart else "" for found in ranked]
     order = sorted(range(len(scored)), key=lambda position: (-scored[position][0], names[position]))
     return [scored[position] for position in order], [pages[position] for position in order], complete
+
+
+def _by_parts(snapshot: BackendSnapshot, query: Query, depth: int) -> Ranked:
+    """Passages that have no term of the query, but parts of a word."""
+    groups = [group for kinship in query.akin for group in kinship.groups]
+    return snapshot.rank(query.terms, query.small, depth, query.conditions, query.parts, groups)
+
+
+def _is_akin(snapshot: BackendSnapshot, query: Query, found: tuple[float, Any]) -> bool:
+    passage = snapshot.passage(*found)
+    return is_akin(passage.title, passage.text, query)
 
 
 def _holds(snapshot: BackendSnapshot, query: Query, found: tuple[float, Any]) -> bool:
