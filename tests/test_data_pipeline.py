@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -461,6 +462,32 @@ def contents(folder: Path) -> dict[str, list[Any]]:
         ]
         for split in ("train", "validation")
     }
+
+
+def test_an_interrupted_build_plays_no_more_and_all_that_it_played_is_put_up(tmp_path: Path) -> None:
+    pytest.importorskip("fsspec")
+    from deepmmsearch.object_storage.remote_folders import RemoteFolder
+    from deepmmsearch.object_storage.working_copy import WorkingCopy
+
+    seeds = write_seeds(tmp_path / "seeds", [good(n, search=False) for n in range(40)])
+    wanted, address = settings(tmp_path, seeds, seeds={"benchmark": str(seeds), "shard": 40}), f"file://{tmp_path}/up"
+    before = threading.enumerate()
+
+    def interrupted(step: str | Step) -> None:
+        if isinstance(step, Step) and step.stage == STAGES[1] and step.done >= 6:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), WorkingCopy(wanted.output, address):
+        build(wanted, makers(tmp_path / "log", 0.02), interrupted)
+    assert not [thread for thread in threading.enumerate() if thread not in before and "(work)" in thread.name]
+    played = set(TrajectoryStore(stage(tmp_path, 2).journal_store("part-00000")).ids())
+    assert 6 <= len(played) < 40
+    manifest = RemoteFolder(address).manifest()
+    assert manifest is not None
+    up = {path.relative_to(wanted.output).as_posix(): path.stat().st_size for path in wanted.output.rglob("*.jsonl")}
+    assert up and up == {name: sum(p.size for p in manifest.files[name]) for name in up}
+    build(wanted, makers(tmp_path / "log2"))
+    assert not set(calls(tmp_path / "log2")) & played
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and file locks")

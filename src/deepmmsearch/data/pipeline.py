@@ -18,7 +18,7 @@ Every stage works shard by shard; what is finished is never done again, and a ru
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -206,10 +206,11 @@ class ShardStages:
         # starting processes costs more than judging and labelling, which wait for a model at most
         heavy = isinstance(task, DrawSeeds | PlayEpisodes) or self.settings.search.by == "rollouts"
         processes = self.settings.processes if heavy else 1
-        for news in run_shards(task, missing, processes, self.makers.keys):
-            done, kept, self.cost = done + news.done, kept + news.kept, self.cost + news.cost
-            # the total is an estimate: where it is passed, it is not known
-            tell(self.watch, stage, done, kept, total if done < total else None, self.cost)
+        with closing(run_shards(task, missing, processes, self.makers.keys)) as told:
+            for news in told:
+                done, kept, self.cost = done + news.done, kept + news.kept, self.cost + news.cost
+                # the total is an estimate: where it is passed, it is not known
+                tell(self.watch, stage, done, kept, total if done < total else None, self.cost)
         counted = stage.counts(shards)
         tell(self.watch, stage, counted.rows, counted.kept, counted.rows, self.cost)
 

@@ -9,8 +9,8 @@ import asyncio
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import astuple, dataclass
 from queue import SimpleQueue
 from typing import Protocol
@@ -37,11 +37,12 @@ class ShardTask(Protocol):
     async def __call__(self, shard: str, tell: Tell, /) -> None: ...
 
 
-def run_shards(task: ShardTask, shards: Sequence[str], processes: int, keys: Iterable[str] = ()) -> Iterator[Progress]:
+def run_shards(task: ShardTask, shards: Sequence[str], processes: int, keys: Iterable[str] = ()) -> Generator[Progress]:
     """Runs the task on every shard; with `processes` of 1 in this process, in a thread. `keys`: environment variables
     that the processes are handed.
 
-    The first error ends all of it: UserError as it was raised, anything else as RuntimeError with its text.
+    The first error ends all of it: UserError as it was raised, anything else as RuntimeError with its text. Once it is
+    closed, nothing is worked on any more.
     """
     if processes <= 1 or len(shards) <= 1:
         yield from _run_here(task, shards)
@@ -63,8 +64,10 @@ def _until_the_end(told: SimpleQueue[Progress | BaseException | None]) -> Iterat
 
 
 def _run_here(task: ShardTask, shards: Sequence[str]) -> Iterator[Progress]:
-    """In a thread, so that progress is seen while a shard is under way."""
+    """In a thread, so that progress is seen while a shard is under way. Whatever ends this ends the thread first: what
+    it has written then is all that it writes."""
     told: SimpleQueue[Progress | BaseException | None] = SimpleQueue()
+    loop = asyncio.new_event_loop()
 
     async def run_all() -> None:
         for shard in shards:
@@ -72,14 +75,25 @@ def _run_here(task: ShardTask, shards: Sequence[str]) -> Iterator[Progress]:
 
     def work() -> None:
         try:
-            asyncio.run(run_all())
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(run_all())
             told.put(None)
         # carried over to the thread that waits
         except BaseException as error:
             told.put(error)
 
-    threading.Thread(target=work, daemon=True).start()
-    yield from _until_the_end(told)
+    def stop() -> None:
+        for each in asyncio.all_tasks(loop):
+            each.cancel()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield from _until_the_end(told)
+    finally:
+        with suppress(RuntimeError):  # the loop is closed: all is done
+            loop.call_soon_threadsafe(stop)
+        thread.join()
 
 
 def _attend(worker: Child, left: deque[str], told: SimpleQueue[Progress | BaseException | None]) -> None:
