@@ -53,6 +53,31 @@ def test_add_stats_remove(folder: Path) -> None:
     assert "Files removed: 1." in run(folder, "remove", "extra.txt").stdout
 
 
+def test_an_index_of_an_older_version_says_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("Der Turm der Feuerwehr steht in der Stadt.")
+    assert "parts" not in run(tmp_path, "build", "docs", "--out", "old", "--word-parts", "off").stdout
+    assert (
+        "built with --word-parts off" in run(tmp_path, "build", "docs", "--out", "old", "--word-parts", "auto").stdout
+    )
+    meta = tmp_path / "old" / "meta.json"
+    meta.write_text(json.dumps({k: v for k, v in json.loads(meta.read_text()).items() if k != "word_parts"}))
+    for given in ((), ("--word-parts", "auto")):
+        built = run(tmp_path, "build", "docs", "--out", "old", *given)
+        assert built.returncode == 0 and built.stdout.count("was built by an older version: words are not found") == 1
+
+
+def test_what_is_not_added_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("The tower stands in the town.")
+    assert run(tmp_path, "build", "docs", "--out", "ai").returncode == 0
+    (tmp_path / "empty.txt").write_text("")
+    for path, said in (("empty.txt", "Nothing was added"), ("ai", "part of the index itself")):
+        added = run(tmp_path, "add", path, "--index", "ai")
+        assert added.returncode == 2 and said in added.stderr
+    assert "files      1" in run(tmp_path, "stats", "--index", "ai").stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

@@ -284,6 +284,17 @@ def test_query_syntax_is_only_text(shared: Index, query: str) -> None:
     assert shared.search_text(f"harbour {query}", 1)[0].title == "a"
 
 
+def test_an_older_index_is_marked_as_new_once_new_records_are_in_it(tmp_path: Path, index: Index) -> None:
+    meta = index.store.folder / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 3}))
+    assert Index.build(tmp_path / "world", index.store.folder).search_text("capital") is not None
+    assert json.loads(meta.read_text())["format"] == 3  # nothing was written
+    (tmp_path / "new.txt").write_text("Trams are green.")
+    Index.open(index.store.folder).add([tmp_path / "new.txt"])
+    assert json.loads(meta.read_text())["format"] == 4
+    assert Index.open(index.store.folder).search_text("trams")
+
+
 def test_not_an_index_or_another_version(tmp_path: Path, index: Index) -> None:
     with pytest.raises(UserError, match="does not exist"):
         Index.open(tmp_path / "none")
@@ -296,10 +307,10 @@ def test_not_an_index_or_another_version(tmp_path: Path, index: Index) -> None:
     meta = index.store.folder / "meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "format": 99}))
     with pytest.raises(
-        UserError, match="format 99 and this version reads format 3: delete that folder and build it again"
+        UserError, match="format 99 and this version reads formats 3 and 4: delete that folder and build it again"
     ):
         Index.open(index.store.folder)
-    # what the version before this one wrote
+    # what an early version wrote
     meta.write_text(json.dumps({"format": 1, "root": str(tmp_path / "world"), "dense": None, "passage": 900}))
     with pytest.raises(UserError, match=r"has format 1 and .* build it again with `deepmmsearch index build`"):
         Index.build(tmp_path / "world", index.store.folder)

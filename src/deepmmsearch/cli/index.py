@@ -175,6 +175,8 @@ def build(
             extractor=extractor,
         )
     _summary(index.report, time.perf_counter() - start)
+    if (word_parts == "auto" or (index.is_older and word_parts is None)) and index.without_parts:
+        echo(index.without_parts)
     for name in filter(None, (dense, vision)):
         if name not in KNOWN and name not in encoders:
             echo(f"To search with {name} from now on, run: deepmmsearch config set encoders {shlex.quote(name)}")
@@ -197,6 +199,8 @@ def add(paths: tuple[Path, ...], folder: Place, log: Path | None, encoders: tupl
 
         report = Index.open(folder, encoders).add(paths, bars, logged, extractor)
     _summary(report, time.perf_counter() - start)
+    if report.skipped and not (report.added or report.changed or report.unchanged):
+        raise UserError("Nothing was added: what was given cannot be indexed, for the reasons above.")
 
 
 @command.command()

@@ -213,6 +213,26 @@ class Index:
         index.__dict__["text_encoder"], index.__dict__["image_encoder"] = text_encoder, pictures
         return index
 
+    @property
+    def is_older(self) -> bool:
+        """Was it made before words were found by their parts?"""
+        return "word_parts" not in self.store.meta
+
+    @property
+    def without_parts(self) -> str:
+        """Why words are not found by their parts, and what to do; "" where they are, or no index like this one has
+        them."""
+        if self.settings.word_parts == AUTO or self.settings.titles == APART or self.store.place is None:
+            return ""
+        if not self.is_older:
+            return (
+                "This index was built with --word-parts off and stays so. Build into a new folder for parts of words."
+            )
+        return (
+            "This index was built by an older version: words are not found by their parts, and pages that have not "
+            "changed since may have no links. Build into a new folder for them."
+        )
+
     def check_encoders(self) -> None:
         """Raises UserError for an encoder that the index names and the user does not."""
         for name in (self.settings.dense, self.settings.vision):
@@ -301,7 +321,10 @@ class Index:
         """Add or replace files, or all files of folders; `extractor` as for `build`. UserError for a path that does not
         exist."""
         files: list[Found] = []
+        own = self.store.place
         for given in map(_absolute, paths):
+            if own is not None and given.is_relative_to(own.resolve()):
+                raise UserError(f"{given} is part of the index itself. Give files or folders of yours to add.")
             if given.is_dir():
                 files += self._walk(given)
             elif not given.exists():

@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from deepmmsearch.engine.vectors import Vectors
     from deepmmsearch.engine.writer import Writer
 
-FORMAT = 3
+FORMAT = 4
+READABLE = (3, FORMAT)
+"""A program that knows only the third cannot read what is written now."""
 TITLE_BOOST, TIE = 3.0, 0.05
 """Of titles apart."""
 ALL = 10_000_000
@@ -190,7 +192,7 @@ class Store:
 
     def keep(self, values: Mapping[str, Any]) -> None:
         """Settings that may change while the index is used."""
-        self.meta = {**self.meta, **values}
+        self.meta = {**read_meta(self.folder), **values}
         write_json(self.folder / "meta.json", self.meta, durable=True)
 
     @property
@@ -281,9 +283,9 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"The index in {folder} may not be read: no permission.") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise UserError(f"{folder} is not an index folder: its meta.json cannot be read.") from None
-    if version != FORMAT:
+    if version not in READABLE:
         raise UserError(
-            f"The index in {folder} has format {version} and this version reads format {FORMAT}: "
+            f"The index in {folder} has format {version} and this version reads formats {READABLE[0]} and {FORMAT}: "
             "delete that folder and build it again with `deepmmsearch index build`."
         )
     return dict(meta)

@@ -38,7 +38,6 @@ from deepmmsearch.engine.page_terms import APART, OFF
 from deepmmsearch.engine.storage import (
     ALL,
     FILE_KINDS,
-    FORMAT,
     MOST_CAPTION_TERMS,
     Conditions,
     FoundPassage,
@@ -82,6 +81,7 @@ PASSAGES = TableShape(
 )
 PAGES = TableShape("pages", {"id": "key", "owners": "list", "page": "number", "whole": "terms"}, {})
 PARTS = "parts"
+FORMAT = 3
 OWNED = (RECORDS.name, PASSAGES.name, PAGES.name, PARTS)
 """Tables whose rows belong to files."""
 

@@ -17,7 +17,7 @@ from deepmmsearch.engine import segments as seg
 from deepmmsearch.engine.page_tags import LANGUAGE
 from deepmmsearch.engine.page_terms import NewPassage, PageAnalysis
 from deepmmsearch.engine.segments import Segment
-from deepmmsearch.engine.storage import Store, file_ref, page_number, tantivy_module
+from deepmmsearch.engine.storage import FORMAT, Store, file_ref, page_number, tantivy_module
 from deepmmsearch.engine.vectors import KIND, cells_of
 from deepmmsearch.errors import Failed, UserError
 
@@ -239,6 +239,8 @@ class Writer:
             "next_id": self._next_id,
             "texts": [self._texts, self._terms, self._parts, self._pages],
         }
+        if self.store.meta["format"] != FORMAT:  # before it is so: an older program must not read the new manifest
+            self.store.keep({"format": FORMAT})
         self._writer.delete_documents_by_term("kind", "manifest")
         self.add("manifest", "", manifest)
         self._writer.commit()
