@@ -487,3 +487,38 @@ def test_an_address_is_not_taken_for_a_folder(tmp_path: Path, server: Endpoint, 
         assert isinstance(problem, UserError), problem
         assert "is an address" in str(problem) or "is not an address in object storage" in str(problem)
     assert not list(tmp_path.glob("*:"))
+
+
+@pytest.mark.parametrize(
+    ("command", "out", "said_"),
+    [
+        ("eval", "http://x/y", "is not an address in object storage"),
+        ("data build", "s3://AKIA:geheim@bucket/x", "Keys come from the environment"),
+        ("eval", "s3://bucket", "is a whole bucket"),
+        ("eval", "gs://", "names no bucket"),
+        ("data build", "file://{run}", "lies in"),
+        ("eval", "file://{run}/within/up", "lies in"),
+        ("data build", "memory://bucket/run", None),
+        ("eval", "file://{run}-up", None),
+    ],
+)
+def test_a_dry_run_checks_where_it_is_put_up(
+    tmp_path: Path, server: Endpoint, command: str, out: str, said_: str | None
+) -> None:
+    recipe = write_eval_recipe(tmp_path, server.url, 2)
+    if command != "eval":
+        seeds = {"benchmark": str(tmp_path / "mine.jsonl")}
+        teacher = {"policy": {"kind": "chat", "base_url": server.url, "model": "vlm"}, "tools": {"kind": "none"}}
+        made = {"output": str(tmp_path / "run"), "seeds": seeds, "teacher": teacher, "judge": {"rule": "exact"}}
+        made |= {"taxonomy": {"by": "known", "other": "Arts"}}
+        (recipe := tmp_path / "data.yaml").write_text(yaml.safe_dump(made))
+    given = [*command.split(), recipe, "--out", out.format(run=tmp_path / "run")]
+    told = run(*given, "--dry-run")
+    if said_ is None:
+        assert "Nothing is missing." in told.output
+        return
+    assert told.exit_code == 2 and "Missing (1)" in told.output and said_ in told.output, told.output
+    assert "geheim" not in told.output
+    problem = run(*given).exception
+    assert isinstance(problem, UserError) and said_ in str(problem)
+    assert not (tmp_path / "run").exists()

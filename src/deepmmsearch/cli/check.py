@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,13 +46,18 @@ def command(recipe: Path, overrides: tuple[str, ...], network: bool, as_json: bo
     finish(plan, f"{found} ({kind.name})", as_json)
 
 
-def ready(recipe: Any, source: Path | str, dry_run: bool, **chosen: Any) -> None:
+def ready(
+    recipe: Any, source: Path | str, dry_run: bool, storage: Callable[[], object] | None = None, **chosen: Any
+) -> None:
     """Before a run of a recipe, or of a plan that was made already: raises UserError with all that is missing; a dry
-    run shows the plan and ends here."""
+    run shows the plan and ends here. `storage`: raises UserError where the run cannot be put up."""
     from deepmmsearch.compose.check import check_recipe
     from deepmmsearch.compose.plan import RunPlan
 
     plan = recipe if isinstance(recipe, RunPlan) else check_recipe(recipe, **chosen)
+    if storage is not None:
+        with plan.trying():
+            storage()
     if dry_run:
         finish(plan, str(source))
         sys.exit(0)

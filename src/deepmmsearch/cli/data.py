@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,9 +285,10 @@ def build(
 
     cluster = cluster_of(part, address, workers, worker_gpus)
     settings = open_recipe(recipe, DataRecipe, overrides)
-    ready(settings, recipe, dry_run)
     folder = build_of(settings, part or WHOLE).output
-    with Bars() as bars, working_copy(folder, out, part, bars):
+    copy = partial(working_copy, folder, out, part)
+    ready(settings, recipe, dry_run, copy)
+    with Bars() as bars, copy(bars):
         if part is not None and part.of > 1:
             stages = run_part(settings, part, bars, retry_errors=retry_errors)
         elif cluster is not None:

@@ -91,9 +91,9 @@ def play_command(
     given = {"sample": sample, "seed": seed, "limit": limit}
     given = {name: value for name, value in given.items() if value is not None}
     loaded = loaded.model_copy(update={"benchmarks": [b.model_copy(update=given) for b in loaded.benchmarks]})
-    ready(loaded, recipe, dry_run, only=only, benchmarks=benchmarks)
-    mine = part_of(loaded, part or WHOLE)
-    with Bars() as bars, working_copy(mine.output, out, part, bars):
+    copy = partial(working_copy, part_of(loaded, part or WHOLE).output, out, part)
+    ready(loaded, recipe, dry_run, copy, only=only, benchmarks=benchmarks)
+    with Bars() as bars, copy(bars):
         if cluster is not None:
             from deepmmsearch.scale.ray_workers import play_on_ray
 

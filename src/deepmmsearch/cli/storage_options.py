@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from deepmmsearch.errors import UserError
+from deepmmsearch.progress import Watch, silent
 
 if TYPE_CHECKING:
     from deepmmsearch.outputs import RunPart
-    from deepmmsearch.progress import Watch
 
 out_option = click.option(
     "--out",
@@ -37,7 +37,9 @@ class ReadPlace(click.Path):
 READ = ReadPlace()
 
 
-def working_copy(folder: Path, out: str | None, part: RunPart | None, watch: Watch) -> AbstractContextManager[object]:
+def working_copy(
+    folder: Path, out: str | None, part: RunPart | None, watch: Watch = silent
+) -> AbstractContextManager[object]:
     """Puts `folder` up to `out`, a part's to an address of its own. Raises UserError for what is not an address."""
     if out is None:
         return nullcontext()

@@ -107,6 +107,10 @@ class RemoteFolder:
         with speaking(self.address):
             return bool(self.fs.exists(self.path))
 
+    def lies_in(self, folder: Path) -> bool:
+        """On this machine, in that folder."""
+        return "file" in _protocols(self.fs) and Path(self.path).resolve().is_relative_to(folder.resolve())
+
     def fetch(self, manifest: Manifest, name: str, place: Path) -> None:
         """Writes a file of the folder to `place`, whole, once it is what the manifest says."""
         with replacing(place, private=True) as draft, draft.open("wb") as file:

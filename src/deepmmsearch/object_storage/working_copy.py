@@ -37,12 +37,16 @@ class WorkingCopy:
     """While it is entered, what is finished in `folder` is put up to `address` every `every` seconds and at the end,
     also when the run fails. What is there already, and not here, is fetched first. Files of SQLite stay here.
 
-    Raises UserError where the two went separate ways, Failed where the storage cannot be used at the end: then all is
-    still in `folder`.
+    Raises UserError where the address lies in the folder or the two went separate ways, Failed where the storage cannot
+    be used at the end: then all is still in `folder`.
     """
 
     def __init__(self, folder: Path, address: str, watch: Watch = silent, every: float = EVERY) -> None:
         self.folder, self.remote, self._watch, self._every = folder, RemoteFolder(address), watch, every
+        if self.remote.lies_in(folder):
+            raise UserError(
+                f"{self.remote.address} lies in {folder}, the folder that is to be put up there. Give another place."
+            )
         self._manifest: Manifest | None = None
         self._known: dict[str, tuple[Any, tuple[FilePiece, ...]]] = {}
         self._over = threading.Event()
