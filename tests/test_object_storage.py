@@ -267,6 +267,24 @@ def test_a_folder_that_grows_is_put_up_and_brought_back(tmp_path: Path, address:
     assert local_copy(f"{address}/images").name == "images" and local_copy(f"{address}/run.json").read_text() == "[2]"
 
 
+@pytest.mark.parametrize("new", ["LINE 0\nline 1\nline 2\nline 3\n", "LINE 0\nline 1\nline 2\n", "line 0\n", ""])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_no_longer_grows_is_put_up_as_it_is(tmp_path: Path, address: str, new: str, replaced: bool) -> None:
+    place = tmp_path / "run/trajectories.jsonl"
+    with WorkingCopy(tmp_path / "run", address, every=1000) as copy:
+        fill(tmp_path / "run")
+        copy._put_up()
+        for text in ("something else\n" * 3, new) if replaced else (new,):
+            if replaced:
+                # the second one may bear the inode of the first
+                (draft := tmp_path / "draft").write_text(text)
+                draft.replace(place)
+            else:
+                place.write_text(text)
+        copy._put_up()
+        assert local_copy(f"{address}/trajectories.jsonl").read_text() == new
+
+
 class DyingError(Exception):
     pass
 

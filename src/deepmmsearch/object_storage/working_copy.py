@@ -124,7 +124,7 @@ class WorkingCopy:
             files = {self._name(path): found for path, one in put.items() if (found := one.result()) is not None}
         for path, end in ends.items():
             with suppress(FileNotFoundError):  # it was removed meanwhile
-                files[self._name(path)] = self._grown(path, end, former)
+                files[self._name(path)] = self._grown(path, before[path], end, former)
         for path, text in texts.items():
             files[self._name(path)] = self._text(path, text, former)
         if steady and any(_stamp(path) != stamp for path, stamp in before.items() if path in texts):
@@ -170,25 +170,25 @@ class WorkingCopy:
         self.remote.put(piece.object, text)
         return (piece,)
 
-    def _grown(self, path: Path, end: int, former: Manifest) -> tuple[FilePiece, ...]:
-        """The pieces that are there, where the file begins with them, and one for what is new."""
+    def _grown(self, path: Path, stamp: tuple[int, ...], end: int, former: Manifest) -> tuple[FilePiece, ...]:
+        """The pieces that are there, where the file begins with them, and one for what is new. `stamp`: of before `end`
+        was found."""
         name = self._name(path)
         pieces = former.files.get(name, ())
+        if self._known.get(name) == (stamp, pieces):
+            return pieces
+        # all of it is read again: an inode is used again, and what was rewritten in place may end as before
+        if len(pieces) >= _MOST_PIECES or not _begins_with(path, end, pieces):
+            pieces = ()
         there = sum(piece.size for piece in pieces)
-        same_file = _stamp(path)[0]
-        if self._known.get(name) != (same_file, pieces) and not _begins_with(path, end, pieces):
-            pieces, there = (), 0
-        if len(pieces) >= _MOST_PIECES:
-            pieces, there = (), 0
         taken = bool(former.files.get(name))
         with path.open("rb") as file:
             file.seek(there)
-            while there < end:
-                data = file.read(min(_PIECE, end - there))
+            while data := file.read(min(_PIECE, end - there)):
                 piece = FilePiece(object_name(name, _digest(data), taken), len(data), _digest(data))
                 self.remote.put(piece.object, data)
                 pieces, there, taken = (*pieces, piece), there + len(data), True
-        self._known[name] = same_file, pieces
+        self._known[name] = stamp, pieces
         return pieces
 
     def _name(self, path: Path) -> str:
@@ -237,7 +237,7 @@ def _stamp(path: Path) -> tuple[int, ...]:
         found = path.stat()
     except FileNotFoundError:
         return ()
-    return (found.st_ino, found.st_mtime_ns, found.st_size)
+    return (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
 
 def _whole_lines(path: Path) -> int:
