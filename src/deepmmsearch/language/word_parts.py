@@ -7,7 +7,7 @@ import math
 import re
 
 from deepmmsearch.language.function_words import function_words
-from deepmmsearch.language.segmentation import TOKEN, chunks, is_run, words
+from deepmmsearch.language.segmentation import TOKEN, chunks, is_run
 from deepmmsearch.language.stems import spelling
 
 _SIZE = 4
@@ -89,5 +89,5 @@ class Kinship:
 
 def spellings(*texts: str) -> str:
     """The words of texts as they are spelled, with edges."""
-    said = (word.text for text in texts for word in words(spelling(text)) if not is_run(word.text))
+    said = (token for text in texts for token in TOKEN.findall(spelling(text)))
     return f"{_EDGE}{_EDGE.join(said)}{_EDGE}"
