@@ -263,7 +263,7 @@ def test_recipes(run: Run, tmp_path: Path) -> None:
     for recipe in (f"{NAME}.yaml", f"half{NAME}.yaml", "tools.yaml", "eval.yaml"):
         for arguments in (["check", recipe], ["check", recipe, "--json"], ["eval", recipe], ["data", "build", recipe]):
             code, out, err = run(*arguments, f"{NAME}=1")
-            assert code == 2 and MARK in out + err
+            assert code == 2 and (MARK in out + err or "is a recipe of kind" in err)
     for arguments in (["recipes", "show", f"{NAME}.yaml"], ["recipes", "copy", f"{NAME}.yaml", f"{NAME}.copy"]):
         code, out, _ = run(*arguments)
         assert code == 0 and MARK in out

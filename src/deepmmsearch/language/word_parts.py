@@ -4,7 +4,6 @@ compounds."""
 from __future__ import annotations
 
 import math
-import re
 
 from deepmmsearch.language.function_words import function_words
 from deepmmsearch.language.segmentation import TOKEN, chunks, is_run
@@ -81,10 +80,11 @@ class Kinship:
         """Is it in one of the words that `spellings` gives?"""
         if not self._short and self._core in spelled:
             return True
-        return len(self._parts) >= _MANY and any(
-            sum(part in own[0] for part in self._parts) >= self._least
-            for own in re.finditer(f"{re.escape(self._parts[0])}[^{_EDGE}]*{_EDGE}", spelled)
-        )
+        if len(self._parts) < _MANY or self._parts[0] not in spelled:
+            return False
+        words = (f"{_EDGE}{word}{_EDGE}" for word in spelled.split(_EDGE))
+        alike = (word for word in words if word.startswith(self._parts[0]))
+        return any(sum(part in word for part in self._parts) >= self._least for word in alike)
 
 
 def spellings(*texts: str) -> str:
