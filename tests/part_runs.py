@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -37,6 +38,19 @@ def write_eval_recipe(folder: Path, url: str, questions: int, **settings: Any) -
 
 class GoneError(Exception):
     """The worker, or its machine."""
+
+
+def three_losses(output: Path) -> Callable[[RunPart, int], None]:
+    """The machine of part 2 is lost with its disk, twice, and the process of part 5 alone."""
+
+    def fate(part: RunPart, before: int) -> None:
+        if part.number == 2 and before < 2:
+            shutil.rmtree(part.folder(output))
+            raise GoneError("node 10.0.0.7 is gone\nand a trace")
+        if part.number == 5 and before == 0:
+            raise GoneError
+
+    return fate
 
 
 class Threads:

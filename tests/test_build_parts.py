@@ -31,7 +31,7 @@ from deepmmsearch.progress import silent
 from deepmmsearch.scale.build_jobs import BuildJob, build_on_workers
 from deepmmsearch.store import TrajectoryStore
 from endpoints import Endpoint, endpoint, error, said
-from part_runs import GoneError, Threads
+from part_runs import Threads, three_losses
 
 QUESTIONS, SHARD = 11, 2
 SHARDS = [f"part-{n:05d}" for n in range(6)]
@@ -198,17 +198,8 @@ def test_workers_that_are_lost_change_nothing(recipe: DataRecipe, tmp_path: Path
     run_build(recipe.model_copy(update={"output": tmp_path / "whole"}))
     server.asked.clear()
 
-    def fate(part: RunPart, before: int) -> None:
-        # the machine with its disk, twice
-        if part.number == 2 and before < 2:
-            shutil.rmtree(part.folder(recipe.output))
-            raise GoneError("node 10.0.0.7 is gone\nand a trace")
-        # the process alone
-        if part.number == 5 and before == 0:
-            raise GoneError
-
     lines: list[str] = []
-    workers = Threads(fate)
+    workers = Threads(three_losses(recipe.output))
     build_on_workers(recipe, workers, 2, watch=lambda line: lines.append(str(line)))
     assert told(recipe.output) == told(tmp_path / "whole")
     # six shards are six parts, of the eight that two workers get

@@ -28,7 +28,7 @@ from deepmmsearch.outputs import RunPart
 from deepmmsearch.scale.eval_parts import EvalJob, play_on_workers
 from deepmmsearch.scale.part_workers import PartJob, PartPlayed
 from endpoints import Endpoint, endpoint, error, said
-from part_runs import GoneError, Threads, write_eval_recipe
+from part_runs import GoneError, Threads, three_losses, write_eval_recipe
 
 QUESTIONS = 11
 ASKED = [f"Which river is {n}?" for n in range(QUESTIONS)]
@@ -73,17 +73,8 @@ def test_workers_that_are_lost_change_nothing(recipe: EvalRecipe, tmp_path: Path
     play_recipe(whole)
     server.asked.clear()
 
-    def fate(part: RunPart, before: int) -> None:
-        # the machine with its disk, twice
-        if part.number == 2 and before < 2:
-            shutil.rmtree(part.folder(recipe.output))
-            raise GoneError("node 10.0.0.7 is gone\nand a trace")
-        # the process alone
-        if part.number == 5 and before == 0:
-            raise GoneError
-
     said: list[str] = []
-    workers = Threads(fate)
+    workers = Threads(three_losses(recipe.output))
     play_on_workers(recipe, workers, 2, watch=lambda line: said.append(str(line)))
     assert told(recipe.output) == told(tmp_path / "whole") and len(told(recipe.output)) == QUESTIONS
     assert sorted(workers.played) == sorted([*range(1, 9), 2, 2, 5])

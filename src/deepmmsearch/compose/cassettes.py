@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,10 +19,16 @@ def cassettes_of(recipe: Settings) -> list[Path]:
 
 
 def with_own_cassettes(recipe: S, part: RunPart) -> S:
-    def own(value: Any) -> Any:
-        if part.of == 1 or not isinstance(value, CacheSettings):
-            return value
-        return value.model_copy(update={"cassette": part.folder(value.cassette)})
+    return recipe if part.of == 1 else with_cassettes(recipe, part.folder)
 
-    mine: S = replaced(recipe, own)
+
+def with_cassettes(recipe: S, place: Callable[[Path], Path]) -> S:
+    """The recipe with each cassette at another `place`."""
+
+    def moved(value: Any) -> Any:
+        if not isinstance(value, CacheSettings):
+            return value
+        return value.model_copy(update={"cassette": place(value.cassette)})
+
+    mine: S = replaced(recipe, moved)
     return mine

@@ -61,16 +61,15 @@ def understood(snapshot: BackendSnapshot, text: str) -> Query:
         return max(map(snapshot.frequency, _forms(snapshot, word, spoken)), default=0)
 
     # a word that no page has may be one of a compound, in whichever language
-    in_parts, unknown_in_parts = (
-        snapshot.store.in_parts and any(map(word_parts.in_parts, languages)) for languages in ((own,), spoken)
-    )
+    in_parts = snapshot.store.in_parts and word_parts.in_parts(own)
+    unknown_in_parts = snapshot.store.in_parts and any(map(word_parts.in_parts, spoken))
     akin = list[word_parts.Kinship]()
     weights, small, replaced, parts = Counter[str](), Counter[str](), dict[str, str](), Counter[str]()
     for token, weight in zip(said, importance, strict=True):
         if weight:
             forms = _forms(snapshot, token, spoken)
             function = terms(own, snapshot.store.stemmed).small.get(token)
-            unknown = not function and not is_run(token) and not frequency(token)
+            unknown = not function and not is_run(token) and not any(map(snapshot.frequency, forms))
             if unknown:
                 if token not in replaced and (other := corrected(snapshot, token, frequency)):
                     replaced[token] = other

@@ -149,11 +149,7 @@ class WorkingCopy:
             stamp = _stamp(path)
             if self._known.get(name, (None,))[0] == stamp:
                 return self._known[name][1]
-            size, sha256 = path.stat().st_size, digest_of_file(path)
-            pieces = former.files.get(name, ())
-            if [(piece.size, piece.sha256) for piece in pieces] != [(size, sha256)]:
-                pieces = (FilePiece(object_name(name, sha256, bool(pieces)), size, sha256),)
-                self.remote.put(pieces[0].object, path)
+            pieces = self._at_once(name, path, path.stat().st_size, digest_of_file(path), former)
             if _stamp(path) != stamp:
                 return None
         except FileNotFoundError:
@@ -162,12 +158,17 @@ class WorkingCopy:
         return pieces
 
     def _text(self, path: Path, text: bytes, former: Manifest) -> tuple[FilePiece, ...]:
-        name, sha256 = self._name(path), _digest(text)
+        return self._at_once(self._name(path), text, len(text), _digest(text), former)
+
+    def _at_once(
+        self, name: str, data: bytes | Path, size: int, sha256: str, former: Manifest
+    ) -> tuple[FilePiece, ...]:
+        """The one piece of a file: that which is there, where it holds the same."""
         pieces = former.files.get(name, ())
-        if [(piece.size, piece.sha256) for piece in pieces] == [(len(text), sha256)]:
+        if [(piece.size, piece.sha256) for piece in pieces] == [(size, sha256)]:
             return pieces
-        piece = FilePiece(object_name(name, sha256, bool(pieces)), len(text), sha256)
-        self.remote.put(piece.object, text)
+        piece = FilePiece(object_name(name, sha256, bool(pieces)), size, sha256)
+        self.remote.put(piece.object, data)
         return (piece,)
 
     def _grown(self, path: Path, stamp: tuple[int, ...], end: int, former: Manifest) -> tuple[FilePiece, ...]:
@@ -185,7 +186,8 @@ class WorkingCopy:
         with path.open("rb") as file:
             file.seek(there)
             while data := file.read(min(_PIECE, end - there)):
-                piece = FilePiece(object_name(name, _digest(data), taken), len(data), _digest(data))
+                sha256 = _digest(data)
+                piece = FilePiece(object_name(name, sha256, taken), len(data), sha256)
                 self.remote.put(piece.object, data)
                 pieces, there, taken = (*pieces, piece), there + len(data), True
         self._known[name] = stamp, pieces

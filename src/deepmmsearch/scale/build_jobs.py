@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from deepmmsearch.scale.part_workers import (
     PartWorkers,
     come_home,
     pack,
+    passed_on,
     play_in_worker,
     unpacked,
 )
@@ -91,7 +91,7 @@ def _jobs(
     recipe: DataRecipe, shards: list[str], wanted: Collection[str], of: int, retry_errors: bool, keys: Collection[str]
 ) -> Iterator[BuildJob]:
     """One for each part that has a shard to work on."""
-    passed = {name: os.environ[name] for name in keys if name in os.environ}
+    passed = passed_on(keys)
     elsewhere = frozenset(shards).difference(wanted)
     for part in (RunPart(number, of) for number in range(1, of + 1)):
         mine = [shard for place, shard in enumerate(shards) if part.holds(place) and shard in wanted]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from deepmmsearch.scale.part_workers import (
     PartPlayed,
     PartWorkers,
     come_home,
+    passed_on,
     play_in_worker,
     unpacked,
 )
@@ -78,8 +78,7 @@ def play_on_workers(
     of = count * PARTS_EACH
     held = stored_errors(EvalRun(recipe.output).store)
     elsewhere = frozenset(id for id, error in held if error is None or not retry_errors)
-    passed = {name: os.environ[name] for name in keys if name in os.environ}
-    said = (tuple(only), tuple(benchmarks), retry_errors, elsewhere, str(Path.cwd()), passed)
+    said = (tuple(only), tuple(benchmarks), retry_errors, elsewhere, str(Path.cwd()), passed_on(keys))
     jobs = [EvalJob(recipe, RunPart(number, of), *said) for number in range(1, of + 1)]
     new: Counter[str] = Counter()
     failures = 0

@@ -9,7 +9,7 @@ import platform
 import sqlite3
 import tarfile
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -62,6 +62,11 @@ class PartWorkers(Protocol):
     lost: tuple[type[BaseException], ...]
 
     def submit(self, job: PartJob, /) -> Future[PartPlayed]: ...
+
+
+def passed_on(keys: Collection[str]) -> dict[str, str]:
+    """Those environment variables that are set here."""
+    return {name: os.environ[name] for name in keys if name in os.environ}
 
 
 def play_in_worker(

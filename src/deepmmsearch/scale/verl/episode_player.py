@@ -9,16 +9,15 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from PIL.Image import Image
 from transformers import GenerationConfig
 
 from deepmmsearch.compose.agent_loop_recipe import AgentLoopRecipe
-from deepmmsearch.compose.judges import LlmJudgeSettings, build_judge
+from deepmmsearch.compose.cassettes import with_cassettes
+from deepmmsearch.compose.judges import build_judge
 from deepmmsearch.compose.policies import choose_prompt
-from deepmmsearch.compose.tool_settings import CacheSettings, NoToolSettings
 from deepmmsearch.compose.toolbox import build_toolbox
 from deepmmsearch.errors import UserError
 from deepmmsearch.policies.human import HumanPolicy
@@ -134,20 +133,8 @@ class EpisodePlayer:
 def of_this_node(recipe: AgentLoopRecipe) -> AgentLoopRecipe:
     """The recipe with the node's name in the names of the cassettes that it writes: SQLite files are not shared between
     machines. They are put together with `deepmmsearch cache merge`."""
-    tools, judge = recipe.tools, recipe.judge
-    if not isinstance(tools, NoToolSettings):
-        tools = tools.model_copy(update={"recorder": _own(tools.recorder)})
-    if isinstance(judge, LlmJudgeSettings):
-        judge = judge.model_copy(update={"recorder": _own(judge.recorder)})
-    return recipe.model_copy(update={"tools": tools, "judge": judge})
-
-
-def _own(recorder: Any) -> Any:
-    if not isinstance(recorder, CacheSettings):
-        return recorder
-    cassette: Path = recorder.cassette
     node = re.sub(r"[^\w.-]", "_", platform.node()) or "node"
-    return recorder.model_copy(update={"cassette": cassette.with_name(f"{cassette.stem}.{node}{cassette.suffix}")})
+    return with_cassettes(recipe, lambda cassette: cassette.with_name(f"{cassette.stem}.{node}{cassette.suffix}"))
 
 
 def _seen_within(parts: CheckpointParts, most: int | None) -> CheckpointParts:
